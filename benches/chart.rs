@@ -1,4 +1,4 @@
-//! How long the picture of an incident takes to draw, at its largest. `--out=FOLDER` leaves it there to be looked at.
+//! The time to draw the picture of an incident at its largest size. `--out=FOLDER` keeps the picture.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const ROUNDS: usize = 50;
 const SWITCH: i64 = 1_795_221_492_000;
 const STEP: i64 = 2_000;
 
-/// A ratio that jumps about, as real ones do: 600 points of each version.
+/// A ratio that fluctuates like real ones: 600 points of each version.
 fn samples() -> Samples {
     let points = SampleSeries::MAX_POINTS as i64;
     let noise = |i: i64| ((i * 7_919) % 101) as f64 / 101.0;

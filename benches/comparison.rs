@@ -1,9 +1,9 @@
-//! How often a comparison of two versions is wrong, and how long it takes to be right: by simulation, seeded.
+//! How often the comparison of two versions is wrong, and how long it takes to be right, by seeded simulation.
 //!
-//! Versions are asked about at the end of each slice, which is each time that an answer could change; asking each minute for
-//! three days asks no more. Traffic is shared as by the shipped stages of a canary (1, 5, 25 %, ten minutes each, then on at
-//! 25 %), or half and half. Requests fail one by one; the failure ratio of both versions swings by half over a day. `RUNS`
-//! simulates more or fewer than 1,000 of each case.
+//! The comparison is evaluated at the end of each slice, whenever its answer can change; evaluating it every minute for
+//! three days adds nothing. Traffic is split as in the shipped stages of a canary (1, 5, 25 %, ten minutes each, then
+//! it stays at 25 %), or in half. Requests fail independently; the failure ratio of both versions varies by half over a
+//! day. `RUNS` sets the number of simulations per case, 1,000 by default.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use prompt_rollback::prometheus::comparison::spans;
 
 const DAYS: u64 = 3;
 const MARGIN: f64 = 0.01;
-/// Chance of a failure of the version before.
+/// The failure ratio of the old version.
 const BASE: f64 = 0.01;
 
 /// SplitMix64.
@@ -29,7 +29,7 @@ impl Dice {
         ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// How many of `all` happen: from one to the next.
+    /// How many of `all` happen, as the distance from one to the next.
     fn count(&mut self, all: u64, chance: f64) -> f64 {
         if chance <= 0.0 {
             return 0.0;
@@ -44,7 +44,7 @@ impl Dice {
         }
     }
 
-    /// Requests in `mean`'s time, roughly as Poisson would have them.
+    /// The number of requests for this `mean`, roughly Poisson.
     fn requests(&mut self, mean: f64) -> u64 {
         if mean < 1_000.0 {
             return self.count((mean * 100.0).round() as u64, 0.01) as u64;
@@ -81,7 +81,7 @@ impl TrafficPlan {
 #[derive(Clone, Copy)]
 struct Case {
     claim: Hypothesis,
-    /// How often the version before fails, on average.
+    /// The mean failure ratio of the old version.
     base: f64,
     /// By how much more the new version fails.
     more: f64,
@@ -90,7 +90,7 @@ struct Case {
     level: f64,
 }
 
-/// When the claim is believed, if ever.
+/// When the claim is accepted, if ever.
 fn believed(case: &Case, dice: &mut Dice) -> Option<Duration> {
     let began = Timestamp(0);
     let mut process = EProcess::new(case.claim);
@@ -195,7 +195,7 @@ fn main() -> ExitCode {
                     format!("{what}, {DAYS} days at {rate} rps, {}", shares.name()),
                     format!("{:.1} %", ratio * 100.0),
                     format!("≤ {:.0} %", level * 100.0),
-                    // that the true ratio is no higher is proved; this many runs may show a little more
+                    // the true ratio is proved to be no higher; this many runs may measure a little more
                     ratio <= level + 3.0 * (level * (1.0 - level) / many as f64).sqrt(),
                 );
             }

@@ -1,10 +1,11 @@
-//! What a failover of Redis costs on top of itself. One master, two replicas and three sentinels: the master is killed, and an alert
-//! is delivered until it is taken. The same and a cluster of two nodes: how soon the readers of both languages serve what is
-//! committed on the new master, while the old one is dead, hangs, or goes on answering.
+//! The time that prompt-rollback adds to a failover of Redis. With one master, two replicas and three sentinels, the
+//! master is killed and an alert is sent until it is accepted. With the same setup, and with a cluster of two nodes:
+//! how soon the readers in both languages serve what was committed on the new master, while the old one is dead, hangs,
+//! or keeps answering.
 //!
 //! `cargo bench --bench failover [-- --quick]`
 //!
-//! Fails where a target is missed.
+//! Fails if a target is missed.
 
 #[allow(dead_code, reason = "shared with the other benches")]
 #[path = "shared/figures.rs"]
@@ -24,7 +25,7 @@ use prompt_rollback_testkit::readers::{Both, pushed, set};
 use prompt_rollback_testkit::sentinels::{NAME, Sentinels, receiver_env};
 use prompt_rollback_testkit::{Receiver, Redis};
 
-/// From the promotion of a replica until the alert is taken.
+/// From the promotion of a replica until the alert is accepted.
 async fn on_top() -> Result<Duration> {
     let mut world = Sentinels::start(2).await?;
     let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
@@ -76,7 +77,7 @@ async fn readers_of_sentinels(old: Old) -> Result<[Duration; 2]> {
     Ok(both.served_after("v2").await?.map(|after| after + late))
 }
 
-/// The same in a cluster.
+/// From the end of a failover in a cluster until both readers serve what the new master has.
 async fn readers_of_a_cluster(old: Old) -> Result<[Duration; 2]> {
     let [mut master, replica] = master_and_replica().await?;
     set(&master.redis, "v1").await?;

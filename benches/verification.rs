@@ -1,9 +1,9 @@
-//! How often the receiver's word on a rollback is wrong, and how long it takes: 1,000 simulated rollbacks for each case and each
-//! time between two scrapes, through the very code that reads the counters and decides.
+//! How often the verdict about a rollback is wrong, and how long it takes: 1,000 simulated rollbacks for each case and
+//! each scrape interval, through the production code that reads the counters and decides.
 //!
 //! `cargo bench --bench verification`
 //!
-//! Requests come at random (Poisson) at ten instances and fail at random. Fails where a target is missed.
+//! Requests arrive at random (Poisson) at ten instances and fail at random. Fails if a target is missed.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -26,16 +26,16 @@ const START: i64 = 1_800_000_000_000;
 const EVALUATED: i64 = 5;
 const BEFORE: i64 = 300;
 
-/// What is true of a rollback.
+/// A simulated rollback.
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
-    /// Requests a second of all instances together.
+    /// Requests per second of all instances together.
     rate: f64,
     instances: usize,
-    /// Of the version rolled back to.
+    /// The failure ratio of the version rolled back to.
     fails: f64,
-    /// So many instances keep the bad version.
+    /// How many instances keep the bad version.
     stuck: usize,
     away: bool,
 }
@@ -61,7 +61,7 @@ impl Dice {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// How many come in a second.
+    /// The number of arrivals in a second.
     fn poisson(&mut self, rate: f64) -> u32 {
         let (limit, mut product, mut count) = ((-rate).exp(), self.roll(), 0);
         while product > limit {
@@ -84,9 +84,9 @@ struct Counter {
 struct Fleet {
     case: Case,
     scrape: i64,
-    /// By instance: of the bad version and of the other one.
+    /// By instance: the bad version's and the other's.
     counters: Vec<[Counter; 2]>,
-    /// When each instance is scraped within the time between two scrapes.
+    /// When each instance is scraped within the interval.
     phases: Vec<i64>,
     dice: Dice,
     second: i64,
@@ -228,7 +228,7 @@ fn rolled_back() -> Prompt {
     prompt
 }
 
-/// What the receiver says, and how many seconds after the switch.
+/// The receiver's verdict, and how many seconds after the switch.
 fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
     let labels =
         Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() };

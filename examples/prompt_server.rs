@@ -1,7 +1,7 @@
-//! An example prompt server that serves whatever version prompt-rollback says, told by Redis as soon as it changes.
+//! An example prompt server that serves the active version, and gets each change from Redis at once.
 //!
-//! How an existing prompt server adopts prompt-rollback is a `Reader`, the metrics below, and `PromptServer::answer`. The
-//! rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
+//! To adopt prompt-rollback, an existing prompt server needs a `Reader`, the metrics below, and `PromptServer::answer`.
+//! The rest is for demonstration: fake completions, generated traffic, and misbehavior on demand:
 //!
 //! ```text
 //! cargo run -p prompt-rollback-examples --example prompt_server -- --rps 10
@@ -71,7 +71,7 @@ impl ServerMetrics {
         Self { registry, requests, duration, quality }
     }
 
-    /// A counter that is born above 0 hides its first errors from Prometheus.
+    /// A counter that starts above 0 hides its first errors from Prometheus.
     fn expose_at_zero(&self, prompt: &str, versions: &[Version]) {
         for version in versions {
             for outcome in ["ok", "error"] {
@@ -96,7 +96,7 @@ impl ServerMetrics {
     }
 }
 
-/// How a version of the fake model answers; what is left out is good.
+/// How a version of the fake model answers; omitted fields mean healthy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelBehaviour {
@@ -131,7 +131,7 @@ impl std::str::FromStr for ModelBehaviour {
     }
 }
 
-/// A fake model, whose versions can be told to fail, to be slow or to answer badly.
+/// A fake model whose versions can be told to fail, to be slow or to give bad answers.
 #[derive(Default)]
 struct Model {
     behaviour: Mutex<HashMap<String, ModelBehaviour>>,
@@ -143,11 +143,11 @@ impl Model {
         lock(&self.behaviour).insert(behaviour.version.clone(), behaviour);
     }
 
-    /// Answers after a while: the score of the answer, or nothing when it failed.
+    /// Answers after a while. Returns the score of the answer, or nothing if it failed.
     async fn complete(&self, version: &str) -> Option<f64> {
         let behaviour = lock(&self.behaviour).get(version).cloned().unwrap_or_else(|| ModelBehaviour::good(version));
         let failed = {
-            // Failures are spread evenly instead of drawn: a demo is the same every time.
+            // failures are spread evenly instead of at random, so that each demo is the same
             let mut owed = lock(&self.failures_owed);
             let owed = owed.entry(version.to_owned()).or_default();
             *owed += behaviour.error_ratio;
@@ -173,7 +173,7 @@ struct PromptServer {
 struct Completion {
     prompt: Option<String>,
     input: Option<String>,
-    /// Who asks: while traffic is split, a user stays with a version.
+    /// The user: while traffic is split, each user keeps a version.
     user: Option<String>,
 }
 
@@ -183,21 +183,21 @@ impl PromptServer {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let key = behaviour.user.unwrap_or_else(|| format!("request-{number}"));
         let Some(version) = self.reader.prompt(&prompt).and_then(|prompt| prompt.active_version(&key)) else {
-            let error = format!("no version of {prompt} is known");
+            let error = format!("no known version of {prompt}");
             return (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": error }));
         };
         let started = Instant::now();
         let quality = self.model.complete(&version).await;
         self.metrics.measured(&prompt, &version, started.elapsed(), quality);
         if quality.is_none() {
-            let body = json!({ "prompt": prompt, "version": *version, "error": "the model gave up" });
+            let body = json!({ "prompt": prompt, "version": *version, "error": "the model failed" });
             return (StatusCode::INTERNAL_SERVER_ERROR, body);
         }
         let completion = format!("{version} says: {}", behaviour.input.as_deref().unwrap_or("hello"));
         (StatusCode::OK, json!({ "prompt": prompt, "version": *version, "completion": completion }))
     }
 
-    /// Exposes the metrics of versions as they come, and says what is wrong, for as long as it is.
+    /// Exposes the metrics of each new version, and logs problems while they last.
     async fn announce(self: Arc<Self>, name: String) {
         let Some(prompt) = self.reader.prompt(&name) else { return };
         let (mut changes, mut problem) = (prompt.changes(), None);
@@ -207,7 +207,10 @@ impl PromptServer {
             }
             if problem != prompt.error() {
                 problem = prompt.error();
-                eprintln!("{name}: {}", problem.as_ref().map_or("all is well again".to_owned(), ToString::to_string));
+                eprintln!(
+                    "{name}: {}",
+                    problem.as_ref().map_or("normal responses again".to_owned(), ToString::to_string)
+                );
             }
         }
     }
@@ -245,7 +248,7 @@ impl PromptServer {
         reply(status, "application/json", body.to_string())
     }
 
-    /// Answers `rps` requests a second for each prompt, as if users had asked.
+    /// Answers `rps` requests per second for each prompt, like requests of users.
     async fn generate_traffic(self: Arc<Self>) {
         let mut due = interval(Duration::from_secs_f64(1.0 / self.args.rps));
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -282,7 +285,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Example prompt server: is told by Redis when the version to serve changes.
+/// Example prompt server: gets each change of the active version from Redis.
 #[derive(Parser, Clone)]
 struct ServerArgs {
     /// Address and port of /, /complete and /metrics.
@@ -294,7 +297,7 @@ struct ServerArgs {
     /// host:port of another node of a Redis Cluster, or of each sentinel; may be repeated.
     #[arg(long = "node", env = "REDIS_NODES", value_delimiter = ',')]
     nodes: Vec<String>,
-    /// Name of the master, as sentinels know it.
+    /// Name of the master in the sentinels.
     #[arg(long, env = "REDIS_SENTINEL_MASTER")]
     sentinel_master: Option<String>,
     /// The sentinels' own user.
@@ -303,16 +306,16 @@ struct ServerArgs {
     /// That user's password.
     #[arg(long, env = "REDIS_SENTINEL_PASSWORD", hide_env_values = true)]
     sentinel_password: Option<String>,
-    /// Namespace of prompt-rollback in Redis.
+    /// prompt-rollback's namespace in Redis.
     #[arg(long, default_value = "{prompts}")]
     namespace: String,
     /// Prompt to serve; may be repeated.
     #[arg(long = "prompt", default_value = "customer-support")]
     prompts: Vec<String>,
-    /// Own traffic, requests a second for each prompt.
+    /// Generated traffic, in requests per second per prompt.
     #[arg(long, default_value_t = 0.0)]
     rps: f64,
-    /// As POST /misbehave: {"version": "v2.0.0", "error_ratio": 0.3, "delay_seconds": 2, "quality": 0.5}.
+    /// Like POST /misbehave: {"version": "v2.0.0", "error_ratio": 0.3, "delay_seconds": 2, "quality": 0.5}.
     #[arg(long)]
     misbehave: Vec<ModelBehaviour>,
 }

@@ -1,4 +1,4 @@
-//! Wires the parts together, runs them, and ends them in order.
+//! Builds all parts, runs them, and shuts them down in order.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -43,20 +43,20 @@ mod tasks;
 
 pub use tasks::TaskEnded;
 
-/// Refusals that wait for Slack, and clicks that wait for Redis, at most.
+/// Most refusals waiting for Slack, and most clicks waiting for Redis.
 const EPHEMERAL_REPLIES: usize = 256;
 const CLICKS: usize = 256;
-/// Workers for what is due.
+/// Workers for due tasks.
 const INCIDENT_WORKERS: usize = 4;
 /// The tasks that serve HTTP.
 const SERVER: &str = "server";
 const SCRAPED: &str = "metrics";
-/// Clicks that are handled side by side.
+/// Clicks handled concurrently.
 const CLICKS_AT_ONCE: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    #[error("{key}: can't listen on {address}: {error}")]
+    #[error("{key}: cannot listen on {address}: {error}")]
     Listen { key: &'static str, address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,7 +70,7 @@ pub enum AppError {
     Notifiers(String),
     #[error("registry.precheck_url: {0}")]
     Precheck(String),
-    #[error("can't listen for signals: {0}")]
+    #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
     #[error(transparent)]
     Ended(#[from] TaskEnded),
@@ -78,7 +78,7 @@ pub enum AppError {
     Tracing(String),
 }
 
-/// What one config makes. A reload makes it anew and replaces it as a whole.
+/// The parts built from one config. A reload builds them again and replaces them as a whole.
 #[derive(Debug, Clone)]
 struct Running {
     settings: LoadedConfig,
@@ -91,7 +91,7 @@ struct Running {
     notifiers: Notifiers,
 }
 
-/// What outlives every config.
+/// The parts that outlive every config.
 #[derive(Debug, Clone)]
 struct Shared {
     readiness: watch::Receiver<Readiness>,
@@ -113,7 +113,7 @@ impl Running {
         config.retention.archive.as_deref().map(|folder| Arc::new(Archive::new(ArchiveDirectory::new(folder))))
     }
 
-    /// That of other settings; `touched` says whether a key that begins so is another one in them.
+    /// The parts for other settings; `touched` tells whether a key with this prefix has changed.
     fn reconfigured(
         &self,
         settings: LoadedConfig,
@@ -123,14 +123,14 @@ impl Running {
         let config = &settings.config;
         let store =
             if touched("redis.") { self.engine.store.reconfigured(&config.redis)? } else { self.engine.store.clone() };
-        // a client knows channels by now, and Socket Mode goes on by it
+        // the client knows ids of channels by now, and Socket Mode uses it
         let slack = if ["slack.bot_token", "slack.app_token", "slack.api_url"].into_iter().any(&touched) {
             Slack::new(&config.slack)?.map(Arc::new)
         } else {
             self.slack.clone()
         };
         let engine = self.engine.reconfigured(store.notifying(notify::subscriptions(config)), config.policy());
-        // an archive that fails is left alone for its back-off, whatever else changes
+        // a failing archive keeps its back-off, whatever else changes
         let archive = if touched("retention.archive") {
             engine.metrics.archive_replaced();
             Self::archive(config)
@@ -194,9 +194,9 @@ impl Running {
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
-    /// Where `/metrics` has an address of its own.
+    /// The address of `/metrics`, if it has its own.
     pub metrics_address: Option<SocketAddr>,
-    /// With the policy of the start; all else of it is that of every later one.
+    /// Has the policy of the start; everything else is shared with later engines.
     pub engine: Arc<Engine>,
     reloader: Reloader,
     log_level: Current<LogLevel>,
@@ -209,9 +209,10 @@ pub struct App {
 }
 
 impl App {
-    /// Starts everything. Does not wait for Redis: `/-/ready` tells, and requests are answered 503 until it is there.
+    /// Starts everything. Does not wait for Redis: until it is reachable, `/-/ready` says so, and requests are answered
+    /// with 503.
     pub async fn start(settings: &LoadedConfig, clock: Clock) -> Result<Self, AppError> {
-        // the default provider of TLS, once for the process; a second start finds it there
+        // the process' default TLS provider; a second start finds it installed
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (health, readiness) = Health::new();
         let (reloader, asked) = Reloader::new();
@@ -281,7 +282,7 @@ impl App {
         })
     }
 
-    /// Completes when a task of it has ended, which none does while all is well.
+    /// Completes when one of its tasks has ended, which is always a fault.
     pub async fn ended(&mut self) -> TaskEnded {
         self.tasks.ended().await
     }
@@ -290,9 +291,9 @@ impl App {
     /// `server.shutdown_timeout`. What the workers had claimed is done by another replica once the lease expires.
     pub async fn shutdown(mut self) {
         let until = Instant::now() + self.shutdown_timeout.get();
-        let _ = self.stop.send(()); // unless the servers have ended
+        let _ = self.stop.send(()); // fails only if the servers have ended
         if timeout_at(until, self.tasks.finish(&[SERVER, SCRAPED])).await.is_err() {
-            tracing::warn!("requests under way did not end in time");
+            tracing::warn!("requests in flight did not finish in time");
         }
         self.tasks.stop().await;
         if let Some(exporting) = self.exporting {
@@ -301,7 +302,7 @@ impl App {
     }
 }
 
-/// Binds to the address of a key.
+/// Binds to the address of a config key.
 async fn listen(key: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {
     let bind = async {
         let listener = http::bind(address).await?;
@@ -310,14 +311,14 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(SocketAddr, T
     bind.await.map_err(|error| AppError::Listen { key, address, error })
 }
 
-/// What Socket Mode connects by.
+/// The settings for Socket Mode.
 type Workspace = Option<(Arc<Slack>, config::SlackConfig)>;
 
 fn workspace(running: &Running) -> Workspace {
     running.slack.clone().map(|slack| (slack, running.settings.config.slack.clone()))
 }
 
-/// Keeps Socket Mode connected, anew when its settings are replaced.
+/// Keeps Socket Mode connected, also after its settings are replaced.
 async fn hear_clicks(mut workspaces: Current<Workspace>, clicks: mpsc::Sender<Interaction>) {
     loop {
         let now = workspaces.get();
@@ -325,7 +326,7 @@ async fn hear_clicks(mut workspaces: Current<Workspace>, clicks: mpsc::Sender<In
             if let Some((_, config)) = &now {
                 socket::run(config.clone(), clicks.clone()).await;
             }
-            std::future::pending().await // not by Socket Mode
+            std::future::pending().await // Socket Mode is not configured
         };
         let replaced = async {
             let client = |workspace: &Workspace| workspace.as_ref().map(|(slack, _)| Arc::as_ptr(slack));
@@ -343,7 +344,8 @@ async fn hear_clicks(mut workspaces: Current<Workspace>, clicks: mpsc::Sender<In
     }
 }
 
-/// Handles what Socket Mode brings. It is acknowledged already, so a fault is waited out, and holds up no other click.
+/// Handles clicks from Socket Mode. They are acknowledged already, so each waits for a fault to end, without delaying
+/// others.
 async fn handle_clicks(clicks: Current<Option<Arc<Clicks>>>, mut interactions: mpsc::Receiver<Interaction>) {
     let clicks = &clicks;
     let heard = poll_fn(|context| interactions.poll_recv(context));
@@ -357,7 +359,7 @@ async fn handle_clicks(clicks: Current<Option<Arc<Clicks>>>, mut interactions: m
         .await;
 }
 
-/// The signals that steer the process. One that comes before it serves is not lost, and does not end it.
+/// The signals that control the process. One that arrives before the process serves is kept, and does not kill it.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -384,7 +386,7 @@ impl Signals {
     }
 }
 
-/// `prompt-rollback serve`: runs until SIGTERM or SIGINT, and reloads at SIGHUP.
+/// Runs `prompt-rollback serve` until SIGTERM or SIGINT, and reloads at SIGHUP.
 pub async fn serve(settings: &LoadedConfig, mut signals: Signals) -> Result<(), AppError> {
     let exporter = Exporter::new(&settings.config.tracing);
     let set_log_level = logging::init(&settings.config, exporter.as_ref());
@@ -394,16 +396,16 @@ pub async fn serve(settings: &LoadedConfig, mut signals: Signals) -> Result<(), 
     run(app, &mut signals, set_log_level).await
 }
 
-/// A shutdown that takes so much longer than it may hangs.
+/// A shutdown that exceeds its limit by this much hangs.
 const HANGS: Duration = Duration::from_secs(1);
 
-/// A thread of its own that ends the process at a second signal, or where the first one has not done so in time, whatever the
-/// serving thread is stuck in.
+/// Starts a thread that ends the process at a second signal, or if the first one does not end it in time, even if the
+/// serving thread hangs.
 fn last_resort(limit: Current<Duration>) -> std::io::Result<()> {
     let watch = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AppError::Signals);
         let Err(error) = runtime.and_then(|runtime| runtime.block_on(insist(limit)));
-        tracing::error!(%error, "a shutdown that hangs would not be ended");
+        tracing::error!(%error, "the watchdog cannot run: a hanging shutdown would not be ended");
     };
     std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch).map(drop)
 }
@@ -416,7 +418,7 @@ async fn insist(limit: Current<Duration>) -> Result<Infallible, AppError> {
     std::process::exit(1)
 }
 
-/// Runs until a signal ends it. A task that ends before ends it as well: whoever runs us starts another one, while a receiver
+/// Runs until a signal. If a task ends, the process ends as well, so that the service manager restarts it: a receiver
 /// without one of its workers would look ready and leave work undone.
 async fn run(mut app: App, signals: &mut Signals, set_log_level: impl Fn(LogLevel)) -> Result<(), AppError> {
     let ended = loop {
@@ -436,8 +438,9 @@ async fn run(mut app: App, signals: &mut Signals, set_log_level: impl Fn(LogLeve
     Ok(ended?)
 }
 
-/// Raises the limit of open files, whose soft value is often 1024, for that many connections and what we open ourselves;
-/// what it allows of them. Where connections took the last descriptor, nobody could be asked to give way.
+/// Raises the limit of open files, whose soft value is often 1024, for this many connections and the receiver's own
+/// files. Returns the connections that the limit allows: without a free descriptor, no new connection could be accepted
+/// to evict another.
 fn within_open_files(connections: u32) -> u32 {
     const OURS: u64 = 256;
     let limit = match rlimit::increase_nofile_limit(u64::from(connections) + OURS) {
@@ -459,7 +462,7 @@ mod tests {
     use super::*;
     use crate::config::LoadedConfig;
 
-    /// Without a Redis: it does not wait for one.
+    /// Without Redis, because it does not wait for it.
     async fn app() -> App {
         let env =
             [("PROMPT_ROLLBACK_SERVER__LISTEN", "127.0.0.1:0"), ("PROMPT_ROLLBACK_REDIS__URL", "redis://127.0.0.1:1")];

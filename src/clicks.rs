@@ -1,6 +1,8 @@
-//! A click in Slack becomes a decision, if the clicker may decide. Both ways in, HTTP and Socket Mode, end here.
+//! Turns a click in Slack into a decision, if the user may decide. Clicks over HTTP and over Socket Mode are both
+//! handled here.
 //!
-//! Fail-closed: who is not known to be an approver is none. Touches Redis only; user groups are resolved beforehand.
+//! Fails closed: a user who is not known as an approver may not decide. Uses Redis only; user groups are resolved in
+//! advance.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,16 +26,16 @@ use crate::store::receipt::{HandledRequest, Receipt};
 use crate::trace::{self, TraceContext};
 use crate::visible::is_hidden;
 
-/// A click that was acknowledged and can't be committed is tried for half a minute.
+/// An acknowledged click that cannot be committed is retried for half a minute.
 const TRIES: u32 = 15;
 const RETRY: Duration = Duration::from_secs(2);
-/// A refusal is told once to a person about a question.
+/// A person gets one refusal per question within this time.
 const REFUSAL_TTL: Duration = Duration::from_secs(24 * 3_600);
 
-/// Of an incident's summary in the reason of a mark.
+/// Longest part of an incident's summary in the reason of a mark.
 const MAX_SUMMARY: usize = 300;
 
-/// Of an incident whose record has expired.
+/// The record of the incident has expired.
 const GONE: &str = "This incident is gone: it has expired.";
 
 /// What a button stands for.
@@ -42,11 +44,11 @@ enum ButtonAction {
     One(Choice),
     /// About all prompts of a coordinating incident.
     All(OutageAction),
-    /// About the version that was chosen.
+    /// About the chosen version.
     Mark(MarkKind),
 }
 
-/// Something to say to the clicker alone.
+/// A message that only the user who clicked sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EphemeralReply {
     pub channel: String,
@@ -55,14 +57,14 @@ pub struct EphemeralReply {
     pub text: String,
 }
 
-/// What clicks need.
+/// Handles clicks.
 #[derive(Debug)]
 pub struct Clicks {
     engine: Arc<Engine>,
     deciders: BTreeMap<String, Decider>,
-    /// To the worker that talks to Slack. Full: the clicker sees the thread change, or nothing.
+    /// Sends messages to the Slack worker. If it is full, they are dropped.
     replies: mpsc::Sender<EphemeralReply>,
-    /// The only workspace and the only app that clicks count from, if they are known.
+    /// The only workspace and app from which clicks count, if they are known.
     team: Option<String>,
     app: Option<String>,
 }
@@ -76,20 +78,20 @@ impl Clicks {
         Self { engine, deciders, replies, team: None, app: None }
     }
 
-    /// Takes clicks from this workspace and this app only, where they are given.
+    /// Accepts clicks only from this workspace and this app, if given.
     #[must_use]
     pub fn only_from(self, team: Option<&str>, app: Option<&str>) -> Self {
         Self { team: team.map(str::to_owned), app: app.map(str::to_owned), ..self }
     }
 
-    /// An app that is installed in several workspaces signs all their clicks with one secret, and an id of a user counts within
-    /// a workspace.
+    /// Whether the click is from this workspace and app: an app that is installed in several workspaces signs all their
+    /// clicks with one secret, and user ids are unique only within a workspace.
     fn is_ours(&self, click: &Click) -> bool {
         let fits = |expected: &Option<String>, found: &Option<String>| expected.is_none() || expected == found;
         fits(&self.team, &click.team) && fits(&self.app, &click.app)
     }
 
-    /// Handles one click; fails only if it may succeed later.
+    /// Handles one click; fails only if a retry may succeed.
     pub async fn handle(&self, click: &Click) -> Result<(), EngineError> {
         if !self.is_ours(click) {
             let Click { user, team, app, .. } = click;
@@ -139,7 +141,7 @@ impl Clicks {
         Ok(())
     }
 
-    /// A click on a canary's message: whoever decides where an alert names nobody may steer it.
+    /// Handles a click on a canary's message: the fallback decider's approvers may steer it.
     async fn steer(&self, click: &Click, steer: Steer) -> Result<(), EngineError> {
         let Some(button) =
             SteerButton::decode(&click.value).filter(|_| is_plain(&click.user) && is_plain(&click.action_ts))
@@ -194,14 +196,14 @@ impl Clicks {
         let handled = self.engine.handle_once(&incident.prompt, &event, receipt).await?;
         let did_it = incident.decided_by.as_ref() == Some(&click.operator());
         Ok(match &handled.answer {
-            // clicked again: the first click did it
+            // clicked twice: the first click did it
             Answer::Refused(Refusal { code: RefusalCode::AlreadyDecided, .. }) if did_it => None,
             _ if did_it && handled.before.is_some() => None,
             _ => refused(handled),
         })
     }
 
-    /// As [`Clicks::decide`], about all prompts at once.
+    /// Like [`Clicks::decide`], about all prompts at once.
     async fn decide_all(
         &self,
         click: &Click,
@@ -224,7 +226,7 @@ impl Clicks {
         Ok(decided.and_then(Result::err).map(|refusal| refusal.message))
     }
 
-    /// As [`Clicks::decide`], about a version: whoever may decide about the incident may mark it.
+    /// Like [`Clicks::decide`], about a version: a user who may decide about the incident may mark it.
     async fn mark(
         &self,
         click: &Click,
@@ -248,7 +250,7 @@ impl Clicks {
         Ok(refused(self.engine.handle_once(&incident.prompt, &Event::Mark(marking), receipt).await?))
     }
 
-    /// The incident of `button`, if the clicker may decide about it; why not, otherwise.
+    /// The incident of `button`, if the user may decide about it; otherwise the reason.
     async fn permitted(&self, click: &Click, button: &Button) -> Result<Result<Incident, String>, StoreError> {
         let Some(incident) = self.engine.store.incident(&button.incident).await? else {
             return Ok(Err(GONE.to_owned()));
@@ -287,7 +289,7 @@ impl Clicks {
         });
     }
 
-    /// Tells the clicker, once per question.
+    /// Tells the user why, once per question.
     async fn refuse(&self, click: &Click, button: &Button, text: &str) -> Result<(), StoreError> {
         let Some(channel) = click.channel.clone() else { return Ok(()) };
         let claim = format!("told:{}:{}:{}:{}", button.incident, button.question_number, click.user, text.len());
@@ -333,7 +335,7 @@ fn refused(handled: Handled) -> Option<String> {
     }
 }
 
-/// A Slack id of a user group (`S…`), not of a user.
+/// Whether this is the Slack id of a user group (`S…`), not of a user.
 pub fn is_group(approver: &str) -> bool {
     approver.starts_with('S')
 }
@@ -359,7 +361,7 @@ fn button_action(action_id: &str) -> Option<ButtonAction> {
     }
 }
 
-/// May become part of a key.
+/// Whether it may become part of a key.
 fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
 }

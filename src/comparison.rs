@@ -1,27 +1,28 @@
-//! Is the new version better, worse, or no worse than the old one? Judged by the time in which both served, at any moment
-//! and as often as anybody likes.
+//! Compares a new version with the old one: better, worse, or no worse. Uses only the time in which both served, and
+//! stays valid at any moment, however often it is evaluated.
 //!
-//! Each claim is tested by an e-process: a wager against the opposite of the claim that is fair, or loses, while the opposite is
-//! true. By Ville's inequality it then ever reaches 1/α with a probability of at most α, however often it is looked at. So
-//! `1 / e` is a p-value that survives looking (Johari, Koomen, Pekelis and Walsh, "Always Valid Inference", Operations
-//! Research 70(3), 2022; a mixture of sequential probability ratio tests, as Robbins proposed in 1970).
+//! Each claim is tested by an e-process: a wager against the opposite of the claim that is fair, or loses, while the
+//! opposite is true. By Ville's inequality it then ever reaches 1/α with a probability of at most α, however often it
+//! is evaluated. So `1 / e` is a p-value that stays valid under continuous monitoring (Johari, Koomen, Pekelis and
+//! Walsh, "Always Valid Inference", Operations Research 70(3), 2022; a mixture of sequential probability ratio tests,
+//! as Robbins proposed in 1970).
 //!
-//! Time is cut into slices, each a stratum of its own as in the test of Mantel and Haenszel: within a slice the new version is
-//! compared with what the old one did in the same seconds. A slice in which only one of them served counts for nothing, so a
-//! good week of the old version is never compared with a bad hour of the new one.
+//! Time is cut into slices, which are the strata of a Mantel-Haenszel test: within a slice, the new version is compared
+//! with the old one in the same seconds. A slice in which only one of them served does not count, so a good week of the
+//! old version is never compared with a bad hour of the new one.
 
-/// Chance that a claim is believed although it is false, over all looks together.
+/// The probability of accepting a false claim, over all looks together.
 pub const FALSE_PASS: f64 = 0.05;
-/// Chance that a version which does no harm is held for harm.
+/// The probability of stopping a harmless version for harm.
 pub const FALSE_ALARM: f64 = 0.01;
-/// Highest loss of mean quality, on its scale from 0 to 1.
+/// The largest tolerated loss of mean quality, on its scale from 0 to 1.
 const QUALITY_MARGIN: f64 = 0.05;
-/// Highest growth of the p99: what the row for new versions tolerates, too.
+/// The largest tolerated growth of the p99, as in the rule for new versions.
 const P99_GROWTH: f64 = 0.10;
-/// Observations of the new version without which its p99 means nothing.
+/// The number of observations of the new version below which its p99 means nothing.
 const P99_ENOUGH: f64 = 100.0;
 
-/// Requests of one version, and how many of them failed. Or scores, and what they lack of 1.
+/// Requests of one version, and how many of them failed. Or scores, and their differences from 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counts {
     pub all: f64,
@@ -43,14 +44,14 @@ impl Counts {
     }
 }
 
-/// What both versions did in the same seconds.
+/// The counts of both versions in the same seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Slice {
     pub new: Counts,
     pub old: Counts,
 }
 
-/// The p99 of both, in seconds, and how many observations of the new version are behind it.
+/// The p99 of both, in seconds, and the number of observations of the new version.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct P99 {
     pub new: f64,
@@ -58,7 +59,7 @@ pub struct P99 {
     pub observations: f64,
 }
 
-/// What was measured of two versions while both had traffic, oldest first.
+/// Measurements of two versions while both had traffic, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ComparisonSamples {
     pub errors: Vec<Slice>,
@@ -66,7 +67,7 @@ pub struct ComparisonSamples {
     pub p99: Vec<P99>,
 }
 
-/// What is claimed of the new version's failure ratio.
+/// A claim about the new version's failure ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Hypothesis {
     Lower,
@@ -89,21 +90,22 @@ pub enum Hypothesis {
 #[derive(Debug, Clone, PartialEq)]
 pub struct EProcess {
     claim: Hypothesis,
-    /// The logarithm of what each alternative's wager has become.
+    /// The logarithm of each alternative's wager.
     wagers: Vec<f64>,
-    /// The old version in the slices that are past.
+    /// The old version's counts in past slices.
     past: Counts,
 }
 
-/// Ratios are kept so far from 0 and 1.
+/// How far ratios are kept from 0 and 1.
 const EDGE: f64 = 1e-9;
 
 impl EProcess {
-    /// By how much more a harmful version is supposed to fail.
+    /// By how much more a harmful version may fail: the alternatives.
     const HARM: [f64; 7] = [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32];
-    /// What share of the failures a better version is supposed to have left.
+    /// The fraction of failures that a better version may have left: the alternatives.
     const LEFT: [f64; 5] = [0.9, 0.75, 0.5, 0.25, 0.05];
-    /// Where between the old version's ratio (0) and the margin (1) a version is that is not worse.
+    /// Where a version that is no worse may be between the old version's ratio (0) and the margin (1): the
+    /// alternatives.
     const WITHIN: [f64; 3] = [-0.5, 0.0, 0.5];
 
     pub fn new(claim: Hypothesis) -> Self {
@@ -137,20 +139,20 @@ impl EProcess {
         self.past.add(*old);
     }
 
-    /// The evidence for the claim: what 1 has become by wagering on the alternatives in equal parts.
+    /// The evidence for the claim: the value of 1, wagered on the alternatives in equal parts.
     pub fn e(&self) -> f64 {
         let most = self.wagers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let parts: f64 = self.wagers.iter().map(|wager| (wager - most).exp()).sum();
         (most.min(700.0) + (parts / self.wagers.len() as f64).ln()).exp()
     }
 
-    /// The p-value that survives looking.
+    /// The p-value, valid at any time.
     pub fn p(&self) -> f64 {
         (1.0 / self.e()).min(1.0)
     }
 }
 
-/// The new version's ratio by the alternative `index`, and the margin of the claim.
+/// The new version's ratio under the alternative `index`, and the margin of the claim.
 fn alternative(claim: Hypothesis, base: f64, index: usize) -> (f64, f64) {
     let (ratio, margin) = match claim {
         Hypothesis::Lower => (base * EProcess::LEFT[index], 0.0),
@@ -163,7 +165,7 @@ fn alternative(claim: Hypothesis, base: f64, index: usize) -> (f64, f64) {
     (ratio.clamp(EDGE, 1.0 - EDGE), margin)
 }
 
-/// The pair of ratios `margin` apart that is nearest to the alternative, in the sense of Kullback and Leibler.
+/// The pair of ratios, `margin` apart, that is closest to the alternative in Kullback-Leibler divergence.
 fn projection((new, old): (f64, f64), (new_all, old_all): (f64, f64), margin: f64) -> (f64, f64) {
     if margin == 0.0 {
         let pooled = (new_all * new + old_all * old) / (new_all + old_all);
@@ -186,18 +188,18 @@ fn log_likelihood_ratio(counts: &Counts, ratio: f64, null: f64) -> f64 {
     counts.failed * (ratio / null).ln() + (counts.all - counts.failed) * ((1.0 - ratio) / (1.0 - null)).ln()
 }
 
-/// How the new version compares with the old one.
+/// The result of comparing the new version with the old one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     pub new: Counts,
     pub old: Counts,
-    /// By how much its failure ratio is higher (Mantel–Haenszel risk difference); `None`: no slice has both.
+    /// By how much its failure ratio is higher (Mantel-Haenszel risk difference); `None`: both served in no slice.
     pub difference: Option<f64>,
     /// Evidence that it fails less often.
     pub better: f64,
     /// Evidence that it fails more often, or that its quality is lower.
     pub harmful: f64,
-    /// What speaks against its quality and p99, or keeps them from being judged.
+    /// Problems with its quality and p99, or why these cannot be judged.
     pub problems: Vec<String>,
     /// Evidence that it fails more often by less than the margin.
     no_worse: f64,
@@ -218,7 +220,7 @@ impl Comparison {
             old,
             difference: difference(&errors),
             better: e(Hypothesis::Lower, &errors),
-            // two wagers: half of the stake on each
+            // two wagers, with half of the stake on each
             harmful: f64::midpoint(e(Hypothesis::Higher, &errors), e(Hypothesis::Higher, &quality)),
             no_worse: e(Hypothesis::NotHigherBy(margin), &errors),
             margin,
@@ -266,7 +268,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it is better than the old version, which a pass of the A/B gate says, and the figures.
+    /// Whether it is better than the old version, as the A/B gate requires, and the figures.
     pub fn is_better(&self) -> (bool, String) {
         let mut problems = Vec::new();
         if self.difference.is_none() {
@@ -300,12 +302,12 @@ impl Comparison {
         (problems.is_empty(), with_problems(&problems, &format!("{}; p = {p:.4}{}", self.spoken(), self.figures)))
     }
 
-    /// The figures that show harm, if it is beyond doubt.
+    /// The figures that prove harm, if it is proved.
     pub fn harm(&self) -> Option<String> {
         (self.harmful >= 1.0 / FALSE_ALARM).then(|| format!("{}{}", self.spoken(), self.figures))
     }
 
-    /// The figures of requests.
+    /// The figures about requests.
     pub fn spoken(&self) -> String {
         let mut text = format!("{}, replacing {}", spoken(&self.new), spoken(&self.old));
         if let Some(difference) = self.difference {
@@ -329,7 +331,7 @@ fn sums(slices: &[Slice]) -> (Counts, Counts) {
     (new, old)
 }
 
-/// The risk difference of Mantel and Haenszel: each slice weighs `n m / (n + m)`.
+/// The Mantel-Haenszel risk difference: each slice has the weight `n m / (n + m)`.
 fn difference(slices: &[Slice]) -> Option<f64> {
     let (mut sum, mut weights) = (0.0, 0.0);
     for Slice { new, old } in slices.iter().filter(|slice| slice.new.usable() && slice.old.usable()) {
@@ -367,7 +369,7 @@ mod tests {
         Comparison::of(measured, MARGIN)
     }
 
-    /// The probability of so many failures.
+    /// The probability of each number of failures.
     fn binomial(all: u32, ratio: f64) -> Vec<f64> {
         let mut chances = vec![1.0];
         for _ in 0..all {
@@ -381,7 +383,7 @@ mod tests {
         chances
     }
 
-    /// What a wager of 1 becomes in one slice, on average over all that can happen.
+    /// The expected value of a wager of 1 after one slice.
     fn expected(claim: Hypothesis, (new, new_ratio): (u32, f64), (old, old_ratio): (u32, f64)) -> f64 {
         let mut before = EProcess::new(claim);
         before.past = counts(200.0, 4.0);
@@ -425,7 +427,7 @@ mod tests {
 
     #[test]
     fn two_versions_that_fail_alike_at_every_moment_do_not_pass() {
-        // a week of the old one, of which only the last hour is bad: in that hour the new one fails as often
+        // a week of the old version, of which only the last hour is bad: in that hour the new version fails as often
         let mut bad_hour = same(slice((1_000.0, 50.0), (1_000.0, 50.0)), 60);
         let week = vec![slice((0.0, 0.0), (10_000.0, 1.0)); 600];
         bad_hour.errors.splice(0..0, week);
@@ -437,12 +439,12 @@ mod tests {
             (60_000.0, 60_000.0),
             "the figures are of shared time, too"
         );
-        // and the other way round: the new one came after the bad week
+        // the reverse: the new version came after the bad week
         let mut good_hour = same(slice((1_000.0, 1.0), (1_000.0, 1.0)), 60);
         good_hour.errors.splice(0..0, vec![slice((0.0, 0.0), (10_000.0, 500.0)); 600]);
         let (passed, text) = compared(&good_hour).is_better();
         assert!(!passed && text.contains("chance"), "{text}");
-        // shares that change while the ratios change
+        // shares change while the ratios change
         let mut stages = same(slice((10.0, 1.0), (990.0, 99.0)), 60);
         stages.errors.extend(vec![slice((500.0, 5.0), (500.0, 5.0)); 60]);
         let comparison = compared(&stages);

@@ -1,5 +1,5 @@
-//! Decisions about many prompts at once: a person's word is written down, fenced by the coordinating incident's own
-//! revision, and the reconciler carries it out.
+//! Stores decisions about many prompts at once, fenced by the coordinating incident's own revision. The reconciler
+//! carries them out.
 
 use crate::decision::outage::OutageAction;
 use crate::decision::{IncidentId, Operator, Refusal, RefusalCode, Timestamp};
@@ -7,11 +7,11 @@ use crate::engine::{Engine, EngineError};
 use crate::store::outage::{Coordinated, WriteOutcome};
 use crate::store::receipt::{HandledRequest, Receipt};
 
-/// Rounds of load and write before giving way.
+/// Attempts to load and write before giving up.
 const ROUNDS: u32 = 12;
 
-/// Loads the coordinating incident, changes and writes it, as often as it takes; `None` if there is none. What `change`
-/// refuses is not written.
+/// Loads the coordinating incident, changes and writes it, and retries on conflict; `None` if there is none. If
+/// `change` refuses, nothing is written.
 pub async fn update<T, E>(
     engine: &Engine,
     id: &IncidentId,
@@ -33,7 +33,7 @@ pub async fn update<T, E>(
     Err(EngineError::Contended)
 }
 
-/// Takes in a person's decision about all prompts, once for each `receipt`; `None` if there is no such incident.
+/// Stores a person's decision about all prompts, once for each `receipt`; `None` if there is no such incident.
 pub async fn decide(
     engine: &Engine,
     id: &IncidentId,
@@ -56,7 +56,7 @@ pub async fn decide(
         }
         if let Err(refusal) = found.outage.decide(&found.members, action, by, question_number, now) {
             if let Some(receipt) = receipt {
-                // if not, it is decided again
+                // otherwise it is decided again
                 let _ = store.remember_refused(receipt, now, &refusal.message).await;
             }
             return Ok(Some(Err(refusal)));

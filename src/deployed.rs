@@ -1,4 +1,4 @@
-//! What deployment logs tell people: since when each version serves and who put it there, and what else changed shortly
+//! Facts from deployment logs, for people: since when, and by whom, each version serves, and what else changed shortly
 //! before. Pure.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{LogEvent, Timestamp};
 
-/// What changed at most so long before an incident may have to do with it.
+/// A change this shortly before an incident may be related.
 pub const WITHIN: Duration = Duration::from_secs(3_600);
 /// Other prompts that are named; the rest is counted.
 pub const NAMED: usize = 3;
@@ -16,18 +16,18 @@ pub const NAMED: usize = 3;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeploymentEntry {
     pub at: Timestamp,
-    /// As [`LogEvent::as_str`] has it.
+    /// The word of [`LogEvent::as_str`].
     pub event: String,
     pub from: String,
     pub to: String,
     pub operator: String,
     pub reason: String,
-    /// The id of the incident that it belongs to, perhaps none.
+    /// The id of its incident, or empty.
     pub incident: String,
 }
 
 impl DeploymentEntry {
-    /// `None` for one without a time, which can't be put in order.
+    /// `None` for an entry without a time, which cannot be sorted.
     pub fn read(fields: &[(String, String)]) -> Option<Self> {
         let field = |name: &str| {
             let found = fields.iter().find(|(field, _)| field == name);
@@ -45,7 +45,7 @@ impl DeploymentEntry {
         })
     }
 
-    /// What is served changed: no mark.
+    /// Whether the active version changed; false for a mark.
     pub fn is_change(&self) -> bool {
         is_change(&self.event)
     }
@@ -55,12 +55,12 @@ impl DeploymentEntry {
     }
 }
 
-/// The word of a log entry stands for a change of what is served.
+/// Whether this word of a log entry stands for a change of the active version.
 pub fn is_change(event: &str) -> bool {
     LogEvent::parse(event).is_none_or(LogEvent::is_change)
 }
 
-/// All of it, for one prompt at one moment.
+/// The facts about one prompt at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deployed {
@@ -68,17 +68,17 @@ pub struct Deployed {
     pub in_service: Vec<Deployment>,
     /// Other prompts that changed within the hour: those of the same group first, then the latest. At most [`NAMED`].
     pub others: Vec<Other>,
-    /// How many more there are, or at least are.
+    /// How many more there are, or the least number.
     pub more: usize,
     pub at_least: bool,
 }
 
-/// How a version came to serve.
+/// How a version got its traffic.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deployment {
     pub version: String,
-    /// When it last gained traffic, having had none. `None`: longer ago than was read.
+    /// When it last got traffic after having none. `None`: before the entries that were read.
     pub since: Option<i64>,
     pub event: String,
     pub operator: String,
@@ -94,7 +94,7 @@ pub struct Other {
     pub from: String,
     pub to: String,
     pub operator: String,
-    /// Its alerts carry the same `group`.
+    /// Whether its alerts carry the same `group`.
     pub same_group: bool,
 }
 
@@ -111,7 +111,7 @@ impl Other {
     }
 }
 
-/// What had traffic after the last of these entries, which come with the oldest first.
+/// The versions with traffic after the last of these entries, which are sorted by age, oldest first.
 pub fn in_service<'a>(log: impl Iterator<Item = &'a DeploymentEntry>) -> Vec<Deployment> {
     let mut serving: Vec<Deployment> = Vec::new();
     for entry in log.filter(|entry| entry.is_change()) {

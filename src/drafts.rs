@@ -1,4 +1,4 @@
-//! The draft of a post-mortem, from what is kept of an incident.
+//! Post-mortem drafts, from the stored facts of an incident.
 
 use crate::decision::{Incident, PhaseKind, PromptName, VersionName};
 use crate::deployed::DeploymentEntry;
@@ -6,12 +6,12 @@ use crate::engine::Engine;
 use crate::postmortem::{IncidentMetric, PostmortemFacts, Verified, draft};
 use crate::store::StoreError;
 
-/// Entries of the deployment log that are looked through, from the end of the incident backwards.
+/// Entries of the deployment log that are read, from the end of the incident backwards.
 const MAX_LOG: usize = 200;
-/// The log has Redis' own time: entries of a commit may be a little younger than what it decided.
+/// The log uses Redis' own time: the entries of a commit may be a little later than its decision.
 const LATER: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Markdown. Drawing and comparing take milliseconds of a thread of their own.
+/// Renders Markdown. Drawing and comparing take milliseconds, on another thread.
 pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, StoreError> {
     let store = &engine.store;
     let good = incident.switch.as_ref().map(|switch| &switch.to).or(incident.target.as_ref());
@@ -45,17 +45,17 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
     });
     drafted.await.map_err(|_| StoreError::Broken {
         key: "the post-mortem".to_owned(),
-        detail: "can't be written: please report it".to_owned(),
+        detail: "cannot be written: please report it".to_owned(),
     })
 }
 
-/// The checks of its rollback have ended, so what they measured is there or being asked for.
+/// Whether the checks of its rollback have ended, so that their samples are stored or being queried.
 pub fn is_awaited(incident: &Incident) -> bool {
     incident.verification().is_some()
         && matches!(incident.phase.kind(), PhaseKind::Recovered | PhaseKind::Escalated | PhaseKind::Unverified)
 }
 
-/// Whom the version was registered with. A draft without it is worth having, too.
+/// The contact of the version. The draft is useful without it.
 async fn contact(engine: &Engine, prompt: &PromptName, version: &VersionName) -> Result<Option<String>, StoreError> {
     match engine.load(prompt).await {
         Ok(loaded) => Ok(loaded.snapshot.state.version(version).and_then(|record| record.contact.clone())),

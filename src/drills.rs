@@ -1,13 +1,13 @@
-//! Drills: an alert of our own makes the way of a real one, is decided like it, and changes nothing.
+//! Drills: an alert of the receiver itself takes the path of a real one, is decided like it, and changes nothing.
 //!
-//! A drill counts only if it was started here: its id is a record in Redis, which says what its alert must name.
+//! A drill counts only if a receiver started it: its id must be a record in Redis, which says what its alert must name.
 
 use crate::api::RehearsalView;
 use crate::decision::{Alert, Operator, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
 use crate::store::drill::{Drill, DrillId, DrillProgress};
 
-/// Starts a drill on what `prompt` serves. Posting its alert is others' work.
+/// Starts a drill about the active version of `prompt`. A worker posts its alert.
 pub async fn start(
     engine: &Engine,
     prompt: &PromptName,
@@ -25,9 +25,10 @@ pub async fn start(
     Ok(Ok(store.drill(&id).await?))
 }
 
-/// Takes in the alert of a drill. False if it is none of ours: then it is no alert at all.
+/// Handles the alert of a drill. Returns false if no such drill was started: then the alert is ignored.
 ///
-/// Whatever dies in between, the alert is delivered again: each step is noted once, and the rest is done then.
+/// If the receiver dies in between, the alert is delivered again: each step is recorded once, and the rest is done
+/// then.
 pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, EngineError> {
     let store = &engine.store;
     let Some(id) = DrillId::parse(id) else { return Ok(false) };
@@ -36,7 +37,7 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
         return Ok(false);
     }
     if drill.committed.is_some() {
-        return Ok(true); // Alertmanager repeats itself
+        return Ok(true); // Alertmanager repeats alerts
     }
     store.note_drill(&id, DrillProgress::Received).await?;
     if drill.decided.is_none() {
@@ -54,7 +55,7 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
     Ok(true)
 }
 
-/// What is kept of the decision, for people.
+/// The stored decision, for people.
 pub fn decision(drill: &Drill) -> Option<RehearsalView> {
     serde_json::from_str(&drill.decided.as_ref()?.text).ok()
 }

@@ -1,15 +1,15 @@
-//! Computing that takes long enough to keep the serving thread from other requests. It runs on another thread, one piece at a
-//! time, so that the serving thread keeps a core of its own on any machine with two.
+//! Runs computations on another thread that would block the serving thread for too long. One at a time, so that the
+//! serving thread has a core of its own on any machine with two.
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 static PIECES: Semaphore = Semaphore::const_new(1);
 
-/// So many bytes of JSON are read in less than a millisecond; more are read elsewhere.
+/// JSON up to this many bytes is parsed in less than a millisecond; larger texts are parsed on another thread.
 pub const LARGE: usize = 64 << 10;
 
-/// Runs `work` on another thread. If the caller is gone, a piece that has begun runs to its end, and no other begins.
+/// Runs `work` on another thread. If the caller is dropped, running work finishes, and waiting work is not started.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let permit = PIECES.acquire().await;
     let span = tracing::Span::current(); // log lines of the other thread carry it as well
@@ -25,12 +25,12 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     }
 }
 
-/// Runs `work` at once if it is small, and elsewhere otherwise.
+/// Runs `work` at once if it is small, otherwise on another thread.
 pub async fn run_if<T: Send + 'static>(large: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
     if large { run(work).await } else { work() }
 }
 
-/// Something that may have so many parts that freeing it takes long. If so, another thread frees it, also where its owner is
+/// A value that may have so many parts that freeing it takes long. Then another thread frees it, also if its owner is
 /// cancelled.
 #[derive(Debug)]
 pub struct Large<T: Default + Send + 'static> {
@@ -56,7 +56,7 @@ impl<T: Default + Send + 'static> Large<T> {
 impl<T: Default + Send + 'static> Drop for Large<T> {
     fn drop(&mut self) {
         let value = std::mem::take(&mut self.value);
-        // without a runtime there is no serving thread to hold up
+        // without a runtime there is no serving thread to block
         if let Some(runtime) = Handle::try_current().ok().filter(|_| self.large) {
             runtime.spawn_blocking(move || drop(value));
         }

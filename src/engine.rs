@@ -1,4 +1,4 @@
-//! Load → decide → commit: the only place where the store and the decisions meet.
+//! Load → decide → commit: the only place where the store and the rules meet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,16 @@ use crate::store::schedule::IDLE;
 use crate::store::{Committed, LoadOptions, Loaded, Store, StoreError, fresh_ulid};
 use crate::trace;
 
-/// Rounds of load, decide and commit before giving way: each lost round means that another one's commit succeeded.
+/// Attempts to load, decide and commit before giving up: each lost attempt means that another commit succeeded.
 const ROUNDS: u32 = 12;
-/// Times that a commit whose answer got lost is asked for again.
+/// How often a commit whose reply was lost is repeated.
 const ASK_AGAIN: u32 = 2;
 
-/// Alerts of one event that are decided about on the serving thread, within milliseconds; more are decided about elsewhere.
+/// Up to this many alerts of one event are decided on the serving thread, within milliseconds; more are decided on
+/// another thread.
 const AT_ONCE: usize = 256;
 
-/// Why requests can't be served, if they can't.
+/// Why requests cannot be served, if they cannot.
 pub type Readiness = Result<(), String>;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,7 +37,7 @@ pub enum EngineError {
     Contended,
 }
 
-/// An event, handled.
+/// A handled event.
 #[derive(Debug)]
 pub struct Handled {
     pub answer: Answer,
@@ -44,11 +45,11 @@ pub struct Handled {
     pub now: Timestamp,
     /// The prompt's revision, if this wrote anything.
     pub rev: Option<i64>,
-    /// This very request was handled before: nothing was done now, and this came of it then.
+    /// The outcome of the same request if it was handled before; then nothing was done now.
     pub before: Option<HandledRequest>,
 }
 
-/// An event, by how long a decision about it takes.
+/// An event, by the time that its decision takes.
 enum Given<'a> {
     Small(&'a Event),
     Large(Arc<Event>),
@@ -63,17 +64,17 @@ impl Given<'_> {
     }
 }
 
-/// Those of later settings share all but the policy with it.
+/// Engines with later settings share all but the policy with it.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub store: Store,
     pub policy: Policy,
     pub metrics: Arc<Metrics>,
-    /// Told after each commit that scheduled something for soon.
+    /// Notified after each commit that scheduled a task for soon.
     pub scheduled: Arc<Notify>,
-    /// Told after each commit that changes who is paged.
+    /// Notified after each commit that changed who is paged.
     pub paging: Arc<Notify>,
-    /// Told after each commit that woke who shows what happens.
+    /// Notified after each commit that woke notification targets.
     pub notifications_due: Arc<watch::Sender<()>>,
 }
 
@@ -83,23 +84,24 @@ impl Engine {
         Self { store, policy, metrics: Arc::default(), scheduled, paging, notifications_due: Arc::default() }
     }
 
-    /// The engine of other settings.
+    /// The engine with other settings.
     pub fn reconfigured(&self, store: Store, policy: Policy) -> Self {
         Self { store, policy, ..self.clone() }
     }
 
-    /// The prompt as it is now.
+    /// Loads the prompt.
     pub async fn load(&self, prompt: &PromptName) -> Result<Loaded, StoreError> {
         self.store.load(prompt, self.policy.budget_window, LoadOptions::default()).await
     }
 
-    /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
+    /// Decides about `event` and commits the decision; repeats both while other commits come first.
     pub async fn handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
         let handled = self.try_handle(prompt, Given::Small(event), None).await;
         self.counted(handled.inspect_err(|_| concerns(prompt, event, None, None)))
     }
 
-    /// The same for an event that may say much, such as all alerts of a delivery: then it is decided on another thread.
+    /// Like [`Engine::handle`], for an event that may be large, such as all alerts of a delivery: it is then decided on
+    /// another thread.
     pub async fn handle_owned(&self, prompt: &PromptName, event: Event) -> Result<Handled, EngineError> {
         let large = match &event {
             Event::Alerts(alerts) => alerts.len() > AT_ONCE,
@@ -115,7 +117,8 @@ impl Engine {
         self.counted(handled.inspect_err(|_| trace::concerns(Some(prompt.as_str()), None, None)))
     }
 
-    /// The same for a request that must be handled once, however often it comes and whatever answer gets lost.
+    /// Like [`Engine::handle`], for a request that must be handled once, however often it is repeated and whatever
+    /// reply gets lost.
     pub async fn handle_once(
         &self,
         prompt: &PromptName,
@@ -132,7 +135,7 @@ impl Engine {
         result
     }
 
-    /// What [`Engine::handle`] would answer now; nothing is written.
+    /// What [`Engine::handle`] would answer now; writes nothing.
     pub async fn foresee(&self, prompt: &PromptName, event: &Event) -> Result<Answer, EngineError> {
         let mut loaded = self.load(prompt).await?;
         loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
@@ -189,7 +192,7 @@ impl Engine {
                     self.store.wait_for_replicas().await?;
                 }
                 if let (Some(receipt), HandledRequest::Refused(why)) = (receipt, &outcome) {
-                    // if not, it is decided again
+                    // otherwise it is decided again
                     let _ = self.store.remember_refused(receipt, loaded.now, why).await;
                 }
                 concerns(prompt, event, Some(&decision.answer), None);
@@ -223,7 +226,7 @@ impl Engine {
                             event = entry.event.as_str(),
                             %operator,
                             reason = entry.reason,
-                            "where a rollback may go has changed"
+                            "the possible rollback targets have changed"
                         );
                     }
                     for entry in commit.log.iter().filter(|entry| entry.event.is_change()) {
@@ -278,7 +281,7 @@ impl Engine {
         }
     }
 
-    /// What `alert` would do now. Writes nothing.
+    /// What `alert` would do now; writes nothing.
     pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
         let mut loaded = self.load(&alert.prompt).await?;
         loaded.snapshot.fresh_ids = fresh_ids(may_open(&Event::Alerts(vec![alert.clone()])), loaded.now);
@@ -302,7 +305,7 @@ impl Engine {
         events::of(&Happened { source: &source, policy, event, answer, before, commit, now, trace })
     }
 
-    /// Commits; an answer that got lost is asked for again, under the same id.
+    /// Commits; a commit whose reply was lost is repeated with the same id.
     async fn commit(
         &self,
         loaded: &Loaded,
@@ -330,7 +333,7 @@ impl Engine {
         if let (Event::Alerts(alerts), Answer::Alerts(outcomes)) = (event, answer) {
             let rolled_back = |outcome: &AlertOutcome| outcome.outcome == Outcome::RolledBack;
             let pairs = alerts.iter().zip(outcomes).filter(|(_, outcome)| rolled_back(outcome));
-            // several alerts may ask for one switch: the first of them detected it
+            // several alerts may ask for one switch: the first of them detected the problem
             if let Some(started) = pairs.filter_map(|(alert, _)| alert.began(now)).min() {
                 self.metrics.alert_to_rollback(now.since(started));
             }
@@ -366,13 +369,14 @@ fn switch_mode(answer: &Answer) -> Option<SwitchMode> {
     }
 }
 
-/// How the rollback was decided that this commit makes.
+/// How the rollback in this commit was decided.
 fn finished(commit: &Commit, now: Timestamp) -> Option<SwitchMode> {
     let switches = commit.incidents.iter().filter_map(|write| write.incident.switch.as_ref());
     switches.filter(|switch| switch.at == now && switch.mode != SwitchMode::Shipped).map(|switch| switch.mode).next()
 }
 
-/// How many incidents `event` opens at most. Two versions may get traffic on top, one from outside, on which alerts fire.
+/// The most incidents that `event` can open. Two versions may get traffic in addition, one of them externally, on which
+/// alerts fire.
 fn may_open(event: &Event) -> usize {
     let own = match event {
         Event::Alerts(alerts) => alerts.len(),

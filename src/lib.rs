@@ -1,4 +1,4 @@
-//! Puts a misbehaving LLM prompt back to its last known-good version.
+//! Rolls a misbehaving LLM prompt back to its last known-good version.
 //!
 //! ```text
 //! Alertmanager ─► POST /webhooks/alertmanager ─┐
@@ -6,7 +6,7 @@
 //! Timer, someone's SET (reconciler) ───────────┘                (pure)     (atomic)   └─► due ─► reconciler
 //! ```
 //!
-//! Imports only go down; a test reads the `use` lines and fails where one looks up:
+//! Imports only go down the layers. A test reads the `use` lines and fails on a violation:
 //!
 //! | layer | what |
 //! |---|---|

@@ -1,7 +1,6 @@
-//! What is in force, replaced as a whole by a reload, and asking for one.
+//! The parts in force, which a reload replaces as a whole, and requests for a reload.
 //!
-//! Whoever works takes it once for each request, tick or decision, so that nothing is done by half of the old and half
-//! of the new.
+//! Each request, tick or decision takes them once, so that none uses a mixture of old and new parts.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::config::ConfigChange;
 
-/// Longest wait for a look at the files: whoever waits has a request to answer.
+/// Longest wait for a check of the files, because a request waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// All that one config makes.
+/// The parts built from one config.
 #[derive(Debug)]
 pub struct Live<W> {
     whole: Arc<RwLock<Arc<W>>>,
@@ -36,7 +35,7 @@ impl<W: Send + Sync + 'static> Live<W> {
         self.replaced.send_replace(());
     }
 
-    /// A part of it, for those who need no more.
+    /// A part of it, for users that need no more.
     pub fn part<T>(&self, part: impl Fn(&W) -> T + Send + Sync + 'static) -> Current<T> {
         let whole = Arc::clone(&self.whole);
         let get = move || part(&whole.read().unwrap_or_else(PoisonError::into_inner));
@@ -70,33 +69,33 @@ impl<T> Current<T> {
     }
 }
 
-/// What a reload did.
+/// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
     pub changed: Vec<ConfigChange>,
-    /// Written, and not in force before a restart.
+    /// Changes that take effect only after a restart.
     pub needs_restart: Vec<ConfigChange>,
 }
 
-/// What was wrong with the config, one line for each problem; nothing has changed then.
+/// The errors in the config, one line for each; then nothing has changed.
 pub type ReloadResult = Result<Reloaded, String>;
 
-/// Who asks for a reload, and where the answer goes.
+/// A request for a reload, and where the answer goes.
 #[derive(Debug)]
 pub struct ReloadRequest {
     pub by: &'static str,
     pub answer: Option<oneshot::Sender<ReloadResult>>,
 }
 
-/// What is asked of whoever reloads.
+/// The requests to the reloader.
 #[derive(Debug)]
 pub struct ReloadRequests {
     pub reloads: mpsc::Receiver<ReloadRequest>,
-    /// Look whether a file that the config names was replaced.
+    /// Requests to check whether a file named by the config was replaced.
     pub looks: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-/// Asks whoever reloads.
+/// Sends requests to the reloader.
 #[derive(Debug, Clone)]
 pub struct Reloader {
     reloads: mpsc::Sender<ReloadRequest>,
@@ -110,25 +109,25 @@ impl Reloader {
         (Self { reloads, looks }, ReloadRequests { reloads: asked, looks: looked })
     }
 
-    /// Reloads; `None` if the process is ending.
+    /// Reloads; `None` if the process is shutting down.
     pub async fn reload(&self, by: &'static str) -> Option<ReloadResult> {
         let (answer, answered) = oneshot::channel();
         self.reloads.send(ReloadRequest { by, answer: Some(answer) }).await.ok()?;
         answered.await.ok()
     }
 
-    /// Reloads without waiting for it.
+    /// Reloads without waiting for the result.
     pub fn reload_soon(&self, by: &'static str) {
-        // full: one of those that wait reads what is there now
+        // full: a waiting request will read the current files
         let _ = self.reloads.try_send(ReloadRequest { by, answer: None });
     }
 
-    /// Returns once the files that the config names have been looked at, and those replaced before are in force; or after
-    /// a while, where the disk does not answer.
+    /// Returns once the files that the config names were checked, and replaced ones are in force, or after a while if
+    /// the disk does not answer.
     pub async fn look(&self) {
         let (answer, answered) = oneshot::channel();
         let looked = async {
-            // fails only if the process is ending
+            // fails only during a shutdown
             if self.looks.send(answer).await.is_ok() {
                 let _ = answered.await;
             }
@@ -146,7 +145,7 @@ mod tests {
         let (reloader, _asked) = Reloader::new();
         let began = tokio::time::Instant::now();
         for looks in 1..=20 {
-            reloader.look().await; // also when more wait than there is room for
+            reloader.look().await; // also if more wait than there is room for
             assert!(began.elapsed() < (PATIENCE + Duration::from_millis(10)) * looks, "{:?}", began.elapsed());
         }
     }

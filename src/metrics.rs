@@ -1,4 +1,4 @@
-//! Our own metrics, prefix `prompt_rollback_`.
+//! The receiver's own metrics, with the prefix `prompt_rollback_`.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -145,7 +145,7 @@ pub struct Metrics {
     trace_spans: Family<ResultLabel, Counter>,
 }
 
-/// What is read from Redis at each scrape.
+/// The metrics that are read from Redis for each scrape.
 #[derive(Debug, Default)]
 pub struct ScrapeData {
     pub series: Vec<VersionSeries>,
@@ -154,7 +154,7 @@ pub struct ScrapeData {
     pub phases: Vec<(String, i64)>,
     pub dead_letters: u64,
     pub paused: bool,
-    /// By target: age of the oldest of what it does not show yet.
+    /// By target: the age of the oldest pending update.
     pub notification_lag: Vec<(&'static str, Duration)>,
     /// By kind of work: how late the oldest wake-up is.
     pub work_lag: Vec<(&'static str, Duration)>,
@@ -175,14 +175,14 @@ impl Metrics {
         let ready = Gauge::default();
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("alerts", "Alerts received, by what became of them", alerts.clone());
+        registry.register("alerts", "Alerts received, by severity, outcome and reason", alerts.clone());
         let refused_requests = Family::<ReasonLabel, Counter>::default();
         for reason in ["no_token", "wrong_token", "no_certificate", "not_local", "wrong_signature"] {
             let _born = refused_requests.get_or_create(&ReasonLabel { reason });
         }
         registry.register(
             "refused_requests",
-            "Requests that were not let in, by what they lacked",
+            "Requests refused by authentication, by reason",
             refused_requests.clone(),
         );
         let truncated_alerts = Counter::default();
@@ -191,14 +191,10 @@ impl Metrics {
             "Alerts that Alertmanager left out of its deliveries",
             truncated_alerts.clone(),
         );
-        registry.register(
-            "rollbacks",
-            "Rollbacks, by who started them and whether they were committed",
-            rollbacks.clone(),
-        );
+        registry.register("rollbacks", "Rollbacks, by mode and by whether they were committed", rollbacks.clone());
         registry.register(
             "webhook_duration_seconds",
-            "Time from the last byte of a webhook to its answer",
+            "Time from the last byte of a webhook request to its response",
             webhook_seconds.clone(),
         );
         let help = "Time from an alert's startsAt to the commit of its automatic rollback";
@@ -231,7 +227,7 @@ impl Metrics {
         );
         registry.register(
             "stale_prompt_servers",
-            "Prompt servers that were found to serve the bad version long after its rollback",
+            "Prompt servers that still served the bad version long after its rollback",
             stale_servers.clone(),
         );
         let archive = Family::<ArchiveLabels, Counter>::default();
@@ -243,27 +239,27 @@ impl Metrics {
         let archive_failing = Gauge::default();
         registry.register(
             "archive_operations",
-            "Texts moved to the archive and back, or deleted there",
+            "Versions whose content was archived, restored or deleted from the archive",
             archive.clone(),
         );
         registry.register(
             "archive_failing",
-            "1 while the archive of texts fails: it is tried again, and texts stay in Redis",
+            "1 while the content archive fails: writing is retried, and content stays in Redis",
             archive_failing.clone(),
         );
         let slack_requests = Family::<SlackLabels, Counter>::default();
-        registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
+        registry.register("slack_requests", "Calls to Slack's Web API, by method and result", slack_requests.clone());
         let notifications = Family::<NotificationLabels, Counter>::default();
-        registry.register("notifications", "Tries to notify a target, by what came of them", notifications.clone());
+        registry.register("notifications", "Attempts to notify a target, by result", notifications.clone());
         let (reload_successful, reloaded_at) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
         registry.register(
             "config_last_reload_successful",
-            "1 while the config and the files that it names are in force as they were last read",
+            "1 if the last reload of the config and the files that it names succeeded",
             reload_successful.clone(),
         );
         registry.register(
             "config_last_reload_success_timestamp_seconds",
-            "When they were last read and taken over",
+            "Time of the last successful reload, in seconds since 1970",
             reloaded_at.clone(),
         );
         let trace_spans = Family::<ResultLabel, Counter>::default();
@@ -330,7 +326,7 @@ impl Metrics {
         self.reloaded_at.set(since_epoch.as_secs_f64());
     }
 
-    /// Whether what was read last is in force.
+    /// Records whether the last config that was read is in force.
     pub fn config_in_force(&self, yes: bool) {
         self.reload_successful.set(i64::from(yes));
     }
@@ -341,12 +337,12 @@ impl Metrics {
         self.alerts.get_or_create(&labels).inc();
     }
 
-    /// A request was not let in.
+    /// Counts a refused request.
     pub fn refused(&self, reason: &'static str) {
         self.refused_requests.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// So many alerts of a delivery were left out.
+    /// Counts alerts that were left out of a delivery.
     pub fn truncated(&self, count: u64) {
         self.truncated_alerts.inc_by(count);
     }
@@ -393,7 +389,7 @@ impl Metrics {
         self.decision_deadlines.get_or_create(&DeadlineLabels { result, severity: after.severity.as_str() }).inc();
     }
 
-    /// What came of checking a rollback.
+    /// Counts the result of verifying a rollback.
     pub fn verified(&self, before: &Incident, after: &Incident) {
         let stale = |incident: &Incident| incident.verification().is_some_and(|v| v.stale);
         let (Some(switch), Some(verification)) = (&after.switch, after.verification()) else { return };
@@ -434,7 +430,7 @@ impl Metrics {
         self.archive_failing.set(i64::from(!ok));
     }
 
-    /// Nothing is known yet of another archive; without one nothing can fail.
+    /// Resets the state for another archive; without an archive nothing can fail.
     pub fn archive_replaced(&self) {
         self.archive_failing.set(0);
     }
@@ -443,12 +439,12 @@ impl Metrics {
         self.slack_requests.get_or_create(&SlackLabels { method, result }).inc();
     }
 
-    /// A try to notify a target.
+    /// Counts an attempt to notify a target.
     pub fn notification(&self, target: Target, result: &'static str) {
         self.notifications.get_or_create(&NotificationLabels { target: target.name(), result }).inc();
     }
 
-    /// Tries of this kind are counted from 0: a counter that is born above 0 is invisible to rate().
+    /// Starts counters of this kind at 0: a counter that starts above 0 is invisible to rate().
     pub fn notification_born(&self, target: Target, result: &'static str) {
         let _born = self.notifications.get_or_create(&NotificationLabels { target: target.name(), result });
     }
@@ -456,7 +452,7 @@ impl Metrics {
     /// The last line of an exposition.
     pub const END: &str = "# EOF\n";
 
-    /// What this process counts, as OpenMetrics text without its last line.
+    /// Writes this process' metrics as OpenMetrics text without its last line.
     pub fn encode(&self, out: &mut impl fmt::Write) -> fmt::Result {
         text::encode_registry(out, &self.registry)
     }
@@ -469,13 +465,13 @@ impl Default for Metrics {
 }
 
 impl ScrapeData {
-    /// As OpenMetrics text without its last line.
+    /// Writes OpenMetrics text without its last line.
     pub fn encode(self, out: &mut impl fmt::Write) -> fmt::Result {
         text::encode_registry(out, &from_stored(self))
     }
 }
 
-/// The series of each version with traffic. They are written as they are: a family would copy and hash each of them.
+/// The series of each version with traffic. They are written directly: a family would copy and hash each of them.
 #[derive(Debug)]
 struct Versions(Vec<VersionSeries>);
 
@@ -487,8 +483,10 @@ impl Collector for Versions {
             let labels = [("prompt", prompt.as_str()), ("version", version), ("previous", previous)];
             info.encode_family(&labels)?.encode_gauge(&1_i64)?;
         }
-        let (name, help) =
-            ("active_version_activated_timestamp_seconds", "First activation of each version with traffic");
+        let (name, help) = (
+            "active_version_activated_timestamp_seconds",
+            "First activation of each version with traffic, in seconds since 1970",
+        );
         let mut activated = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for VersionSeries { prompt, version, activated: at, .. } in &self.0 {
             let labels = [("prompt", prompt.as_str()), ("version", version)];
@@ -514,7 +512,7 @@ fn from_stored(stored: ScrapeData) -> Registry {
     registry.register_collector(Box::new(Versions(stored.series)));
     registry.register(
         "active_version_dropped",
-        "Prompts without series, beyond metrics.max_prompts",
+        "Prompts without version series, because of metrics.max_prompts",
         gauge(i64::try_from(stored.dropped).unwrap_or(i64::MAX)),
     );
     let dead_letters = gauge(i64::try_from(stored.dead_letters).unwrap_or(i64::MAX));
@@ -542,16 +540,12 @@ fn from_stored(stored: ScrapeData) -> Registry {
     for (work, lag) in stored.work_lag {
         work_lag.get_or_create(&WorkLabel { work }).set(lag.as_secs_f64());
     }
-    registry.register(
-        "work_lag_seconds",
-        "How late the oldest wake-up of each kind of work is, 0 if none is",
-        work_lag,
-    );
+    registry.register("work_lag_seconds", "How late the oldest task of each kind is, 0 if none is late", work_lag);
     let heartbeat = Gauge::<f64, AtomicU64>::default();
     heartbeat.set(stored.heartbeat.map_or(0.0, seconds));
     registry.register(
         "heartbeat_timestamp_seconds",
-        "When any receiver last got the alert PromptRollbackHeartbeat, 0 if none has",
+        "When any receiver last got the alert PromptRollbackHeartbeat, in seconds since 1970, 0 if none has",
         heartbeat,
     );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));

@@ -1,4 +1,4 @@
-//! HTTP that we send: one request, one answer, bounded in time and size. Knows nothing of what it carries.
+//! Outgoing HTTP: one request, one answer, limited in time and size. Knows nothing about the content.
 
 mod capped;
 
@@ -22,10 +22,10 @@ use crate::trace;
 
 pub use capped::Capped;
 
-/// All but what RFC 3986 calls unreserved.
+/// All characters that RFC 3986 does not call unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// One segment of a path, or the value of a query parameter: `team/greeting` → `team%2Fgreeting`.
+/// Encodes one segment of a path, or the value of a query parameter: `team/greeting` → `team%2Fgreeting`.
 pub fn encode(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, ENCODED)
 }
@@ -89,18 +89,18 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// `timeout` bounds each request in all.
+    /// `timeout` limits each whole request.
     pub fn new(base: BaseUrl, timeout: Duration) -> Result<Self, OutgoingError> {
         Self::trusting(base, None, timeout)
     }
 
-    /// Trusts these authorities alone, if there are any, instead of the system's.
+    /// Trusts only these authorities, if there are any, instead of the system's.
     #[allow(clippy::expect_used, reason = "a fact about the library")]
     pub fn trusting(base: BaseUrl, roots: Option<RootCertStore>, timeout: Duration) -> Result<Self, OutgoingError> {
         let tls = rustls::ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .expect("ring speaks the default TLS versions");
-        // Reading the system's certificates takes longer than a request on loopback.
+        // reading the system's certificates takes longer than a request on loopback
         let tls = if let Some(roots) = roots {
             tls.with_root_certificates(roots)
         } else if base.is_https() {
@@ -123,8 +123,8 @@ impl Outgoing {
         &self.base
     }
 
-    /// Sends `request`, whose URI is a path (with query) below the base. Whatever answers is not trusted to stop by itself: more
-    /// than `max_answer` bytes are an error.
+    /// Sends `request`, whose URI is a path (with query) below the base. The server is not trusted to stop: more than
+    /// `max_answer` bytes are an error.
     pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
@@ -147,7 +147,7 @@ impl Outgoing {
         trace::call(span.clone(), self.in_time(exchange), OutgoingError::kind).await
     }
 
-    /// Sends `request` like [`send`](Self::send), for what is answered besides the body, which is not waited for.
+    /// Like [`send`](Self::send), but returns only the head of the answer.
     pub async fn answered(&self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, HeaderMap), OutgoingError> {
         const DRAINED: usize = 64 << 10;
         self.address(&mut request)?;
@@ -164,7 +164,7 @@ impl Outgoing {
         trace::call(span.clone(), self.in_time(exchange), OutgoingError::kind).await
     }
 
-    /// The whole address, of one below the base.
+    /// The full address of a request below the base.
     fn address(&self, request: &mut Request<Full<Bytes>>) -> Result<(), OutgoingError> {
         let url = format!("{}{}", self.base, request.uri());
         let invalid =
@@ -180,7 +180,7 @@ impl Outgoing {
     }
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> OutgoingError {
-        // The outer errors only say that it failed; the innermost says why.
+        // the outer errors only say that it failed; the innermost one says why
         let mut reason = error;
         while let Some(source) = reason.source() {
             reason = source;
@@ -233,7 +233,7 @@ mod tests {
         let error = outgoing.send(request(), ENOUGH).await.unwrap_err();
         assert_eq!(error.to_string(), format!("the answer from {} is larger than 100000 bytes", flood.url()));
         drop(outgoing);
-        // what the kernel holds for both ends comes on top
+        // plus what the kernel buffers for both ends
         assert!(flood.sent() < ENOUGH + (32 << 20), "{}", flood.sent());
     }
 

@@ -10,11 +10,11 @@ use crate::decision::{PromptName, VersionName};
 use crate::outgoing::{BaseUrl, Outgoing};
 use crate::visible::is_hidden;
 
-/// A rollback waits for it.
+/// A rollback waits for the answer.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// Most bytes of its answer, whatever it says.
+/// Longest answer.
 const MAX_ANSWER: usize = 1 << 20;
-/// Of what a failed test says.
+/// Longest part of the answer of a failed test.
 const MAX_TEXT: usize = 200;
 
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ impl Precheck {
         Ok(Self { http, path: uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string) })
     }
 
-    /// `Err`: it failed, or there is no answer; both are reasons to ask again.
+    /// `Err`: the test failed, or did not answer; both are reasons to ask a person again.
     pub async fn test(&self, prompt: &PromptName, version: &VersionName) -> Result<(), String> {
         let body = serde_json::json!({ "prompt": prompt.as_str(), "version": version.as_str() }).to_string();
         let request = Request::builder()
@@ -46,7 +46,7 @@ impl Precheck {
     }
 }
 
-/// What is told of a test that has failed.
+/// Describes a failed test.
 fn failed(status: StatusCode, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text: String = text.trim().chars().filter(|c| !is_hidden(*c)).take(MAX_TEXT).collect();

@@ -1,4 +1,4 @@
-//! Reads what a report is made of.
+//! Reads the incidents for a report.
 
 use crate::decision::Timestamp;
 use crate::engine::Engine;
@@ -7,7 +7,7 @@ use crate::store::StoreError;
 
 /// Incidents in memory at once.
 const PAGE: usize = 100;
-/// Incidents looked at, at most.
+/// Incidents read at most.
 const MAX: usize = 10_000;
 
 /// What a dry run would have done since then: of the incidents opened since, and of those that are still open.
@@ -19,7 +19,7 @@ pub async fn report(engine: &Engine, since: Timestamp, until: Timestamp) -> Resu
             let page = engine.store.incidents(cursor.as_deref(), PAGE, open_only).await?;
             seen += page.items.len();
             for incident in &page.items {
-                // of the open ones, those that the first round did not reach
+                // the open incidents that the first round did not reach
                 if (incident.opened_at < since) == open_only {
                     report.add(incident);
                 }

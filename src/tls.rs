@@ -1,4 +1,5 @@
-//! Certificates: ours, and those of whom we trust. What is wrong with a file is said before anything is served.
+//! TLS: the receiver's certificates, and the authorities that it trusts. Errors in a file are reported before anything
+//! is served.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-/// Where a server's certificate and key are, and who signs those of its clients.
+/// The files of a server's certificate and key, and of the authority that signs its clients' certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFiles {
     pub cert: PathBuf,
     pub key: PathBuf,
-    /// Clients may show a certificate; one that this authority did not sign ends the handshake.
+    /// Clients may present a certificate; one that this authority did not sign ends the handshake.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -32,21 +33,21 @@ pub enum File {
 #[error("{message}")]
 pub struct TlsError {
     pub file: File,
-    /// What was found, where, and what was expected.
+    /// What was found and where, and what was expected.
     pub message: String,
 }
 
-/// How a server speaks TLS.
+/// The TLS settings of a server.
 #[derive(Clone)]
 pub struct ServerTls {
     pub config: Arc<ServerConfig>,
-    /// Tells certificates and keys of ours apart.
+    /// Changes with the certificate or key.
     pub certificate: u64,
-    /// Tells apart who signs clients' certificates, if they are asked for one.
+    /// Changes with the authority of clients' certificates, if they are requested.
     pub authority: Option<u64>,
 }
 
-/// Without the key.
+/// Omits the key.
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls").finish_non_exhaustive()
@@ -54,7 +55,7 @@ impl fmt::Debug for ServerTls {
 }
 
 impl ServerFiles {
-    /// What the files, got by `read`, make of a server.
+    /// Creates the settings from the files, which `read` returns.
     pub fn load(&self, mut read: impl FnMut(File, &Path) -> io::Result<Vec<u8>>) -> Result<ServerTls, TlsError> {
         let wrong = |file, message| TlsError { file, message };
         let mut content = |file, path: &Path| {
@@ -78,7 +79,7 @@ impl ServerFiles {
             None => builder.with_no_client_auth(),
             Some((path, pem)) => {
                 let roots = authorities(path, &pem).map_err(|message| wrong(File::ClientCa, message))?;
-                // without one, too: only the webhook asks for it
+                // clients without a certificate are accepted, because only the webhook requires one
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .allow_unauthenticated()
                     .build()
@@ -102,20 +103,20 @@ impl ServerFiles {
     }
 }
 
-/// The same within this process for the same content.
+/// A hash that is the same for the same content within this process.
 fn told_apart(content: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The authorities of a PEM file, for a client that trusts these alone.
+/// The authorities in a PEM file, for a client that trusts only these.
 pub fn trusted(path: &Path) -> Result<RootCertStore, String> {
     let pem = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     authorities(path, &pem)
 }
 
-/// The one implementation of cryptography in this program.
+/// The cryptography provider of this program.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -1,5 +1,5 @@
-//! Texts and addresses from elsewhere, for people: nothing in them may look like something else, turn the line around or
-//! reach the terminal as a command.
+//! External texts and addresses, shown to people: nothing in them may look like something else, reverse the line or act
+//! as a terminal command.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,9 +7,9 @@ use std::io::{self, Write};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A character that shows nothing and may do something: controls of both sets (U+009B begins a terminal's escape sequences as
-/// ESC does), line and paragraph separators, marks that turn the direction of writing, and invisible ones. The joiners of
-/// emoji and of Persian stay.
+/// An invisible character that may have an effect: control characters (U+009B begins a terminal's escape sequences like
+/// ESC), line and paragraph separators, characters that turn the direction of writing, and invisible ones. The joiners
+/// of emoji and of Persian are allowed.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -17,8 +17,8 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Each hidden character as `\u` and its number, as JSON has it: JSON stays JSON of the same meaning. What our own lines are
-/// made of stays: line ends and tabs, and sequences that only set a colour.
+/// Replaces each hidden character with `\u` and its number, as in JSON: JSON stays JSON with the same meaning. Line
+/// ends, tabs and sequences that only set a color stay, because log lines contain them.
 pub fn escape_hidden(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -46,23 +46,24 @@ pub fn escape_hidden(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The length of a sequence that only sets a colour, at the beginning of `text`.
+/// The length of a sequence that only sets a color, at the start of `text`.
 fn color(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\x1b[")?;
     let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
     numbers[end..].starts_with('m').then_some(2 + end + 1)
 }
 
-/// An address that names a user before the host (`https://bank.example@evil.example`), or may be read so, misleads: what it
-/// begins with is not where it leads. `url` has a scheme.
+/// Whether an address misleads: it names a user before the host (`https://bank.example@evil.example`), or may be read
+/// so, so it does not lead where it seems to. `url` has a scheme.
 pub fn misleads(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    // a browser reads a backslash as a slash, others do not
+    // browsers read a backslash as a slash, other programs do not
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     authority.contains(['@', '\\']) || authority.contains("%40")
 }
 
-/// Log lines without hidden characters: an event is written in one go, and its only line end is its last character.
+/// A writer of log lines without hidden characters: each event is written at once, and its only line end is its last
+/// character.
 #[derive(Debug, Clone, Copy)]
 pub struct LogLines<W>(pub W);
 
@@ -97,7 +98,7 @@ impl<W: Write> Write for LogLines<W> {
 mod tests {
     use super::*;
 
-    /// All that Unicode calls a control, a format or a separator of lines, but for what emoji and scripts need.
+    /// All that Unicode calls controls, formats or line separators, except those that emoji and scripts need.
     const HIDDEN: [char; 22] = [
         '\0',
         '\x07',

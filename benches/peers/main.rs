@@ -1,10 +1,10 @@
-//! The price of a rollback, beside that of what a team would write for itself and of a minimal script alone.
+//! The cost of a rollback, compared with a program that a team would write itself, and with a minimal script.
 //!
 //! `make bench-peers`, or `cargo bench --bench peers [-- --quick] [-- --receiver=PROGRAM] [-- --before=PROGRAM]`
 //!
-//! Each request is a critical alert that rolls another prompt back. All that is compared is measured by turns in one run, on
-//! the same two cores as its clients. `--before` measures another build of the receiver as well, `--train` compares nothing:
-//! it lets the receiver do what scripts/dist-pgo is to learn from.
+//! Each request is a critical alert that rolls another prompt back. Everything is measured in turns in one run, on the
+//! same two cores as its clients. `--before` measures another build of the receiver as well. `--train` compares
+//! nothing: it only produces the load for the profile of scripts/dist-pgo.
 
 #[path = "../shared/figures.rs"]
 mod figures;
@@ -33,15 +33,15 @@ const CLIENTS: usize = 32;
 const STORM: u64 = 3_000;
 const SWITCH: &str = include_str!("switch.lua");
 
-/// What was found of one of those compared, round by round.
+/// The measurements of one program, round by round.
 #[derive(Default)]
 struct Found {
     /// One request at a time, in seconds.
     p50: Vec<f64>,
     p99: Vec<f64>,
-    /// Switches a second over many connections.
+    /// Rollbacks per second over many connections.
     rate: Vec<f64>,
-    /// CPU seconds of a switch, of the program and of its Redis.
+    /// CPU seconds per rollback, of the program and of its Redis.
     cpu: Vec<[f64; 2]>,
     /// A delivery with [`STORM`] alerts, in seconds.
     storm: Vec<f64>,
@@ -50,12 +50,12 @@ struct Found {
 /// Makes prompts in a Redis.
 type Seed = Box<dyn Fn(&Redis, std::ops::Range<u64>) -> Result<()>>;
 
-/// A program that takes webhooks, and its Redis.
+/// A program that accepts webhooks, and its Redis.
 struct Peer {
     redis: Redis,
     address: String,
     pid: u32,
-    /// Makes the prompts of these numbers serve their bad version.
+    /// Makes the prompts with these numbers serve their bad version.
     seed: Seed,
     next: u64,
     found: Found,
@@ -159,7 +159,7 @@ impl Script {
 
     /// Rate, p50 and p99 in seconds.
     fn run(&self, clients: usize, count: u64) -> Result<[f64; 3]> {
-        const RANDOM: &str = "__rand_int__"; // filled in anew each time: each switch is another prompt's
+        const RANDOM: &str = "__rand_int__"; // replaced for each call: each rollback is of another prompt
         let mut connection = connect(&self.redis)?;
         redis::cmd("FLUSHALL").exec(&mut connection)?;
         let keys = ["active", "state", "log"].map(|kind| format!("{{prompts}}:{kind}:bench-{RANDOM}"));
@@ -205,7 +205,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Of each round's ratio: the median, with the least and the most.
+/// The median, lowest and highest of the rounds' ratios.
 fn ratio(ours: &[f64], theirs: &[f64]) -> (f64, String) {
     let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
@@ -241,7 +241,7 @@ fn run() -> Result<Vec<Figure>> {
     let program = option("--receiver=").unwrap_or_else(|| env!("CARGO_BIN_EXE_prompt-rollback").into());
     let (mut receiver, mut ours_now) = ours(&program, &runtime)?;
     if flag("--train") {
-        // what a profile is to be made of; it is written when the program ends
+        // the load for the profile, which is written when the program ends
         ours_now.one_at_a_time(1_000)?;
         ours_now.many_at_once(5_000)?;
         ours_now.storm()?;

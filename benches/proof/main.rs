@@ -1,10 +1,10 @@
-//! What checking 1,000 rollbacks at once costs Prometheus: two receivers, built for release, on one redis-server, and a
-//! stand-in for Prometheus that counts.
+//! The load on Prometheus while 1,000 rollbacks are verified at once: two receivers, built for release, on one
+//! redis-server, and a double of Prometheus that counts.
 //!
 //! `cargo bench --bench proof [-- --fails]`
 //!
-//! Half of the alerts have a `verify` expression of their own. With `--fails` all have, and none is ever healthy: as many
-//! checks as there can be, until the deadline. Fails where a target is missed.
+//! Half of the alerts have a `verify` expression of their own. With `--fails` all have one, and none is ever healthy:
+//! the largest possible number of checks, until the deadline. Fails if a target is missed.
 
 #[allow(dead_code, reason = "shared with the other benches")]
 #[path = "../shared/figures.rs"]
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 const MANY: usize = 1_000;
 const DEADLINE: Duration = Duration::from_secs(300);
-/// What makes an expression a team's own, as it stands in a request.
+/// Part of a team's own expression in a request.
 const CUSTOM: &str = "expression_of_a_team";
 
 fn receiver(redis: &Redis, prometheus: &str) -> Result<Receiver> {
@@ -38,13 +38,13 @@ fn name(number: usize) -> String {
     format!("bench-{number:04}")
 }
 
-/// The prompts that a request is about.
+/// The prompts in a request.
 fn prompts(request: &str) -> BTreeSet<&str> {
     let names = request.match_indices("bench-").filter_map(|(at, _)| request.get(at..at + 10));
     names.filter(|name| name[6..].bytes().all(|byte| byte.is_ascii_digit())).collect()
 }
 
-/// As a Prometheus that measures every prompt's `v1`.
+/// The answer of a Prometheus that measures every prompt's `v1`.
 fn answer(request: &str, healthy: bool) -> (u16, String) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let matrix = |series: Vec<String>| {
@@ -154,7 +154,7 @@ async fn run(fails: bool) -> Result<Vec<Figure>> {
     ensure!(all.len() == MANY, "{} incidents", all.len());
     let ended = all.iter().filter(|one| one["phase"] == end).count();
     let checks: Vec<u64> = all.iter().filter_map(|one| one["verification"]["checks"].as_u64()).collect();
-    // what is kept for pictures is asked for, too, when Prometheus has turns to spare
+    // samples for pictures are queried as well, in spare slots
     let measured = async || -> Result<usize> {
         let keys: Vec<String> = redis.cmd(&["KEYS", "{prompts}:samples:*"]).await?;
         Ok(keys.len())

@@ -1,8 +1,8 @@
-//! What a prompt server pays for asking its reader, and how soon a change reaches all of them.
+//! The cost of asking the reader in a prompt server, and how soon a change reaches all readers.
 //!
 //! `cargo bench --bench reader [-- --quick]`
 //!
-//! Fails where a target is missed.
+//! Fails if a target is missed.
 
 #[allow(dead_code, reason = "shared with the other benches")]
 #[path = "../shared/figures.rs"]
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use figures::{Figure, Times, ms, table};
 
 const READERS: usize = 100;
-/// As the receiver commits a stage: all at once, announced at the end.
+/// Commits a stage as the receiver does: all at once, announced at the end.
 const COMMIT: &str = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('DEL', KEYS[2]) \
     redis.call('HSET', KEYS[2], ARGV[1], ARGV[2], ARGV[3], 100 - ARGV[2]) \
     redis.call('PUBLISH', '{prompts}:changes', '{\"prompt\":\"support\"}')";
@@ -40,7 +40,7 @@ async fn reader(redis: &Redis) -> Result<(Reader, Prompt)> {
     Ok((reader, prompt))
 }
 
-/// Nanoseconds for each call, by the median of some rounds, with this many threads at it.
+/// Nanoseconds per call, as the median of some rounds, with this many threads.
 fn nanoseconds(prompt: &Prompt, threads: usize, calls: u32) -> f64 {
     let keys: Vec<String> = (0..1_000).map(|number| format!("user-{number}")).collect();
     let mut rounds = Times::default();
@@ -61,7 +61,7 @@ fn nanoseconds(prompt: &Prompt, threads: usize, calls: u32) -> f64 {
     rounds.quantile(0.5) * 1e9
 }
 
-/// From the moment a commit is sent until the last of the readers serves it; and each reader by itself.
+/// The time from sending a commit until the last reader serves it, and the time of each reader.
 async fn reach(redis: &Redis, rounds: usize) -> Result<(Times, Times)> {
     let (served, mut heard) = mpsc::unbounded_channel();
     let mut readers = Vec::new();
@@ -77,7 +77,7 @@ async fn reach(redis: &Redis, rounds: usize) -> Result<(Times, Times)> {
     }
     let (mut last, mut each) = (Times::default(), Times::default());
     let mut connection = redis.connection().await?;
-    // what was served when they began
+    // the version served at the start
     for _ in 0..READERS {
         heard.recv().await.context("a first version")?;
     }
@@ -94,7 +94,7 @@ async fn reach(redis: &Redis, rounds: usize) -> Result<(Times, Times)> {
             latest = latest.max(at);
         }
         last.0.push((latest - start).as_secs_f64());
-        // the readers' own second looks are over, as they are between the stages of a rollback
+        // the readers' periodic reads are over, as between the stages of a rollback
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok((last, each))

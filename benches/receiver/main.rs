@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench receiver [-- --quick] [-- --big] [-- --only=share,one]`
 //!
-//! Each ratio is between two things measured in turns in the same run, on the same two cores as the clients: a busy
-//! machine slows both. Fails where a target is missed.
+//! Each ratio compares two things that are measured in turns in the same run, on the same two cores as the clients, so
+//! that a busy machine slows both. Fails if a target is missed.
 
 #[path = "../shared/figures.rs"]
 mod figures;
@@ -26,13 +26,13 @@ use world::{COMMITTED, Model, connect, cpu_seconds, flood, flood_commits, outcom
 
 const CLIENTS: usize = 32;
 
-/// Receiver and Redis under test, and a Redis that only knows the scripts.
+/// Receiver and Redis under test, and a Redis that has only the scripts.
 struct Bench {
     receiver: Receiver,
     redis: Redis,
     floor: Redis,
     model: Model,
-    /// The next prompt that was never used.
+    /// The next unused prompt.
     next: u64,
     quick: bool,
     figures: Vec<Figure>,
@@ -53,7 +53,7 @@ impl Bench {
         Ok(numbers)
     }
 
-    /// Switches at 32 connections against the bare script at 32 clients.
+    /// Rollbacks over 32 connections, compared with the bare script and 32 clients.
     fn share_of_the_floor(&mut self) -> Result<()> {
         let (rounds, each) = if self.quick { (3, 20_000) } else { (5, 60_000) };
         let mut shares = Vec::new();
@@ -83,7 +83,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What `work` gives, and the CPU seconds that receiver and Redis took for it.
+    /// The result of `work`, and the CPU seconds that receiver and Redis took for it.
     fn with_cpu<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, [f64; 2])> {
         let before = cpu_seconds(self.receiver.pid(), &self.redis)?;
         let done = work()?;
@@ -109,7 +109,8 @@ impl Bench {
         Ok(rate)
     }
 
-    /// The receiver's own commits, sent by our own client to prompts that exist: redis-benchmark can only make new ones.
+    /// The receiver's own commits, sent by the bench's client to existing prompts: redis-benchmark can only create new
+    /// ones.
     fn replayed_per_second(&self, commits: u64) -> Result<f64> {
         redis::cmd("FLUSHALL").exec(&mut connect(&self.floor)?)?;
         self.model.seed(&self.floor, 0..commits)?;
@@ -117,7 +118,7 @@ impl Bench {
         Ok(commits as f64 / flood_commits(&self.floor, &requests, CLIENTS)?)
     }
 
-    /// One request at a time: switches, the same again, and the bare script, by turns.
+    /// One request at a time: rollbacks, their repeats, and the bare script, in turns.
     fn one_at_a_time(&mut self) -> Result<()> {
         let (turns, each) = if self.quick { (6, 250) } else { (20, 500) };
         let numbers = self.prompts(turns * each)?;
@@ -142,7 +143,7 @@ impl Bench {
                 ensure!(answer.starts_with(COMMITTED), "{}", String::from_utf8_lossy(answer));
             }
         }
-        // a switch is at least a duplicate's way, which loads, and a bare commit
+        // a rollback does at least what a duplicate does, which loads, and a bare commit
         let mut parts = Times(duplicates.0.iter().zip(&scripts.0).map(|(load, commit)| load + commit).collect());
         let (p50, p99, script) = (switches.quantile(0.5), switches.quantile(0.99), scripts.quantile(0.5));
         let ratio = p50 / script;
@@ -194,7 +195,7 @@ impl Bench {
             }
             Ok(())
         })?;
-        // calls about a prompt, and the writes of their scripts; the receiver's own watch goes on beside them
+        // calls about a prompt, and the writes of their scripts; the receiver's own tracking continues
         let about = |number| {
             let key = format!("{{prompts}}:active:{}", world::name(number)).into_bytes();
             let calls = seen.chunk_by(|_, next| next.in_script).filter(|call| call[0].args.contains(&key));
@@ -231,7 +232,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A receiver of its own: how soon it is ready, and what it keeps in memory.
+    /// A separate receiver: how soon it is ready, and how much memory it uses.
     fn start_and_memory(&mut self) -> Result<()> {
         let redis = Redis::start()?;
         let mut starts = Times::default();
@@ -254,7 +255,7 @@ impl Bench {
         self.keeps("memory after 10,000 webhooks about 100 prompts", &receiver)?;
         flood(&receiver.addr(), &each[100..], CLIENTS)?;
         std::thread::sleep(Duration::from_secs(2));
-        // grows with the prompts, whose figures it keeps for Prometheus: no target
+        // grows with the prompts, whose series it keeps for Prometheus: no target
         let Memory { resident, own } = memory(receiver.pid())?;
         eprintln!("  memory with 10,000 prompts, each rolled back: {resident:.1} MB, {own:.1} MB its own");
         Ok(())
@@ -266,7 +267,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A million prompts and 100,000 open incidents against none, one request at a time, by turns.
+    /// A million prompts and 100,000 open incidents, compared with an empty namespace, one request at a time, in turns.
     fn big(&mut self) -> Result<()> {
         const PROMPTS: u64 = 1_000_000;
         const INCIDENTS: u64 = 100_000;
@@ -284,7 +285,7 @@ impl Bench {
         let numbers = self.prompts(turns * each)?;
         let mut http = [Wire::connect(&self.receiver.addr())?, Wire::connect(&over_full.addr())?];
         let mut times = [Times::default(), Times::default()];
-        // every 150th of the full one: not those that were written, and cached, last
+        // every 150th: not those that were written, and cached, last
         let places = [(numbers.start, 1), (0, 150)];
         for turn in 0..turns {
             for ((http, times), (first, step)) in http.iter_mut().zip(&mut times).zip(places) {

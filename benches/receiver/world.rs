@@ -1,4 +1,4 @@
-//! What is measured: a receiver on a Redis full of prompts that are shaped exactly as it shapes them.
+//! The world of the bench: a receiver on a Redis full of prompts with exactly the form that it writes.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,23 +13,23 @@ use serde_json::{Value, json};
 use crate::wire::{self, Wire, http_length, monitored, pack, script_length};
 
 const NAMESPACE: &str = "{prompts}";
-/// Its number in the names of prompts; the others count from 0.
+/// The number of the model in the names of prompts; the others count from 0.
 const MODEL: u64 = 999_999_999_999;
-/// What the commit script answers.
+/// The reply of the commit script.
 pub const COMMITTED: &[u8] = b"*1\r\n:1\r\n";
-/// Length of the numbers in names, which is that of redis-benchmark's.
+/// The number of digits in names, as in redis-benchmark's.
 const DIGITS: usize = 12;
 
 pub fn name(number: u64) -> String {
     format!("bench-{number:012}")
 }
 
-/// A receiver as shipped but for the guard against many rollbacks at once, which is what is measured here.
+/// A receiver as shipped, except for the limit of automatic rollbacks, which the bench exceeds.
 pub fn receiver(redis: &Redis) -> Result<Receiver> {
     receiver_of(env!("CARGO_BIN_EXE_prompt-rollback").as_ref(), redis)
 }
 
-/// The same of another build.
+/// Like [`receiver`], of another build.
 pub fn receiver_of(program: &Path, redis: &Redis) -> Result<Receiver> {
     Receiver::builder(program)
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
@@ -80,7 +80,7 @@ pub fn outcomes(answer: &[u8], outcome: &str) -> usize {
     answer.windows(wanted.len()).filter(|window| *window == wanted.as_bytes()).count()
 }
 
-/// All that one prompt has in Redis, to be copied under other names, and the commit that the receiver made of it.
+/// Everything that one prompt has in Redis, to be copied under other names, and the receiver's commit about it.
 pub struct Model {
     serving_bad: Vec<(String, String)>,
     rolled_back: Vec<(String, String)>,
@@ -90,7 +90,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Lets the receiver make one prompt, with a known-good version and a bad active one, and roll it back.
+    /// Lets the receiver create one prompt with a known-good and a bad active version, and roll it back.
     pub async fn make(redis: &Redis, receiver: &Receiver) -> Result<Self> {
         let (http, prompt) = (receiver.http(), name(MODEL));
         for (path, body) in [
@@ -199,7 +199,7 @@ impl Model {
         text.replace(&name(MODEL), &name(number)).replace(&self.incident.0, &self.incident_id(number))
     }
 
-    /// The receiver's own commit, about another prompt: bytes to send.
+    /// The receiver's commit about another prompt, as bytes to send.
     pub fn commit(&self, number: u64) -> Vec<u8> {
         let id_at = 3 + self.key_count();
         let args: Vec<Vec<u8>> = self
@@ -215,8 +215,8 @@ impl Model {
         pack(&args)
     }
 
-    /// The same for redis-benchmark, which fills in every `__rand_int__` anew: prompts are new to Redis then, and said
-    /// to be, so that each commit does commit.
+    /// A commit for redis-benchmark, which replaces each `__rand_int__` anew. Its prompts are new to Redis, and the
+    /// arguments say so, so that each commit succeeds.
     pub fn commit_template(&self) -> Vec<String> {
         const RANDOM: &str = "__rand_int__";
         let keys = self.key_count();
@@ -246,7 +246,7 @@ pub fn connect(redis: &Redis) -> Result<redis::Connection> {
     Ok(connection)
 }
 
-/// Blocks until the receiver has nothing more to look at: seeding makes it look.
+/// Blocks until the receiver has no more external changes to check, which seeding causes.
 pub fn settle(redis: &Redis) -> Result<()> {
     let mut connection = connect(redis)?;
     let mut quiet = 0;
@@ -274,12 +274,13 @@ pub fn cpu_seconds(pid: u32, redis: &Redis) -> Result<[f64; 2]> {
     Ok([ticks / 100.0, field("used_cpu_user:")? + field("used_cpu_sys:")?])
 }
 
-/// Sends each webhook over one of `connections`, all at once, and expects each to roll back; the seconds that took.
+/// Sends each webhook over one of `connections`, all at once, and expects each to roll back. Returns the seconds that
+/// this took.
 pub fn flood(address: &str, webhooks: &[Vec<u8>], connections: usize) -> Result<f64> {
     flood_with(address, &[], webhooks, connections, http_length, |answer| outcomes(answer, "rolled_back") == 1)
 }
 
-/// The same with commits, to Redis.
+/// Sends commits to Redis over one of `connections`, all at once. Returns the seconds that this took.
 pub fn flood_commits(redis: &Redis, commits: &[Vec<u8>], connections: usize) -> Result<f64> {
     let login = wire::login();
     flood_with(&redis.addr(), &login, commits, connections, script_length, |answer| answer.starts_with(COMMITTED))

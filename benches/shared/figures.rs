@@ -1,4 +1,4 @@
-//! Figures against their targets, and the times that they come from.
+//! Figures with their targets, and measured times.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,7 +11,7 @@ pub struct Figure {
     pub met: bool,
 }
 
-/// A table for people, and failure where a target is missed.
+/// Prints a table, and fails if a target is missed.
 pub fn table(figures: &[Figure]) -> ExitCode {
     println!("| figure | measured | target | |\n|---|---|---|---|");
     for Figure { what, found, target, met } in figures {

@@ -1,4 +1,4 @@
-//! What a process keeps in memory.
+//! The memory of a process.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     pub resident: f64,
-    /// Of that, what is not pages of files, such as the program's own.
+    /// The part that is not pages of files, such as those of the program itself.
     pub own: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The thinnest clients that will do: whatever they cost is charged to what they measure.
+//! The leanest possible clients: their cost counts towards what they measure.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use prompt_rollback_testkit::Redis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A blocking connection on which one request waits for one answer.
+/// A blocking connection for one request at a time.
 pub struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -20,7 +20,7 @@ impl Wire {
         Ok(Self { stream, buffer: Vec::with_capacity(64 << 10) })
     }
 
-    /// To Redis, as somebody who may do everything.
+    /// Connects to Redis as a user with all permissions.
     pub fn to_redis(redis: &Redis) -> Result<Self> {
         let mut wire = Self::connect(&redis.addr())?;
         let answer = wire.ask(&login(), line_length)?;
@@ -28,7 +28,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Sends `request` and reads until `complete` says how long the answer is.
+    /// Sends `request`, and reads until `complete` returns the length of the answer.
     pub fn ask(&mut self, request: &[u8], complete: impl Fn(&[u8]) -> Option<usize>) -> Result<&[u8]> {
         self.stream.write_all(request)?;
         self.buffer.clear();
@@ -44,7 +44,7 @@ impl Wire {
     }
 }
 
-/// The same for a task.
+/// Sends `request`, and reads until `complete` returns the length of the answer.
 pub async fn ask(
     stream: &mut tokio::net::TcpStream,
     request: &[u8],
@@ -59,7 +59,7 @@ pub async fn ask(
     Ok(())
 }
 
-/// Length of a whole HTTP answer with a Content-Length.
+/// The length of a complete HTTP response with a Content-Length.
 pub fn http_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..head]).ok()?;
@@ -67,19 +67,19 @@ pub fn http_length(bytes: &[u8]) -> Option<usize> {
     Some(head + length.parse::<usize>().ok()?).filter(|length| bytes.len() >= *length)
 }
 
-/// Length of a whole answer of the commit script: an array of integers.
+/// The length of a complete reply of the commit script: an array of integers.
 pub fn script_length(bytes: &[u8]) -> Option<usize> {
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
     let items = usize::from(bytes.first()? == &b'*') * usize::from(bytes.get(1)?.wrapping_sub(b'0'));
     (lines == 1 + items).then_some(bytes.len())
 }
 
-/// The first command of who may do everything.
+/// The login as a user with all permissions.
 pub fn login() -> Vec<u8> {
     pack(&["AUTH", Redis::ADMIN.name, Redis::ADMIN.password].map(|arg| arg.as_bytes().to_vec()))
 }
 
-/// Length of a whole answer of one line.
+/// The length of a complete reply of one line.
 pub fn line_length(bytes: &[u8]) -> Option<usize> {
     bytes.ends_with(b"\r\n").then_some(bytes.len())
 }
@@ -97,7 +97,7 @@ pub fn pack(args: &[Vec<u8>]) -> Vec<u8> {
 
 /// A command as Redis saw it.
 pub struct Seen {
-    /// Called by a script.
+    /// Whether a script called it.
     pub in_script: bool,
     pub args: Vec<Vec<u8>>,
 }
@@ -108,7 +108,7 @@ impl Seen {
     }
 }
 
-/// What Redis executes while `during` runs, by MONITOR.
+/// The commands that Redis executes while `during` runs, from MONITOR.
 pub fn monitored(redis: &Redis, during: impl FnOnce() -> Result<()>) -> Result<Vec<Seen>> {
     const END: &str = "end-of-what-is-monitored";
     let mut stream = Wire::to_redis(redis)?.stream;
@@ -129,7 +129,7 @@ pub fn monitored(redis: &Redis, during: impl FnOnce() -> Result<()>) -> Result<V
     bail!("MONITOR ended")
 }
 
-/// Reads `+time [db address] "arg" "arg"`, where an argument is escaped as in C.
+/// Parses `+time [db address] "arg" "arg"`, with arguments escaped as in C.
 fn read_monitored(line: &str) -> Option<Seen> {
     let (head, mut rest) = line.split_once("] ")?;
     let mut args = Vec::new();

@@ -1,8 +1,8 @@
-//! What Slack costs: a real receiver, built for release, a real redis-server, and the double of Slack, over loopback.
+//! The cost of Slack: a real receiver, built for release, a real redis-server, and the double of Slack, over loopback.
 //!
 //! `cargo bench --bench slack [-- --quick]`
 //!
-//! Ratios are between two things measured in turns in the same run. Fails where a target is missed.
+//! Ratios compare two things that are measured in turns in the same run. Fails if a target is missed.
 
 #[path = "../shared/figures.rs"]
 mod figures;
@@ -30,7 +30,7 @@ fn workspace() -> Result<Slack> {
     Slack::builder().user(APPROVER, "maya", "Maya Lind").channel("C1", "on-call").channel("C2", "incidents").start()
 }
 
-/// Without a double: a receiver that does not speak to Slack.
+/// A receiver; without a double, one that does not use Slack.
 fn receiver(redis: &Redis, slack: Option<&Slack>) -> Result<Receiver> {
     let mut builder = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
@@ -53,7 +53,7 @@ fn request(path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nhost: bench\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// The body of an answer that must be 2xx.
+/// The body of a response that must be 2xx.
 fn body(answer: &[u8]) -> Result<Value> {
     let text = std::str::from_utf8(answer)?;
     ensure!(text.starts_with("HTTP/1.1 2"), "{text}");
@@ -61,7 +61,7 @@ fn body(answer: &[u8]) -> Result<Value> {
     Ok(if body.is_empty() { Value::Null } else { serde_json::from_str(body)? })
 }
 
-/// Prompts that have `v1` to go back to, and serve `v2`.
+/// Creates prompts with the rollback target `v1` and the active version `v2`.
 fn ship(http: &mut Wire, prompts: &[String]) -> Result<()> {
     for prompt in prompts {
         for (what, body_) in [
@@ -93,14 +93,14 @@ fn webhook(prompts: &[String], severity: &str) -> Vec<u8> {
     request("/webhooks/alertmanager", "content-type: application/json\r\n", &body.to_string())
 }
 
-/// Opens an incident for each prompt and gives their ids.
+/// Opens an incident for each prompt, and returns their ids.
 fn open(http: &mut Wire, prompts: &[String]) -> Result<Vec<String>> {
     let answer = body(http.ask(&webhook(prompts, "high"), http_length)?)?;
     let results = answer["results"].as_array().context("results")?;
     results.iter().map(|result| Ok(result["incident"].as_str().context("an incident")?.to_owned())).collect()
 }
 
-/// Someone approves, as Slack sends it.
+/// The request of a click on Approve.
 fn click(slack: &Slack, incident: &str, number: usize) -> Result<Vec<u8>> {
     let [from, to] = ["v2", "v1"].map(VersionName::parse);
     let button =
@@ -136,8 +136,8 @@ fn rolled_back(redis: &Redis, prompts: &[String]) -> Result<usize> {
     Ok(active.iter().filter(|version| version.as_deref() == Some("v1")).count())
 }
 
-/// The answer to a click comes once it is committed, so its time is that of the commit and the way back. While the double
-/// answers, and while each of its answers takes ten seconds.
+/// Clicks while the double answers, and while each of its answers takes ten seconds. The response to a click follows
+/// its commit, so its time includes the commit.
 fn clicks(quick: bool) -> Result<Vec<Figure>> {
     let count = if quick { 300 } else { 1_000 };
     let mut measured = Vec::new();
@@ -181,7 +181,7 @@ fn clicks(quick: bool) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Switches, one at a time, by turns: on a receiver without Slack, and on one that has a thousand incidents to tell.
+/// Rollbacks, one at a time, in turns: on a receiver without Slack, and on one with a thousand pending incidents.
 fn backlog(quick: bool) -> Result<Figure> {
     let (turns, each) = if quick { (6, 50) } else { (20, 50) };
     let slack = workspace()?;

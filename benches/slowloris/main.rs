@@ -1,10 +1,10 @@
-//! Honest webhooks beside 2,000 connections that say nothing, or a byte a second: a receiver built for release and a real
-//! redis-server, over loopback, with all clients on the same two cores.
+//! Legitimate webhooks beside 2,000 connections that send nothing, or a byte per second: a receiver built for release
+//! and a real redis-server, over loopback, with all clients on the same two cores.
 //!
 //! `cargo bench --bench slowloris [-- --quick]`
 //!
-//! A third of the slow ones say nothing, a third drip the head of a request, a third its body. Who is thrown out comes back
-//! after a tenth of a second. Fails where a target is missed.
+//! A third of the slow clients sends nothing, a third sends the head of a request slowly, a third its body. An evicted
+//! client reconnects after a tenth of a second. Fails if a target is missed.
 
 #[allow(dead_code, reason = "shared with the other benches")]
 #[path = "../shared/figures.rs"]
@@ -39,7 +39,7 @@ const DRIP: Duration = Duration::from_secs(1);
 const COME_BACK: Duration = Duration::from_millis(100);
 const HEAD: &str = "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n";
 
-/// What the slow clients are up to.
+/// The state of the slow clients.
 #[derive(Default)]
 struct Crowd {
     open: AtomicUsize,
@@ -48,7 +48,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Starts `SLOW` clients on a thread of their own.
+    /// Starts `SLOW` clients on another thread.
     fn start(address: String) -> Arc<Self> {
         let crowd = Arc::new(Self::default());
         let theirs = Arc::clone(&crowd);
@@ -67,7 +67,7 @@ impl Crowd {
     }
 
     async fn client(self: Arc<Self>, address: String, number: usize) {
-        // not all in the same moment of each second
+        // not all at the same moment of each second
         tokio::time::sleep(DRIP * u32::try_from(number).unwrap_or_default() / SLOW as u32).await;
         loop {
             if let Ok(stream) = TcpStream::connect(&address).await {
@@ -80,7 +80,7 @@ impl Crowd {
         }
     }
 
-    /// Until the receiver ends it.
+    /// Sends slowly until the receiver closes the connection.
     async fn drip(mut stream: TcpStream, number: usize) -> std::io::Result<()> {
         let drop: &[u8] = match number % 3 {
             0 => b"",
@@ -105,11 +105,11 @@ impl Crowd {
     }
 }
 
-/// Honest requests, each half a new alert and half its repeat; in seconds.
+/// Legitimate requests, half of them new alerts and half their repeats; in seconds.
 struct Honest {
     kept: Times,
     fresh: Times,
-    /// Requests that were sent once more, because the receiver had closed the connection.
+    /// Requests that were sent again because the receiver had closed the connection.
     again: usize,
 }
 
@@ -136,7 +136,7 @@ impl Bench {
         Ok(Self { redis, receiver, model, next: 0, each })
     }
 
-    /// On one connection that is kept, as Alertmanager's is, and on a new one for each request, as after its restart.
+    /// On one kept connection, like Alertmanager's, and on a new one for each request, as after its restart.
     fn honest(&mut self) -> Result<Honest> {
         let numbers = self.next..self.next + 2 * self.each;
         self.next = numbers.end;
@@ -152,7 +152,7 @@ impl Bench {
                 let fits = |answer: &[u8]| outcomes(answer, outcome) == 1;
                 let (times, keep) = if number % 2 == 0 { (&mut kept, true) } else { (&mut fresh, false) };
                 let answered = times.time(|| {
-                    // thrown out itself while it waited: sent again, as Alertmanager does, and the time counts
+                    // evicted while it waited: sent again, as Alertmanager does, and the time counts
                     for _ in 0..10 {
                         let mut new = if keep { None } else { Some(Wire::connect(&address)?) };
                         match new.as_mut().unwrap_or(&mut connection).ask(&request, http_length).map(fits) {
@@ -172,7 +172,7 @@ impl Bench {
     }
 }
 
-/// `connections`: how many may be open, if not as many as ships.
+/// `connections`: the limit of open connections, if not the default.
 fn run(what: &str, connections: Option<u32>, held: usize, each: u64, figures: &mut Vec<Figure>) -> Result<()> {
     let mut bench = Bench::start(connections, each)?;
     let mut idle = bench.honest()?;

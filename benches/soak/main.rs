@@ -1,10 +1,10 @@
-//! Half an hour of alerts: is the receiver's memory flat, and Redis' within what docs/operations.md reckons with? A real
-//! receiver, built for release, a real redis-server, and the double of Slack, over loopback.
+//! Half an hour of alerts: checks that the receiver's memory stays constant, and Redis' memory within the estimate of
+//! docs/operations.md. A real receiver, built for release, a real redis-server, and the double of Slack, over loopback.
 //!
-//! `cargo bench --bench soak [-- --minutes 30]`, after six minutes that warm up
+//! `cargo bench --bench soak [-- --minutes 30]`, after six minutes of warm-up
 //!
-//! 500 alerts a second: most repeat what fires already, for 200 open incidents; some end and fire again; every five seconds
-//! a version is shipped, found bad, and rolled back. Fails where a target is missed.
+//! 500 alerts a second: most repeat firing alerts of 200 open incidents; some resolve and fire again; every five
+//! seconds a version is shipped, found bad, and rolled back. Fails if a target is missed.
 
 #[allow(dead_code, reason = "shared with other benches")]
 #[path = "../shared/figures.rs"]
@@ -31,7 +31,7 @@ use world::{Sample, alert, delivered, delivery, post};
 
 /// Prompts with an incident that stays open.
 const OPEN: usize = 200;
-/// Prompts whose alerts end each minute, and fire again the next.
+/// Prompts whose alerts resolve each minute, and fire again in the next.
 const UNSTEADY: usize = 40;
 /// Prompts that get a bad version in turns.
 const SHIPPED: usize = 20;
@@ -40,19 +40,20 @@ const ALERTS_A_SECOND: u32 = 500;
 const CLIENTS: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
 const BETWEEN_SWITCHES: Duration = Duration::from_secs(5);
-/// Not measured: until the first deadlines and verifications of five minutes are over, so that all kinds of work were done once.
+/// Not measured: until the first deadlines and verifications of five minutes are over, so that every kind of work was
+/// done once.
 const WARM_UP: Duration = Duration::from_secs(6 * 60);
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(5);
 
-/// What the clients share.
+/// The state that the clients share.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
     alerts: AtomicU64,
     switches: AtomicU64,
-    /// Deliveries that were answered 503, and sent again.
+    /// Deliveries that were answered with 503, and sent again.
     refused: AtomicU64,
-    /// Of the deliveries since they were last taken.
+    /// The times of deliveries since they were last read.
     times: Mutex<Times>,
 }
 
@@ -61,7 +62,7 @@ impl Shared {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// As Alertmanager does: again, where it may succeed later.
+    /// Sends alerts like Alertmanager: again if they may succeed later.
     fn send(&self, http: &mut Wire, alerts: &[serde_json::Value]) -> Result<Vec<String>> {
         let request = delivery(alerts);
         loop {
@@ -77,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// Ends all where one fails: half of the load is no soak.
+    /// Ends everything if one client fails, because a partial load is no soak test.
     fn ends_with(&self, result: Result<()>) -> Result<()> {
         if result.is_err() {
             self.stop.store(true, Ordering::Relaxed);
@@ -86,7 +87,7 @@ impl Shared {
     }
 }
 
-/// Repeats the alerts of every `CLIENTS`-th prompt, round and round, two for each delivery.
+/// Repeats the alerts of every `CLIENTS`-th prompt in a loop, two per delivery.
 fn repeat(shared: &Shared, address: &str, client: usize) -> Result<()> {
     let mut http = Wire::connect(address)?;
     let began = Instant::now();
@@ -96,13 +97,13 @@ fn repeat(shared: &Shared, address: &str, client: usize) -> Result<()> {
         if !shared.goes_on() {
             break;
         }
-        // from the moment that it was due: a delivery that is late does not make the next ones rarer
+        // from the moment it was due: a late delivery does not make the next ones rarer
         next += pause;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         let minute = if prompt >= OPEN { began.elapsed().as_secs() / MINUTE.as_secs() } else { 0 };
         let status = if minute % 2 == 1 { "resolved" } else { "firing" };
         let mut alerts = ["high", "medium"].map(|severity| alert(prompt, "v2", severity, status));
-        // each outbreak has a beginning of its own
+        // each outbreak has its own start time
         for alert in &mut alerts {
             alert["startsAt"] = format!("2026-11-21T00:38:12.{:03}Z", minute / 2 % 1_000).into();
         }
@@ -111,7 +112,7 @@ fn repeat(shared: &Shared, address: &str, client: usize) -> Result<()> {
     Ok(())
 }
 
-/// Ships a bad version to one prompt after the other, has it rolled back, and ends the alert of the one before.
+/// Ships a bad version to one prompt after another, lets it be rolled back, and resolves the alert of the previous one.
 fn ship_and_roll_back(shared: &Shared, address: &str) -> Result<()> {
     let mut http = Wire::connect(address)?;
     let mut before: Option<(usize, String)> = None;
@@ -139,7 +140,7 @@ fn ship_and_roll_back(shared: &Shared, address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Looks at both until the time is over.
+/// Samples both until the time is over.
 fn watch(shared: &Shared, receiver: &Receiver, redis: &Redis, minutes: u32) -> Result<(Vec<Sample>, Times)> {
     let began = Instant::now();
     let (mut samples, mut all, mut minute) = (Vec::new(), Times::default(), Times::default());

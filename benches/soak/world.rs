@@ -1,4 +1,4 @@
-//! The receiver, what it is sent, and what it and its Redis keep.
+//! The receiver, its input, and the memory of it and its Redis.
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::slack::Slack;
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::memory::{Memory, memory};
 use crate::wire::{Wire, http_length};
 
-/// The figures of docs/operations.md, in bytes: a prompt with two versions, an incident with two alerts that Slack is told of
-/// (nothing is drawn: there is no Prometheus), a log entry.
+/// The figures of docs/operations.md, in bytes: a prompt with two versions, an incident with two alerts and a Slack
+/// thread (without a picture, because there is no Prometheus), and a log entry.
 const PROMPT: f64 = 5_700.0;
 const INCIDENT: f64 = 9_000.0;
 const ENTRY: f64 = 90.0;
 
-/// As shipped but for the guard against many rollbacks at once.
+/// As shipped, except for the limit of automatic rollbacks.
 pub fn receiver(redis: &Redis, slack: &Slack) -> Result<Receiver> {
     let mut builder = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
@@ -41,7 +41,7 @@ fn request(path: &str, body: &Value) -> Vec<u8> {
     format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// The JSON of an answer that must be 2xx.
+/// The JSON of a response that must be 2xx.
 fn body(answer: &[u8]) -> Result<Value> {
     let text = std::str::from_utf8(answer)?;
     ensure!(text.starts_with("HTTP/1.1 2"), "{text}");
@@ -53,7 +53,7 @@ pub fn post(http: &mut Wire, prompt: usize, what: &str, value: &Value) -> Result
     body(http.ask(&sent, http_length)?).map(drop)
 }
 
-/// Prompts that have `v1` to go back to, and serve `v2`.
+/// Creates prompts with the rollback target `v1` and the active version `v2`.
 pub fn ship(http: &mut Wire, prompts: usize) -> Result<()> {
     for prompt in 0..prompts {
         post(http, prompt, "versions", &json!({"version": "v1", "known_good": true}))?;
@@ -91,7 +91,7 @@ pub fn delivery(alerts: &[Value]) -> Vec<u8> {
     request("/webhooks/alertmanager", &body)
 }
 
-/// What became of each alert; `None`: they are to be sent again.
+/// The outcome of each alert; `None`: send them again.
 pub fn delivered(answer: &[u8]) -> Result<Option<Vec<String>>> {
     if answer.starts_with(b"HTTP/1.1 503") {
         return Ok(None);
@@ -105,7 +105,7 @@ pub fn delivered(answer: &[u8]) -> Result<Option<Vec<String>>> {
         .map(Some)
 }
 
-/// At one moment.
+/// The state at one moment.
 pub struct Sample {
     /// Of the receiver.
     pub memory: Memory,
@@ -137,7 +137,7 @@ impl Sample {
     }
 }
 
-/// Bytes that Redis is to have room for.
+/// The estimated size of Redis' data, in bytes.
 pub fn reckoned(prompts: usize, end: &Sample) -> f64 {
     prompts as f64 * PROMPT + end.incidents as f64 * INCIDENT + end.entries as f64 * ENTRY
 }

@@ -1,4 +1,4 @@
-//! A version that fails: it is rolled back without being asked for, and each hop is timed.
+//! Scene 1: a version that fails is rolled back automatically, and each step is timed.
 
 use crate::people::ON_CALL;
 use crate::report::Row;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const RULE: &str = "PromptErrorRateCritical";
 
-/// When each hop happened.
+/// The time of each step.
 pub struct Hops {
     pub first_bad: Timestamp,
     pub rule_fired: Timestamp,
@@ -33,7 +33,7 @@ impl Hops {
         last.duration_since(self.first_bad).unsigned_abs()
     }
 
-    /// For the table.
+    /// The rows of the table.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
             Row::first("first bad response", self.first_bad),
@@ -46,7 +46,7 @@ impl Hops {
     }
 }
 
-/// Ships the bad version and follows what happens until no server serves it any more.
+/// Ships the bad version, and follows what happens until no server serves it any more.
 pub async fn ship(scene: &Scene<'_>) -> Result<Hops> {
     let Scene { args, report, stack, traffic } = scene;
     BAD.ship(stack, json!({ "error_ratio": args.error_ratio })).await?;
@@ -61,7 +61,7 @@ pub async fn ship(scene: &Scene<'_>) -> Result<Hops> {
 
     let logs = [LoggedProcess::Alertmanager, LoggedProcess::Receiver];
     let committed = scene.wait("the rollback", BUSY, &logs, async || scene.committed_at(&BAD).await).await?;
-    // The incident was opened with the time that Redis gave to the first read.
+    // the incident was opened with the Redis time of the first read
     let incident = scene.incident(&BAD).await?;
     let webhook = incident["opened_at"].as_str().context("an incident without opened_at")?.parse()?;
     report.event(first_bad, webhook, "webhook received");
@@ -77,12 +77,12 @@ pub async fn ship(scene: &Scene<'_>) -> Result<Hops> {
     Ok(Hops { first_bad, rule_fired, webhook, committed, servers, answers, failed })
 }
 
-/// The thread that tells of it.
+/// The thread about the rollback.
 pub async fn thread(scene: &Scene<'_>, hops: &Hops) -> Result<Message> {
     let rolled_back = format!("automatically from {}", BAD.name);
     let is_it = |root: &Message| root.visible_text().contains(&rolled_back);
     let root = scene.wait_in_slack("the thread in Slack", |slack| slack.roots(ON_CALL).into_iter().find(is_it)).await?;
     let told = Timestamp::try_from(root.posted_at())?;
-    scene.report.event(hops.first_bad, told, &format!("Slack: #{ON_CALL} is told"));
+    scene.report.event(hops.first_bad, told, &format!("Slack: #{ON_CALL} is notified"));
     Ok(root)
 }

@@ -1,9 +1,9 @@
-//! Ships bad prompt versions on real parts, and shows how they are rolled back and what proves that it helped: `make demo`.
+//! Ships bad prompt versions to real services, and shows their rollback and how its success is confirmed: `make demo`.
 //!
 //! Redis, Prometheus, Alertmanager and the receiver run with the files of `config/` and `alert-rules/`; two prompt
-//! servers, one in Rust and one in Python, answer requests. Slack alone is a double, with a web page on which the
-//! newcomer decides. All of it listens on loopback and lives in temporary directories. No part outlives this program,
-//! however it ends.
+//! servers, one in Rust and one in Python, answer requests. Only Slack is a double, with a web page on which the user
+//! decides. Everything listens on loopback and uses temporary directories. No process outlives this program, however it
+//! ends.
 
 mod critical;
 mod people;
@@ -26,25 +26,25 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use versions::{BAD, DULL};
 
-/// Ships bad versions of a prompt: one is rolled back by itself, one by you, on a page that simulates Slack.
+/// Ships bad versions of a prompt: one is rolled back automatically, one by you, on a page that simulates Slack.
 #[derive(Parser)]
 struct DemoArgs {
     /// How often Prometheus scrapes and evaluates: every 5 s, as shipped, or every second.
     #[arg(long, env = "PROFILE", default_value = "shipped")]
     profile: Profile,
-    /// At the end print the addresses and leave everything running until Ctrl-C.
+    /// At the end, print the addresses and keep everything running until Ctrl-C.
     #[arg(long, env = "KEEP", value_parser = FalseyValueParser::new())]
     keep: bool,
-    /// Click without waiting for a person, as it does without a terminal and in CI.
+    /// Click without waiting for a person, as in CI and without a terminal.
     #[arg(long, short)]
     yes: bool,
-    /// Measure the automatic rollback alone: start everything anew so many times, and print percentiles.
+    /// Measure only the automatic rollback: repeat it this often, each time from scratch, and print percentiles.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
-    /// Requests a second to each prompt server.
+    /// Requests per second to each prompt server.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rps: u32,
-    /// Share of its requests that the bad version fails: above 0.05, where the rule fires.
+    /// Fraction of its requests that the bad version fails: above 0.05, where the rule fires.
     #[arg(long, default_value_t = 0.3, value_parser = share)]
     error_ratio: f64,
 }
@@ -69,7 +69,7 @@ impl Profile {
         }
     }
 
-    /// What the p90 of first bad response → last bad version served is to stay below.
+    /// The limit for the p90 of first bad response → last bad version served.
     fn promise(self) -> Duration {
         match self {
             Self::Shipped => Duration::from_secs(15),
@@ -81,13 +81,13 @@ impl Profile {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = DemoArgs::parse();
-    // Whichever way it ends, the stack is dropped before the process exits, and with it all that was started.
+    // however it ends, the stack and all its processes are dropped before the process exits
     let result = tokio::select! {
-        // In this order: a demo that was to stay until Ctrl-C has succeeded when it comes.
+        // in this order: a demo that runs until Ctrl-C succeeds when that comes
         biased;
         result = demo(&args) => result,
         name = stopped() => {
-            eprintln!("\nThe demo was {name}; everything that it had started has ended.");
+            eprintln!("\nThe demo was {name}; everything that it started has been stopped.");
             return ExitCode::from(130);
         }
     };
@@ -122,27 +122,27 @@ async fn demo(args: &DemoArgs) -> Result<()> {
     Ok(())
 }
 
-/// The whole story: both scenes, and what is left of the first.
+/// The whole demo: both scenes, and the post-mortem of the first.
 async fn tell(scene: &Scene<'_>) -> Result<()> {
     let report = scene.report;
-    report.heading("1. A critical regression is rolled back by itself");
+    report.heading("1. A critical regression is rolled back automatically");
     let hops = critical::ship(scene).await?;
     let thread = critical::thread(scene, &hops).await?;
     report.table("since bad", &hops.rows());
     report.harm(&hops);
     proof::show(scene, &BAD, &[]).await?;
 
-    report.heading("2. A lesser one is decided by a person");
+    report.heading("2. A person decides about a quality drop");
     if let Some(decision) = quality::ask(scene).await? {
         report.table("since click", &decision.rows());
         proof::show(scene, &DULL, &proof::scores(scene, &DULL).await?).await?;
     }
 
-    report.heading("3. The first incident has a draft of its post-mortem");
+    report.heading("3. The post-mortem draft of the first incident");
     postmortem::show(scene, &BAD, &thread).await
 }
 
-/// The automatic rollback alone, `runs` times.
+/// Only the automatic rollback, `runs` times.
 async fn measure(args: &DemoArgs, runs: u32, report: &DemoOutput) -> Result<()> {
     let mut all = Vec::new();
     for run in 1..=runs {

@@ -1,4 +1,4 @@
-//! The Slack workspace: who is in it, who may decide, and whether anybody sits in front of it.
+//! The Slack workspace: its members, the approvers, and whether a person is present.
 
 use crate::DemoArgs;
 use anyhow::Result;
@@ -7,14 +7,14 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// May decide everything, and is who the page shows at first.
+/// May decide everything; the page shows her view first.
 pub const MAYA: &str = "U0MAYA";
-/// Where questions about quality are asked.
+/// The channel for questions about quality.
 pub const PRODUCT: &str = "product";
-/// Where the rest is told.
+/// The channel for everything else.
 pub const ON_CALL: &str = "on-call";
 
-/// A double of Slack, at Slack's pace.
+/// A double of Slack with Slack's rate limits.
 pub fn workspace() -> Result<Slack> {
     Slack::builder()
         .user(MAYA, "maya", "Maya Lind")
@@ -44,16 +44,16 @@ pub fn config(slack: &Slack) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Whether somebody is there to click.
+/// Whether a person is there to click.
 pub fn somebody(args: &DemoArgs) -> bool {
     let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
     !args.yes && !in_ci && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// Waits for Enter, but not for ever.
+/// Waits for Enter, with a time limit.
 pub async fn enter(at_most: Duration) {
     let (pressed, enter) = oneshot::channel();
-    // A thread of its own, which nobody waits for: a runtime would not end before the read does.
+    // on another thread that is never joined: a runtime would not end before the read does
     std::thread::spawn(move || {
         std::io::stdin().read_line(&mut String::new()).ok();
         pressed.send(()).ok();

@@ -1,26 +1,26 @@
-//! The last line on the screen: what is being waited for.
+//! The last line on the screen: what the demo waits for.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A shorter wait needs no word.
+/// Shorter waits are not shown.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a wait is said where the line can't be drawn again.
+/// How often a wait is repeated if lines cannot be redrawn.
 const AGAIN: Duration = Duration::from_secs(60);
 const FRAME: Duration = Duration::from_millis(100);
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
-/// Back to the start of the line, which is emptied.
+/// Moves to the start of the line, and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// Standard output. On a terminal a wait is one line that is drawn over; elsewhere, such as in a log, it is a line for
-/// each minute.
+/// Standard output. On a terminal, a wait is one line that is redrawn; elsewhere, such as in a log, it is a line per
+/// minute.
 pub struct Screen {
     state: Arc<Mutex<State>>,
 }
 
-/// Shows what is being waited for until it is dropped.
+/// Shows a wait until it is dropped.
 pub struct WaitMessage(Arc<Mutex<State>>);
 
 struct State {
@@ -32,7 +32,7 @@ struct State {
 struct Wait {
     text: String,
     since: Instant,
-    /// Where the line can't be drawn again: so often it was said.
+    /// If lines cannot be redrawn: how often it was printed.
     said: u32,
 }
 
@@ -42,7 +42,7 @@ impl Screen {
         let state = State { terminal: stdout().is_terminal() && !dumb, wait: None, drawn: false };
         let state = Arc::new(Mutex::new(state));
         let watched = Arc::downgrade(&state);
-        // A thread of its own, because starting a server blocks.
+        // on another thread, because starting a server blocks
         thread::spawn(move || {
             while let Some(state) = watched.upgrade() {
                 let mut state = lock(&state);
@@ -56,12 +56,12 @@ impl Screen {
         Self { state }
     }
 
-    /// Whether lines can be drawn over, and colours be shown.
+    /// Whether lines can be redrawn, and colors shown.
     pub fn is_terminal(&self) -> bool {
         lock(&self.state).terminal
     }
 
-    /// Prints a line above the one that is waiting.
+    /// Prints a line above the current wait.
     pub fn line(&self, text: &str) {
         let mut state = lock(&self.state);
         let clear = state.clear();
@@ -77,7 +77,7 @@ impl Screen {
 }
 
 impl WaitMessage {
-    /// How far it is, for a terminal.
+    /// Updates the progress, on a terminal.
     pub fn say(&self, text: String) {
         if let Some(wait) = &mut lock(&self.0).wait {
             wait.text = text;
@@ -94,7 +94,7 @@ impl Drop for WaitMessage {
 }
 
 impl State {
-    /// What is to be written now.
+    /// The text to write now.
     fn tick(&mut self, now: Instant) -> Option<String> {
         let wait = self.wait.as_mut()?;
         let waited = now.saturating_duration_since(wait.since);
@@ -108,18 +108,18 @@ impl State {
         }
         self.drawn = true;
         let frame = SPINNER[(waited.as_millis() / FRAME.as_millis()) as usize % SPINNER.len()];
-        // A line that is too long for the terminal is cut, because one that wraps can't be drawn over.
+        // a line that is too long for the terminal is cut, because a wrapped line cannot be redrawn
         Some(format!("{CLEAR}\x1b[?7l\x1b[2m         {frame} {text} ({seconds} s)\x1b[0m\x1b[?7h"))
     }
 
-    /// What takes the drawn line away.
+    /// Text that removes the drawn line.
     fn clear(&mut self) -> String {
         let drawn = std::mem::take(&mut self.drawn);
         if drawn { CLEAR.to_owned() } else { String::new() }
     }
 }
 
-/// Whoever has closed standard output reads nothing, and misses nothing.
+/// Ignores errors: standard output may be closed.
 fn put(text: &str) {
     let mut out = stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -133,7 +133,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 mod tests {
     use super::*;
 
-    /// What is written in `seconds`, with a look each tenth of a second.
+    /// The output of `seconds`, with a tick every tenth of a second.
     fn written(terminal: bool, seconds: u32) -> Vec<String> {
         let since = Instant::now();
         let wait = Wait { text: "waiting for Godot".to_owned(), since, said: 0 };

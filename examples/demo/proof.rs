@@ -1,4 +1,4 @@
-//! A rollback is done when it is proved that it helped: what the receiver found, in figures.
+//! The verification of a rollback, in figures.
 
 use crate::scene::{BUSY, Scene};
 use crate::stack::{LoggedProcess, PROMPT};
@@ -9,10 +9,11 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// As `verification.deadline` ships: by then the receiver has found out.
+/// `verification.deadline` as shipped: the receiver has a result by then.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Waits until the receiver has proved that the rollback from `version` helped, and shows how. `more` comes last.
+/// Waits until the receiver has confirmed that the rollback from `version` helped, and shows the measurements. `more`
+/// comes last.
 pub async fn show(scene: &Scene<'_>, version: &DemoVersion, more: &[(String, String)]) -> Result<()> {
     let incident = recovered(scene, version).await?;
     let verification = &incident["verification"];
@@ -20,17 +21,20 @@ pub async fn show(scene: &Scene<'_>, version: &DemoVersion, more: &[(String, Str
     let took = at(&incident["closed_at"])?.duration_since(at(&incident["flip"]["at"])?).as_secs_f64();
     let mut rows = vec![
         ("checks with Prometheus".to_owned(), verification["checks"].to_string()),
-        ("the last one found".to_owned(), found(verification).to_owned()),
-        (format!("requests to {} since then", GOOD.name), verification["traffic"]["target_requests"].to_string()),
+        ("result of the last check".to_owned(), found(verification).to_owned()),
+        (
+            format!("requests to {} since the rollback", GOOD.name),
+            verification["traffic"]["target_requests"].to_string(),
+        ),
         ("servers that follow".to_owned(), format!("{} of {}", following(scene, version), scene.stack.servers.len())),
     ];
     rows.extend_from_slice(more);
-    scene.report.proof(&format!("Recovered: it took {took:.1} s to prove that the rollback helped"), &rows);
+    scene.report.proof(&format!("Recovered: confirmed {took:.1} s after the rollback"), &rows);
     Ok(())
 }
 
 async fn recovered(scene: &Scene<'_>, version: &DemoVersion) -> Result<Value> {
-    let waiting = scene.report.screen.waiting("the receiver to prove with Prometheus that it helped");
+    let waiting = scene.report.screen.waiting("the receiver to confirm the recovery with Prometheus");
     let logs = [LoggedProcess::Prometheus, LoggedProcess::Receiver];
     let started = Instant::now();
     loop {
@@ -45,10 +49,10 @@ async fn recovered(scene: &Scene<'_>, version: &DemoVersion) -> Result<Value> {
             }
         }
         if let Some(part) = scene.stack.ended() {
-            bail!("without {part} nothing can be proved");
+            bail!("without {part}, the recovery cannot be confirmed");
         }
         if let Some(checks) = verification["checks"].as_u64().filter(|checks| *checks > 0) {
-            waiting.say(format!("waiting for proof that it helped; check {checks}: {}", found(verification)));
+            waiting.say(format!("waiting for confirmation of the recovery; check {checks}: {}", found(verification)));
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -58,13 +62,13 @@ fn found(verification: &Value) -> &str {
     verification["last"]["text"].as_str().unwrap_or("nothing yet")
 }
 
-/// How many servers answered last by the good version.
+/// How many servers' last answer came from the good version.
 fn following(scene: &Scene<'_>, version: &DemoVersion) -> usize {
     let last = |version: &DemoVersion| scene.traffic.of(version.name).into_iter().map(|(_, served)| served.last);
     last(&GOOD).zip(last(version)).filter(|(good, bad)| good > bad).count()
 }
 
-/// The mean score of answers by both versions, for the table.
+/// The mean score of both versions' answers, for the table.
 pub async fn scores(scene: &Scene<'_>, version: &DemoVersion) -> Result<Vec<(String, String)>> {
     let mut rows = Vec::new();
     for one in [version, &GOOD] {

@@ -1,4 +1,5 @@
-//! A version that answers badly without failing: a person decides, in Slack, and each hop from the click on is timed.
+//! Scene 2: a version that gives bad answers without failing. A person decides in Slack, and each step from the click
+//! on is timed.
 
 use crate::people::{self, MAYA, PRODUCT};
 use crate::report::Row;
@@ -16,13 +17,13 @@ use tokio::time::sleep;
 const RULE: &str = "PromptQualityDropHigh";
 const QUALITY: f64 = 0.5;
 const APPROVE: &str = "approve";
-/// What leads to a rollback: the button and the menu.
+/// The elements that lead to a rollback: the button and the menu.
 const DECISIVE: [&str; 2] = [APPROVE, "other_version"];
 
-/// So long somebody may take to click.
+/// How long a person may take to click.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// When each hop happened.
+/// The time of each step.
 pub struct DecisionTimes {
     clicked: Timestamp,
     pub committed: Timestamp,
@@ -30,7 +31,7 @@ pub struct DecisionTimes {
 }
 
 impl DecisionTimes {
-    /// For the table.
+    /// The rows of the table.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = vec![Row::first("clicked", self.clicked), Row::new("committed", self.committed, self.clicked)];
         rows.extend(Row::of_servers(&self.servers, self.committed));
@@ -38,7 +39,7 @@ impl DecisionTimes {
     }
 }
 
-/// Ships the dull version and follows what a person makes of it; nothing if they let it serve.
+/// Ships the dull version, and follows the person's decision; `None` if they let it serve.
 pub async fn ask(scene: &Scene<'_>) -> Result<Option<DecisionTimes>> {
     let Scene { report, stack, traffic, .. } = scene;
     DULL.ship(stack, json!({ "quality": QUALITY })).await?;
@@ -47,14 +48,14 @@ pub async fn ask(scene: &Scene<'_>) -> Result<Option<DecisionTimes>> {
     let first = scene.wait("a response by it", BUSY, &[LoggedProcess::Servers], first).await?;
     report.event(first, first, &format!("first response by {}", DULL.name));
 
-    // Prometheus' own account of when is that of the first sign; it fires once that has lasted.
+    // the first sign, by Prometheus' clock; the rule fires after that has lasted
     scene.fires(RULE, &DULL).await?;
     report.event(first, Timestamp::now(), &format!("rule fired: {RULE}"));
 
     let logs = [LoggedProcess::Alertmanager, LoggedProcess::Receiver];
     let question = scene.wait("a question in Slack", BUSY, &logs, async || question(&stack.slack)).await?;
     let asked = Timestamp::try_from(question.posted_at())?;
-    report.event(first, asked, &format!("Slack: #{PRODUCT} is asked; {} goes on serving meanwhile", DULL.name));
+    report.event(first, asked, &format!("Slack: #{PRODUCT} is asked; {} keeps serving meanwhile", DULL.name));
 
     let Some((clicked, committed)) = decided(scene, &question).await? else {
         return Ok(None);
@@ -74,13 +75,13 @@ pub async fn ask(scene: &Scene<'_>) -> Result<Option<DecisionTimes>> {
     Ok(Some(DecisionTimes { clicked, committed, servers }))
 }
 
-/// The thread that asks about the dull version.
+/// The thread with the question about the dull version.
 fn question(slack: &Slack) -> Option<Message> {
     let is_it = |root: &Message| root.element(APPROVE).is_some() && root.visible_text().contains(DULL.name);
     slack.roots(PRODUCT).into_iter().find(is_it)
 }
 
-/// Waits for a decision, and makes it where nobody does: when it was clicked and committed.
+/// Waits for a decision, or makes it if no one does. Returns when it was clicked and committed.
 async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timestamp, Timestamp)>> {
     let Scene { args, report, stack, .. } = scene;
     let link = scene.link(question);
@@ -102,11 +103,11 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
         match incident["phase"].as_str().unwrap_or_default() {
             "awaiting_decision" | "confirming" | "investigating" | "verifying" => {}
             "rolling_back" => {
-                report.step("a rollback in steps takes half an hour, so the demo goes on without it");
+                report.step("a gradual rollback takes half an hour, so the demo continues without it");
                 return Ok(None);
             }
             phase => {
-                report.step(&format!("{} stays in service: its incident is {phase}", DULL.name));
+                report.step(&format!("{} stays active: its incident is {phase}", DULL.name));
                 return Ok(None);
             }
         }
@@ -114,27 +115,27 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
             if left > Duration::ZERO {
                 report.step("two minutes are over, so the demo clicks \"Approve rollback\"");
             }
-            // A click that was not acknowledged within three seconds is made again, as a person would.
+            // a click that was not acknowledged within three seconds is repeated, as a person would
             let pause = if approve(&stack.slack, question).await? { 2 * BUSY } else { Duration::from_secs(1) };
             next_click = Instant::now() + pause;
         }
         if asked.elapsed() > left + BUSY {
-            bail!("\"Approve rollback\" was clicked, but nothing came of it{}", stack.logs(&[LoggedProcess::Receiver]));
+            bail!("\"Approve rollback\" was clicked, but it had no effect{}", stack.logs(&[LoggedProcess::Receiver]));
         }
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// The click that led to the rollback; none if somebody used the command line.
+/// The click that led to the rollback; `None` if someone used the command line.
 fn clicked_before(committed: Timestamp, slack: &Slack, question: &Message) -> Option<Timestamp> {
-    // Redis tells whole milliseconds.
+    // Redis' time has whole milliseconds
     let by = committed + Duration::from_millis(1);
     let decides = |click: &Click| click.ts == question.ts && DECISIVE.contains(&click.action_id.as_str());
     let clicks = slack.clicks().into_iter().filter(decides);
     clicks.filter_map(|click| Timestamp::try_from(click.at).ok()).filter(|at| *at <= by).max()
 }
 
-/// Clicks as the page does: whether it was acknowledged.
+/// Clicks like the page. Returns whether the click was acknowledged.
 async fn approve(slack: &Slack, question: &Message) -> Result<bool> {
     let click = json!({ "user": MAYA, "channel": question.channel, "ts": question.ts, "action_id": APPROVE });
     let answer = Http::new(slack.url()).post_json("/ui/click", &click).await?.json()?;

@@ -1,4 +1,4 @@
-//! What the demo prints.
+//! The output of the demo.
 
 use crate::critical::Hops;
 use crate::progress::Screen;
@@ -6,7 +6,7 @@ use crate::stack::{PROMPT, Stack};
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// One row of a table: what happened, when, and after what.
+/// A row of a table: a step, its time, and the previous time.
 pub struct Row {
     name: String,
     at: Timestamp,
@@ -22,13 +22,14 @@ impl Row {
         Self { name: name.to_owned(), at, after }
     }
 
-    /// Each server's last response: Redis tells each one, not the server in the row above.
+    /// Each server's last response, measured from the commit, because Redis announces the change to each server
+    /// separately.
     pub fn of_servers(servers: &[(&'static str, Timestamp)], committed: Timestamp) -> impl Iterator<Item = Self> {
         servers.iter().map(move |(name, last)| Self::new(&format!("last bad response, {name}"), *last, committed))
     }
 }
 
-/// Prints to standard output, in colour on a terminal.
+/// Prints to standard output, in color on a terminal.
 pub struct DemoOutput {
     pub screen: Screen,
     colours: bool,
@@ -45,45 +46,45 @@ impl DemoOutput {
         self.line(&format!("\n{}", self.paint("1", text)));
     }
 
-    /// Something the demo does.
+    /// Prints an action of the demo.
     pub fn step(&self, text: &str) {
         self.line(&self.paint("2", &format!("         · {text}")));
     }
 
-    /// Something that happened, so long after the first bad response.
+    /// Prints an event, with the time since the first bad response.
     pub fn event(&self, first_bad: Timestamp, at: Timestamp, text: &str) {
         let colour = if at == first_bad { "31" } else { "32" };
         self.line(&format!("{} {text}", self.paint(colour, &format!("{:>+8.2} s", seconds(first_bad, at)))));
     }
 
-    /// Something for the reader to do.
+    /// Prints an instruction for the reader.
     pub fn invite(&self, text: &str) {
         self.line(&self.paint("1;36", text));
     }
 
-    /// A line of another text.
+    /// Prints a quoted line.
     pub fn quote(&self, text: &str) {
         self.line(&format!("{} {text}", self.paint("2", "  │")));
     }
 
-    /// Every hop, with the time since the first row and since the hop before it.
+    /// Prints all steps, with the time since the first row and since the previous step.
     pub fn table(&self, since: &str, rows: &[Row]) {
-        self.heading(&format!("{:<42} {since:>10} {:>10}", "", "hop took"));
+        self.heading(&format!("{:<42} {since:>10} {:>10}", "", "step took"));
         for Row { name, at, after } in rows {
-            // A server's last bad response may have been given just before the commit.
+            // a server's last bad response may be from just before the commit
             let (since, hop) = (seconds(rows[0].at, *at).max(0.0), seconds(*after, *at).max(0.0));
             self.line(&format!("{name:<42} {since:>8.3} s {hop:>8.3} s"));
         }
     }
 
-    /// What users got of the bad version.
+    /// Prints how many users got the bad version.
     pub fn harm(&self, hops: &Hops) {
         let total = self.paint("1", &format!("{:.1} s", hops.total().as_secs_f64()));
         let Hops { answers, failed, .. } = hops;
         self.line(&format!("\nThe bad version was served for {total}: {answers} responses, {failed} of them failed."));
     }
 
-    /// What proves that a rollback helped.
+    /// Prints the measurements that confirm a recovery.
     pub fn proof(&self, title: &str, rows: &[(String, String)]) {
         self.line(&format!("\n{}", self.paint("1;32", title)));
         for (name, value) in rows {
@@ -91,7 +92,7 @@ impl DemoOutput {
         }
     }
 
-    /// p50 and p90 of each hop over all runs.
+    /// Prints p50 and p90 of each step over all runs.
     pub fn percentiles(&self, runs: &[Hops]) {
         self.heading(&format!("{:<42} {:>10} {:>10}", format!("{} runs", runs.len()), "p50", "p90"));
         type Length = fn(&Hops) -> Duration;
@@ -107,9 +108,9 @@ impl DemoOutput {
         }
     }
 
-    /// Where everything listens, for a demo that stays, and how to ship another version.
+    /// Prints all addresses, for a demo that keeps running, and how to ship another version.
     pub fn addresses(&self, stack: &Stack) {
-        self.heading("Everything goes on running until Ctrl-C");
+        self.heading("Everything keeps running until Ctrl-C");
         let servers: Vec<_> = stack.servers.iter().map(|server| format!("http://{}", server.addr())).collect();
         let own = [
             ("Slack", stack.slack.url().to_owned()),
@@ -126,7 +127,7 @@ impl DemoOutput {
         let (receiver, servers) = (stack.receiver.url(), servers.join(" "));
         let api = format!("{receiver}/api/prompts/{PROMPT}");
         self.line("\nTo ship another version that answers badly, and decide in Slack, paste these three lines. With");
-        self.line("\"error_ratio\": 0.3 instead of \"quality\": 0.5 it is rolled back by itself.");
+        self.line("\"error_ratio\": 0.3 instead of \"quality\": 0.5 it is rolled back automatically.");
         let version = "v2.2.0";
         self.line(&format!(
             "  for s in {servers}; do curl $s/misbehave -d '{{\"version\": \"{version}\", \"quality\": 0.5}}'; done"
@@ -136,13 +137,17 @@ impl DemoOutput {
         self.line(&format!("What happened so far:  {} log {PROMPT} --url {receiver}", stack.program.display()));
     }
 
-    /// What to do after the demo.
+    /// Prints what to try after the demo.
     pub fn next(&self, keep: bool) {
         self.heading("What to try next");
-        let ship = if keep { "the three lines above" } else { "`make demo KEEP=1` leaves it all running and says how" };
+        let ship = if keep {
+            "the three lines above"
+        } else {
+            "`make demo KEEP=1` keeps everything running and prints the commands"
+        };
         for (what, how) in [
             ("Ship bad versions yourself", ship),
-            ("Be asked in your own Slack", "docs/slack.md, in six steps"),
+            ("Connect your own Slack", "docs/slack.md, in six steps"),
             ("Roll back your own prompts", "README.md, \"Run it\" and \"Adopt it\""),
         ] {
             self.line(&format!("  {what:<28} {how}"));
@@ -166,7 +171,7 @@ fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_secs_f64(seconds(from, to).max(0.0))
 }
 
-/// Nearest rank: the smallest value that `percent` of them don't exceed.
+/// Nearest rank: the smallest value that at least `percent` of the values do not exceed.
 pub fn percentile(mut values: Vec<Duration>, percent: usize) -> Duration {
     values.sort();
     let rank = (values.len() * percent).div_ceil(100).max(1);

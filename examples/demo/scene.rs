@@ -1,4 +1,4 @@
-//! What each scene of the demo plays with, and how it waits.
+//! The state of a scene, and its waits.
 
 use crate::DemoArgs;
 use crate::report::DemoOutput;
@@ -12,10 +12,10 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Most things take a moment; so long they may take on a machine that is busy with other things.
+/// Most waits take a moment; this is the limit on a busy machine.
 pub const BUSY: Duration = Duration::from_secs(120);
 
-/// Everything that runs, and where it is told.
+/// Everything that runs, and the report.
 pub struct Scene<'a> {
     pub args: &'a DemoArgs,
     pub report: &'a DemoOutput,
@@ -24,7 +24,7 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Starts everything around this workspace and lets the good version serve for a while.
+    /// Starts everything around this workspace, and lets the good version serve for a while.
     pub async fn set(args: &'a DemoArgs, slack: Slack, report: &'a DemoOutput) -> Result<Self> {
         report.step("starting Redis, the receiver, two prompt servers, Alertmanager and Prometheus");
         let stack = {
@@ -41,10 +41,10 @@ impl<'a> Scene<'a> {
         let interval = self.args.profile.interval();
         let report = self.report;
         report.step(&format!(
-            "config/ and alert-rules/ as shipped, but two durations are cut to {interval:?}: how often"
+            "config/ and alert-rules/ are used as shipped, except for two durations that are cut to {interval:?}:"
         ));
-        report.step("baselines are recorded (5 min), and how long a drop in quality has to last (30 s)");
-        // Prometheus takes up to 5 s to look at its targets at all.
+        report.step("how often baselines are recorded (5 min), and how long a quality drop must last (30 s)");
+        // Prometheus takes up to 5 s before it first scrapes its targets
         self.wait("Prometheus to scrape all parts", BUSY, &[LoggedProcess::Prometheus], async || {
             self.stack.is_scraped().await
         })
@@ -58,7 +58,7 @@ impl<'a> Scene<'a> {
         let each = self.args.rps;
         report.step(&format!("{} is active and known-good; each server gets {each} requests a second", GOOD.name));
 
-        // Two scrapes at least. The rest makes runs meet the scrapes at different moments.
+        // at least two scrapes; the random rest starts runs at different moments of the scrape interval
         let phase = interval.mul_f64(f64::from(Timestamp::now().subsec_nanosecond()) / 1e9);
         let waiting = self.report.screen.waiting("Prometheus to scrape the good version twice");
         sleep(interval * 2 + phase).await;
@@ -68,7 +68,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Waits until `probe` finds something, and shows that it does. If it finds nothing, the error ends with these logs.
+    /// Waits until `probe` returns something, and shows the wait. On failure, the error ends with these logs.
     pub async fn wait<T>(
         &self,
         what: &str,
@@ -86,18 +86,18 @@ impl<'a> Scene<'a> {
                 bail!("the demo was waiting for {what}");
             }
             if Instant::now() > deadline {
-                bail!("gave up after {within:?} of waiting for {what}{}", self.stack.logs(logs));
+                bail!("gave up waiting for {what} after {within:?}{}", self.stack.logs(logs));
             }
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// The same in Slack, where only the receiver can be at fault.
+    /// Waits for something in Slack; on failure, the error ends with the receiver's log.
     pub async fn wait_in_slack<T>(&self, what: &str, probe: impl Fn(&Slack) -> Option<T>) -> Result<T> {
         self.wait(what, BUSY, &[LoggedProcess::Receiver], async || probe(&self.stack.slack)).await
     }
 
-    /// The error, or the part that has ended: that comes first.
+    /// The error, after the part that has ended, if one has.
     pub fn blame(&self, error: Error) -> Error {
         match self.stack.ended() {
             Some(part) => anyhow!("{part} has ended: {error:#}{}", self.stack.logs(&[part])),
@@ -105,7 +105,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Waits until no server serves `version` any more, and gives each one's last response by it.
+    /// Waits until no server serves `version` any more, and returns each server's last response by it.
     pub async fn no_longer_served(&self, version: &DemoVersion) -> Result<Vec<(&'static str, Timestamp)>> {
         let quiet = Duration::from_millis(1500);
         let last_served = || -> Vec<(&'static str, Timestamp)> {
@@ -123,7 +123,7 @@ impl<'a> Scene<'a> {
         .await
     }
 
-    /// Waits until a rule fires for `version`: when it began to, by Prometheus' own account.
+    /// Waits until a rule fires for `version`. Returns when it began, by Prometheus' clock.
     pub async fn fires(&self, rule: &str, version: &DemoVersion) -> Result<Timestamp> {
         let within = self.args.profile.interval() * 8 + BUSY;
         self.wait(&format!("{rule} to fire"), within, &[LoggedProcess::Prometheus], async || {
@@ -137,7 +137,8 @@ impl<'a> Scene<'a> {
         .await
     }
 
-    /// When the rollback from `version` was committed: the log entry's id is the time at which Redis ran the script.
+    /// When the rollback from `version` was committed: the id of the log entry is the time at which Redis ran the
+    /// script.
     pub async fn committed_at(&self, version: &DemoVersion) -> Option<Timestamp> {
         let key = format!("{{prompts}}:log:{PROMPT}");
         let entries: Vec<(String, Vec<String>)> =
@@ -158,7 +159,7 @@ impl<'a> Scene<'a> {
         ours.cloned().with_context(|| format!("the receiver has no incident about {}", version.name))
     }
 
-    /// Where the page shows this thread.
+    /// The address of this thread on the page.
     pub fn link(&self, root: &Message) -> String {
         format!("{}/#{}/{}", self.stack.slack.url(), root.channel, root.ts)
     }

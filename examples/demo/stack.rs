@@ -1,4 +1,4 @@
-//! Everything the demo runs, with the files that ship.
+//! The services of the demo, with the shipped files.
 
 use crate::scene::BUSY;
 use crate::{DemoArgs, people};
@@ -22,7 +22,7 @@ const RECEIVER_PASSWORD: &str = "demo-receiver";
 const SERVER_PASSWORD: &str = "demo-prompt-server";
 const WEBHOOK_TOKEN: &str = "demo-webhook-token";
 
-/// The running parts; dropping it ends them all.
+/// The running services; dropping it stops them all.
 pub struct Stack {
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
@@ -30,12 +30,12 @@ pub struct Stack {
     pub receiver: Receiver,
     pub redis: Redis,
     pub slack: Slack,
-    /// The receiver's, which is the command line, too.
+    /// The receiver's binary, which is also the command line.
     pub program: PathBuf,
     pids: Vec<(LoggedProcess, u32)>,
 }
 
-/// What has a log.
+/// A part that has a log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum LoggedProcess {
     Redis,
@@ -57,7 +57,7 @@ impl fmt::Display for LoggedProcess {
     }
 }
 
-/// A prompt server and what it is called in the report.
+/// A prompt server, and its name in the report.
 pub struct ServerProcess {
     pub name: &'static str,
     port: Port,
@@ -81,7 +81,7 @@ impl Stack {
         let redis = shipped::redis(RECEIVER_PASSWORD, SERVER_PASSWORD)?.start()?;
         let url = |user: &str, password: &str| format!("redis://{user}:{password}@{}", redis.addr());
         let servers = start_servers(&url("prompt-server", SERVER_PASSWORD)).await?;
-        // Receiver, Alertmanager and Prometheus are told each other's addresses.
+        // receiver, Alertmanager and Prometheus get each other's addresses
         let port = Port::claim();
         let alertmanager = Alertmanager::builder(shipped::alertmanager(&port.addr())?);
         let alertmanager = alertmanager.file("webhook_token", WEBHOOK_TOKEN).start()?;
@@ -122,7 +122,8 @@ impl Stack {
         (up.len() == self.servers.len() + 1).then_some(())
     }
 
-    /// GET, or POST of this body. The receiver answers 503 to what may be tried again, on a busy machine above all.
+    /// Sends GET, or POST with this body. The receiver answers 503 to requests that may be retried, mostly on a busy
+    /// machine.
     pub async fn api(&self, path: &str, body: Option<&Value>) -> Result<Answer> {
         let (http, deadline) = (self.receiver.http(), Instant::now() + BUSY);
         loop {
@@ -139,7 +140,7 @@ impl Stack {
         }
     }
 
-    /// A part that has ended although nobody asked it to: until somebody asks for its status it is a zombie.
+    /// A part that has ended unexpectedly. Until its status is read, it is a zombie.
     pub fn ended(&self) -> Option<LoggedProcess> {
         let is_zombie = |pid: u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -158,7 +159,7 @@ impl Stack {
             LoggedProcess::Servers => self.servers.iter().map(|server| (server.name, server.process.log())).collect(),
         };
         let logs = parts.iter().flat_map(|part| of(*part));
-        logs.map(|(name, log)| format!("\n\n{name} logged last:\n{}", tail(&log))).collect()
+        logs.map(|(name, log)| format!("\n\nLast log lines of {name}:\n{}", tail(&log))).collect()
     }
 }
 
@@ -194,9 +195,9 @@ async fn start_server(
     Ok(ServerProcess { name, port, process, _dir: dir })
 }
 
-/// With the shipped rules, but for two durations that a demo can't wait for, as `Scene::set` says: what quality is compared
-/// with is known after one interval instead of five minutes, and a drop has to last one instead of 30 s. The critical row
-/// and all thresholds stay as they are.
+/// Starts Prometheus with the shipped rules, except for two durations that are too long for a demo, as `Scene::set`
+/// prints: the quality baseline is recorded after one interval instead of five minutes, and a drop must last one
+/// interval instead of 30 s. The critical rule and all thresholds are unchanged.
 fn start_prometheus(targets: &Targets, interval: Duration) -> Result<Prometheus> {
     let interval_ms = format!("{}ms", interval.as_millis());
     let baselines = shipped::text("alert-rules/baselines.yml")?;
@@ -210,7 +211,7 @@ fn start_prometheus(targets: &Targets, interval: Duration) -> Result<Prometheus>
         .start()
 }
 
-/// A binary of the same build as this one: this is `target/<profile>/examples/demo`.
+/// A binary of the same build: this program is `target/<profile>/examples/demo`.
 fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("path of the demo")?;
     let path = own.ancestors().nth(2).context("parent of the examples folder")?.join(name);
@@ -218,7 +219,7 @@ fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A Python that has the two modules. Debian's packages are for Debian's own Python, which may not be the first.
+/// A Python that has both modules. Debian's packages are for Debian's Python, which may not be first in PATH.
 fn python() -> Result<&'static str> {
     let has_modules = |program: &&str| {
         let mut probe = std::process::Command::new(program);

@@ -1,4 +1,4 @@
-//! Users: a steady stream of requests to each prompt server, and what came back.
+//! Users: a steady stream of requests to each prompt server, and the responses.
 
 use crate::stack::{PROMPT, ServerProcess};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// What users of one server got from one version.
+/// The responses of one server by one version.
 #[derive(Clone, Debug, Default)]
 pub struct VersionCounts {
     pub answers: u64,
@@ -23,14 +23,14 @@ struct Watched {
     versions: Mutex<BTreeMap<String, VersionCounts>>,
 }
 
-/// Requests to all servers; they end when it is dropped.
+/// Requests to all servers; stops when dropped.
 pub struct LoadGenerator {
     servers: Vec<(&'static str, Arc<Watched>)>,
     _tasks: JoinSet<()>,
 }
 
 impl LoadGenerator {
-    /// Sends `rps` requests a second to each server.
+    /// Sends `rps` requests per second to each server.
     pub fn start(servers: &[ServerProcess], rps: u32) -> Self {
         let mut tasks = JoinSet::new();
         let mut watched = Vec::new();
@@ -42,7 +42,7 @@ impl LoadGenerator {
         Self { servers: watched, _tasks: tasks }
     }
 
-    /// What each server's users got from `version` so far.
+    /// Each server's responses by `version` so far.
     pub fn of(&self, version: &str) -> Vec<(&'static str, VersionCounts)> {
         let served = |seen: &Watched| seen.lock().get(version).cloned().unwrap_or_default();
         self.servers.iter().map(|(name, seen)| (*name, served(seen))).collect()
@@ -78,7 +78,7 @@ async fn ask(http: prompt_rollback_testkit::http::Http, seen: Arc<Watched>, rps:
         let (http, seen) = (http.clone(), seen.clone());
         requests.spawn(async move {
             let path = format!("/?prompt={PROMPT}&input=hello");
-            // A server that answers nothing serves no version; the scenario notices by what is missing.
+            // a server that does not answer serves no version; the scene notices the missing responses
             let Ok(answer) = http.get(&path).await else {
                 return;
             };

@@ -1,24 +1,24 @@
-//! The versions of the demo's prompt, and how one is shipped.
+//! The versions of the demo's prompt, and how they are shipped.
 
 use crate::stack::{PROMPT, Stack};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-/// A version, with the text that the post-mortem compares.
+/// A version, with the content that the post-mortem compares.
 pub struct DemoVersion {
     pub name: &'static str,
     text: &'static str,
     contact: &'static str,
 }
 
-/// Serves well, and is known-good.
+/// The healthy, known-good version.
 pub const GOOD: DemoVersion = DemoVersion {
     name: "v1.9.0",
     text: "You answer customers of a web shop.\nBe brief and friendly.\nLook an order up before you say where it is.\n",
     contact: "Maya Lind",
 };
 
-/// Fails a share of its requests.
+/// The version that fails a fraction of its requests.
 pub const BAD: DemoVersion = DemoVersion {
     name: "v2.0.0",
     text: "You answer customers of a web shop.\nAnswer with JSON that fits the schema.\n\
@@ -26,7 +26,7 @@ pub const BAD: DemoVersion = DemoVersion {
     contact: "Omar Haddad",
 };
 
-/// Answers each request, but badly.
+/// The version whose answers are bad.
 pub const DULL: DemoVersion = DemoVersion {
     name: "v2.1.0",
     text: "You answer customers of a web shop.\nBe brief and friendly.\n",
@@ -34,7 +34,7 @@ pub const DULL: DemoVersion = DemoVersion {
 };
 
 impl DemoVersion {
-    /// Registers it, as trusted or as one that has yet to prove itself.
+    /// Registers it, as known-good or not.
     pub async fn register(&self, stack: &Stack, known_good: bool) -> Result<()> {
         let Self { name, text, contact } = self;
         let body = json!({ "version": name, "content": text, "contact": contact, "known_good": known_good });
@@ -45,7 +45,7 @@ impl DemoVersion {
         call(stack, "activate", json!({ "version": self.name, "operator": "demo" })).await
     }
 
-    /// Registers and activates it, after the servers were told how its model is to behave.
+    /// Registers and activates it, after telling the servers how its model behaves.
     pub async fn ship(&self, stack: &Stack, mut behaviour: Value) -> Result<()> {
         behaviour["version"] = self.name.into();
         for server in &stack.servers {

@@ -74,13 +74,13 @@ class Split:
         if active not in trimmed:
             return
         if len(trimmed) < len(routing):
-            self.problem = "a version that is there twice"
+            self.problem = "a version that is listed twice"
             return
         routing = trimmed
         if not all(VERSION.fullmatch(field) for field in routing):
-            self.problem = "a field that is no version"
+            self.problem = "a field that is not a version"
         elif not all(PERCENT.fullmatch(value) for value in routing.values()):
-            self.problem = "a percentage that is no number from 0 to 100"
+            self.problem = "a percentage that is not a number from 0 to 100"
         elif sum(map(int, routing.values())) != 100:
             self.problem = "percentages that do not sum to 100"
         else:
@@ -554,7 +554,7 @@ class Reader:
     def _follow(self, node, channel):
         """Reads over this pair of connections while they work and the node is the master."""
         if node.clustered and not HASH_TAG.search(self._namespace):
-            raise ValueError("the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes")
+            raise ValueError("the namespace has no hash tag such as {prompts}: in a cluster, its keys are spread over several nodes")
         was_replica, learn_at, heard_at = node.replica, 0, time.monotonic()
         while not self._closed.is_set():
             scattered = self._read(node, list(self._known))
@@ -642,16 +642,16 @@ class Reader:
         if active is None:
             problem = "no version is active"
         elif isinstance(active, Exception):
-            problem = f"the active version can't be used: {active}"
+            problem = f"the active version is invalid: {active}"
         elif not VERSION.fullmatch(active):
-            problem = "the active version can't be used: not a version's name"
+            problem = "the active version is invalid: not a version name"
         if problem:
             self._know(prompt, before.split, before.asked, problem)
             return
         unreadable = str(routing) if isinstance(routing, Exception) else None
         split = Split(active, None if unreadable else routing)
         why = unreadable or split.problem
-        problem = why and f"the routing can't be used, all get the active version: {why}"
+        problem = why and f"the routing is invalid, every request gets the active version: {why}"
         try:
             if self._on_change and (before.split is None or before.split.versions() != split.versions()):
                 self._on_change(prompt, split.versions())

@@ -98,14 +98,14 @@ class PromptServer:
         key = f"request-{next(self._numbers)}" if user is None else str(user)
         version = self.reader.active_version(prompt, key) if prompt in self.prompts else None
         if version is None:
-            return 503, {"error": f"no version of {prompt} is known"}
+            return 503, {"error": f"no known version of {prompt}"}
         started = time.monotonic()
         worked, quality = self.model.complete(version)
         outcome = "ok" if worked else "error"
         REQUESTS.labels(prompt, version, outcome).inc()
         DURATION.labels(prompt, version, outcome).observe(time.monotonic() - started)
         if not worked:
-            return 500, {"prompt": prompt, "version": version, "error": "the model gave up"}
+            return 500, {"prompt": prompt, "version": version, "error": "the model failed"}
         QUALITY.labels(prompt, version).observe(quality)
         return 200, {"prompt": prompt, "version": version, "completion": f"{version} says: {text or 'hello'}"}
 

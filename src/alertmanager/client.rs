@@ -1,4 +1,4 @@
-//! Alertmanager's API v2: posting our own alerts, and asking which alerts it still has.
+//! Alertmanager's API v2: posts the receiver's own alerts, and lists the alerts that Alertmanager has.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::config::AlertmanagerConfig;
 use crate::elsewhere;
 use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
 
-/// For one request in all: two of them stay below half a lease.
+/// For a whole request: two of them take less than half a lease.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Most bytes of an answer: some 2,000 alerts of one prompt.
+/// Longest answer: about 2,000 alerts of one prompt.
 const MAX_ANSWER: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,18 +32,18 @@ pub enum AlertmanagerError {
     Config(String),
 }
 
-/// An alert of our own.
+/// An alert of the receiver itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnAlert {
     pub labels: Vec<(String, String)>,
     pub annotations: Vec<(&'static str, String)>,
     /// RFC 3339.
     pub starts_at: String,
-    /// When it ends unless it is posted again; in the past to end it.
+    /// When it ends unless it is posted again; a past time ends it now.
     pub ends_at: String,
 }
 
-/// All Alertmanagers of the config: peers of a cluster each want to be told.
+/// All Alertmanagers of the config: each peer of a cluster needs the alerts.
 #[derive(Debug, Default)]
 pub struct Alertmanagers {
     all: Vec<Outgoing>,
@@ -52,7 +52,7 @@ pub struct Alertmanagers {
     labels: BTreeMap<String, String>,
 }
 
-/// How we log in, where that is configured.
+/// The credentials, if they are configured.
 pub fn authorization(config: &AlertmanagerConfig) -> Option<HeaderValue> {
     let (name, password) = (config.username.as_ref()?, config.password.as_ref()?);
     let login = BASE64_STANDARD.encode(format!("{name}:{}", password.expose_secret()));
@@ -75,7 +75,7 @@ impl Alertmanagers {
         self.all.is_empty()
     }
 
-    /// Posts `alert` to every one; tells for the address of each whether it took it.
+    /// Posts `alert` to all. Returns for each address whether it was accepted.
     pub async fn post_each(&self, alert: &OwnAlert) -> Vec<(String, Result<(), AlertmanagerError>)> {
         // the alert's own labels come last: they win
         let labels = self.labels.iter().chain(alert.labels.iter().map(|(name, value)| (name, value)));
@@ -96,10 +96,10 @@ impl Alertmanagers {
         futures_util::future::join_all(posts).await
     }
 
-    /// Fingerprints of the alerts with this label that any of them has, silenced and inhibited ones included.
-    /// Fails if one does not answer: what it has is unknown then.
+    /// Fingerprints of the alerts with this label that any Alertmanager has, including silenced and inhibited ones.
+    /// Fails if one does not answer, because its alerts are unknown then.
     pub async fn fingerprints(&self, label: &str, value: &str) -> Result<HashSet<String>, AlertmanagerError> {
-        // a value in the alphabet of names needs no escaping in a matcher
+        // names need no escaping in a matcher
         let filter = format!("{label}=\"{value}\"");
         let path = format!(
             "/api/v2/alerts?active=true&silenced=true&inhibited=true&unprocessed=true&filter={}",

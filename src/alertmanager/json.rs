@@ -1,4 +1,4 @@
-//! JSON that is parsed only as deep as somebody reads it, so that one bad value spoils nothing beside it. Pure.
+//! JSON that is parsed only as deep as its fields are used, so that a bad value affects nothing else. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The fields of a JSON object, their values not parsed yet.
+/// The fields of a JSON object, with unparsed values.
 #[derive(Default)]
 pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -14,12 +14,12 @@ pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 pub struct Repeated;
 
 impl<'a> Object<'a> {
-    /// `None` if `value` is no object.
+    /// Returns `None` if `value` is not an object.
     pub fn new(value: &'a RawValue) -> Option<Self> {
         serde_json::from_str(value.get()).ok()
     }
 
-    /// `null` is the same as no such field.
+    /// Returns a field. `null` counts as absent.
     pub fn get(&self, name: &str) -> Result<Option<&'a RawValue>, Repeated> {
         let mut found = self.0.iter().filter(|(field, _)| field == name).map(|(_, value)| *value);
         match (found.next(), found.next()) {
@@ -28,7 +28,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// All fields but those that are `null`.
+    /// All fields except those that are `null`.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.0.iter().filter(|(_, value)| !is_null(value)).map(|(name, value)| (&**name, *value))
     }
@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// The fields of an alert, and those of its labels and annotations.
+/// The fields of an alert, and of its labels and annotations.
 #[derive(Default)]
 pub struct Sections<'a> {
     pub own: Object<'a>,
@@ -96,11 +96,11 @@ impl<'de> Deserialize<'de> for Sections<'de> {
     }
 }
 
-/// Makes something of one item of a list; `None` if it cannot.
+/// Converts one item of a list; `None` if it cannot.
 type Make<'m, 'a, T> = dyn FnMut(Sections<'a>) -> Option<T> + 'm;
 
-/// Reads an object in one pass: what `make` makes of each item of its field `list`, and its other fields. `None` where
-/// anything is not as it should be; whoever wants to know what must look again.
+/// Parses an object in one pass: the items of its field `list`, converted by `make`, and its other fields. Returns
+/// `None` if anything is invalid, without saying what.
 pub fn in_one_pass<'a, T>(
     json: &'a str,
     list: &str,
@@ -163,7 +163,7 @@ pub fn in_one_pass<'a, T>(
     Some(read)
 }
 
-/// The items of a JSON list, not parsed yet; `None` if `value` is no list, or has more than `most`.
+/// The unparsed items of a JSON list; `None` if `value` is not a list, or has more than `most` items.
 pub fn list(value: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
     struct ListVisitor(usize);
     impl<'de> Visitor<'de> for ListVisitor {
@@ -180,13 +180,13 @@ pub fn list(value: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
             {
                 items.push(item);
             }
-            Ok(items) // what is left over is an error
+            Ok(items) // trailing text is an error
         }
     }
     serde_json::Deserializer::from_str(value.get()).deserialize_seq(ListVisitor(most)).ok()
 }
 
-/// What a JSON string says; `None` for another value. Half of a surrogate pair becomes U+FFFD, as in most languages.
+/// The text of a JSON string; `None` for another value. Half of a surrogate pair becomes U+FFFD, as in most languages.
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
@@ -195,17 +195,17 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(value.get()).ok().map(|Text(text)| text)
 }
 
-/// What a JSON string says, or any other value as it is written.
+/// The text of a JSON string, or the source of any other value.
 pub fn written(value: &RawValue) -> Cow<'_, str> {
     text(value).unwrap_or(Cow::Borrowed(value.get()))
 }
 
-/// `String::from_utf8_lossy`, in a third of the time where nothing is wrong.
+/// `String::from_utf8_lossy`, in a third of the time for valid UTF-8.
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// For messages.
+/// The type, for messages.
 pub fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'n') => "null",
@@ -221,7 +221,7 @@ fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// A string that need not be Unicode once it is unescaped.
+/// A string that need not be valid Unicode after unescaping.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {

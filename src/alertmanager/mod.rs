@@ -1,4 +1,4 @@
-//! Alertmanager's side of the wire.
+//! Alertmanager: webhook payloads, and the client of its API.
 
 pub mod client;
 mod json;

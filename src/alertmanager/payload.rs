@@ -1,13 +1,13 @@
-//! The webhook body: bytes → alerts. Pure.
+//! Parses the webhook body into alerts. Pure.
 //!
-//! Each alert is read by itself: what is wrong with one is its own outcome and nobody else's. Unknown fields are normal
-//! (newer Alertmanagers and Grafana send more) and are skipped, whatever they hold. The delivery's own `status` is not
-//! read: it can say `resolved` while truncated alerts still fire.
+//! Each alert is parsed separately: a fault in one is its own outcome and affects no other. Unknown fields are normal
+//! (newer Alertmanagers and Grafana send more) and are skipped, whatever they contain. The delivery's own `status` is
+//! not read: it can say `resolved` while truncated alerts still fire.
 //!
-//! What an alert is about and whether it fires must be plain. An alert without a readable `status`, with a `prompt` or
-//! `version` that is not text, or with a field that is there twice is *malformed*: it is never taken for resolved and
-//! never acted upon. `null` counts as absent. Any other value of the wrong type affects only itself: a label or annotation
-//! is taken as it is written (`"severity": 5` is an unknown severity, so high), and a time, an address, a fingerprint or a
+//! The subject and the status of an alert must be clear. An alert without a readable `status`, with a `prompt` or
+//! `version` that is not text, or with a repeated field is *malformed*: it never counts as resolved and never causes an
+//! action. `null` counts as absent. Any other value of the wrong type affects only itself: a label or annotation is
+//! taken as written (`"severity": 5` is an unknown severity, so high), and a time, an address, a fingerprint or a
 //! `verify` that is not text counts as absent.
 
 use std::borrow::Cow;
@@ -22,34 +22,34 @@ use crate::decision::{
     Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName, fnv1a,
 };
 
-/// Alerts of one delivery: what real alerts need to fill 16 MiB.
+/// Alerts of one delivery: as many real alerts as fit into 16 MiB.
 const MAX_ALERTS: usize = 50_000;
-/// Longest texts that are kept; the rest of an annotation can be read in Alertmanager.
+/// Longest stored texts; the rest of an annotation can be read in Alertmanager.
 const SHORT: usize = 500;
 const LONG: usize = 2_000;
-/// Longest label that tells what prompts share.
+/// Longest label that groups prompts.
 const MAX_SHARED: usize = 100;
 const MAX_FINGERPRINT: usize = 64;
 
-/// What the alert of a drill is called. A receiver that knows no drills ignores it, as it does all alerts so called.
+/// The name of a drill's alert. Receivers that do not know drills ignore it, as they do all alerts with its prefix.
 pub const DRILL_ALERT: &str = "PromptRollbackDrill";
-/// What the alert is called that always fires, while rules are evaluated.
+/// The name of the alert that always fires while rules are evaluated.
 pub const HEARTBEAT_ALERT: &str = "PromptRollbackHeartbeat";
-/// Its annotation that says when they were: seconds by the clock of Prometheus.
+/// Its annotation with the time of the evaluation, in seconds by Prometheus' clock.
 const EVALUATED_AT: &str = "evaluated_at";
-/// The label that names the drill.
+/// The label with the id of the drill.
 pub const DRILL_LABEL: &str = "prompt_rollback_drill";
 
-/// The body is no delivery; the message names the place.
+/// The body is not a delivery; the message names the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadPayload(String);
 
-/// What one request of Alertmanager's says.
+/// The content of one request from Alertmanager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub alerts: Vec<Delivered>,
-    /// How many more alerts the group has that were left out, because there is a `max_alerts`.
+    /// How many alerts of the group were left out because of `max_alerts`.
     pub truncated: u64,
 }
 
@@ -57,24 +57,24 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
     Alert(Box<Alert>),
-    /// Says that it belongs to this drill; whether it does is not known here.
+    /// Claims to belong to this drill; whether it does is not checked here.
     Drill {
         id: String,
         alert: Box<Alert>,
     },
-    /// Alerts reach us: rules were evaluated at this moment of Prometheus' clock.
+    /// The alert path works: rules were evaluated at this moment of Prometheus' clock.
     Heartbeat {
         fingerprint: String,
         evaluated_at: Timestamp,
     },
-    /// Not to be acted upon, whatever the state of its prompt.
+    /// Causes no action, whatever the state of its prompt.
     Ignored(Ignored),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ignored {
-    /// The sender's or, where that cannot be read, a hash of the labels or of the whole alert: the same alert always has
-    /// the same one.
+    /// The sender's fingerprint or, if that cannot be read, a hash of the labels or of the whole alert: the same alert
+    /// always has the same one.
     pub fingerprint: String,
     /// As delivered, shortened; hostile until escaped.
     pub prompt: Option<String>,
@@ -87,8 +87,8 @@ pub struct Ignored {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
     pub reason: &'static str,
-    /// Of a malformed alert: which field, what was expected there and what was found, escaped. Of one that its sender may not
-    /// send: who that is.
+    /// For a malformed alert: the field, what was expected there and what was found, escaped. For one that its sender
+    /// is not allowed to send: the sender.
     pub detail: Option<String>,
 }
 
@@ -102,9 +102,9 @@ impl Why {
     }
 }
 
-/// Reads a delivery.
+/// Parses a delivery.
 pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Delivery, BadPayload> {
-    // bytes that are not UTF-8 spoil the text that they are in, not the delivery
+    // bytes that are not UTF-8 affect only the text that contains them
     let body = lossy(body);
     let (mut alerts, delivery) = match quick(&body, names, policy) {
         Some(read) => read,
@@ -117,7 +117,7 @@ pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Delivery, B
             alert.alertmanager_url.clone_from(&url);
         }
     }
-    // what is no number says nothing: it is not worth losing alerts for
+    // an invalid number is ignored, because it is not worth losing alerts
     let truncated = delivery.get("truncatedAlerts").ok().flatten().and_then(|count| count.get().parse().ok());
     Ok(Delivery { alerts, truncated: truncated.unwrap_or_default() })
 }
@@ -125,20 +125,20 @@ pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Delivery, B
 /// The alerts of a delivery, and its other fields.
 type Contents<'a> = (Vec<Delivered>, Object<'a>);
 
-/// Reads in one pass what is built as a delivery should be, although its values may be anything.
+/// Parses a body with the structure of a delivery in one pass, whatever its values.
 fn quick<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Option<Contents<'a>> {
     in_one_pass(body, "alerts", MAX_ALERTS, &mut |Sections { own, labels, annotations }| {
         let mut so_far = PartialAlert::default();
         let parts = Parts::new(own, labels.unwrap_or_default(), annotations.unwrap_or_default());
         match understand(&parts, &mut so_far, names, policy) {
             Ok(delivered) => Some(delivered),
-            // without a fingerprint it is called by what it looks like as a whole
+            // without a fingerprint, it is identified by the whole alert
             Err(why) => so_far.fingerprint.is_some().then(|| so_far.ignored(String::new, why)),
         }
     })
 }
 
-/// Reads each alert by itself, and says what is wrong with it.
+/// Parses each alert separately, and reports what is wrong with it.
 fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Contents<'a>, BadPayload> {
     let delivery: Object<'_> = serde_json::from_str(body).map_err(|error| BadPayload(format!("body: {error}")))?;
     let expected =
@@ -159,7 +159,7 @@ fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Conten
     Ok((alerts.into_iter().map(read).collect(), delivery))
 }
 
-/// What an alert says of itself, as far as it could be read.
+/// The fields of an alert that could be read.
 struct PartialAlert<'a> {
     fingerprint: Option<Cow<'a, str>>,
     prompt: Option<Cow<'a, str>>,
@@ -174,7 +174,7 @@ impl Default for PartialAlert<'_> {
 }
 
 impl PartialAlert<'_> {
-    /// `called`: what it is called by if it has no fingerprint.
+    /// `called`: its identity if it has no fingerprint.
     fn ignored(self, called: impl FnOnce() -> String, why: Why) -> Delivered {
         let short = |text: Option<Cow<'_, str>>, most| text.map(|text| shorten(&text, most));
         Delivered::Ignored(Ignored {
@@ -187,7 +187,7 @@ impl PartialAlert<'_> {
     }
 }
 
-/// The alert to act upon, or why it is ignored.
+/// The alert, or why it is ignored.
 fn understand<'a>(
     Parts { alert, labels, annotations }: &Parts<'a>,
     so_far: &mut PartialAlert<'a>,
@@ -214,7 +214,7 @@ fn understand<'a>(
     (so_far.prompt, so_far.version) = (prompt.map(written), version.map(written));
 
     let alertname = shorten(labels.written("alertname")?.as_deref().unwrap_or("unnamed alert"), SHORT);
-    // whatever names a drill is never acted upon
+    // an alert that names a drill never causes an action
     let drill = labels.written(DRILL_LABEL)?.filter(|id| !id.is_empty());
     if drill.is_none() && alertname == HEARTBEAT_ALERT && is_firing(alert)? {
         let evaluated_at = moment_of(annotations)?;
@@ -269,7 +269,7 @@ fn understand<'a>(
         verify: annotations.get("verify")?.and_then(text).map(|text| shorten(&text, LONG)).unwrap_or_default(),
         runbook_url: annotation("runbook_url", SHORT)?,
         dashboard_url: annotation("dashboard_url", SHORT)?,
-        alertmanager_url: String::new(), // stands beside the alerts
+        alertmanager_url: String::new(), // stored beside the alerts
         generator_url: alert.get("generatorURL")?.and_then(text).map(|url| shorten(&url, LONG)).unwrap_or_default(),
         group_labels: GroupLabels { model: shared("model")?, provider: shared("provider")?, group: shared("group")? },
         alertname,
@@ -284,7 +284,7 @@ fn is_firing(alert: &AlertSection<'_>) -> Result<bool, Why> {
     Ok(alert.get("status")?.and_then(text).is_some_and(|text| text.eq_ignore_ascii_case("firing")))
 }
 
-/// When the rules were evaluated that a heartbeat tells of.
+/// When the rules of a heartbeat were evaluated.
 fn moment_of(annotations: &AlertSection<'_>) -> Result<Timestamp, Why> {
     let value = annotations.get(EVALUATED_AT)?;
     let seconds =
@@ -294,7 +294,7 @@ fn moment_of(annotations: &AlertSection<'_>) -> Result<Timestamp, Why> {
     moment.ok_or_else(|| misread("annotations.", EVALUATED_AT, "seconds since 1970", value))
 }
 
-/// An alert, in parts.
+/// The parts of an alert.
 struct Parts<'a> {
     alert: AlertSection<'a>,
     labels: AlertSection<'a>,
@@ -350,9 +350,9 @@ fn misread(path: &str, name: &str, expected: &str, found: Option<&RawValue>) -> 
     Why::malformed(format!("{path}{name}: expected {expected}, found {found}"))
 }
 
-/// Grafana fires alerts with the rule's own labels when its data source fails or has no data: nothing was measured then. It
-/// gives them a name of its own or, where the rule is set to fire all the same or to keep its state, says so in an
-/// annotation, as in `NoData, KeepLast`. `values` says nothing: it is null for alerts that were measured, too.
+/// Whether anything was measured. If Grafana's data source fails or has no data, it fires alerts with the rule's own
+/// labels. It gives them a name of its own or, if the rule is set to fire anyway or to keep its state, says so in an
+/// annotation such as `NoData, KeepLast`. `values` is no evidence: it is null for measured alerts as well.
 fn was_measured(annotations: &AlertSection<'_>, alertname: &str) -> Result<bool, Why> {
     let reason = annotations.written("grafana_state_reason")?.unwrap_or_default();
     let mut reasons = reason.split(|c: char| !c.is_ascii_alphanumeric());
@@ -370,7 +370,7 @@ fn shorten(text: &str, most: usize) -> String {
     }
 }
 
-/// For a sender that gives no fingerprint: the same labels always give the same.
+/// For a sender without fingerprints: a hash of the labels.
 fn derived(labels: &Object<'_>) -> String {
     let mut sorted: Vec<_> = labels.fields().map(|(name, value)| (name, written(value))).collect();
     sorted.sort();

@@ -141,7 +141,7 @@ answers! {
     }
 }
 
-/// Many prompts that fail together. The fields of [`Incident`] that make no sense of many are null.
+/// Many prompts that fail together. Fields of [`Incident`] that do not apply are null.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OutageView {

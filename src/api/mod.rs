@@ -3,7 +3,7 @@
 //! Times are RFC 3339 in UTC; absent values are null. A client ignores fields that it does not know, and takes a field that
 //! an older receiver does not send as empty.
 
-/// Types of answers.
+/// Declares types of responses.
 macro_rules! answers {
     ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*

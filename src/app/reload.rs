@@ -1,4 +1,4 @@
-//! Takes over other settings: when asked to, and when a file that the config names is replaced.
+//! Reloads the config: on request, and when a file that it names was replaced.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,14 +9,14 @@ use super::{Running, Shared};
 use crate::config::{ConfigSources, Reread};
 use crate::live::{Live, ReloadRequest, ReloadRequests, ReloadResult, Reloaded};
 
-/// How soon a file that was replaced is noticed.
+/// How soon a replaced file is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A file that has not changed for this long has been written to its end.
+/// A file that has not changed for this long is complete.
 const SETTLES: Duration = Duration::from_millis(100);
-/// One that goes on changing is taken as it is after so many of them.
+/// A file that keeps changing is read anyway after this many checks.
 const SETTLES_WITHIN: usize = 10;
 
-/// Why what was read last is not in force.
+/// Why the last config that was read is not in force.
 #[derive(Debug, Default)]
 struct Faults {
     config: bool,
@@ -26,12 +26,12 @@ struct Faults {
 struct Reloading {
     live: Live<Running>,
     shared: Shared,
-    /// The config file as it is in force, and its files as they were last looked at, also if they could not be used.
+    /// The config file as it is in force, and its files as last read, even if they were not usable.
     seen: ConfigSources,
     faults: Faults,
 }
 
-/// Runs for as long as the process does. One thing at a time: the settings that are in force are those of the last reload.
+/// Runs while the process does. Handles one request at a time: the settings in force are those of the last reload.
 pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: ReloadRequests) {
     let seen = live.get().settings.source();
     let mut reloading = Reloading { live, shared, seen, faults: Faults::default() };
@@ -41,7 +41,7 @@ pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: ReloadRe
             Some(ReloadRequest { by, answer }) = asked.reloads.recv() => {
                 let result = reloading.reload(by).await;
                 if let Some(answer) = answer {
-                    let _ = answer.send(result); // whoever asked may be gone
+                    let _ = answer.send(result); // the requester may be gone
                 }
             }
             Some(first) = asked.looks.recv() => {
@@ -92,7 +92,7 @@ impl Reloading {
         result
     }
 
-    /// Takes over files that were replaced.
+    /// Reloads files that were replaced.
     async fn look(&mut self) {
         if !self.seen.has_files() {
             return;
@@ -106,19 +106,16 @@ impl Reloading {
         let result = self.take(found).await;
         self.faults.files = result.is_err();
         match &result {
-            Ok(_) => tracing::info!("a file that the config names was replaced"),
-            // also for a moment, between the two files of a pair
+            Ok(_) => tracing::info!("a file named by the config was replaced"),
+            // also briefly, between the two files of a pair
             Err(problems) => problems.lines().for_each(|problem| {
-                tracing::warn!(
-                    problem,
-                    "a file was replaced by one that can't be used: the old content stays in force"
-                );
+                tracing::warn!(problem, "a replaced file is not usable: the old content stays in force");
             }),
         }
         self.note();
     }
 
-    /// Makes all that other settings need, and then replaces everything in one step.
+    /// Builds everything that the new settings need, and then replaces everything in one step.
     async fn take(&mut self, found: ConfigSources) -> ReloadResult {
         let (running, shared) = (self.live.get(), self.shared.clone());
         let made = tokio::task::spawn_blocking(move || {
@@ -144,13 +141,13 @@ impl Reloading {
         Ok(done)
     }
 
-    /// All that is on the disk.
+    /// Everything on the disk.
     async fn found(&self) -> ConfigSources {
         let running = self.live.get();
         tokio::task::spawn_blocking(move || running.settings.look()).await.unwrap_or_else(|_| self.seen.clone())
     }
 
-    /// The same, but for the config file: that waits until it is asked for.
+    /// Everything on the disk except the config file, which is read on request only.
     async fn files(&self) -> ConfigSources {
         let seen = self.seen.clone();
         tokio::task::spawn_blocking(move || seen.look_at_files()).await.unwrap_or_else(|_| self.seen.clone())
@@ -162,7 +159,7 @@ impl Reloading {
     }
 }
 
-/// The content once it stays the same: nobody is in the middle of writing it.
+/// The content, once it stays the same: a writer may not have finished.
 async fn settled<T: PartialEq, F: Future<Output = T>>(mut found: T, mut look: impl FnMut() -> F) -> T {
     for _ in 0..SETTLES_WITHIN {
         sleep(SETTLES).await;

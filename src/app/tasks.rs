@@ -1,11 +1,11 @@
-//! The tasks of a receiver, each with its name. None ends by itself before the receiver does: where one does, because of a
-//! panic or of a bug, the receiver must not go on as if it were whole.
+//! The tasks of a receiver, by name. None ends before the receiver does: if one does, because of a panic or another
+//! bug, the receiver must not continue without it.
 
 use std::collections::HashMap;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// A task that ended although the receiver goes on.
+/// A task that ended too early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TaskEnded {
     #[error("the task {0} has panicked: {1} (a bug, please report it)")]
@@ -26,17 +26,17 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
-    /// Completes when one has ended. Losing it half-way loses nothing.
+    /// Completes when a task has ended. Cancel-safe.
     pub async fn ended(&mut self) -> TaskEnded {
         let name = |names: &HashMap<Id, &'static str>, id| names.get(&id).copied().unwrap_or("unknown");
         match self.set.join_next_with_id().await {
             Some(Ok((id, ()))) => TaskEnded::Returned(name(&self.names, id)),
             Some(Err(error)) => TaskEnded::Panicked(name(&self.names, error.id()), message(error)),
-            None => TaskEnded::Returned("main"), // there is none: nothing works
+            None => TaskEnded::Returned("main"), // there are no tasks: nothing works
         }
     }
 
-    /// Waits for those that are called by one of `names`, as long as it takes.
+    /// Waits for the tasks with these `names`, however long that takes.
     pub async fn finish(&mut self, names: &[&str]) {
         while self.names.values().any(|name| names.contains(name)) {
             let Some(ended) = self.set.join_next_with_id().await else { return };

@@ -143,17 +143,17 @@ A version that was rolled back is quarantined and needs --force.")]
         prompt: String,
         /// The version's name, such as v2.0.0.
         version: String,
-        /// Increase its traffic step by step; the first alert takes all of it back.
+        /// Increase its traffic in stages; the first alert takes all of it back.
         #[arg(long)]
         canary: bool,
-        /// Percent of traffic on the new version in each step, ending with 100 [default: canary.stages of the
+        /// Percent of traffic on the new version in each stage, ending with 100 [default: canary.stages of the
         /// receiver].
         #[arg(long, value_name = "PERCENTS", value_delimiter = ',', requires = "canary")]
         stages: Option<Vec<u8>>,
-        /// Duration of each step, such as 10m, or one duration per step, such as 10m,30m.
+        /// Duration of each stage, such as 10m, or one duration per stage, such as 10m,30m.
         #[arg(long, value_name = "DURATIONS", value_delimiter = ',', requires = "canary")]
         hold: Option<Vec<String>>,
-        /// How long a step waits for enough traffic before people are asked, such as 2h [default: canary.hold_limit
+        /// How long a stage waits for enough traffic before people are asked, such as 2h [default: canary.hold_limit
         /// of the receiver].
         #[arg(long, value_name = "DURATION", requires = "canary")]
         hold_limit: Option<String>,
@@ -175,8 +175,8 @@ A version that was rolled back is quarantined and needs --force.")]
     /// Control a running canary.
     #[command(after_help = "\
 Examples:
-  prompt-rollback canary customer-support pause      # stay at this step until `resume`
-  prompt-rollback canary customer-support skip       # go to the next step now
+  prompt-rollback canary customer-support pause      # stay at this stage until `resume`
+  prompt-rollback canary customer-support skip       # go to the next stage now
   prompt-rollback canary customer-support hold       # keep this share until you change it
   prompt-rollback canary customer-support promote    # send it all traffic now
   prompt-rollback canary customer-support abort      # back to the previous version, without quarantine
@@ -238,14 +238,14 @@ With --from, a script cannot roll back twice if someone else has just rolled bac
         /// Reason, for the deployment log.
         #[arg(long)]
         reason: Option<String>,
-        /// Move traffic step by step; stops if the target is unhealthy.
+        /// Move traffic in stages; stops if the target is unhealthy.
         #[arg(long)]
         gradual: bool,
-        /// Percent of traffic left on the bad version after each step, ending with 0 [default: gradual.stages of the
+        /// Percent of traffic left on the bad version after each stage, ending with 0 [default: gradual.stages of the
         /// receiver].
         #[arg(long, value_name = "PERCENTS", value_delimiter = ',', requires = "gradual")]
         stages: Option<Vec<u8>>,
-        /// Duration of each step, such as 10m, or one duration per step, such as 10m,30m.
+        /// Duration of each stage, such as 10m, or one duration per stage, such as 10m,30m.
         #[arg(long, value_name = "DURATIONS", value_delimiter = ',', requires = "gradual")]
         hold: Option<Vec<String>>,
         /// Roll back even to a version that is quarantined or not known-good.

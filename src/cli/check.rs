@@ -1,4 +1,4 @@
-//! `check`: is the config right, and does what it names work?
+//! `check`: validates the config, and tests the services that it names.
 
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
@@ -11,18 +11,18 @@ use crate::api::PromptSummary;
 use crate::config::{Config, RenamedKey};
 use crate::store::Level;
 
-/// One thing that was tried.
+/// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// What was tried, such as `redis permissions`.
+    /// What was tested, such as `redis permissions`.
     pub name: String,
     pub level: Level,
-    /// What was found; when it failed, why and what to do.
+    /// What was found; after a failure, the cause and what to do.
     pub detail: String,
 }
 
 impl Probe {
-    /// Of something that works or does not.
+    /// The result of a test that can fail.
     pub fn new(name: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
         let level = if ok { Level::Ok } else { Level::Problem };
         Self { name: name.into(), level, detail: detail.into() }
@@ -33,7 +33,7 @@ impl Probe {
     }
 }
 
-/// What there is to say about Redis.
+/// The results about Redis.
 #[derive(Debug, Default)]
 pub struct StoreReport {
     pub probes: Vec<Probe>,
@@ -41,7 +41,7 @@ pub struct StoreReport {
     pub without_target: Vec<PromptSummary>,
 }
 
-/// Asks Prometheus and each Alertmanager whether they are ready.
+/// Tests whether Prometheus and each Alertmanager are ready.
 pub async fn probe_http(config: &Config) -> Vec<Probe> {
     let mut probes = Vec::new();
     if let Some(url) = &config.prometheus.url {
@@ -61,7 +61,7 @@ async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &
         let base: BaseUrl = url.parse()?;
         let client = ApiClient::new(base, login, None).map_err(|error| error.to_string())?;
         client.text("/-/ready").await.map_err(|error| error.to_string())?;
-        // Something may answer 200 to everything; what is meant here knows its own version.
+        // Anything may answer 200 to every request; the right service knows its own version.
         let about = client.get(info).await.map_err(|error| error.to_string())?;
         let version = version.iter().fold(&about, |value, key| &value[*key]);
         match version.as_str() {
@@ -76,7 +76,7 @@ async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &
     Probe::new(name, ok, result.unwrap_or_else(|error| error))
 }
 
-/// One line for each probe; then the prompts that could not be rolled back.
+/// One line for each test, then the prompts that could not be rolled back.
 pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptSummary], color: bool) -> String {
     let rows: Vec<_> = probes
         .iter()

@@ -1,4 +1,4 @@
-//! A small HTTP client: one request, one answer, ten seconds.
+//! A small HTTP client: one request, one response, ten seconds.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -17,18 +17,18 @@ use crate::config::{bare, unfit};
 pub use crate::outgoing::{BaseUrl, encode};
 use crate::outgoing::{Outgoing, OutgoingError};
 
-/// For one request in all; the receiver itself promises an answer within 5 s.
+/// For a whole request; the receiver itself answers within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of an answer: a page of 1,000 incidents takes a few MiB.
+/// Longest response: a page of 1,000 incidents takes a few MiB.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// A bearer token, perhaps none. One that no header can carry is an error only when it is used: whoever parses the
-/// command line would repeat it.
+/// A bearer token, or none. A token that no header can carry is an error only when it is used, because an error of the
+/// argument parser would show it.
 #[derive(Clone)]
 pub struct Token(Result<Option<HeaderValue>, String>);
 
 impl Token {
-    /// What editors add around a token is not part of it.
+    /// Removes what editors add around a token.
     pub fn new(text: &str) -> Self {
         let text = bare(text);
         if text.is_empty() {
@@ -77,15 +77,15 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why there is no answer to show.
+/// Why there is no response to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error(transparent)]
     NoAnswer(#[from] OutgoingError),
-    /// The receiver said no, and why.
+    /// The receiver refused the request, with this reason.
     #[error("{message} ({code})")]
     Refused { status: StatusCode, code: String, message: String },
-    /// Somebody said something, but not in the receiver's words.
+    /// The response is not from the receiver.
     #[error("{url} answered {status}: {text}")]
     Unexpected { url: String, status: StatusCode, text: String },
 }
@@ -96,12 +96,12 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// With `roots`, these authorities alone are trusted.
+    /// With `roots`, only these authorities are trusted.
     pub fn new(base: BaseUrl, token: Option<HeaderValue>, roots: Option<RootCertStore>) -> Result<Self, ClientError> {
         Ok(Self { http: Outgoing::trusting(base, roots, TIMEOUT)?, token })
     }
 
-    /// Whatever was answered, as text, if the status is 200.
+    /// The text of the response, if its status is 200.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
         let (status, body) = self.request(Method::GET, path, None).await?;
         if status == StatusCode::OK {
@@ -118,7 +118,7 @@ impl ApiClient {
         self.json(Method::POST, path, Some(body)).await
     }
 
-    /// A list of up to `limit` items that the receiver hands out in pages: `{"<items>": […], "next": …}`.
+    /// A list of up to `limit` items that the receiver returns in pages: `{"<items>": […], "next": …}`.
     pub async fn list(&self, path: &str, query: &str, items: &str, limit: u32) -> Result<Value, ClientError> {
         const PAGE: usize = 500;
         let limit = limit as usize;
@@ -134,7 +134,7 @@ impl ApiClient {
                 Value::Array(more) => all.extend(more),
                 _ => return Err(self.not_ours(StatusCode::OK, format!("no list of {items} in it"))),
             }
-            // A cursor that does not move would have us ask for ever.
+            // A cursor that does not move would cause an endless loop.
             if next.is_null() || all.len() >= limit || next == last {
                 return Ok(serde_json::json!({ items: all, "next": next }));
             }

@@ -1,4 +1,4 @@
-//! `drill`: starts one and prints each hop as it comes.
+//! `drill`: starts a drill, and prints each step as it completes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::cli::table::clean;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What has happened, without control characters: some of it comes from others.
+/// Describes a completed step. Without control characters, because some of the text is external.
 fn said_of(hop: &DrillStepView) -> String {
     let or = |text: Option<Option<String>>| clean(text.flatten().as_deref().unwrap_or("?"));
     match hop.hop.as_str() {
@@ -31,7 +31,7 @@ fn said_of(hop: &DrillStepView) -> String {
     }
 }
 
-/// Why it has not come, and what to look at.
+/// Describes why a step is missing, and what to check.
 fn missing(hop: &DrillStepView) -> String {
     let why = hop.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
     let url = hop.url.clone().flatten().map(|url| format!(" {}", clean(&url))).unwrap_or_default();
@@ -41,11 +41,11 @@ fn missing(hop: &DrillStepView) -> String {
             "the receivers' logs, the alert PromptRollbackDeadLetters, and whether all receivers know drills",
         ),
         "alertmanager" => (
-            format!("Alertmanager{url} did not take the alert{why}"),
+            format!("Alertmanager{url} did not accept the alert{why}"),
             "alertmanager.urls, and `prompt-rollback check --config FILE --connect`",
         ),
         "webhook" => (
-            "the alert did not come back by the webhook".to_owned(),
+            "the alert did not arrive at the webhook".to_owned(),
             "`amtool config routes test` with the labels of the alert, the webhook's address, token and certificates \
              in alertmanager.yml, silences, and the log of Alertmanager. Its first route must let PromptRollbackDrill \
              pass, as the one of config/alertmanager.yml does",
@@ -55,19 +55,22 @@ fn missing(hop: &DrillStepView) -> String {
             "the receiver's log and its /-/ready: most likely Redis",
         ),
         "committed" => (
-            "the decision is not known to be safe in Redis".to_owned(),
+            "Redis has not confirmed that the decision is replicated".to_owned(),
             "redis.min_replicas_acked, the replicas of Redis, and the receiver's log",
         ),
         "slack" => (
             format!("Slack does not show it{why}"),
             "`prompt-rollback check --config FILE --connect`, and prompt_rollback_slack_requests_total",
         ),
-        other => (format!("the hop {} did not come", clean(other)), "whether receiver and command line are as old"),
+        other => (
+            format!("the step {} is missing", clean(other)),
+            "whether the receiver and the command line have the same version",
+        ),
     };
-    format!("{what}\nlook at: {look}")
+    format!("{what}\ncheck: {look}")
 }
 
-/// Seconds from one moment to another; hops have the time of Redis.
+/// Seconds between two moments, by Redis TIME.
 fn since(started: &str, at: &str) -> f64 {
     let moment = |text: &str| text.parse::<jiff::Timestamp>().unwrap_or_default();
     moment(at).duration_since(moment(started)).as_secs_f64()
@@ -105,7 +108,7 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
             return end(&drill, text, wait);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-        // a receiver that restarts meanwhile is a part of a game day: asked again until the time is over
+        // a restart of the receiver is part of a game day: retry until the time is over
         match client.get(&format!("/api/drill/{}", encode(&drill.id))).await {
             Ok(next) => answer = next,
             Err(error) if Instant::now() >= patience => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! `import`: asks until the receiver has seen all keys, and sums up.
+//! `import`: sends requests until the receiver has seen all keys, and sums up.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::client::{ApiClient, ClientError};
 use super::table::{Cell, clean, table};
 use crate::api::ImportResponse;
 
-/// The answers of all pages as one. A scan may show a key twice: the first answer about it counts.
+/// Merges the responses of all pages. A scan may return a key twice: the first response about it counts.
 pub async fn import(client: &ApiClient, mut body: Value) -> Result<Value, ClientError> {
     let (mut adopted, mut skipped) = (BTreeMap::new(), BTreeMap::new());
     let (mut known, mut dry_run) = (0, false);
@@ -26,7 +26,7 @@ pub async fn import(client: &ApiClient, mut body: Value) -> Result<Value, Client
         known += answer["known"].as_u64().unwrap_or(0);
         dry_run |= answer["dry_run"] == true;
         let next = answer["next"].take();
-        // a cursor that does not move would have us ask for ever
+        // a cursor that does not move would cause an endless loop
         if next.is_null() || next == body["cursor"] {
             let (adopted, skipped): (Vec<_>, Vec<_>) =
                 (adopted.into_values().collect(), skipped.into_values().collect());
@@ -55,6 +55,6 @@ pub fn text(imported: &ImportResponse, color: bool) -> String {
     }
     let verb = if imported.dry_run { "would be adopted" } else { "adopted" };
     let (adopted, skipped) = (imported.adopted.len(), imported.skipped.len());
-    out.push_str(&format!("{adopted} {verb}, {} known already, {skipped} skipped\n", imported.known));
+    out.push_str(&format!("{adopted} {verb}, {} already known, {skipped} skipped\n", imported.known));
     out
 }

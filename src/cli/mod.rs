@@ -1,4 +1,4 @@
-//! The command line. `serve` and `check` read the config; all else asks a running receiver.
+//! The command line. `serve` and `check` read the config; all other commands call a running receiver.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -33,11 +33,11 @@ use args::{Command, ConfigFile, DecisionArg, Output, Receiver};
 use check::StoreReport;
 use client::{ApiClient, ClientError, Token, encode};
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 enum CommandError {
-    /// Tried, and refused or failed: exit code 1.
+    /// Refused or failed: exit code 1.
     Failed(String),
-    /// Never tried, because the command line or the config is wrong: exit code 2.
+    /// Invalid command line or config: exit code 2.
     Misused(String),
 }
 
@@ -61,8 +61,8 @@ impl From<ClientError> for CommandError {
 
 /// Runs the command that the arguments name.
 ///
-/// The runtime is made here and not in `main.rs`, which would compile every async function of the library again. It has one
-/// thread: waiting for Redis is all it does, and handing small work to other threads costs more than the work.
+/// The runtime is created here instead of in `main.rs`, which would compile every async function of the library again.
+/// It has one thread: it only waits for Redis, and moving small work to other threads costs more than the work.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(cli));
-    // a read of a file that hangs must not keep the process
+    // a read of a file that hangs must not keep the process alive
     runtime.shutdown_background();
     code
 }
@@ -91,7 +91,7 @@ async fn run(cli: Cli) -> ExitCode {
         Err(CommandError::Failed(message)) => (1, message),
         Err(CommandError::Misused(message)) => (2, message),
     };
-    // Answers hold what others wrote; line breaks are ours.
+    // responses contain external text; the line breaks are the program's own
     for (at, line) in message.lines().enumerate() {
         let prefix = if at == 0 || code == 2 { "error: " } else { "" };
         eprintln!("{prefix}{}", table::clean(line));
@@ -109,7 +109,7 @@ async fn serve(file: &ConfigFile) -> Result<(), CommandError> {
         AppError::Store(StoreError::Config(_)) => CommandError::Misused(error.to_string()),
         error => CommandError::Failed(error.to_string()),
     };
-    // before all else: a SIGHUP must not end it
+    // before everything else: a SIGHUP must not end the process
     let mut signals = Signals::listen().map_err(failure)?;
     let path = file.config.clone();
     let load = tokio::task::spawn_blocking(move || LoadedConfig::load(path.as_deref(), config::environment()));
@@ -150,7 +150,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), C
     }
 }
 
-/// The commands that talk to a receiver.
+/// The commands that call a receiver.
 async fn ask(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(_) | Command::Check { .. } => unreachable!("handled without a receiver"),
@@ -337,7 +337,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
     }
 }
 
-/// The active version of the prompt at this path; null where there is none, or no such prompt.
+/// The active version of the prompt at this path; null if there is none, or no such prompt.
 async fn active(client: &ApiClient, path: &str) -> Result<Value, ClientError> {
     match client.get(path).await {
         Ok(mut prompt) => Ok(prompt.get_mut("active").map(Value::take).unwrap_or_default()),
@@ -346,19 +346,19 @@ async fn active(client: &ApiClient, path: &str) -> Result<Value, ClientError> {
     }
 }
 
-/// The text of a prompt may hold tabs.
+/// Content may contain tabs.
 fn clean_line(line: &str) -> String {
     line.split('\t').map(table::clean).collect::<Vec<_>>().join("\t")
 }
 
-/// Names the file with the token, for a shell that is used often.
+/// Names the file with the token, for shells.
 const TOKEN_FILE: &str = "PROMPT_ROLLBACK_TOKEN_FILE";
 
 fn connect(receiver: &Receiver) -> Result<ApiClient, CommandError> {
     let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
     let roots = roots.map_err(|error| CommandError::Misused(format!("--ca-file: {error}")))?;
     let named = receiver.token_file.clone().map(|path| (path, "--token-file"));
-    // what is given here and now beats a variable that, in our image, is always set
+    // an argument has priority over a variable that is always set in the image
     let variable = || Some((std::env::var_os(TOKEN_FILE).filter(|path| !path.is_empty())?.into(), TOKEN_FILE));
     let file = named.or_else(|| receiver.token.is_none().then(variable).flatten());
     let (token, from) = match file {
@@ -379,7 +379,7 @@ fn connect(receiver: &Receiver) -> Result<ApiClient, CommandError> {
     Ok(ApiClient::new(receiver.url.clone(), token, roots)?)
 }
 
-/// A JSON object of what was given; what was not is left to the receiver.
+/// A JSON object with the given arguments; the receiver chooses the rest.
 fn body<T: Serialize>(request: &T) -> Value {
     let mut body = serde_json::to_value(request).unwrap_or_default();
     if let Value::Object(fields) = &mut body {
@@ -398,7 +398,7 @@ fn read_content(path: &Path) -> Result<String, CommandError> {
     text.map_err(|error| CommandError::Misused(format!("cannot read {}: {error}", path.display())))
 }
 
-/// Scripts get all that was answered, people what they can read.
+/// Prints the whole response for scripts, or a summary for people.
 fn show<T: DeserializeOwned>(
     receiver: &Receiver,
     answer: Value,
@@ -419,12 +419,12 @@ fn print_json(value: &Value) -> Result<(), CommandError> {
     print(&format!("{value:#}\n"))
 }
 
-/// Answers hold what others wrote, in JSON as well.
+/// Responses contain external text, in JSON as well.
 fn print(text: &str) -> Result<(), CommandError> {
     let text = escape_hidden(text);
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `status | head` has seen enough.
+        // `status | head` closes the pipe
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(CommandError::Failed(format!("cannot write: {error}")))
         }

@@ -35,7 +35,7 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
     }
 }
 
-/// Sends each webhook a signed event of a type that stands for nothing else.
+/// Sends each webhook a signed event of a type that has no other meaning.
 pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (now, source) = (jiff::Timestamp::now(), events::source(&config.redis.namespace));
@@ -44,8 +44,8 @@ pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
         let body = events::ping(&source, &id, Timestamp(now.as_millisecond()));
         let tried = match WebhookClient::new(webhook) {
             Ok(client) => match client.send(&id, &body, now.as_second()).await {
-                Ok(()) => Ok(format!("{} takes signed events", client.shown())),
-                // it names the address itself
+                Ok(()) => Ok(format!("{} accepts signed events", client.shown())),
+                // the error names the address itself
                 Err(error @ Untaken::Unreachable(_)) => Err(error.to_string()),
                 Err(error) => Err(format!("{}: {error}", client.shown())),
             },
@@ -85,7 +85,7 @@ pub fn probe_archive(config: &Config) -> Option<Probe> {
     Some(Probe::new("archive", ok, detail))
 }
 
-/// Looks at Redis the way a receiver would: for `check --connect`.
+/// Tests Redis as a receiver would, for `check --connect`.
 pub async fn probe(config: &Config) -> StoreReport {
     let mut report = StoreReport::default();
     if let Err(error) = probe_into(config, &mut report).await {
@@ -121,7 +121,7 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
     Ok(())
 }
 
-/// The first hundred that were found, by name.
+/// The first hundred, by name.
 async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSummary>, StoreError> {
     const MOST: usize = 100;
     let mut found = Vec::new();

@@ -1,14 +1,14 @@
-//! Columns of text for a terminal.
+//! Tables for a terminal.
 
 use crate::visible::is_hidden;
 
-/// What a cell shows when there is nothing to show.
+/// The text of an empty cell.
 const NOTHING: &str = "-";
 const BOLD_YELLOW: &str = "\x1b[1;33m";
 const RESET: &str = "\x1b[0m";
 
-/// Text made fit for a terminal: names, reasons and summaries come from others, and a hidden
-/// character among them could redraw the screen or turn the line around.
+/// Makes text safe for a terminal: names, reasons and summaries are external, and a hidden character could redraw the
+/// screen or reverse the line.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
@@ -38,13 +38,13 @@ impl Cell {
         Self::maybe(rfc3339.map(time).as_deref())
     }
 
-    /// Something a reader should not miss.
+    /// Marks a value that a reader should not miss.
     pub fn warning(text: &str) -> Self {
         Self { warn: true, ..Self::new(text) }
     }
 }
 
-/// Rows under their headings, two spaces apart; `color` marks the warnings.
+/// Rows below their headings, two spaces apart; `color` marks the warnings.
 pub fn table<const N: usize>(headings: [&str; N], rows: &[[Cell; N]], color: bool) -> String {
     let mut widths = headings.map(width);
     for row in rows {
@@ -66,7 +66,7 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[Cell; N]], color: boo
     out
 }
 
-/// Names are ASCII; for the rest a character a column is near enough.
+/// Names are ASCII; for other text, one column per character is close enough.
 fn width(text: &str) -> usize {
     text.chars().count()
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Prometheus keeps durations as signed 64-bit nanoseconds; what it refuses, we refuse.
+/// Prometheus stores durations as signed 64-bit nanoseconds; what it refuses is refused here.
 const LONGEST: u128 = i64::MAX as u128;
 
-/// The units from long to short, in the only order in which they may appear.
+/// The units in descending order, the only order in which they may appear.
 const UNITS: [(&str, u128); 7] = [
     ("y", 365 * 86_400_000),
     ("w", 7 * 86_400_000),
@@ -19,10 +19,10 @@ const UNITS: [(&str, u128); 7] = [
 /// Why a text is not a Prometheus duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// Nothing was written.
+    /// The text is empty.
     #[error("empty duration")]
     Empty,
-    /// Not numbers each followed by a unit, long units first.
+    /// The text is not a list of numbers with units, in descending order of units.
     #[error("not a duration such as 30s, 5m or 1h30m")]
     Malformed,
     /// More than about 292 years.
@@ -30,8 +30,8 @@ pub enum DurationError {
     TooLong,
 }
 
-/// Reads a Prometheus duration: whole numbers with the units `y w d h m s ms`, each at most once
-/// and in that order, or a bare `0`.
+/// Parses a Prometheus duration: whole numbers with the units `y w d h m s ms`, each at most once and in that order, or
+/// a bare `0`.
 ///
 /// ```
 /// # use prompt_rollback::config::parse_prometheus_duration;
@@ -68,12 +68,12 @@ pub fn parse_prometheus_duration(text: &str) -> Result<Duration, DurationError> 
     Ok(Duration::from_millis(millis as u64))
 }
 
-/// Writes a duration so that Prometheus, and [`parse_prometheus_duration`], read it back.
+/// Formats a duration so that Prometheus, and [`parse_prometheus_duration`], can parse it.
 pub(super) fn format_prometheus_duration(duration: Duration) -> String {
     let mut left = duration.as_millis();
     let mut text = String::new();
     for (unit, millis) in UNITS {
-        // as Prometheus does: 90d is easier to read than 12w6d
+        // like Prometheus: 90d is easier to read than 12w6d
         let only_whole = matches!(unit, "y" | "w");
         if left >= millis && (!only_whole || left.is_multiple_of(millis)) {
             text.push_str(&format!("{}{unit}", left / millis));

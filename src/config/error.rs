@@ -1,9 +1,9 @@
-//! What is wrong with a config, all of it at once.
+//! Errors in a config, all of them at once.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Everything that is wrong with a config, in the order of its keys.
+/// All errors in a config, in the order of its keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
     /// Never empty.
@@ -20,12 +20,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// One thing that is wrong, and where.
+/// One error, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
-    /// Where the offending value was written.
+    /// Where the invalid value was set.
     pub origin: Origin,
-    /// The dotted key, empty when the whole file is meant.
+    /// The dotted key; empty if the error concerns the whole file.
     pub key: String,
     /// What was found and what was expected; never a secret.
     pub message: String,
@@ -48,7 +48,7 @@ pub enum Origin {
     File { path: PathBuf, line: Option<usize> },
     /// An environment variable.
     Env(String),
-    /// Set nowhere, and there is no file.
+    /// Not set, and there is no file.
     Default,
     /// In force since the start, whatever the file says now.
     InForce,

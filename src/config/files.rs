@@ -1,4 +1,4 @@
-//! The files that a config names: secrets and certificates. What each held is kept, to see when one is replaced.
+//! The files that a config names: secrets and certificates. Their contents are kept, to notice when one is replaced.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,17 +26,17 @@ impl FileContents {
         self.0.keys().map(PathBuf::as_path)
     }
 
-    /// The same files as they are now. Each path is followed anew: it may lead through a link that was replaced.
+    /// Reads the same files again. Each path is resolved again, because it may contain a link that was replaced.
     #[must_use]
     pub fn look(&self) -> Self {
         let now = |(path, before): (&PathBuf, &Result<_, _>)| {
-            // a pipe gives what it holds only once
+            // a pipe can be read only once
             (path.clone(), if is_stream(path) { before.clone() } else { open(path) })
         };
         Self(self.0.iter().map(now).collect())
     }
 
-    /// The content of one, as `known` has it or else from the disk.
+    /// The content of a file, from `known` or from the disk.
     pub fn read(&mut self, path: &Path, known: &Self) -> io::Result<Vec<u8>> {
         let content = known.0.get(path).cloned().unwrap_or_else(|| open(path));
         self.0.insert(path.to_owned(), content.clone());
@@ -48,7 +48,7 @@ fn open(path: &Path) -> Result<Vec<u8>, (ErrorKind, String)> {
     std::fs::read(path).map_err(|error| (error.kind(), error.to_string()))
 }
 
-/// A pipe, a terminal or the like: it can't be read again.
+/// Whether this is a pipe, a terminal or the like, which cannot be read again.
 pub fn is_stream(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| {
         let kind = metadata.file_type();

@@ -1,7 +1,7 @@
 //! The config: a TOML file, environment variables, and a default for every key.
 //!
-//! `config/prompt-rollback.toml` shows every key with its default. Each key is also the environment
-//! variable `PROMPT_ROLLBACK_SECTION__KEY`, which beats the file. Secrets never show in `Debug`.
+//! `config/prompt-rollback.toml` shows every key with its default. Each key is also the environment variable
+//! `PROMPT_ROLLBACK_SECTION__KEY`, which overrides the file. Secrets never appear in `Debug`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,7 +38,8 @@ use validate::LONGER_THAN_0;
 use value::{Analysis, Setting};
 use values::Values;
 
-/// A section of the config: each key with its type, how it is read, and its default as the environment would give it.
+/// Declares a section of the config: each key with its type, how it is read, and its default in the syntax of the
+/// environment.
 macro_rules! section {
     ($(#[$meta:meta])* pub struct $name:ident {
         $($(#[$field_meta:meta])* pub $field:ident: $type:ty = $how:ident($($default:literal)?),)*
@@ -59,14 +60,14 @@ macro_rules! section {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub server: ServerConfig,
-    /// Who else may send alerts, by name.
+    /// Additional senders of alerts, by name.
     pub sources: BTreeMap<String, SourceConfig>,
     pub redis: RedisConfig,
     pub prometheus: PrometheusConfig,
     pub alertmanager: AlertmanagerConfig,
     pub labels: Labels,
     pub slack: SlackConfig,
-    /// Who else is told what happens, by name.
+    /// Additional notification targets, by name.
     pub webhooks: BTreeMap<String, WebhookConfig>,
     /// Who may decide, by the value of the alert's `decider` label; `on-call` and `product-pm` always exist.
     pub deciders: BTreeMap<String, Decider>,
@@ -92,22 +93,22 @@ section! {
         pub webhook_token: Option<SecretString> = token(),
         /// Bearer token of `/api`; `None` only on a loopback address.
         pub api_token: Option<SecretString> = token(),
-        /// Largest request body, in bytes; a larger one is answered 413.
+        /// Largest request body, in bytes; a larger one is answered with 413.
         pub max_body_bytes: usize = get("16MiB"),
-        /// Memory for bodies and answers of all requests together, besides a little for each.
+        /// Memory for the bodies and responses of all requests together, besides a little for each.
         pub max_buffered_bytes: usize = get("20MiB"),
         /// Longest time for one request, below the 5 s promised to Alertmanager.
         pub request_timeout: Duration = get("4s"),
         /// Longest time that a shutdown takes.
         pub shutdown_timeout: Duration = get("10s"),
-        /// Most connections served at once.
+        /// Most concurrent connections.
         pub max_connections: u32 = get("1024"),
-        /// PEM files of our certificate, with those that lead to its authority, and of its key; `None`: plain HTTP.
+        /// PEM files of the server's certificate, with intermediate certificates, and of its key; `None`: plain HTTP.
         pub tls_cert_file: Option<PathBuf> = get_path(),
         pub tls_key_file: Option<PathBuf> = get_path(),
-        /// PEM file of the authority that signs clients' certificates; the webhook then asks for one.
+        /// PEM file of the authority that signs clients' certificates; the webhook then requires one.
         pub tls_client_ca_file: Option<PathBuf> = get_path(),
-        /// What these files make of a server.
+        /// The TLS settings from these files.
         pub tls: Option<ServerTls> = later(),
     }
 }
@@ -120,11 +121,11 @@ impl ServerConfig {
 }
 
 section! {
-    /// Somebody who may send alerts about some prompts.
+    /// A sender that may send alerts about some prompts.
     pub struct SourceConfig {
-        /// `None` is a fault of the config.
+        /// `None` is an error in the config.
         pub token: Option<SecretString> = token(),
-        /// Names of prompts, in which `*` stands for any characters.
+        /// Names of prompts, in which `*` matches any characters.
         pub allowed_prompts: Vec<String> = get(""),
     }
 }
@@ -134,19 +135,19 @@ impl SourceConfig {
         self.allowed_prompts.iter().any(|pattern| glob(pattern, prompt.as_str()))
     }
 
-    /// May speak of every prompt.
+    /// Whether it may send alerts about every prompt.
     pub fn allows_all(&self) -> bool {
         self.allowed_prompts.iter().any(|pattern| pattern == "*")
     }
 }
 
-/// Whether `text` is what `pattern` says, in which `*` stands for any characters.
+/// Whether `text` matches `pattern`, in which `*` matches any characters.
 fn glob(pattern: &str, text: &str) -> bool {
     let Some((before, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(before) else { return false };
     let mut pieces: Vec<&str> = rest.split('*').collect();
     let last = pieces.pop().unwrap_or_default();
-    // each at its first place: what follows has the most room
+    // at the first match, which leaves the most room for the rest
     for piece in pieces {
         let Some(at) = text.find(piece) else { return false };
         text = &text[at + piece.len()..];
@@ -155,47 +156,47 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 section! {
-    /// Where the state is kept.
+    /// Where the state is stored.
     pub struct RedisConfig {
         pub url: RedisUrl = get_fixed_hidden("redis://127.0.0.1:6379"),
-        /// ACL user; `None` is the default user or the one of the URL.
+        /// ACL user; `None`: the user of the URL, or the default user.
         pub username: Option<String> = get(""),
         pub password: Option<SecretString> = secret(),
-        /// PEM file of the authority that signed Redis' certificate; `None`: the well-known ones.
+        /// PEM file of the authority that signed Redis' certificate; `None`: the system's authorities.
         pub tls_ca_file: Option<PathBuf> = get_path(),
-        /// What that file holds.
+        /// The content of that file.
         pub tls_ca: Option<Vec<u8>> = later(),
         pub mode: RedisMode = get_fixed("standalone"),
         /// The master's name in Sentinel.
         pub sentinel_master: String = get_fixed(""),
-        /// The user of the sentinels, who have users of their own.
+        /// The sentinels' own user.
         pub sentinel_username: Option<String> = get(""),
         pub sentinel_password: Option<SecretString> = secret(),
         /// `host:port` of the sentinels or of some cluster nodes.
         pub nodes: Vec<String> = get(""),
-        /// What every key begins with; its `{…}` keeps all keys in one cluster slot.
+        /// The prefix of every key; its `{…}` keeps all keys in one cluster slot.
         pub namespace: String = get_fixed("{prompts}"),
-        /// Replicas that must have a commit before it is answered; 0 waits for none.
+        /// How many replicas must have a commit before it is answered; 0: none.
         pub min_replicas_acked: u32 = get("0"),
         /// How long to wait for those replicas.
         pub wait_timeout: Duration = get("1s"),
-        /// A receiver of the release before runs beside this one, and must understand each record.
+        /// Whether a receiver of the previous release runs beside this one, and must understand each record.
         pub readable_by_previous: bool = get("false"),
     }
 }
 
 section! {
     pub struct PrometheusConfig {
-        /// Base URL without a trailing slash; `None` when there is none to ask.
+        /// Base URL without a trailing slash; `None`: no Prometheus.
         pub url: Option<String> = maybe_url(""),
     }
 }
 
 section! {
     pub struct AlertmanagerConfig {
-        /// Base URLs without a trailing slash; each gets our own alerts.
+        /// Base URLs without a trailing slash; each gets the receiver's own alerts.
         pub urls: Vec<String> = base_urls(""),
-        /// Who logs in where Alertmanager has a `--web.config.file`.
+        /// The user, if Alertmanager has a `--web.config.file`.
         pub username: Option<String> = get(""),
         pub password: Option<SecretString> = secret(),
         /// Labels that our own alerts carry besides their own, for routes that look for them.
@@ -204,13 +205,13 @@ section! {
 }
 
 section! {
-    /// How alerts are read.
+    /// How alerts are parsed.
     pub struct Labels {
         /// Name of the label that holds the prompt.
         pub prompt: String = get("prompt"),
         /// Name of the label that holds the version.
         pub version: String = get("version"),
-        /// Other words for the three severities.
+        /// Other names for the three severities.
         pub severity_aliases: BTreeMap<String, Severity> = get_table("warning=high,info=medium"),
     }
 }
@@ -224,15 +225,15 @@ section! {
         /// Base URL without a trailing slash.
         pub api_url: String = base_url("https://slack.com/api"),
         pub incident_channel: String = get("#incidents"),
-        /// Clicks count only from this workspace; `None`: from any that the app is in.
+        /// Clicks count only from this workspace; `None`: from any that has the app.
         pub team_id: Option<String> = get(""),
-        /// Clicks count only in messages of this app; `None`: the one of `app_token`, if there is one.
+        /// Clicks count only in messages of this app; `None`: the app of `app_token`, if that is set.
         pub app_id: Option<String> = get(""),
     }
 }
 
 impl SlackConfig {
-    /// The app whose clicks count, as far as it is known: an app-level token says whose it is (`xapp-1-A012AB3CD-…`).
+    /// The app whose clicks count, if it is known: an app-level token contains it (`xapp-1-A012AB3CD-…`).
     pub fn expected_app(&self) -> Option<&str> {
         let of_token = || self.app_token.as_ref()?.expose_secret().split('-').nth(2).filter(|id| id.starts_with('A'));
         self.app_id.as_deref().or_else(of_token)
@@ -240,13 +241,13 @@ impl SlackConfig {
 }
 
 section! {
-    /// A program that is told what happens.
+    /// A program that is notified of events.
     pub struct WebhookConfig {
-        /// May hold a secret, as those of chat and workflow services do. `None` is a fault of the config, here and below.
+        /// May contain a secret, as for chat and workflow services. `None` is an error in the config, here and below.
         pub url: Option<SecretString> = token(),
         /// Signs each event.
         pub secret: Option<SecretString> = secret(),
-        /// Which events it gets; empty: all.
+        /// The events that it gets; empty: all.
         pub events: Vec<Kind> = get(""),
     }
 }
@@ -261,27 +262,27 @@ section! {
     /// People who may decide.
     #[derive(Default, PartialEq, Eq)]
     pub struct Decider {
-        /// Where they are asked; `None` is `slack.incident_channel`.
+        /// Where they are asked; `None`: in `slack.incident_channel`.
         pub channel: Option<String> = get(""),
-        /// How they are called, such as `<!subteam^S012AB3CD>`.
+        /// Their mention, such as `<!subteam^S012AB3CD>`.
         pub mention: Option<String> = get(""),
-        /// Slack ids of users and user groups; empty: nobody may decide.
+        /// Slack ids of users and user groups; empty: no one may decide.
         pub approvers: Vec<String> = get(""),
     }
 }
 
 impl Decider {
-    /// Bytes of a mention: no more fits beside the rest of a message.
+    /// Longest mention, in bytes: more would not fit beside the rest of a message.
     pub const MAX_MENTION: usize = 500;
 }
 
 section! {
     pub struct RegistryConfig {
-        /// How long a version must serve, with nothing against it, to be known-good.
+        /// How long a version must serve, with nothing against it, to become known-good.
         pub soak: Duration = get("1h"),
-        /// Where there is a Prometheus: so many requests must be measured meanwhile.
+        /// With Prometheus: how many requests must be measured during the soak.
         pub soak_requests: u32 = get("20"),
-        /// After so long a version counts by time alone.
+        /// After this time a version becomes known-good by time alone.
         pub soak_limit: Duration = get("24h"),
         /// The team's own test of a version, before people roll back to it.
         pub precheck_url: Option<String> = get(""),
@@ -293,14 +294,14 @@ section! {
     pub struct GuardsConfig {
         pub mode: GuardMode = get("armed"),
         pub confirm: Confirm = get("alert"),
-        /// Decides when an alert names nobody who can.
+        /// Who decides if an alert names no valid decider.
         pub fallback_decider: String = get("on-call"),
-        /// Most prompts rolled back automatically within the window below; 0: never automatically.
+        /// Most prompts rolled back automatically within the window below; 0: never automatic.
         pub max_auto_rollbacks: u32 = get("5"),
         pub max_auto_rollbacks_window: Duration = get("5m"),
         /// How long a version that a rollback has put there is not rolled back automatically itself.
         pub cooldown: Duration = get("30m"),
-        /// A version that has served for longer is not rolled back automatically; `None`: however long.
+        /// A version that has served for longer is not rolled back automatically; `None`: no limit.
         pub ask_when_active_for_longer_than: Option<Duration> = get("off"),
     }
 }
@@ -315,7 +316,7 @@ section! {
 }
 
 section! {
-    /// How a rollback is checked afterwards.
+    /// How a rollback is verified.
     pub struct VerificationConfig {
         pub every: Duration = get("5s"),
         /// Checks at this interval; later ones are further apart.
@@ -323,7 +324,7 @@ section! {
         pub healthy_in_a_row: u32 = get("2"),
         /// When its outcome must be known, if enough is measured.
         pub deadline: Duration = get("5m"),
-        /// When it ends, however little is measured.
+        /// When the checks end, however little is measured.
         pub max: Duration = get("1h"),
     }
 }
@@ -331,7 +332,7 @@ section! {
 section! {
     /// A gradual rollback.
     pub struct GradualConfig {
-        /// Percent left on the bad version after each step; falls to 0.
+        /// The percentage left on the bad version in each stage; falling to 0.
         pub stages: Vec<u8> = get("75,50,25,0"),
         /// How long each stage is held.
         pub hold: Duration = get("10m"),
@@ -341,41 +342,41 @@ section! {
 }
 
 section! {
-    /// What a new version must show before it gets traffic.
+    /// The requirements for a new version before it gets traffic.
     pub struct GatesConfig {
         pub staging: bool = get("false"),
-        /// So long in staging.
+        /// The required time in staging.
         pub staged_for: Duration = get("24h"),
         pub ab_test: bool = get("false"),
-        /// Its first hour, with a share of the traffic, is over.
+        /// Whether a first hour with a share of the traffic is required.
         pub first_hour: bool = get("false"),
     }
 }
 
 section! {
     pub struct RetentionConfig {
-        /// Versions of a prompt whose text stays in Redis.
+        /// How many versions of a prompt keep their content in Redis.
         pub hot_versions: u32 = get("3"),
-        /// The directory that older texts go to; `None`: they stay in Redis.
+        /// The directory for older content; `None`: it stays in Redis.
         pub archive: Option<PathBuf> = get_path(),
-        /// How long a text is kept after its last use.
+        /// How long content is kept after its last use.
         pub keep: Duration = get("180d"),
     }
 }
 
 section! {
-    /// What a dry run tells.
+    /// The report of a dry run.
     pub struct ReportConfig {
-        /// When `slack.incident_channel` gets it; `None`: never.
+        /// When it is posted to `slack.incident_channel`; `None`: never.
         pub weekly: Option<Weekly> = get("mon 09:00"),
     }
 }
 
 section! {
     pub struct MetricsConfig {
-        /// Where `/metrics` is served instead of at `server.listen`; `None`: there.
+        /// The address of `/metrics` if it is not served at `server.listen`; `None`: it is.
         pub listen: Option<SocketAddr> = get_fixed(""),
-        /// Prompts that get version series of their own, latest activity first.
+        /// Prompts with version series of their own, those with the latest activity first.
         pub max_prompts: u32 = get("20000"),
     }
 }
@@ -432,13 +433,13 @@ impl Default for Config {
 impl Config {
     /// Reads the file, if there is one, and the variables that begin with `PROMPT_ROLLBACK_`.
     ///
-    /// All that is wrong is reported together: unknown keys, wrong types, values that make no sense,
-    /// secret files that cannot be read.
+    /// All errors are reported together: unknown keys, wrong types, invalid values, and secret files that cannot be
+    /// read.
     pub fn load(path: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         Ok(LoadedConfig::load(path, env)?.config)
     }
 
-    /// The same of a text, which is said to be the file at `path`.
+    /// Like [`Config::load`], from a text that counts as the file at `path`.
     pub fn parse(
         text: &str,
         path: Option<&Path>,
@@ -458,7 +459,7 @@ impl Config {
         Ok((config, values, files, renamed))
     }
 
-    /// The part that the decision core reads.
+    /// The part that the rules read.
     pub fn policy(&self) -> Policy {
         Policy {
             soak: self.registry.soak,
@@ -499,14 +500,14 @@ impl Config {
         }
     }
 
-    /// Every dotted key there is.
+    /// All dotted keys.
     pub fn keys() -> Vec<String> {
         let mut reader = ConfigReader::new(None, "", std::iter::empty());
         Self::read(&mut reader);
         reader.known_keys().map(str::to_owned).collect()
     }
 
-    /// The keys that a running receiver can't change.
+    /// The keys that a running receiver cannot change.
     pub fn keys_that_need_a_restart() -> Vec<String> {
         let mut reader = ConfigReader::new(None, "", std::iter::empty());
         Self::read(&mut reader);
@@ -555,7 +556,7 @@ impl Config {
     }
 }
 
-/// `[canary]`, and `[canary.prompts.NAME]`, where what is not set is as in `[canary]`.
+/// Reads `[canary]`, and `[canary.prompts.NAME]`, whose missing keys default to `[canary]`.
 fn read_canary(r: &mut ConfigReader<'_>) -> CanaryPolicies {
     let names = r.names("canary.prompts", &[]);
     r.values.set("canary.prompts", &names);
@@ -593,8 +594,8 @@ fn read_canary_policy(r: &mut ConfigReader<'_>, section: &str, usual: &CanaryPol
     policy
 }
 
-/// The environment for [`Config::load`]. What is not Unicode arrives with replacement characters, so
-/// that it is reported for its key.
+/// The environment for [`Config::load`]. Text that is not Unicode contains replacement characters, so that it is
+/// reported for its key.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))

@@ -1,5 +1,5 @@
-//! Looks up one key after the other in the environment, the file and the defaults, and
-//! collects what is wrong instead of stopping at the first problem.
+//! Reads one key after another from the environment, the file and the defaults, and collects all errors instead of
+//! stopping at the first.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -36,17 +36,17 @@ struct Leaf<'a> {
 
 pub(super) struct ConfigReader<'a> {
     path: Option<&'a Path>,
-    /// What nobody has asked for yet, by dotted key.
+    /// Values that were not read yet, by dotted key.
     file: BTreeMap<String, Leaf<'a>>,
-    /// What nobody has asked for yet, by full name.
+    /// Variables that were not read yet, by full name.
     env: BTreeMap<String, String>,
-    /// Every key asked for, with where its value came from and how to show that value.
+    /// All keys that were read, with the origin of the value and its text for messages.
     known: BTreeMap<String, (Origin, String)>,
-    /// Values that count more than what is written.
+    /// Values that override everything else.
     pins: BTreeMap<String, SecretString>,
-    /// Contents of files that are known already.
+    /// Contents of files that are already known.
     found: FileContents,
-    /// What was read.
+    /// The values that were read.
     pub values: Values,
     pub files: FileContents,
     /// Keys that are set by an earlier name.
@@ -75,8 +75,8 @@ impl fmt::Display for RenamedKey {
 
 impl<'a> ConfigReader<'a> {
     pub fn new(path: Option<&'a Path>, text: &'a str, env: impl Iterator<Item = (String, String)>) -> Self {
-        // Kubernetes sets PROMPT_ROLLBACK_PORT and the like for a service of that name, and the
-        // command line has variables of its own: only names with a section are ours.
+        // Kubernetes sets PROMPT_ROLLBACK_PORT and the like for a service of that name, and the command line has
+        // variables of its own: only names with a section belong to the config.
         let env = env.filter(|(name, _)| name.strip_prefix(ENV_PREFIX).is_some_and(|rest| rest.contains("__")));
         let mut reader = Self {
             path,
@@ -139,12 +139,12 @@ impl<'a> ConfigReader<'a> {
         Self { pins, found, ..self }
     }
 
-    /// Whether the file could be read as TOML at all.
+    /// Whether the file is valid TOML.
     pub fn is_readable(&self) -> bool {
         self.is_toml
     }
 
-    /// The value of a dotted key; the default is written as in the environment.
+    /// Reads a dotted key; the default has the syntax of the environment.
     pub fn get<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let or_default = || parsed_default(default);
         let hide = |shown: String| {
@@ -172,14 +172,14 @@ impl<'a> ConfigReader<'a> {
         value
     }
 
-    /// Like `get`, of a key that a running receiver can't change.
+    /// Like [`Reader::get`], for a key that a running receiver cannot change.
     pub fn get_fixed<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let value = self.get(key, default);
         self.values.set_fixed(key, &value);
         value
     }
 
-    /// Like `get`; an empty text means that nothing is set.
+    /// Like [`Reader::get`]; an empty text means that the key is not set.
     pub fn get_path(&mut self, key: &str) -> Option<PathBuf> {
         let path: PathBuf = self.get(key, "");
         if path.as_os_str().is_empty() {
@@ -205,12 +205,12 @@ impl<'a> ConfigReader<'a> {
         urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect()
     }
 
-    /// No key: made once the files are read that others name.
+    /// Not a key: a value that is created after the files that other keys name were read.
     pub fn later<T>(&mut self, _: &str) -> Option<T> {
         None
     }
 
-    /// A table whose names the user chooses, `default` if there is none of them.
+    /// A table whose names the user chooses; `default` if it is empty.
     pub fn get_table<T: Setting>(&mut self, key: &str, default: &str) -> BTreeMap<String, T> {
         let prefix = format!("{key}.");
         let names: Vec<String> = self.file.keys().filter_map(|k| k.strip_prefix(&prefix)).map(str::to_owned).collect();
@@ -239,14 +239,14 @@ impl<'a> ConfigReader<'a> {
         table
     }
 
-    /// A text that must not be seen; empty means that nothing is set.
+    /// A secret text; empty means that the key is not set.
     pub fn secret(&mut self, key: &str) -> Option<SecretString> {
         let text = self.hidden(key).map(|(_, text)| text);
         self.values.set_secret(key, text.clone().unwrap_or_default());
         text.map(SecretString::from)
     }
 
-    /// A secret that a header carries: one that no header can would be refused as wrong for ever.
+    /// A secret for a header. One that no header can carry would be refused as wrong for ever.
     pub fn token(&mut self, key: &str) -> Option<SecretString> {
         let found = self.hidden(key);
         self.values.set_secret(key, found.as_ref().map(|(_, text)| text.clone()).unwrap_or_default());
@@ -259,7 +259,7 @@ impl<'a> ConfigReader<'a> {
         Some(SecretString::from(text))
     }
 
-    /// A value that must not be seen, of a key that a running receiver can't change.
+    /// A secret value of a key that a running receiver cannot change.
     pub fn get_fixed_hidden<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let given = self.hidden(key).and_then(|(key, text)| {
             let value = T::from_text(&text);
@@ -269,7 +269,7 @@ impl<'a> ConfigReader<'a> {
             value
         });
         let mut value = given.unwrap_or_else(|| parsed_default(default));
-        // by a file, which is followed for the part that may change
+        // from a file that is watched for the part that may change
         let stays = self.pins.get(key).and_then(|text| T::from_text(text.expose_secret()));
         if let Some(stays) = stays.filter(|stays| stays.fixed_part() != value.fixed_part()) {
             value = stays;
@@ -278,8 +278,8 @@ impl<'a> ConfigReader<'a> {
         value
     }
 
-    /// Reads `key`, or the file named by `key_file`, and says which of the two it was. Either of
-    /// them in the environment beats both in the config file.
+    /// Reads `key`, or the file named by `key_file`, and returns which of the two it was. Either of them in the
+    /// environment overrides both in the config file.
     fn hidden(&mut self, key: &str) -> Option<(String, String)> {
         let file_key = format!("{key}_file");
         if self.env.contains_key(&env_name(key)) || self.env.contains_key(&env_name(&file_key)) {
@@ -290,7 +290,7 @@ impl<'a> ConfigReader<'a> {
         let path = self.get_path(&file_key);
         let from_file = path.is_some();
         if path.is_some() && self.pins.contains_key(key) {
-            direct.clear(); // what that file held before
+            direct.clear(); // the earlier content of that file
         }
         let (key, text) = match path {
             None if direct.is_empty() => return None,
@@ -323,7 +323,7 @@ impl<'a> ConfigReader<'a> {
         Some((key, text))
     }
 
-    /// What the file holds that `key` names; it becomes a part of the key's value.
+    /// The content of the file that `key` names; it becomes part of the key's value.
     pub fn content(&mut self, key: &str, path: &Path) -> io::Result<Vec<u8>> {
         let content = self.files.read(path, &self.found)?;
         self.values.add_content(key, &content);
@@ -333,13 +333,13 @@ impl<'a> ConfigReader<'a> {
     /// Reports the value of a key that `get` has read, unless `ok`.
     pub fn check(&mut self, key: &str, ok: bool, expected: &str) {
         debug_assert!(self.known.contains_key(key), "{key} is no key");
-        // A value that could not be read has been reported already.
+        // a value that could not be read was reported already
         if !ok && !self.has_problem(key) {
             self.reject(key, expected);
         }
     }
 
-    /// The key that a secret was given by: its own, or that of its file.
+    /// The key that gave a secret: its own, or that of its file.
     pub fn source_of(&self, key: &str) -> String {
         let file = format!("{key}_file");
         let by_file = self.known.get(&file).is_some_and(|(_, shown)| shown != "nothing");
@@ -363,7 +363,7 @@ impl<'a> ConfigReader<'a> {
         self.problems.push(ConfigProblem { origin, key: key.to_owned(), message });
     }
 
-    /// Where a key was set or, of a table, the first of its keys that was.
+    /// Where a key was set or, for a table, the first of its keys that was set.
     fn origin(&self, key: &str) -> Origin {
         let inside = format!("{key}.");
         let of_table = self.known.iter().filter(|(known, _)| known.starts_with(&inside)).map(|(_, known)| known);
@@ -373,10 +373,10 @@ impl<'a> ConfigReader<'a> {
         set.or(any).cloned().unwrap_or(Origin::Default)
     }
 
-    /// The names below `section`, which the user chooses, as `section.NAME.key`.
+    /// The names below `section`, which the user chooses, as in `section.NAME.key`.
     pub fn names(&mut self, section: &str, built_in: &[&str]) -> Vec<String> {
         if self.file.get(section).is_some_and(|leaf| matches!(leaf.value, DeValue::Table(_))) {
-            self.file.remove(section); // an empty one
+            self.file.remove(section); // an empty table
         }
         let mut names: Vec<String> = built_in.iter().map(|name| name.to_string()).collect();
         let prefix = format!("{section}.");
@@ -402,7 +402,7 @@ impl<'a> ConfigReader<'a> {
         names
     }
 
-    /// Every key asked for so far.
+    /// All keys that were read so far.
     pub fn known_keys(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
     }
@@ -420,7 +420,7 @@ impl<'a> ConfigReader<'a> {
             self.problems.push(ConfigProblem { origin, key, message });
         }
         if self.known.is_empty() {
-            self.env.clear(); // the file could not be parsed, so no key was asked for
+            self.env.clear(); // the file could not be parsed, so no key was read
         }
         for name in std::mem::take(&mut self.env).into_keys() {
             let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
@@ -432,7 +432,7 @@ impl<'a> ConfigReader<'a> {
         }
         for key in self.pins.into_keys() {
             let stays = self.known.get(&key).map_or("its value", |(_, shown)| shown);
-            let message = format!("{stays}, which the rest of the config does not fit: restart to change both");
+            let message = format!("{stays}, which does not fit the rest of the config: restart to change both");
             self.problems.push(ConfigProblem { origin: Origin::InForce, key, message });
         }
         Err(ConfigError { problems: self.problems })
@@ -473,7 +473,7 @@ impl<'a> ConfigReader<'a> {
         self.path.map_or(Origin::Default, |path| Origin::File { path: path.to_owned(), line })
     }
 
-    /// A relative path in the file is meant from the file's own directory.
+    /// Resolves a relative path from the file's own directory.
     fn beside_config(&self, key: &str, path: PathBuf) -> PathBuf {
         match (&self.known[key].0, self.path.and_then(Path::parent)) {
             (Origin::File { .. }, Some(dir)) => dir.join(path),
@@ -482,7 +482,7 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// A text that messages leave out.
+/// A text that messages omit.
 struct Hidden(String);
 
 impl Setting for Hidden {
@@ -544,7 +544,7 @@ fn section_of(key: &str) -> Option<&str> {
     Some(&key[..dots(key).last()?])
 }
 
-/// Where the dots are that separate names: a quoted name may hold some, too.
+/// The positions of the dots that separate names; a quoted name may contain dots.
 fn dots(key: &str) -> impl Iterator<Item = usize> {
     let (mut quoted, mut escaped) = (false, false);
     let is_dot = move |byte: u8| {
@@ -589,7 +589,7 @@ fn show(value: &DeValue<'_>) -> String {
 
 fn show_text(text: &str) -> String {
     const LONGEST: usize = 80;
-    // A URL may hold a password in front of its host.
+    // a URL may contain a password before its host
     let text = match (text.find("://"), text.rfind('@')) {
         (Some(scheme), Some(host)) if scheme < host => {
             format!("{}://***{}", &text[..scheme], &text[host..])

@@ -1,11 +1,11 @@
-//! How the text of a secret is read, wherever it is written.
+//! Parses the text of a secret, wherever it is set.
 
-/// The text without what got in by accident: blanks and line ends around it, and the mark that some editors put first.
+/// Removes what was added by accident: white space and line ends around the text, and a byte order mark.
 pub(crate) fn bare(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
-/// The text of a secret's file.
+/// Decodes the file of a secret.
 pub(crate) fn decode(bytes: &[u8]) -> Result<&str, &'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err("expected text in UTF-8, found UTF-16"),
@@ -13,7 +13,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, &'static str> {
     }
 }
 
-/// Why no header could carry this token; says nothing of what it is.
+/// Why no header can carry this token; does not reveal it.
 pub(crate) fn unfit(token: &str) -> Option<String> {
     let wrong = token.chars().find(|c| !c.is_ascii_graphic())?;
     let found = match wrong {

@@ -1,4 +1,4 @@
-//! A config that can be read again: all of it, or only the files that it names.
+//! A config that can be read again: as a whole, or only the files that it names.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::files::{FileContents, is_stream};
 use super::reader::{ConfigReader, RenamedKey};
 use super::values::{ConfigChange, Values};
 
-/// A config, and where it comes from.
+/// A config, and its origin.
 #[derive(Clone)]
 pub struct LoadedConfig {
     pub config: Config,
@@ -20,18 +20,18 @@ pub struct LoadedConfig {
     files: FileContents,
     path: Option<PathBuf>,
     env: Vec<(String, String)>,
-    /// Of the config file.
+    /// The text of the config file.
     text: String,
 }
 
-/// Without the text, which may hold secrets.
+/// Omits the text, which may contain secrets.
 impl fmt::Debug for LoadedConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
     }
 }
 
-/// What a config file holds, and the files that it names.
+/// The content of a config file, and of the files that it names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigSources {
     text: Result<String, ConfigError>,
@@ -39,32 +39,32 @@ pub struct ConfigSources {
 }
 
 impl ConfigSources {
-    /// The same with the files that the config names as they are now.
+    /// Reads the files that the config names again.
     #[must_use]
     pub fn look_at_files(&self) -> Self {
         Self { files: self.files.look(), ..self.clone() }
     }
 
-    /// Whether there is anything to look at.
+    /// Whether there are files to watch.
     pub fn has_files(&self) -> bool {
         !self.files.is_empty()
     }
 }
 
-/// Without what they hold.
+/// Omits the contents.
 impl fmt::Debug for ConfigSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Found").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-/// A config that was read again, and how it differs.
+/// A config that was read again, and its differences.
 #[derive(Debug, Clone)]
 pub struct Reread {
-    /// What is to be in force: with the old values of what needs a restart.
+    /// The settings to put in force: with the old values of keys that need a restart.
     pub settings: LoadedConfig,
     pub changed: Vec<ConfigChange>,
-    /// What is written and is not in force before a restart.
+    /// Changes that take effect only after a restart.
     pub needs_restart: Vec<ConfigChange>,
 }
 
@@ -84,22 +84,22 @@ impl LoadedConfig {
         }
     }
 
-    /// What these settings were read from.
+    /// The source of these settings.
     pub fn source(&self) -> ConfigSources {
         ConfigSources { text: Ok(self.text.clone()), files: self.files.clone() }
     }
 
-    /// All that is on the disk now.
+    /// Reads everything from the disk.
     pub fn look(&self) -> ConfigSources {
         let text = match self.path.as_deref() {
-            // which would be a valid config
+            // an empty file would be a valid config
             Some(path) if is_stream(path) => Err(unreadable(path, "it is a pipe, which can be read only once")),
             path => read(path),
         };
         ConfigSources { text, files: self.files.look() }
     }
 
-    /// Whether a file on the disk was written so short a time ago: it may be half of what it is to be.
+    /// Whether a file was written this recently: it may be incomplete.
     pub fn was_written_within(&self, time: Duration) -> bool {
         let fresh = |path: &Path| {
             let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
@@ -108,7 +108,7 @@ impl LoadedConfig {
         self.path.iter().map(PathBuf::as_path).chain(self.files.paths()).any(fresh)
     }
 
-    /// Makes settings of what was found. What is wrong is all reported, as by [`Config::load`].
+    /// Creates settings from this source. Reports all errors, like [`Config::load`].
     pub fn reread(&self, found: ConfigSources) -> Result<Reread, ConfigError> {
         let ConfigSources { text, files: found } = found;
         let text = text?;

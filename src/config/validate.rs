@@ -1,4 +1,4 @@
-//! What a type cannot say: values that fit, and values that fit together.
+//! Rules that types cannot express: about single values, and about combinations.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::{Config, Confirm, Decider, RedisMode, headers};
 use crate::tls::File;
 
 pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
-/// Of a token that whoever can reach us may try to guess.
+/// The shortest token that anyone who reaches the server may try to guess.
 const MIN_TOKEN: usize = 8;
-/// Bytes of a key that signs.
+/// The shortest signing key, in bytes.
 const MIN_KEY: usize = 16;
 
 impl Config {
@@ -65,7 +65,7 @@ impl Config {
         r.check("server.request_timeout", fits, "more than 0 and less than 5s");
     }
 
-    /// `reachable`: by others than programs of this machine, `because` of this.
+    /// `reachable`: from other machines, `because` of this setting.
     fn validate_tokens(&self, r: &mut ConfigReader<'_>, reachable: bool, because: &str) {
         let of_server = [("webhook_token", &self.server.webhook_token), ("api_token", &self.server.api_token)];
         let of_server = of_server.into_iter().map(|(key, token)| (format!("server.{key}"), token));
@@ -76,7 +76,7 @@ impl Config {
             if reachable && token.expose_secret().len() < MIN_TOKEN {
                 r.problem(&key, format!("can be guessed: expected at least {MIN_TOKEN} characters, {because}"));
             }
-            // a source is known by its token alone, wherever we listen
+            // a source is identified by its token alone, whatever the address
             let tells_apart = |other: &str| [&key, other].iter().any(|key| key.starts_with("sources."));
             let twin = tokens.iter().find(|(other, it)| same(it, token) && (reachable || tells_apart(other)));
             if let Some((other, _)) = twin {
@@ -299,13 +299,13 @@ fn is_host_and_port(node: &str) -> bool {
     !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// With a path and a query, perhaps.
+/// Optionally with a path and a query.
 fn is_address(url: &str) -> bool {
     let (base, _) = url.split_once('?').unwrap_or((url, ""));
     is_base_url(base) && url.parse::<hyper::Uri>().is_ok()
 }
 
-/// A key that nobody guesses.
+/// Whether the key is hard to guess.
 fn is_strong(secret: &str) -> bool {
     match secret.strip_prefix("whsec_") {
         Some(encoded) => BASE64_STANDARD.decode(encoded).is_ok_and(|key| key.len() >= MIN_KEY),

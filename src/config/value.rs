@@ -1,4 +1,4 @@
-//! How each kind of value is written, in the file and in the environment.
+//! The syntax of each kind of value, in the file and in the environment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,30 +13,30 @@ use super::duration::{format_prometheus_duration, parse_prometheus_duration};
 use crate::decision::Severity;
 use crate::events::Kind;
 
-/// A value of the config: written as text in the environment, mostly also in the file.
+/// A value of the config: text in the environment, and mostly also in the file.
 pub(super) trait Setting: Sized {
-    /// Values that may carry a password are never repeated in a message.
+    /// A value that may contain a password is never repeated in a message.
     const SECRET: bool = false;
 
-    /// What a user should have written.
+    /// The valid syntax, for messages.
     fn expected() -> String;
 
     fn from_text(text: &str) -> Option<Self>;
 
-    /// From the file; only a string will do unless a kind says otherwise.
+    /// Reads a value of the file: a string, unless the kind overrides this.
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         Self::from_text(value.as_str()?)
     }
 
-    /// The value as a variable of the environment would give it.
+    /// The value in the syntax of the environment.
     fn to_text(&self) -> String;
 
-    /// What the log may say of the value; `None`: only that it has changed.
+    /// The value for log lines; `None`: only that it changed.
     fn shown(&self) -> Option<String> {
         (!Self::SECRET).then(|| self.to_text())
     }
 
-    /// The part that a running receiver can't change, of a key that needs a restart.
+    /// The part that a running receiver cannot change, for a key that needs a restart.
     fn fixed_part(&self) -> String {
         self.to_text()
     }
@@ -84,7 +84,7 @@ impl Setting for SocketAddr {
     }
 }
 
-/// Empty: none.
+/// Empty: not set.
 impl Setting for Option<String> {
     fn expected() -> String {
         String::expected()
@@ -99,7 +99,7 @@ impl Setting for Option<String> {
     }
 }
 
-/// An address to listen on besides another one; empty: none.
+/// The address of an additional listener; empty: none.
 impl Setting for Option<SocketAddr> {
     fn expected() -> String {
         "an IP address and a port such as \"127.0.0.1:8001\", or nothing".into()
@@ -164,7 +164,7 @@ impl Setting for bool {
     }
 }
 
-/// A share of the traffic.
+/// A percentage of the traffic.
 impl Setting for u8 {
     fn expected() -> String {
         "a whole percentage from 0 to 100".into()
@@ -224,7 +224,7 @@ pub struct Weekly {
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// `off`, or when.
+/// `off`, or a moment.
 impl Setting for Option<Weekly> {
     fn expected() -> String {
         "a day of the week and a time in UTC such as \"mon 09:00\", or \"off\"".into()
@@ -251,7 +251,7 @@ impl Setting for Option<Weekly> {
     }
 }
 
-/// `off`, or how long.
+/// `off`, or a duration.
 impl Setting for Option<Duration> {
     fn expected() -> String {
         "a duration such as \"12h\" or \"7d\", or \"off\"".into()
@@ -334,7 +334,7 @@ impl Setting for Kind {
     }
 }
 
-/// A table of one kind of value; in the environment `name=value,name=value`.
+/// A table with values of one kind; in the environment `name=value,name=value`.
 impl<T: Setting> Setting for BTreeMap<String, T> {
     fn expected() -> String {
         format!("names, each with {}", T::expected())
@@ -356,7 +356,7 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
     }
 }
 
-/// A Redis URL. It may hold a password, so it shows itself without one.
+/// A Redis URL. It may contain a password, so it is shown without.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl(String);
 
@@ -418,7 +418,7 @@ impl Setting for RedisUrl {
         Some(self.to_string())
     }
 
-    /// Which server and database; who logs in may change.
+    /// Server and database; the credentials may change.
     fn fixed_part(&self) -> String {
         let scheme = self.0.split("://").next().unwrap_or_default();
         let insecure = self.0.ends_with("#insecure");
@@ -427,7 +427,7 @@ impl Setting for RedisUrl {
     }
 }
 
-/// Enums whose variants are words of the config.
+/// Implements an enum whose variants are words in the config.
 macro_rules! words {
     ($($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
         $(#[$doc])*
@@ -435,7 +435,7 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
-            /// The word as written in the config.
+            /// The word in the config.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
@@ -458,7 +458,7 @@ macro_rules! words {
 }
 
 words! {
-    /// How Redis is run.
+    /// How Redis is deployed.
     pub enum RedisMode {
         /// One server, with or without replicas.
         Standalone = "standalone",
@@ -468,37 +468,37 @@ words! {
         Cluster = "cluster",
     }
 
-    /// Whether the receiver may act by itself.
+    /// Whether rollbacks may be automatic.
     pub enum GuardMode {
-        /// It rolls back.
+        /// Automatic rollbacks happen.
         Armed = "armed",
-        /// It says what it would have done.
+        /// Automatic rollbacks are only reported.
         DryRun = "dry-run",
     }
 
-    /// What has to be true before an automatic rollback.
+    /// What an automatic rollback requires.
     pub enum Confirm {
-        /// The alert is enough.
+        /// Only the alert.
         Alert = "alert",
-        /// Prometheus is asked once more.
+        /// An answer of Prometheus as well.
         Requery = "requery",
     }
 
-    /// What a step of a canary needs besides time.
+    /// What a stage of a canary requires besides time.
     pub enum Analysis {
-        /// Figures that speak for it, and an alert path that works.
+        /// Measurements that allow it, and an alert path that works.
         On = "on",
         /// Nothing.
         Off = "off",
     }
 
-    /// How log lines are written.
+    /// The format of log lines.
     pub enum LogFormat {
         Text = "text",
         Json = "json",
     }
 
-    /// The least severe log line that is written.
+    /// The lowest level of log lines.
     pub enum LogLevel {
         Error = "error",
         Warn = "warn",

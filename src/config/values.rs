@@ -1,4 +1,4 @@
-//! The value of each key, and how two readings of the config differ.
+//! The value of each key, and the differences between two readings of the config.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,11 +11,11 @@ use super::value::Setting;
 /// Characters of a value in one log line.
 const LONGEST: usize = 200;
 
-/// A key that another reading of the config gives another value.
+/// A key whose value differs in another reading of the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigChange {
     pub key: String,
-    /// Before and after, as a variable of the environment would give them; `None` for a secret, and where a file has new
+    /// The old and the new value, in the syntax of the environment; `None` for a secret, and if a file has new
     /// contents.
     pub values: Option<(String, String)>,
 }
@@ -44,7 +44,7 @@ impl fmt::Display for QuotedValue<'_> {
 #[derive(Debug, Clone, Default)]
 struct Value {
     text: SecretString,
-    /// Of the file that the text names.
+    /// The content of the file that the text names.
     content: SecretString,
     /// `None`: the text is a secret.
     shown: Option<String>,
@@ -58,7 +58,7 @@ impl Value {
     }
 }
 
-/// These keys wait for a restart together: the password of another Redis must not be tried on this one.
+/// The prefix of keys that wait for a restart together: the password of another Redis must not be tried on this one.
 const TOGETHER: &str = "redis.";
 
 /// The value of each key that was read.
@@ -75,13 +75,13 @@ impl Values {
         self.0.insert(key.to_owned(), Value { text: text.into(), ..Value::default() });
     }
 
-    /// A key that a running receiver can't change.
+    /// Sets a key that a running receiver cannot change.
     pub fn set_fixed<T: Setting>(&mut self, key: &str, value: &T) {
         self.set(key, value);
         self.0.entry(key.to_owned()).or_default().fixed = Some(value.fixed_part().into());
     }
 
-    /// The value is a path, and the file there has this content.
+    /// Adds the content of the file at the path that is the key's value.
     pub fn add_content(&mut self, key: &str, content: &[u8]) {
         self.0.entry(key.to_owned()).or_default().content = String::from_utf8_lossy(content).into_owned().into();
     }
@@ -90,7 +90,7 @@ impl Values {
         self.0.iter().filter(|(_, value)| value.fixed.is_some()).map(|(key, _)| key.as_str())
     }
 
-    /// The values here of what has to wait for a restart, because `next` has others.
+    /// The current values of keys that must wait for a restart because `next` changes them.
     pub fn pins(&self, next: &Self) -> BTreeMap<String, SecretString> {
         let moved = |(key, value): &(&String, &Value)| {
             let other = next.0.get(*key).and_then(|other| other.fixed.as_ref());
@@ -103,7 +103,7 @@ impl Values {
         pins.map(|(key, value)| (key.clone(), value.text.clone())).collect()
     }
 
-    /// What `next` changes, by key.
+    /// The changes in `next`, by key.
     pub fn changes(&self, next: &Self) -> Vec<ConfigChange> {
         let absent = Value { shown: Some(String::new()), ..Value::default() };
         let keys: BTreeSet<&String> = self.0.keys().chain(next.0.keys()).collect();
@@ -117,7 +117,7 @@ impl Values {
     }
 }
 
-/// In constant time.
+/// Compares in constant time.
 pub(super) fn same(a: &SecretString, b: &SecretString) -> bool {
     a.expose_secret().as_bytes().ct_eq(b.expose_secret().as_bytes()).into()
 }

@@ -1,4 +1,4 @@
-//! How an event is written: CloudEvents 1.0, JSON, structured mode.
+//! The form of events: CloudEvents 1.0, JSON, structured mode.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::{Happened, Kind};
 use crate::decision::{Incident, LogEntry, Operator, Routing, Timestamp, Trace};
 use crate::trace::TraceContext;
 
-/// Characters of a text that somebody wrote.
+/// Longest text written by people.
 const LONGEST: usize = 2_000;
 
-/// What is read of an event that was written: the rest is sent as it is.
+/// The fields that are read of a stored event; its text is sent unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Heading {
     pub id: String,
@@ -77,13 +77,13 @@ impl<'a, D: Serialize> CloudEvent<'a, D> {
     }
 }
 
-/// An event that says nothing, to try whether a target takes one. No commit makes it.
+/// An event without meaning, to test whether a target accepts events. No commit creates it.
 pub fn ping(source: &str, id: &str, now: Timestamp) -> String {
     let data = serde_json::json!({ "text": "prompt-rollback check --connect asks whether events are taken" });
     CloudEvent::new(source, id, "ping", &rfc3339(now), None, data).to_json()
 }
 
-/// What there is to say of one event, besides what is the same for all of a commit.
+/// The parts that differ between the events of a commit.
 #[derive(Default)]
 pub(super) struct EventDetails<'a> {
     pub text: String,
@@ -101,7 +101,7 @@ impl<'a> EventDetails<'a> {
     }
 }
 
-/// The events of a commit as they are made.
+/// The events of a commit while they are built.
 pub(super) struct Making<'a> {
     happened: &'a Happened<'a>,
     pub made: Vec<String>,
@@ -156,7 +156,7 @@ struct EventData<'a> {
     prompt: &'a str,
     /// One line for people.
     text: String,
-    /// The version that serves, or has the larger share, after this commit.
+    /// The version with all or most of the traffic after this commit.
     active: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<BTreeMap<&'a str, u8>>,
@@ -180,7 +180,7 @@ struct EventData<'a> {
     automation: Automation<'a>,
 }
 
-/// Whether prompt-rollback may act by itself.
+/// Whether automation is on.
 #[derive(Serialize)]
 struct Automation<'a> {
     mode: &'static str,
@@ -188,7 +188,7 @@ struct Automation<'a> {
     paused: Option<&'a str>,
 }
 
-/// An incident as the commit leaves it.
+/// An incident after the commit.
 #[derive(Serialize)]
 struct About<'a> {
     id: &'a str,

@@ -1,34 +1,34 @@
 //! The kinds of events.
 
-/// What happened. Its name is the `type` of the event, behind [`Kind::PREFIX`].
+/// A kind of event. Its name, after [`Kind::PREFIX`], is the event's `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A version has all traffic, because somebody activated it here or SET `active`.
+    /// A version got all traffic: someone activated it, or SET `active`.
     VersionActivated,
-    /// `active` was deleted, or SET to what is no version.
+    /// `active` was deleted, or SET to a value that is not a version.
     VersionRemoved,
-    /// A person said that a version may never, or may always be gone back to.
+    /// A person marked a version as bad or good.
     VersionMarked,
-    /// A version has become known-good by serving.
+    /// A version became known-good by soaking.
     VersionKnownGood,
-    /// A new version has another share of the traffic.
+    /// The traffic share of a new version changed.
     CanaryProgressed,
-    /// A gradual rollback has begun.
+    /// A gradual rollback began.
     RollbackStarted,
-    /// It has gone a step further.
+    /// A gradual rollback reached its next stage.
     RollbackProgressed,
-    /// The rollback target has all traffic.
+    /// The rollback target got all traffic.
     RollbackDone,
-    /// A guard, the kill switch or dry run has kept a rollback from happening by itself.
+    /// A guard, the kill switch or a dry run held an automatic rollback.
     RollbackHeld,
     IncidentOpened,
     IncidentReopened,
-    /// Nobody decided in time, or the rollback did not help.
+    /// A deadline was missed, or the rollback did not help.
     IncidentEscalated,
     IncidentClosed,
     DecisionRequested,
     DecisionMade,
-    /// The rollback has helped.
+    /// The rollback helped.
     RecoveryVerified,
 }
 
@@ -51,7 +51,7 @@ impl Kind {
         Kind::DecisionMade,
         Kind::RecoveryVerified,
     ];
-    /// What the `type` of each event begins with.
+    /// The prefix of each event's `type`.
     pub const PREFIX: &str = "io.prompt-rollback.";
 
     pub fn as_str(self) -> &'static str {
@@ -75,7 +75,7 @@ impl Kind {
         }
     }
 
-    /// By its name, with or without the prefix.
+    /// Parses a name, with or without the prefix.
     pub fn parse(text: &str) -> Option<Self> {
         let name = text.strip_prefix(Self::PREFIX).unwrap_or(text);
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)

@@ -1,5 +1,5 @@
-//! What happens, for programs: events as CloudEvents 1.0 has them, made of what a commit writes, which is entries of the deployment
-//! log and notes of incidents. Pure.
+//! Events for programs, as CloudEvents 1.0, derived from what a commit writes: entries of the deployment log, and notes
+//! of incidents. Pure.
 
 mod body;
 mod kind;
@@ -18,10 +18,10 @@ pub use kind::Kind;
 
 use body::{EventDetails, Making};
 
-/// One commit, and what it came from.
+/// A commit, and its cause.
 #[derive(Debug, Clone, Copy)]
 pub struct Happened<'a> {
-    /// Whose events these are: [`source`].
+    /// The source of the events: [`source`].
     pub source: &'a str,
     pub policy: &'a Policy,
     pub event: &'a Event,
@@ -33,14 +33,14 @@ pub struct Happened<'a> {
     pub trace: Option<&'a Trace>,
 }
 
-/// How the receivers of one namespace name themselves: a URI reference.
+/// The name of all receivers of one namespace: a URI reference.
 pub fn source(namespace: &str) -> String {
     let encoded = percent_encoding::utf8_percent_encode(namespace, percent_encoding::NON_ALPHANUMERIC);
     format!("/prompt-rollback/{encoded}")
 }
 
-/// The events of a commit, in order, as JSON: how incidents began and what people decided, what is served in the order of the
-/// log, and how incidents go on. Each has an id of its own, which begins with that of the commit.
+/// The events of a commit, in order, as JSON: first new incidents and decisions, then switches in the order of the log,
+/// then the rest about incidents. Each has an id, which begins with that of the commit.
 pub fn of(happened: &Happened<'_>) -> Vec<String> {
     let mut making = Making::new(happened);
     for write in &happened.commit.incidents {
@@ -72,7 +72,7 @@ fn begins(making: &mut Making<'_>, happened: &Happened<'_>, write: &IncidentWrit
     making.make(Kind::DecisionMade, EventDetails { operator, decision, ..EventDetails::about(incident, &text) });
 }
 
-/// What a person decided about this incident, and who did.
+/// What a person decided about this incident, and who.
 fn decided<'a>(happened: &Happened<'a>, incident: &Incident) -> Option<(&'static str, &'a Operator)> {
     if matches!(happened.answer, Answer::Refused(_)) {
         return None;
@@ -88,7 +88,7 @@ fn decided<'a>(happened: &Happened<'a>, incident: &Incident) -> Option<(&'static
             };
             Some((decision, &click.operator))
         }
-        // asked for without a question
+        // requested without a question
         Event::Rollback(request) => {
             let asked = incident.pending().is_some() || incident.gradual().is_some();
             let switched = incident.switch.as_ref().is_some_and(|switch| switch.at == happened.now);

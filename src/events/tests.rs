@@ -1,4 +1,4 @@
-//! What decisions make happen, without a store.
+//! The events of decisions, without a store.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::decision::{
     Severity, Trigger, VersionName, decide,
 };
 
-/// A prompt, and what its commits have made happen.
+/// A prompt, and the events of its commits.
 struct World {
     policy: Policy,
     snapshot: Snapshot,
     now: Timestamp,
     commits: usize,
-    /// Of the last commit.
+    /// The events of the last commit.
     last: Vec<Value>,
     all: Vec<Value>,
 }
@@ -29,7 +29,7 @@ fn version(name: &str) -> VersionName {
 }
 
 impl World {
-    /// With `v1` to go back to, `v2` active, and `v3` registered.
+    /// With the rollback target `v1`, the active version `v2`, and the registered version `v3`.
     fn new() -> Self {
         let snapshot = Snapshot {
             prompt: PromptName::parse("p").expect("a name"),
@@ -57,7 +57,7 @@ impl World {
         world
     }
 
-    /// Decides and commits; the kinds of the events.
+    /// Decides and commits; returns the kinds of the events.
     fn happens(&mut self, event: &Event) -> Vec<String> {
         self.commits += 1;
         self.now = self.now.plus(Duration::from_secs(1));
@@ -184,8 +184,8 @@ impl World {
     }
 }
 
-/// What holds of the events of each commit: each entry of the log is one event, in the order of the log, and each note that
-/// begins, escalates or ends an incident is one; ids begin with the commit's and differ.
+/// Properties of the events of each commit: each entry of the log is one event, in the order of the log, and each note
+/// that begins, escalates or ends an incident is one; ids begin with the commit's id, and differ.
 fn check(happened: &Happened<'_>, made: &[String]) {
     let headings: Vec<Heading> = made.iter().map(|body| Heading::of(body).expect("a heading")).collect();
     for (index, heading) in headings.iter().enumerate() {
@@ -295,7 +295,7 @@ fn a_refused_decision_is_none() {
     let mut world = World::new();
     world.fires("v2", Severity::High, Action::Page, AlertStatus::Firing);
     assert_eq!(world.kinds(), ["incident.opened", "decision.requested"]);
-    // the refusal is committed together with what somebody did outside
+    // the refusal is committed together with an external change
     world.snapshot.active = Active::Version(version("v9"));
     let kinds = world.decides(Choice::Approve);
     assert!(!kinds.is_empty() && !kinds.contains(&"decision.made".to_owned()), "{kinds:?}");

@@ -1,4 +1,4 @@
-//! The rest of `/api`: registering versions, lists, one prompt or incident, the log, the kill switch.
+//! The rest of `/api`: registering versions, lists, single prompts and incidents, the log, and the kill switch.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -11,7 +11,7 @@ use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
 use crate::store::{ListedIncident, ListedPrompt};
 use crate::trace;
 
-/// Rows of a list that are made before others get a turn: each takes tens of microseconds.
+/// Rows of a list that are built before other tasks get a turn: each takes tens of microseconds.
 const ROWS: usize = 50;
 /// Longest content of a prompt version, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
@@ -85,10 +85,10 @@ pub async fn prompts(context: &Context, query: &Query) -> ApiResult<Reply> {
     Ok(answer(StatusCode::OK, &api::PromptList { prompts, next: page.next }))
 }
 
-/// The prompt's snapshot, or 404.
+/// Returns the prompt's snapshot, or 404.
 async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, Timestamp)> {
     let engine = &context.engine;
-    // whoever asks sees what someone has just SET, noticed and logged
+    // notices and logs what someone has just SET, so that the answer shows it
     engine.handle(prompt, &Event::CheckDrift).await?;
     let loaded = engine.load(prompt).await?;
     if loaded.snapshot.state.versions.is_empty() {
@@ -119,7 +119,7 @@ pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Re
 }
 
 pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {
-    // an empty body means: all prompts
+    // an empty body means all prompts
     let request: api::PauseRequest = if bytes.is_empty() { api::PauseRequest::default() } else { body(bytes).await? };
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
     let operator = input::operator(request.operator)?;

@@ -1,4 +1,4 @@
-//! Who may ask: bearer tokens, client certificates and, without a token, programs of this machine.
+//! Authentication: bearer tokens, client certificates and, without a token, requests from this machine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use subtle::ConstantTimeEq;
 use super::reply::ApiError;
 use crate::config::SourceConfig;
 
-/// Lets the request pass if it carries `token`, the value of the config key `key`. Without a token the receiver listens on a
-/// loopback address: programs of this machine pass, foreign web pages in a browser on it do not.
+/// Accepts a request that carries `token`, the value of the config key `key`. Without a token the receiver listens on a
+/// loopback address: it then accepts programs of this machine, but no foreign web pages in a local browser.
 pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<(), ApiError> {
     match token {
         Some(token) => bearer(&head.headers, token),
@@ -27,8 +27,8 @@ pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<()
     }
 }
 
-/// Whose alerts these are: the name of the source and what it may speak of; `None`, which may speak of every prompt, for
-/// `server.webhook_token`, or for a program of this machine where no token is set.
+/// Returns the source of a delivery and the prompts that it may send alerts for. `None`: `server.webhook_token`, or a
+/// program of this machine if no token is set, which may send all alerts.
 pub fn sender<'a>(
     head: &Parts,
     token: Option<&SecretString>,
@@ -39,7 +39,7 @@ pub fn sender<'a>(
     }
     let given = given(&head.headers)?;
     let whole = token.is_some_and(|token| is_same(given, token));
-    // each is compared: how long it takes says nothing of where it fits
+    // all tokens are compared, so that the time does not reveal which one matches
     let of = |found: Option<_>, (name, source): (&'a String, &'a SourceConfig)| {
         let fits = source.token.as_ref().is_some_and(|token| is_same(given, token));
         if fits { Some((name.as_str(), source)) } else { found }
@@ -55,7 +55,7 @@ fn bearer(headers: &HeaderMap, token: &SecretString) -> Result<(), ApiError> {
     if is_same(given(headers)?, token) { Ok(()) } else { Err(wrong()) }
 }
 
-/// The token that a request carries.
+/// The token of a request.
 fn given(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     let given = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
     let given = given.and_then(|value| match value.split_at_checked(7) {
@@ -77,14 +77,14 @@ fn unauthorized(message: &str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
 }
 
-/// Tells of refused requests, at most once in a while for each reason: whoever tries tokens must not fill the log.
+/// Logs refused requests, each reason at most once in a while, so that guessing tokens does not fill the log.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<&'static str, (Instant, u64)>>);
 
 impl Refusals {
     const EVERY: Duration = Duration::from_secs(10);
 
-    /// Whether this one is to be told of, and how many were not since the last.
+    /// Whether to log this one, and how many were not logged since the last.
     pub fn should_log(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match logged.get_mut(reason) {
@@ -101,11 +101,13 @@ impl Refusals {
     }
 }
 
-/// Refuses what a foreign web page in a browser on this machine may have sent; the error says which header shows it.
-/// - `Host` is the name in the request's URL. DNS rebinding makes a foreign name lead here, and the browser still sends that name.
-/// - `Origin` is the site of the page that sends the request: with each POST, and with a GET whose answer the page wants to read.
-/// - `Sec-Fetch-Site` says the same of a GET whose answer the page cannot read (an image, a frame): a GET, too, causes work.
-///   A person who follows a link from another site is let through.
+/// Refuses requests that a foreign web page in a local browser may have sent. The error names the header that shows it.
+/// - `Host` is the name in the request's URL. With DNS rebinding a foreign name resolves to this machine, and the
+///   browser still sends that name.
+/// - `Origin` is the site of the page that sends the request: sent with each POST, and with a GET whose response the
+///   page wants to read.
+/// - `Sec-Fetch-Site` tells the same about a GET whose response the page cannot read (an image, a frame): a GET causes
+///   work as well. A person who follows a link from another site is accepted.
 ///
 /// Programs other than browsers send no `Origin`, and HTTP/1.0 needs no `Host`.
 fn local(head: &Parts) -> Result<(), String> {
@@ -146,7 +148,7 @@ fn shown(value: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(&value[..value.len().min(100)]))
 }
 
-/// Lets the request of Alertmanager pass where its client certificate was verified, or none is asked for.
+/// Accepts Alertmanager's request if its client certificate was verified, or none is required.
 pub fn check_certificate(fits: bool) -> Result<(), ApiError> {
     let message =
         "expected a client certificate signed by server.tls_client_ca_file (Alertmanager: http_config.tls_config)";
@@ -181,7 +183,7 @@ mod tests {
         }
         let failure = check(&head("POST", "/", &[]), Some(&token), "key").unwrap_err();
         assert_eq!(failure.status, StatusCode::UNAUTHORIZED);
-        // whoever has the token may be anywhere
+        // a client with the token may be anywhere
         let far =
             [("authorization", "Bearer s3cret"), ("host", "receiver.example"), ("origin", "https://wiki.example")];
         assert!(check(&head("POST", "/", &far), Some(&token), "key").is_ok());

@@ -1,4 +1,4 @@
-//! Memory for bodies and answers: what one request may take without asking, and what all of them share.
+//! Memory for bodies and responses: what each request may use, and what all requests share.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::reply::ApiError;
 
-/// What each request has for itself: a critical alert always fits, whatever others do.
+/// The bytes that each request has for itself, so that a critical alert always fits.
 pub const OWN: usize = 8 << 10;
 
-/// Bytes that all requests share.
+/// The bytes that all requests share.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Semaphore>);
 
-/// A part of the budget, until it is dropped.
+/// A part of the budget, returned when dropped.
 #[derive(Debug, Default)]
 pub struct ReservedBytes(Option<OwnedSemaphorePermit>);
 
@@ -28,7 +28,7 @@ impl Budget {
         Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Makes `held` stand for `bytes` in memory.
+    /// Adjusts `held` to `bytes`.
     pub fn hold(&self, held: &mut ReservedBytes, bytes: usize) -> Result<(), ApiError> {
         let wanted = bytes.saturating_sub(OWN);
         let more = wanted.saturating_sub(held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
@@ -37,7 +37,7 @@ impl Budget {
         }
         let permit = u32::try_from(more).ok().and_then(|more| Arc::clone(&self.0).try_acquire_many_owned(more).ok());
         let Some(permit) = permit else {
-            let message = "too many large requests and answers at once (server.max_buffered_bytes): try again";
+            let message = "too many large requests and responses at once (server.max_buffered_bytes): try again";
             return Err(ApiError::unavailable("overloaded", message));
         };
         match &mut held.0 {

@@ -1,4 +1,4 @@
-//! `POST /api/prompts/{prompt}/canary`: a person steers the canary that is under way.
+//! `POST /api/prompts/{prompt}/canary`: a person steers the prompt's canary.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! The open connections, and who gives way when there are too many.
+//! The open connections, and which of them are closed when there are too many.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A connection, as its eviction sees it.
+/// The state of a connection that eviction uses.
 #[derive(Debug)]
 pub struct Slot {
     busy: AtomicBool,
@@ -17,22 +17,22 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// A whole request is there: it is answered before the connection may be taken away.
+    /// Called when a whole request has arrived: it is answered before the connection can be evicted.
     pub fn busy(&self) {
         self.busy.store(true, Ordering::Relaxed);
     }
 
-    /// Completes when the connection is to give way.
+    /// Completes when the connection must be closed.
     pub async fn evicted(&self) {
         self.evict.notified().await;
     }
 }
 
-/// Connections that were told to give way and are not gone yet: who comes need not wait for so many.
+/// Connections that were evicted and are not closed yet: new connections need not wait for these.
 const LEAVING: usize = 64;
 
-/// The open connections, as many as may be, and a few that are about to end. When they are all taken, the one longest
-/// without a whole request gives way: clients that say nothing, or slowly, can't keep Alertmanager out.
+/// The open connections, up to the limit, and a few that are closing. At the limit, the connection that has been
+/// longest without a whole request is evicted, so that slow or silent clients cannot keep Alertmanager out.
 #[derive(Debug)]
 pub struct Connections {
     started: Instant,
@@ -47,7 +47,7 @@ struct Slots {
 }
 
 impl Slots {
-    /// Tells the one longest without a whole request to give way.
+    /// Evicts the connection that has been longest without a whole request.
     fn evict(&mut self) {
         let idle = self.open.iter().filter(|(_, slot)| !slot.busy.load(Ordering::Relaxed));
         let longest = idle.min_by_key(|(_, slot)| slot.idle_since.load(Ordering::Relaxed)).map(|(id, _)| *id);
@@ -71,7 +71,7 @@ impl Connections {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more, of at most `max`.
+    /// Adds a connection, of at most `max`.
     pub async fn enter(&self, id: u64, max: usize) -> Arc<Slot> {
         loop {
             let freed = self.freed.notified();
@@ -94,7 +94,7 @@ impl Connections {
         }
     }
 
-    /// The request is answered; the connection waits for the next.
+    /// Called when the request is answered and the connection waits for the next.
     pub fn idle(&self, slot: &Slot) {
         slot.idle_since.store(self.now(), Ordering::Relaxed);
         slot.busy.store(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! `/api/drill`: starting a drill, and how far it has come.
+//! `/api/drill`: starts a drill, and shows its progress.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -36,7 +36,7 @@ pub async fn drill(context: &Context, id: &str) -> Result<Reply, ApiError> {
     }
 }
 
-/// The hops in the order of the way. `at` is null for what has not come yet; `error` says why it last did not.
+/// The steps in order. `at` is null for a step that is missing; `error` says why the last attempt failed.
 fn view(drill: &Drill) -> api::DrillView {
     let hop = |name: &str, done: Option<&DrillStep>, failed: Option<&DrillStep>| api::DrillStepView {
         hop: name.to_owned(),

@@ -1,5 +1,5 @@
-//! `GET /metrics`. What is kept in Redis is read at most once a second, for all who ask, and written once. Our own counters are
-//! those of the moment.
+//! `GET /metrics`. Data from Redis is read at most once a second and formatted once, for all clients. The receiver's
+//! own counters are current.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
@@ -23,28 +23,28 @@ use crate::store::StoreError;
 use crate::store::schedule::Work;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How long what was read serves all who ask.
+/// How long data from Redis is reused.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long it serves while Redis is away, or too many are still being read.
+/// How long it is reused while Redis is unreachable, or too many snapshots are still being sent.
 const EXPIRES: Duration = Duration::from_secs(5);
-/// In memory at once: beyond, those who still read the oldest are cut off.
+/// Snapshots in memory at once: beyond that, clients that still read the oldest one are disconnected.
 const SNAPSHOTS: usize = 3;
-/// A client that does not read holds so much of a snapshot, and not the whole.
+/// A client that reads slowly holds this much of a snapshot, not all of it.
 const CHUNK: usize = 32 << 10;
 
-/// What was last read, for all who ask.
+/// The latest data, for all clients.
 #[derive(Debug, Default)]
 pub struct Exposition {
     snapshots: Mutex<Snapshots>,
-    /// Our own counters as they were last written.
+    /// The receiver's own counters, as last formatted.
     own: std::sync::Mutex<Bytes>,
 }
 
 #[derive(Debug, Default)]
 struct Snapshots {
-    /// The oldest first. Who reads one has no more than a weak reference and a chunk.
+    /// The oldest first. A client holds only a weak reference and a chunk.
     all: VecDeque<Arc<RenderedMetrics>>,
-    /// When Redis was last asked, whatever came of it.
+    /// When Redis was last asked, with or without success.
     asked: Option<Instant>,
 }
 
@@ -55,14 +55,14 @@ struct RenderedMetrics {
     chunks: Vec<Bytes>,
 }
 
-/// HEAD is answered without reading or writing anything.
+/// HEAD is answered without reading or formatting anything.
 pub async fn metrics(context: &Context, head: bool) -> Result<Reply, ApiError> {
     if head {
         return Ok(reply(StatusCode::OK, CONTENT_TYPE, ""));
     }
     let (exposition, engine) = (Arc::clone(&context.exposition), Arc::clone(&context.engine));
     let max_prompts = context.max_prompts;
-    // a task of its own: a client that leaves must not keep the others from an answer
+    // in a task of its own: a client that disconnects must not keep the others from a response
     let latest = tokio::spawn(async move {
         let read = async || stored(&engine, max_prompts).await;
         exposition.latest(&engine.metrics, read).await
@@ -73,7 +73,7 @@ pub async fn metrics(context: &Context, head: bool) -> Result<Reply, ApiError> {
     written.map_err(|_| ApiError::unavailable("metrics", "can't be written"))?;
     let answer = match latest {
         Some(snapshot) => ResponseBody::Exposition(Reading::new(context.exposition.shared(own), &snapshot)),
-        // our own counters say why: they must be seen just then
+        // the receiver's own counters show the cause, so they must be available now
         None => {
             own.push_str(Metrics::END);
             ResponseBody::whole(own)
@@ -96,7 +96,7 @@ async fn stored(engine: &Engine, max_prompts: usize) -> Result<ScrapeData, Store
 }
 
 impl Exposition {
-    /// The same bytes for all who ask until something has changed: a client that does not read may hold them for long.
+    /// The same bytes for all clients until something changes: a slow client may hold them for long.
     fn shared(&self, own: String) -> Bytes {
         let mut last = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != own {
@@ -105,14 +105,14 @@ impl Exposition {
         last.clone()
     }
 
-    /// The latest snapshot, made now by `read` unless there is a fresh one. `None`: there is none that may still be shown.
+    /// The latest snapshot, read now with `read` unless it is fresh. `None`: there is none that may still be shown.
     async fn latest(
         &self,
         metrics: &Metrics,
         read: impl AsyncFnOnce() -> Result<ScrapeData, StoreError>,
     ) -> Option<Arc<RenderedMetrics>> {
         let mut snapshots = self.snapshots.lock().await;
-        // also for those who waited for it
+        // also for the clients that waited for it
         if snapshots.asked.is_none_or(|asked| asked.elapsed() >= FRESH) && snapshots.make_room() {
             let at = Instant::now();
             match read().await {
@@ -121,8 +121,8 @@ impl Exposition {
                     snapshots.all.extend(chunks.ok().map(|chunks| Arc::new(RenderedMetrics { at, chunks })));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "metrics without what is kept in redis");
-                    metrics.ready(false); // the alert rules trust the series of a receiver that is ready
+                    tracing::warn!(%error, "metrics are served without the data stored in Redis");
+                    metrics.ready(false); // the alert rules trust the series of a ready receiver
                 }
             }
             snapshots.asked = Some(Instant::now());
@@ -132,7 +132,7 @@ impl Exposition {
 }
 
 impl Snapshots {
-    /// Whether one more may be made now. The latest stays: it may be needed while Redis is away.
+    /// Whether another snapshot may be created. The latest one is kept, for the case that Redis becomes unreachable.
     fn make_room(&mut self) -> bool {
         let latest = self.all.back().cloned();
         let is_latest = |one: &Arc<RenderedMetrics>| latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, one));
@@ -148,7 +148,7 @@ impl Snapshots {
     }
 }
 
-/// Text that is cut into chunks as it is written.
+/// Text that is cut into chunks while it is written.
 #[derive(Default)]
 struct Chunks {
     done: Vec<Bytes>,
@@ -176,7 +176,7 @@ impl Write for Chunks {
     }
 }
 
-/// An answer that is being read: our own counters, then a snapshot for as long as there is one.
+/// A response that is being read: the receiver's own counters, then the snapshot, as long as it exists.
 #[derive(Debug)]
 pub struct Reading {
     own: Option<Bytes>,
@@ -297,7 +297,7 @@ mod tests {
         assert!(text(first).await.is_err());
         let whole = text(last).await.unwrap();
         assert!(whole.starts_with("own\n") && whole.ends_with("# EOF\n"), "{whole}");
-        // gone, they make room at once
+        // when they are gone, there is room at once
         drop(readers);
         assert!(exposition.latest(&metrics, async || Ok(stored(1))).await.is_some());
         assert!(exposition.snapshots.lock().await.all.len() <= 2);

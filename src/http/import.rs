@@ -1,4 +1,4 @@
-//! `POST /api/import`: takes over prompts that are served already, some at a time.
+//! `POST /api/import`: adopts prompts that are already served, some at a time.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
 use crate::engine::EngineError;
 use crate::store::{ImportedValue, Layout, StoreError};
 
-/// After this long a request leaves the rest to the next one.
+/// After this time, a request leaves the rest to the next one.
 const WORK: Duration = Duration::from_secs(1);
-/// Bytes of a foreign key that are shown.
+/// How many bytes of a foreign key are shown.
 const SHOWN: usize = 200;
 
-/// Bounded: the answer's `next` says where to go on; null at the end.
+/// Adopts a bounded number of prompts. The response's `next` is the cursor for the next request; null at the end.
 pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     let request: api::ImportRequest = body(bytes).await?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
@@ -31,8 +31,8 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     let adopt = |version| Event::Adopt(Adopt { version, known_good: request.known_good, operator: operator.clone() });
     if matches!(layout, Layout::Foreign { .. }) && context.engine.store.reads_everything().await? {
         return Err(not_permitted(
-            "this Redis lets the receiver read the keys of every application, and the API would let whoever has its token do \
-             the same: give the receiver a user of its own with a key pattern for what is imported, such as %R~myapp:* \
+            "this Redis lets the receiver read the keys of every application, and the API would let anyone with its token \
+             do the same: give the receiver a user of its own with a key pattern for what is imported, such as %R~myapp:* \
              (config/users.acl)"
                 .to_owned(),
         ));
@@ -42,7 +42,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     loop {
         let Some((next, keys)) = context.engine.store.scan(&layout, cursor).await? else {
             return Err(not_permitted(
-                "the receiver's Redis user may not list keys: grant it +scan for the time of the import (config/users.acl), or \
+                "the receiver's Redis user may not list keys: grant it +scan during the import (config/users.acl), or \
                  name one prompt as the pattern"
                     .to_owned(),
             ));
@@ -50,7 +50,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
         for found in keys {
             let key: String = String::from_utf8_lossy(&found.key).chars().take(SHOWN).collect();
             let Some(prompt) = found.prompt else {
-                skip(&mut imported, &key, "has no valid prompt name in it");
+                skip(&mut imported, &key, "contains no valid prompt name");
                 continue;
             };
             let version = match &layout {
@@ -83,7 +83,8 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
 async fn read(context: &Context, key: &[u8], shown: &str) -> ApiResult<ImportedValue> {
     context.engine.store.read_foreign(key).await.map_err(|error| match error {
         StoreError::Unavailable { kind: "noperm", .. } => not_permitted(format!(
-            "the receiver's Redis user may not read {shown}: let it, with a key pattern such as %R~myapp:* in its ACL (config/users.acl)"
+            "the receiver's Redis user may not read {shown}: grant it a key pattern such as %R~myapp:* \
+             (config/users.acl)"
         )),
         error => error.into(),
     })
@@ -111,7 +112,7 @@ fn add(
         Ok(Answer::Adopted(Adoption::Known { .. })) => imported.known += 1,
         Ok(Answer::Adopted(Adoption::Skipped(why))) => skip(imported, key, why),
         Ok(_) => skip(imported, key, "unexpected answer of the decision core"),
-        // stays until someone repairs it, and must not stop the others
+        // lasts until someone repairs it, and must not stop the others
         Err(EngineError::Store(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. }))) => {
             skip(imported, key, error.to_string());
         }

@@ -1,4 +1,4 @@
-//! What a request says: names, times and texts of bounded length, each error naming its field.
+//! Parses requests: names, times and texts of bounded length. Each error names its field.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ use crate::visible::is_hidden;
 
 pub type ApiResult<T> = std::result::Result<T, ApiError>;
 
-/// Entries of a list where the request names no limit, and the most that one page may hold.
+/// The default and the maximal number of entries of one page.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
-/// Longest texts that people may send along.
+/// Longest text that people may send.
 const MAX_TEXT: usize = 500;
 
-/// Refuses a body that is said to be compressed.
+/// Refuses a body that is declared as compressed.
 pub fn uncompressed(headers: &HeaderMap) -> ApiResult<()> {
     for value in headers.get_all(CONTENT_ENCODING) {
         let value = String::from_utf8_lossy(value.as_bytes());
@@ -35,7 +35,7 @@ pub fn uncompressed(headers: &HeaderMap) -> ApiResult<()> {
     Ok(())
 }
 
-/// The body without a byte order mark. One that cannot be UTF-8 text of ours, by how it begins, is named for what it is.
+/// Returns the body without a byte order mark. Names the encoding of a body whose first bytes cannot be UTF-8 text.
 pub fn utf8(bytes: Bytes) -> ApiResult<Bytes> {
     let found = match bytes[..] {
         [0xef, 0xbb, 0xbf, ..] => return Ok(bytes.slice(3..)),
@@ -48,7 +48,7 @@ pub fn utf8(bytes: Bytes) -> ApiResult<Bytes> {
     Err(ApiError::bad_request(format!("body: expected uncompressed UTF-8 text, found {found}")))
 }
 
-/// Reads a JSON body; the error names the field. A large one is read on another thread.
+/// Parses a JSON body; the error names the field. A large body is parsed on another thread.
 pub async fn body<T: DeserializeOwned + Send + 'static>(bytes: &Bytes) -> ApiResult<T> {
     let bytes = bytes.clone();
     elsewhere::run_if(bytes.len() > elsewhere::LARGE, move || read(&bytes)).await
@@ -77,10 +77,10 @@ pub fn optional_version(field: &str, text: Option<&String>) -> ApiResult<Option<
     text.map(|text| version(field, text)).transpose()
 }
 
-/// A text for people: of bounded length, on one line.
+/// A text for people, of bounded length, on one line.
 pub fn line(field: &str, text: Option<String>, default: &str) -> ApiResult<String> {
     let mut text = text.unwrap_or_default();
-    // what nobody sees says nothing: pasted with the rest, or meant to turn the line around
+    // invisible characters are pasted by accident, or meant to change the direction of the line
     text.retain(|c| c.is_control() || !is_hidden(c));
     if text.trim().is_empty() {
         text = default.to_owned();
@@ -91,7 +91,7 @@ pub fn line(field: &str, text: Option<String>, default: &str) -> ApiResult<Strin
     Ok(text)
 }
 
-/// Who asks. Proved is which token they have; the name is what they say.
+/// Returns the operator. The token is verified; the client chooses the name.
 pub fn operator(name: Option<String>) -> ApiResult<Operator> {
     let name = line("operator", name, "")?;
     Operator::api(Operator::API, Some(&name)).map_err(|error| ApiError::bad_request(format!("operator: {error}")))
@@ -138,7 +138,7 @@ impl Query {
         }
     }
 
-    /// Where to go on, if `is_ours` says that an answer of ours may have said so: Redis refuses anything else.
+    /// The cursor, if `is_ours` accepts it: Redis refuses anything else.
     pub fn cursor(&self, is_ours: impl Fn(&str) -> bool) -> ApiResult<Option<&str>> {
         let cursor = self.0.get("cursor").map(String::as_str).filter(|c| !c.is_empty());
         match cursor {
@@ -150,7 +150,7 @@ impl Query {
     }
 }
 
-/// A ULID; anything else can't name an incident and must not become part of a key.
+/// Whether `text` is a ULID; other text cannot name an incident, and must not become part of a key.
 pub fn is_incident_id(text: &str) -> bool {
     text.len() == 26 && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }

@@ -1,13 +1,14 @@
-//! The queue to Redis: how many prompts' alerts are handled at the same time, in all deliveries together.
+//! Limits how many prompts' alerts are handled at once, across all deliveries, on the way to Redis.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Prompts with a critical alert that are handled at once: enough to fill the pipeline to Redis, few enough to bound memory.
+/// Prompts with a critical alert that are handled at once: enough to fill the pipeline to Redis, few enough to bound
+/// memory.
 pub const URGENT: usize = 128;
-/// Other prompts that are handled at once. A critical waits for no more than these in Redis: a few milliseconds.
+/// Other prompts that are handled at once. A critical alert waits for at most these, a few milliseconds.
 pub const OTHER: usize = 32;
 
-/// Each delivery stands in line once, however many prompts it has: deliveries take turns.
+/// Each delivery is in the queue once, however many prompts it has, so deliveries take turns.
 #[derive(Debug)]
 pub struct Lanes {
     urgent: Semaphore,
@@ -19,9 +20,9 @@ impl Lanes {
         Self { urgent: Semaphore::new(URGENT), other: Semaphore::new(OTHER) }
     }
 
-    /// Waits for a turn, which lasts until it is dropped.
+    /// Waits for a turn, which ends when it is dropped.
     pub async fn acquire(&self, urgent: bool) -> Option<SemaphorePermit<'_>> {
         let lane = if urgent { &self.urgent } else { &self.other };
-        lane.acquire().await.ok() // fails only once closed, which it never is
+        lane.acquire().await.ok() // fails only if the semaphore is closed, which never happens
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /api/prompts/{prompt}/versions/{version}/mark`: a person's word on a version.
+//! `POST /api/prompts/{prompt}/versions/{version}/mark`: a person marks a version.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -47,7 +47,7 @@ pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) ->
     Ok(answer(StatusCode::OK, &view))
 }
 
-/// What to do about a bad version that has traffic: a mark takes none of it.
+/// Explains how to roll back a bad version that has traffic, because a mark moves none.
 fn still_serves(prompt: &PromptName, version: &VersionName, marked: &Marked) -> Option<String> {
     if marked.kind != MarkKind::Bad || marked.percent == 0 {
         return None;

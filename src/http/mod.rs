@@ -1,4 +1,4 @@
-//! The HTTP server. Its request path talks to Redis only, through the engine.
+//! The HTTP server. The request path uses Redis only, through the engine.
 
 mod api;
 mod auth;
@@ -58,21 +58,22 @@ use exposition::Exposition;
 use lanes::Lanes;
 use linger::{Lingering, Unread};
 
-/// Longest time for a handshake, for the head of a request to arrive, and for a connection to be idle.
+/// Longest time for a handshake, for the head of a request to arrive, and for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Of a request's head: headers, and bytes.
+/// Limits of a request's head: headers, and bytes.
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD: usize = 64 << 10;
-/// Longest time in which a client takes nothing of its answer.
+/// Longest time without the client reading any of its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A TLS connection ends after so long, with the answer that is under way: what was shown in its handshake may have expired.
+/// A TLS connection is closed after this time, after the current response: the certificates of its handshake may have
+/// expired.
 const LONGEST_TLS: Duration = Duration::from_secs(3_600);
 /// Connections to `metrics.listen`.
 const SCRAPERS: usize = 128;
-/// What unsigned requests to `/slack/interactions` may take in all. Interactions are a few kB.
+/// Memory for all unsigned requests to `/slack/interactions`. Interactions are a few kB.
 const SLACK_BUDGET: usize = 2 << 20;
 
-/// What every request can see: one of these, whatever is reloaded meanwhile.
+/// The context of requests. Each request uses one, whatever is reloaded meanwhile.
 #[derive(Debug)]
 pub struct Context {
     engine: Arc<Engine>,
@@ -84,29 +85,29 @@ pub struct Context {
     webhook_token: Option<SecretString>,
     sources: BTreeMap<String, SourceConfig>,
     refusals: auth::Refusals,
-    /// Besides its token: where clients' certificates can be verified.
+    /// Whether a client certificate is required besides the token.
     webhook_certificate: bool,
     api_token: Option<SecretString>,
     max_body_bytes: usize,
     request_timeout: Duration,
-    /// For bodies and answers.
+    /// For bodies and responses.
     budget: Budget,
     slack_budget: Budget,
     lanes: Lanes,
-    /// Turns of huge deliveries.
+    /// Limits concurrent huge deliveries.
     huge: Semaphore,
     max_prompts: usize,
     exposition: Arc<Exposition>,
-    /// They have an address of their own.
+    /// Whether metrics have an address of their own.
     metrics_apart: bool,
     shutdown_timeout: Duration,
     readiness: watch::Receiver<Readiness>,
     slack: Option<SlackClicks>,
-    /// There is an Alertmanager that takes our own alerts.
+    /// Whether there is an Alertmanager for the receiver's own alerts.
     posts_alerts: bool,
 }
 
-/// Interactions by HTTP: where `slack.signing_secret` is configured.
+/// Interactions over HTTP, if `slack.signing_secret` is configured.
 #[derive(Debug)]
 struct SlackClicks {
     signing_secret: SecretString,
@@ -114,7 +115,7 @@ struct SlackClicks {
 }
 
 impl Context {
-    /// Serves `max_connections` at once.
+    /// Creates a server for `max_connections` connections at once.
     pub fn new(
         config: &Config,
         max_connections: u32,
@@ -152,7 +153,7 @@ impl Context {
         }
     }
 
-    /// What a connection is made by now.
+    /// The settings for new connections.
     fn door(&self) -> Door {
         match &self.tls {
             None => Door::Plain,
@@ -161,18 +162,18 @@ impl Context {
     }
 }
 
-/// What a listener is for.
+/// The purpose of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Site {
     Main,
     Metrics,
 }
 
-/// How a client came in.
+/// How a client connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Door {
     Plain,
-    /// By which certificate of ours; and the authority, if clients were asked for one that it has signed.
+    /// With which certificate of the receiver, and with which authority for client certificates, if any.
     Tls {
         certificate: u64,
         authority: Option<u64>,
@@ -188,13 +189,13 @@ impl Door {
     }
 }
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     site: Site,
     door: Door,
     since: Instant,
-    /// It has shown a certificate, which then is one of our authority.
+    /// Whether it presented a client certificate, which then was verified.
     certified: bool,
     address: IpAddr,
 }
@@ -205,7 +206,7 @@ impl Peer {
     }
 }
 
-/// Serves `listener` until `shutdown` completes, then lets the requests under way finish, within `server.shutdown_timeout`.
+/// Serves `listener` until `shutdown` completes, then lets requests in flight finish, within `server.shutdown_timeout`.
 pub async fn serve(
     site: Site,
     listener: TcpListener,
@@ -214,7 +215,7 @@ pub async fn serve(
 ) {
     let graceful = GracefulShutdown::new();
     let server = Arc::new(HttpServer::new(context));
-    // gone when no more requests are taken: what has not even shaken hands is not waited for
+    // dropped when no more requests are accepted: connections without a finished handshake are not waited for
     let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
     let mut id = 0;
@@ -226,13 +227,13 @@ pub async fn serve(
         let (stream, address) = match accepted {
             Ok((stream, from)) => (stream, from.ip()),
             Err(error) => {
-                // out of file descriptors, or the client is gone: accepting at once again would spin
+                // out of file descriptors, or the client is gone: accepting again at once would spin
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
-        // answers are small: sent at once
+        // responses are small: send them at once
         let _ = stream.set_nodelay(true);
         id += 1;
         let most = match site {
@@ -271,12 +272,12 @@ pub async fn serve(
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(server.context.get().shutdown_timeout) => {
-            tracing::warn!("some connections did not end in time");
+            tracing::warn!("some connections did not finish in time");
         }
     }
 }
 
-/// What all connections share.
+/// State that all connections share.
 struct HttpServer {
     context: Current<Arc<Context>>,
     connections: Connections,
@@ -316,12 +317,12 @@ impl HttpServer {
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let stream = Lingering::new(Box::pin(stream), Unread::clone(&unread));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        // a client that breaks off is its own affair
+        // a client that disconnects is no error
         let _ = watcher.watch(connection).await;
     }
 }
 
-/// Binds; port 0 takes a free one.
+/// Binds; port 0 selects a free port.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

@@ -1,4 +1,4 @@
-//! Incidents that coordinate many prompts, as the API shows and decides them.
+//! Coordinating incidents in the API: their views, and decisions about them.
 
 use hyper::StatusCode;
 
@@ -13,10 +13,10 @@ use crate::decision::{Action, IncidentId, Operator, Severity};
 use crate::store::outage::Coordinated;
 use crate::store::rfc3339;
 
-/// Members shown at most; all are kept.
+/// Members shown at most; all are stored.
 const MEMBERS: usize = 1_000;
 
-/// In a list.
+/// The entry in a list.
 pub fn row(found: &Coordinated) -> api::OutageView {
     let (outage, members) = (&found.outage, &found.members);
     let waiting = members.iter().filter(|member| member.waits()).count();
@@ -58,7 +58,7 @@ pub fn row(found: &Coordinated) -> api::OutageView {
     }
 }
 
-/// A decision in the words of the API.
+/// The API's word for a decision.
 fn word(action: OutageAction) -> &'static str {
     match action {
         OutageAction::RollBack => "approve",
@@ -86,7 +86,7 @@ fn member(member: &Member) -> api::OutageMember {
 
 pub async fn incident(context: &Context, id: &IncidentId) -> ApiResult<Reply> {
     let found = context.engine.store.outage(id).await?.ok_or_else(|| no_incident(id))?;
-    // who waits comes first, where not all fit
+    // if not all fit, those that wait for a decision come first
     let mut members: Vec<&Member> = found.members.iter().collect();
     members.sort_by_key(|member| !member.waits());
     let outage = api::OutageView {
@@ -98,7 +98,8 @@ pub async fn incident(context: &Context, id: &IncidentId) -> ApiResult<Reply> {
     Ok(answer(StatusCode::OK, &outage))
 }
 
-/// Writes the decision down; the prompts follow one after the other. `None`: a decision that is for one prompt only.
+/// Stores the decision, which is then carried out prompt by prompt. `None`: the decision does not apply to a
+/// coordinating incident.
 pub async fn decide(
     context: &Context,
     id: &IncidentId,

@@ -1,4 +1,4 @@
-//! `/api/incidents/{id}/postmortem`: the draft of what people may learn from an incident.
+//! `/api/incidents/{id}/postmortem`: the post-mortem draft of an incident.
 
 use hyper::StatusCode;
 

@@ -1,4 +1,4 @@
-//! `POST /-/reload`: as SIGHUP, with an answer.
+//! `POST /-/reload`: reloads the config like SIGHUP, and reports the result.
 
 use hyper::StatusCode;
 

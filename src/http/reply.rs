@@ -1,4 +1,4 @@
-//! Answers: JSON bodies and the one shape of errors.
+//! Responses: JSON bodies, and the common form of errors.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use crate::store::StoreError;
 
 pub type Reply = Response<ResponseBody>;
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub enum ResponseBody {
     Whole(Option<Bytes>),
@@ -58,7 +58,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// Bytes and their part of the budget: both are given back once the bytes are written.
+/// Bytes with their part of the budget, which is returned once the bytes are written.
 struct Paid(Bytes, #[allow(dead_code, reason = "dropped with the bytes")] ReservedBytes);
 
 impl AsRef<[u8]> for Paid {
@@ -67,7 +67,7 @@ impl AsRef<[u8]> for Paid {
     }
 }
 
-/// `reply`, if there is memory for it until it is written.
+/// Reserves memory for `reply` until it is written, if there is enough.
 pub fn within(budget: &Budget, mut reply: Reply) -> Result<Reply, ApiError> {
     if let ResponseBody::Whole(Some(body)) = reply.body_mut() {
         let mut held = ReservedBytes::default();
@@ -79,13 +79,14 @@ pub fn within(budget: &Budget, mut reply: Reply) -> Result<Reply, ApiError> {
     Ok(reply)
 }
 
-/// `{"error":{"code","message"}}`. Alertmanager retries 5xx and drops 4xx, so the status says which is of use.
+/// An error, `{"error":{"code","message"}}`. Alertmanager retries 5xx and drops 4xx, so the status says whether a retry
+/// helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
-    /// Why the request was not let in, as a metric has it; `None`: it was.
+    /// The metric label for why access was refused; `None` for other errors.
     pub refused: Option<&'static str>,
     /// The methods that the path has, if that is what is wrong.
     allow: Option<&'static str>,
@@ -96,7 +97,7 @@ impl ApiError {
         Self { status, code, message: message.into(), refused: None, allow: None }
     }
 
-    /// The request was not let in.
+    /// Marks the request as refused.
     #[must_use]
     pub fn refused(self, reason: &'static str) -> Self {
         Self { refused: Some(reason), ..self }
@@ -168,7 +169,7 @@ pub fn unexpected() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected answer of the decision core")
 }
 
-/// An answer of the API, whose fields always come in the order of their names.
+/// A response of the API, with its fields sorted by name.
 pub fn answer<T: Serialize>(status: StatusCode, body: &T) -> Reply {
     json(status, &serde_json::to_value(body).unwrap_or_default())
 }

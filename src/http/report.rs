@@ -23,7 +23,7 @@ pub async fn report(context: &Context, query: &Query) -> Result<Reply, ApiError>
     Ok(answer(StatusCode::OK, &view(&report, context.engine.policy.dry_run)))
 }
 
-/// A time, or how long ago.
+/// Parses a time, or how long ago.
 fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
     let at = match parse_prometheus_duration(text) {
         Ok(ago) => now.minus(ago),

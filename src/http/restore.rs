@@ -1,4 +1,4 @@
-//! `POST /api/prompts/{prompt}/versions/{version}/restore`: the text of a version, back from the archive.
+//! `POST /api/prompts/{prompt}/versions/{version}/restore`: restores a version's content from the archive.
 
 use hyper::StatusCode;
 
@@ -10,7 +10,7 @@ use crate::api;
 use crate::decision::{Answer, Event};
 use crate::trace;
 
-/// The reconciler reads the file; this waits for a while until it has.
+/// The reconciler reads the file; this waits for it for a while.
 pub async fn restore(context: &Context, prompt: &str, name: &str) -> ApiResult<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
     trace::concerns(None, Some(version.as_str()), None);
@@ -33,7 +33,7 @@ pub async fn restore(context: &Context, prompt: &str, name: &str) -> ApiResult<R
             None => return answer(StatusCode::OK, true, false),
             Some(archived) if archived.lost => {
                 let fault = archived.fault.as_deref().unwrap_or("it is gone");
-                let message = format!("the text of {version} can't be brought back: {fault}");
+                let message = format!("the content of {version} cannot be restored: {fault}");
                 return Err(ApiError::new(StatusCode::CONFLICT, "archived", message));
             }
             Some(_) if last => return answer(StatusCode::ACCEPTED, false, false),

@@ -1,4 +1,4 @@
-//! Which request goes where, and who may send it.
+//! Routes: which handler gets a request, and who may send it.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -26,10 +26,10 @@ use crate::decision::PromptName;
 use crate::live::Current;
 use crate::trace;
 
-/// Longest body, but for alerts and the text of a version: whatever else people send is a few names and reasons.
+/// Longest body, except for alerts and content: other requests hold a few names and reasons.
 const MAX_SHORT: usize = 64 << 10;
 
-/// The paths of the contract.
+/// The documented paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Webhook,
@@ -147,7 +147,7 @@ impl Default for Routes {
     }
 }
 
-/// Answers one request, whatever it is, within `server.request_timeout`; `whole` is called once all of it is there.
+/// Answers one request within `server.request_timeout`. `whole` is called when all of it has arrived.
 pub async fn answer(
     contexts: &Current<Arc<Context>>,
     request: Request<Incoming>,
@@ -175,13 +175,13 @@ pub async fn answer(
     });
     trace::answers(&span, answer.status(), code);
     if peer.has_stayed_long() || peer.door != contexts.get().door() {
-        // whoever goes on comes in anew: by the certificates that are in force now
+        // the client must reconnect, with the certificates that are in force now
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
 }
 
-/// Leaves a trace of a request that was not let in, without what it sent.
+/// Counts and logs a refused request, without its content.
 fn refused(context: &Context, reason: &'static str, peer: Peer) {
     context.engine.metrics.refused(reason);
     if let Some(untold) = context.refusals.should_log(reason, Instant::now().into_std()) {
@@ -212,13 +212,13 @@ async fn dispatch(
         return Err(ApiError::method_not_allowed(expected));
     }
     if let Err(refused) = admit(&context, route, &head, peer) {
-        // its file may have been replaced since we looked: a new token is never refused
+        // the token's file may have been replaced since the last check: a new token is never refused
         let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
         if !is_token {
             return Err(refused);
         }
         context.reloader.look().await;
-        // by this look, or by one that was under way
+        // reloaded by this check, or by one in progress
         let now = contexts.get();
         if Arc::ptr_eq(&now, &context) {
             return Err(refused);
@@ -237,7 +237,7 @@ async fn dispatch(
     }
     input::uncompressed(&head.headers)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    // what anyone may send has a budget of its own
+    // requests that anyone may send have a budget of their own
     let (max, budget) = match route {
         Route::Slack => (slack::MAX_BODY, &context.slack_budget),
         Route::Webhook | Route::Versions => (context.max_body_bytes, &context.budget),
@@ -281,18 +281,19 @@ async fn post(
     }
 }
 
-/// Lets the request pass if whoever sends it may.
+/// Accepts the request if its sender may send it.
 fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<(), ApiError> {
     match route {
         Route::Webhook => {
             auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
             if context.webhook_certificate && peer.door.authority() != context.door().authority() {
-                // it was never asked for one, or by an authority that is not trusted any more; a 4xx would not be sent again
-                return Err(ApiError::unavailable("reconnect", "client certificates are wanted by now: connect again"));
+                // the client was never asked for a certificate, or by an authority that is no longer trusted; after a
+                // 4xx it would not retry
+                return Err(ApiError::unavailable("reconnect", "client certificates are now required: reconnect"));
             }
             auth::check_certificate(peer.certified || !context.webhook_certificate)
         }
-        // Slack signs its body, which is read only where that can be
+        // Slack signs the body, which is read only if the signature can be valid
         Route::Slack => slack::admit(context, &head.headers),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
         Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
@@ -322,7 +323,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query, he
 }
 
 impl Context {
-    /// Metrics may have an address of their own, where nothing else is served but what tells of health.
+    /// Metrics may have an address of their own, which serves nothing else but health checks.
     fn serves(&self, site: Site, route: Route) -> bool {
         match (site, route) {
             (_, Route::Healthy | Route::Ready) => true,
@@ -333,7 +334,7 @@ impl Context {
     }
 }
 
-/// Reads the whole body, which may be at most `max` bytes, as far as there is memory for it.
+/// Reads the whole body, of at most `max` bytes, if there is memory for it.
 async fn read(
     mut incoming: Incoming,
     declared: Option<u64>,
@@ -344,7 +345,7 @@ async fn read(
         let message = format!("the body is larger than {max} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     };
-    // said to be too large: not worth reading
+    // too large by its own declaration: not worth reading
     if declared.is_some_and(|length| length > max as u64) || incoming.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
@@ -359,7 +360,7 @@ async fn read(
             return Err(too_large());
         }
         if length > body.capacity() {
-            // what was said is not believed before it comes; doubled, so that each byte is copied at most twice
+            // the declared length is not trusted; doubling copies each byte at most twice
             let room = (2 * length).min(declared.unwrap_or(max)).max(length);
             budget.hold(&mut held, room)?;
             body.reserve_exact(room - body.len());
@@ -369,7 +370,7 @@ async fn read(
     Ok((body, held))
 }
 
-/// `answer`, or 500 if it panics: a bug in one request ends neither its connection nor others.
+/// Returns `answer`, or 500 if it panics: a bug in one request ends neither its connection nor others.
 pub async fn caught(answer: impl Future<Output = Result<Reply, Infallible>>) -> Result<Reply, Infallible> {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a request panicked");

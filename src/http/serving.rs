@@ -1,4 +1,4 @@
-//! What changes which version is served: `POST /api/rollback`, `…/activate` with its gates, `…/decide`.
+//! Changes of the active version: `POST /api/rollback`, `…/activate` with its gates, `…/decide`.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     let event = Event::Rollback(Rollback {
         target: optional_version("target_version", request.target_version.as_ref())?,
         from: optional_version("from_version", request.from_version.as_ref())?,
-        reason: line("reason", request.reason, "asked for")?,
+        reason: line("reason", request.reason, "requested")?,
         operator: input::operator(request.operator)?,
         force: request.force,
         gradual,
@@ -48,7 +48,7 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
 
 type FromStages = fn(&[u8], Vec<Duration>) -> std::result::Result<Plan, String>;
 
-/// The plan of a request; what it leaves out is as in the config.
+/// The plan of a request; what the request omits comes from the config.
 fn plan(
     stages: Option<Vec<u8>>,
     hold: Option<HoldDurations>,
@@ -96,7 +96,7 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
     }
 }
 
-/// What became of a rollback that waited since `asked`.
+/// The answer about a rollback that has waited since `asked`.
 fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiResult<Reply> {
     if let Some(switch) = incident.switch.as_ref().filter(|switch| switch.at >= asked) {
         let changed = switched(prompt, Some(switch.from.to_string()), &switch.to, switch.at, Some(&incident.id));
@@ -162,7 +162,7 @@ fn switched(
     }
 }
 
-/// Waits until the worker has asked Prometheus about this version; what it found is in the prompt's record then.
+/// Waits until the worker has measured this version; the result is then in the prompt's record.
 async fn measured(context: &Context, prompt: &PromptName, version: &VersionName) -> ApiResult<(Snapshot, Timestamp)> {
     let engine = &context.engine;
     let asked = engine.handle(prompt, &Event::AskGates { version: version.clone() }).await?;
@@ -204,7 +204,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
     let prompt = prompt_name(prompt)?;
     let request: api::ActivateRequest = body(bytes).await?;
     let share = match request.percent {
-        Some(_) if request.canary => return Err(ApiError::bad_request("percent: not together with canary")),
+        Some(_) if request.canary => return Err(ApiError::bad_request("percent: cannot be combined with canary")),
         _ if !request.canary
             && (request.stages.is_some() || request.hold.is_some() || request.hold_limit.is_some()) =>
         {
@@ -235,7 +235,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
     let mut handled = engine.handle(&prompt, &event).await?;
     let closed = matches!(&handled.answer, Answer::Refused(refusal) if refusal.code == RefusalCode::GateClosed);
     if closed && engine.policy.gates.ab_test && !request.force {
-        measured(context, &prompt, &version).await?; // fresh figures may open it
+        measured(context, &prompt, &version).await?; // fresh measurements may open it
         handled = engine.handle(&prompt, &event).await?;
     }
     changed(&prompt, handled)

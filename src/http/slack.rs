@@ -1,4 +1,5 @@
-//! `POST /slack/interactions`: answered once the decision is committed, or in time for Slack while that goes on.
+//! `POST /slack/interactions`: answered once the decision is committed, or in time for Slack while the click is still
+//! being processed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use crate::trace::TraceContext;
 
 /// Slack's interactions are a few kB.
 pub const MAX_BODY: usize = 1 << 20;
-/// Slack wants an answer within 3 s; later ones show the clicker an error, whatever became of the click.
+/// Slack requires an answer within 3 s; after that it shows the user an error, whatever the result.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
 
-/// Refuses what can't be a click, before any of its body is read: Slack is not configured, or the headers are none of Slack's
-/// within the last five minutes.
+/// Refuses a request that cannot be a click before reading its body: Slack is not configured, or the headers are not
+/// from Slack within the last five minutes.
 pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), ApiError> {
     if context.slack.is_none() {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
@@ -38,7 +39,7 @@ fn unsigned() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused("wrong_signature")
 }
 
-/// `arrived`: when the head of the request did.
+/// `arrived`: when the head of the request arrived.
 pub async fn interactions(
     context: &Context,
     headers: &HeaderMap,
@@ -69,7 +70,7 @@ pub async fn interactions(
             handle_patiently(|| Some(Arc::clone(&handler)), click, caller.as_ref()).await;
         }
     });
-    // also where a request may take less than that
+    // also if the timeout of requests is shorter
     let within = ANSWER_WITHIN.min(context.request_timeout * 9 / 10);
     if timeout_at(arrived + within, &mut handling).await.is_err() {
         tracing::warn!(

@@ -1,4 +1,4 @@
-//! Clients that read slowly, or not at all. Redis is away: what is asked here needs none.
+//! Clients that read slowly, or not at all. Redis is unreachable, because these requests do not need it.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ fn server() -> HttpServer {
     HttpServer::new(Live::new(Arc::new(context)).part(Arc::clone))
 }
 
-/// A client with room for little of an answer, and how long its connection lasts.
+/// A client that buffers little of a response, and how long its connection lasts.
 async fn connect(server: &HttpServer) -> (DuplexStream, impl Future<Output = Duration>) {
     let (client, stream) = tokio::io::duplex(64);
     let slot = server.connections.enter(1, 16).await;
@@ -40,13 +40,13 @@ fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
-/// Alerts that name no prompt: they are answered, and nothing else is done about them.
+/// Alerts without a prompt: they are answered, and otherwise ignored.
 fn delivery(alerts: usize) -> String {
     let alerts = vec![r#"{"status":"firing","labels":{"alertname":"Row"}}"#; alerts].join(",");
     post("/webhooks/alertmanager", &format!(r#"{{"version":"4","status":"firing","alerts":[{alerts}]}}"#))
 }
 
-/// Each kind of answer, and what it ends with.
+/// Each kind of response, and its end.
 fn requests() -> [(&'static str, String, &'static str); 4] {
     [
         ("the API", get("/api/prompts?limit=none"), "}"),
@@ -66,7 +66,7 @@ async fn a_client_that_reads_nothing_of_its_answer_is_cut_off() {
         let ended = timeout(60 * WRITE_TIMEOUT, both).await;
         let (lasted, sent) = ended.unwrap_or_else(|_| panic!("{what}: the connection is still open"));
         sent.expect("it was read");
-        let most = WRITE_TIMEOUT + Duration::from_secs(5); // for what metrics wait for Redis
+        let most = WRITE_TIMEOUT + Duration::from_secs(5); // metrics wait for Redis
         assert!((WRITE_TIMEOUT..most).contains(&lasted), "{what}: {lasted:?}");
     }
 }

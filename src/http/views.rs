@@ -1,4 +1,4 @@
-//! What the API shows of our types.
+//! Converts types of the core to those of the API.
 
 use crate::api;
 use crate::decision::alert::AlertRecord;
@@ -18,17 +18,17 @@ fn text(value: Option<&impl ToString>) -> Option<String> {
     value.map(ToString::to_string)
 }
 
-/// When the soak under way ends, if it is not over.
+/// When the current soak ends, if it has not ended.
 pub fn soak_ends(record: &VersionRecord, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
     record.soak.as_ref().map(|soak| soak.from.plus(policy.soak)).filter(|at| *at > now)
 }
 
-/// When it counts by time alone, if it wants evidence.
+/// When time alone makes it known-good, if the soak needs evidence.
 pub fn soak_limit(record: &VersionRecord, policy: &Policy) -> Option<Timestamp> {
     record.soak.as_ref().filter(|soak| soak.wants_evidence(policy)).map(|soak| soak.from.plus(policy.soak_limit))
 }
 
-/// Why nothing is active although something was.
+/// Why no version is active although one was.
 fn fault(snapshot: &Snapshot) -> Option<String> {
     snapshot.state.lapsed.as_ref().filter(|_| snapshot.active.version().is_none()).map(Lapsed::fault)
 }
@@ -111,8 +111,8 @@ fn version(record: &VersionRecord, active: Option<&VersionName>, policy: &Policy
     }
 }
 
-/// Since when each version with traffic serves, and who put it there. The log may not reach back so far; then the state
-/// knows since when it serves most of the traffic.
+/// Since when, and by whom, each version has traffic. If the log does not reach back that far, the state knows since
+/// when it has served most of the traffic.
 fn in_service(state: &PromptState, deployed: &Deployed) -> Vec<api::DeploymentView> {
     let row = |version: &VersionName| {
         let placed = deployed.in_service.iter().find(|placed| placed.version == version.as_str());
@@ -252,7 +252,7 @@ pub fn incident_row(incident: &Incident) -> api::IncidentView {
     }
 }
 
-/// An incident with all that happened to it.
+/// An incident with its history.
 pub fn incident(incident: &Incident) -> api::IncidentView {
     api::IncidentView {
         events: Some(incident.notes.iter().map(event).collect()),
@@ -297,7 +297,7 @@ mod tests {
     use crate::deployed::Deployment;
     use crate::store::record::read;
 
-    /// Records, and what the version before answered about some of them: the number of the line and the answers.
+    /// Records, and the answers of the previous release for some of them: line number and answers.
     const STATES: &str = include_str!("../../tests/store/written.jsonl");
     const ANSWERS: &str = include_str!("../../tests/fixtures/answers.jsonl");
 
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// Each version is in service since a moment that the log knows, and another prompt changed shortly before.
+    /// Each version serves since a time that the log holds, and another prompt changed shortly before.
     fn deployed(state: &PromptState) -> Deployed {
         let placed = |version: &VersionName| Deployment {
             version: version.to_string(),

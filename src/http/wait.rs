@@ -1,10 +1,10 @@
-//! Requests that wait for what the worker does.
+//! Requests that wait for a worker.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long a request waits; Prometheus, which the worker asks, has 2 s.
+/// How long a request waits. The worker's query to Prometheus may take 2 s.
 const PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
@@ -15,7 +15,7 @@ impl Patience {
         Self(Instant::now() + PATIENCE)
     }
 
-    /// Until the next look; whether that is the last one.
+    /// Waits until the next check. Returns false if that is the last one.
     pub async fn wait(&self) -> bool {
         sleep(LOOK_AGAIN).await;
         Instant::now() >= self.0

@@ -1,7 +1,7 @@
-//! `POST /webhooks/alertmanager`: 200 only once all is committed.
+//! `POST /webhooks/alertmanager`: 200 only once everything is committed.
 //!
-//! A delivery is read, handled and answered. Reading and answering are computing alone, which a large delivery does on another
-//! thread; handling goes prompt by prompt, and deliveries take turns.
+//! A delivery is parsed, handled and answered. Parsing and answering are pure computation, on another thread for a
+//! large delivery; handling goes prompt by prompt, and deliveries take turns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::engine::{Engine, EngineError, Handled};
 use crate::store::StoreError;
 use crate::trace;
 
-/// Deliveries of more bytes are handled two at a time: what is read of them takes several times their size.
+/// Larger deliveries are handled two at a time: parsed, they take several times their size.
 const HUGE: usize = 4 << 20;
 pub const HUGE_AT_ONCE: usize = 2;
 /// Log lines about single alerts of one delivery.
@@ -35,7 +35,7 @@ const LINES: usize = 20;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Results<'a> {
     results: Vec<AlertResult<'a>>,
-    /// Alerts that Alertmanager left out.
+    /// How many alerts Alertmanager left out.
     #[serde(skip_serializing_if = "is_zero")]
     truncated_alerts: u64,
 }
@@ -49,7 +49,7 @@ struct AlertResult<'a> {
     outcome: &'static str,
     reason: &'static str,
     incident: Option<&'a str>,
-    /// Only of an alert that is malformed or not allowed: what is wrong with it.
+    /// Only for an alert that is malformed or not allowed: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
 }
@@ -62,13 +62,13 @@ fn is_zero(count: &u64) -> bool {
 /// The alerts of one prompt: one load, one decision, one commit.
 struct Group {
     prompt: PromptName,
-    /// Places in the delivery.
+    /// Indexes in the delivery.
     places: Vec<usize>,
     alerts: Vec<Alert>,
     urgent: bool,
 }
 
-/// A delivery and, so far, what became of its alerts.
+/// A delivery, and the outcomes of its alerts so far.
 #[derive(Default)]
 struct Received {
     delivered: Vec<Delivered>,
@@ -76,7 +76,7 @@ struct Received {
     truncated: u64,
 }
 
-/// `source`: who sends this, if not everything may be said by them.
+/// `source`: the sender, if it may not send all alerts.
 pub async fn handle(context: &Context, source: Option<(&str, &SourceConfig)>, body: &Bytes) -> Result<Reply, ApiError> {
     let engine = &context.engine;
     let large = body.len() > elsewhere::LARGE;
@@ -87,7 +87,7 @@ pub async fn handle(context: &Context, source: Option<(&str, &SourceConfig)>, bo
         move || Received::read(&body, &labels, source.as_ref(), &engine)
     };
     let (received, groups) = elsewhere::run_if(large, read).await?;
-    // also where the request is given up half-way
+    // also if the request is abandoned
     let mut received = Large::new(received, large);
     let failed = handle_all(context, received.get(), groups).await;
     let received = received.into_inner();
@@ -95,7 +95,7 @@ pub async fn handle(context: &Context, source: Option<(&str, &SourceConfig)>, bo
     elsewhere::run_if(large, move || received.answer(&engine, failed)).await
 }
 
-/// Handles what is to be handled; what is not done by now may be done when all is sent again.
+/// Handles the alerts. What is not done now may be done when Alertmanager sends the delivery again.
 async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Group>) -> Option<EngineError> {
     let engine = &*context.engine;
     let Received { delivered, outcomes, .. } = received;
@@ -114,7 +114,7 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
                         }
                     }
                 }
-                // a fault that stays: sending it again would not help
+                // a lasting fault: sending it again would not help
                 Err(EngineError::Store(error @ StoreError::Broken { .. })) => {
                     tracing::error!(%error, "alerts are held: the state of their prompt is broken");
                     for place in places {
@@ -126,7 +126,7 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
             }
         }
     }
-    // drills last: they never delay what is real
+    // drills last: they never delay real alerts
     for (delivered, outcome) in delivered.iter().zip(&mut *outcomes) {
         let Delivered::Drill { id, alert } = delivered else { continue };
         match drills::receive(engine, id, alert).await {
@@ -141,7 +141,7 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
             Err(error) => failed = Some(error),
         }
     }
-    // of several evaluations the latest counts
+    // of several evaluations, the latest counts
     let moment = |delivered: &Delivered| match delivered {
         Delivered::Heartbeat { evaluated_at, .. } => Some(*evaluated_at),
         _ => None,
@@ -170,9 +170,9 @@ fn handle_groups<'a>(
     several: bool,
 ) -> BoxStream<'a, (Vec<usize>, Result<Handled, EngineError>)> {
     futures_util::stream::iter(groups)
-        // one after the other: what waits for its turn is the delivery
+        // one after another: the delivery as a whole waits for its turn
         .then(move |group| async move { (lanes.acquire(group.urgent).await, group) })
-        // boxed: the stream keeps room for one more than are under way, and each takes kilobytes
+        // boxed, because the stream reserves room for one more than are in progress, and each takes kilobytes
         .map(move |(permit, group)| {
             let span = if several { trace::alerts() } else { Span::none() };
             let handle = Box::pin(async move {
@@ -207,7 +207,7 @@ impl Received {
         Ok((Self { delivered, outcomes, truncated }, groups))
     }
 
-    /// Counts what became of the alerts, and says it.
+    /// Counts and logs the outcomes, and builds the answer.
     fn answer(self, engine: &Engine, failed: Option<EngineError>) -> Result<Reply, ApiError> {
         let Self { delivered, outcomes, truncated } = self;
         let mut log = Lines::default();
@@ -222,8 +222,8 @@ impl Received {
                 tracing::warn!(reason, %prompt, %version, alertname, "an alert names a version that its prompt never had");
             }
         }
-        log.end("alerts that name a version that their prompt never had");
-        // those that were committed answer `duplicate` when all are sent again
+        log.end("alerts name versions that their prompt never had");
+        // committed alerts answer `duplicate` when the delivery is sent again
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -237,7 +237,7 @@ impl Received {
     }
 }
 
-/// Log lines about the alerts of one delivery. One sender must not fill the log, nor take the time to write it.
+/// Log lines about the alerts of one delivery. One sender must not fill the log, or spend the time to write it.
 #[derive(Default)]
 struct Lines(usize);
 
@@ -254,8 +254,8 @@ impl Lines {
     }
 }
 
-/// What `source` may not say is ignored: that an alert of another team's prompt fires, and that it has ended. A heartbeat
-/// speaks for the alerts of all prompts.
+/// Ignores what `source` is not allowed to send: an alert, firing or resolved, of another team's prompt, and a
+/// heartbeat, which counts for all prompts.
 fn bind(delivered: &mut Delivered, name: &str, source: &SourceConfig) {
     let (alert, may) = match &*delivered {
         Delivered::Alert(alert) | Delivered::Drill { alert, .. } => (Some(alert), source.allows(&alert.prompt)),
@@ -265,8 +265,8 @@ fn bind(delivered: &mut Delivered, name: &str, source: &SourceConfig) {
     if may {
         return;
     }
-    let about = alert.map_or("a heartbeat, which speaks for every prompt".to_owned(), |alert| alert.prompt.to_string());
-    let detail = format!("the token of source {name} may not speak of {about}: see sources.{name}.allowed_prompts");
+    let about = alert.map_or("a heartbeat, which counts for all prompts".to_owned(), |alert| alert.prompt.to_string());
+    let detail = format!("source {name} is not allowed to send {about}: see sources.{name}.allowed_prompts");
     let ignored = Ignored {
         fingerprint: match &*delivered {
             Delivered::Heartbeat { fingerprint, .. } => fingerprint.clone(),

@@ -1,8 +1,8 @@
-//! Showing people and programs what happens. Each way to do so is a [`Notifier`] with a folder, a queue in Redis and a worker of
-//! its own, so that one that is down delays no other.
+//! Notifications to people and programs. Each way to notify is a [`Notifier`] with a folder, a queue in Redis and a
+//! worker of its own, so that one that is down delays no other.
 //!
-//! A commit wakes the targets, by urgency; what is to be shown is read when a target is ready for it. How far each has come is
-//! noted beside, under the claim, so that whoever holds it goes on where another one died.
+//! A commit wakes the targets, the most urgent notifications first. What to show is read when a target is ready for it.
+//! The progress of a target is stored separately, under the claim, so that another worker can continue.
 
 pub mod slack;
 pub mod webhook;
@@ -23,21 +23,20 @@ use crate::store::schedule::{Claim, Subscription, Target};
 
 pub use worker::{Ticked, run, tick};
 
-/// Longest wait between two tries of what a target did not take; the first is a second, and each doubles.
+/// Longest wait between two attempts. The first wait is a second, and each doubles.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// After so many tries in vain.
+/// The wait after this many failed attempts.
 fn backoff(tries: u32) -> Duration {
     LONGEST_BACKOFF.min(Duration::from_secs(1 << tries.clamp(1, 6).saturating_sub(1)))
 }
 
-/// Who commits wake. A further notifier is registered here and in [`all`].
+/// The targets that commits wake. Register another notifier here and in [`all`].
 pub fn subscriptions(config: &Config) -> Vec<Subscription> {
     slack::subscription(config).into_iter().chain(webhook::subscriptions(config)).collect()
 }
 
-/// What shows things to each of these targets; an error names the key of the config. `slack` is there already: clicks need it,
-/// too.
+/// The notifiers of all targets; an error names the config key. `slack` exists already, because clicks need it too.
 pub fn all(
     config: &Config,
     engine: &Arc<Engine>,
@@ -50,55 +49,56 @@ pub fn all(
 
 pub type Notifiers = Arc<[Arc<dyn Notifier>]>;
 
-/// One way to show what happens.
+/// A way to notify people or programs.
 pub trait Notifier: fmt::Debug + Send + Sync {
     fn target(&self) -> Target;
 
     fn engine(&self) -> &Engine;
 
-    /// How many claims are worked on at once.
+    /// How many claims are processed at once.
     fn batch(&self) -> usize;
 
-    /// What these claims, which were claimed at `now`, call for: one task for each, in the order in which they are to begin.
+    /// Notifies about these claims, which were claimed at `now`: one task for each, in the order in which they should
+    /// begin.
     fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<NotifyTask<'a>>>;
 
-    /// Whether the target can be reached. Asked after it took nothing at all, until it can.
+    /// Whether the target can be reached. Called after it accepted nothing, until it can.
     fn reachable(&self) -> BoxFuture<'_, Reachable> {
         ready(Reachable::Unknown).boxed()
     }
 }
 
-/// Showing what one claim is about.
+/// The notification for one claim.
 pub struct NotifyTask<'a> {
     pub claim: &'a Claim,
     pub notified: BoxFuture<'a, Notified>,
 }
 
-/// What came of it.
+/// Its result.
 #[derive(Debug)]
 pub struct Notified {
-    /// How far it came. An error is one of Redis, or of what it holds; what the target does is none.
+    /// The progress. An error is one of Redis, or of its data; an answer of the target is not.
     pub shown: Result<Shown, StoreError>,
     pub acceptance: Acceptance,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// The target shows all that there was when it was claimed.
+    /// The target shows everything that existed at the time of the claim.
     All,
-    /// The target is to be shown the rest at `next`. It shows all from before `since`, if that is known.
+    /// The rest is to be shown at `next`. The target shows everything from before `since`, if that is known.
     Part { next: Timestamp, since: Option<Timestamp> },
-    /// Another worker has the claim, and goes on.
+    /// Another worker has the claim, and continues.
     Lost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceptance {
-    /// The target took something, or refused it: it is there.
+    /// The target accepted or rejected something, so it is reachable.
     Taken,
-    /// It took nothing, which may pass. The claim has this place in the queue.
+    /// It accepted nothing, perhaps temporarily. The claim has this place in the queue.
     Untaken { place: Timestamp },
-    /// There was nothing to take.
+    /// There was nothing to send.
     NotAsked,
 }
 
@@ -106,6 +106,6 @@ pub enum Acceptance {
 pub enum Reachable {
     Yes,
     No(String),
-    /// Only the next notification tells.
+    /// Unknown until the next notification.
     Unknown,
 }

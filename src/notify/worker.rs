@@ -1,4 +1,4 @@
-//! One worker for each target: claims what is due for it, has it shown, and gives each claim back.
+//! The worker of each target: claims due tasks, notifies, and returns the claims.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use crate::store::StoreError;
 use crate::store::schedule::{End, Finished, IDLE, LEASE, Target, Work};
 use crate::trace;
 
-/// What came of showing what was due.
+/// The result of one tick.
 #[derive(Debug)]
 pub struct Ticked {
     /// How long to wait before there may be more.
     pub wait: Duration,
-    /// The target took something.
+    /// Whether the target accepted anything.
     pub taken: bool,
-    /// It took nothing at all, not even of these; with their places in the queue.
+    /// Claims of which it accepted nothing, with their places in the queue.
     pub untaken: Vec<(IncidentId, Timestamp)>,
 }
 
-/// Runs for as long as the process does: a worker for each target that is configured at the moment.
+/// Runs a worker for each configured target while the process runs.
 pub async fn run(mut notifiers: Current<Notifiers>) {
     let (mut workers, mut working) = (FuturesUnordered::new(), BTreeSet::new());
     loop {
@@ -45,7 +45,7 @@ pub async fn run(mut notifiers: Current<Notifiers>) {
     }
 }
 
-/// Shows `target` what is due until it is not configured any more.
+/// Notifies `target` until it is no longer configured.
 async fn serve(target: Target, mut notifiers: Current<Notifiers>) -> Target {
     let configured = |notifiers: &Current<Notifiers>| {
         let all = notifiers.get();
@@ -66,11 +66,11 @@ async fn serve(target: Target, mut notifiers: Current<Notifiers>) -> Target {
                 in_vain += 1;
                 tokio::select! {
                     () = wait_until_reachable(&*notifier, &ticked.untaken, in_vain) => {}
-                    () = notifiers.replaced() => {} // other settings may be taken
+                    () = notifiers.replaced() => {} // the target may accept other settings
                 }
                 IDLE
             }
-            Err(_) => IDLE, // health reports Redis; it waits there
+            Err(_) => IDLE, // the health check reports Redis; wait there
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -80,7 +80,7 @@ async fn serve(target: Target, mut notifiers: Current<Notifiers>) -> Target {
     target
 }
 
-/// Shows what is due, once.
+/// Processes due tasks once.
 pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreError> {
     let store = &notifier.engine().store;
     let claimed = store.claim(Work::Notify(notifier.target()), notifier.batch(), LEASE, token).await?;
@@ -105,7 +105,7 @@ pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreE
     Ok(Ticked { wait, taken, untaken })
 }
 
-/// Shows what one claim is about and gives the claim back.
+/// Processes one claim, and returns it.
 async fn carry_out<'a>(
     notifier: &dyn Notifier,
     NotifyTask { claim, notified }: NotifyTask<'a>,
@@ -119,7 +119,7 @@ async fn carry_out<'a>(
         Ok(Shown::Lost) => return Ok((&claim.incident, Acceptance::NotAsked)),
         Err(error @ StoreError::Unavailable { .. }) => return Err(error),
         Err(error) => {
-            tracing::error!(notifier = target, incident = %claim.incident, %error, "a notification can't be made");
+            tracing::error!(notifier = target, incident = %claim.incident, %error, "cannot create a notification");
             End::after(&error)
         }
     };
@@ -129,8 +129,8 @@ async fn carry_out<'a>(
     Ok((&claim.incident, notified.acceptance))
 }
 
-/// The target took nothing: if that is so for everything, the rest is not tried until it can be reached again. What was
-/// tried then goes back to its place in the queue.
+/// If the target accepted nothing at all, waits until it is reachable again before trying the rest. What was tried
+/// returns to its place in the queue.
 async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(IncidentId, Timestamp)], in_vain: u32) {
     let target = notifier.target();
     let mut tries = 0;
@@ -140,9 +140,13 @@ async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(IncidentId, T
             Reachable::No(error) => {
                 tries += 1;
                 if tries == 1 {
-                    tracing::warn!(notifier = target.name(), error, "the target takes no notifications; they wait");
+                    tracing::warn!(
+                        notifier = target.name(),
+                        error,
+                        "the target does not accept notifications: they are queued"
+                    );
                 }
-                tokio::time::sleep(backoff(tries)).await; // news do not make it answer sooner
+                tokio::time::sleep(backoff(tries)).await; // new notifications do not make it answer sooner
             }
             Reachable::Unknown => return tokio::time::sleep(backoff(in_vain)).await,
         }

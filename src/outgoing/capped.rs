@@ -1,4 +1,4 @@
-//! Connections on which no answer gets longer than it may, for a client that would read whatever comes.
+//! Connections that limit each answer, for a client that would read any amount.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -18,7 +18,7 @@ pub struct Capped<C> {
 }
 
 impl<C> Capped<C> {
-    /// `max_answer` bounds each answer with its head, in bytes.
+    /// `max_answer` limits each answer including its head, in bytes.
     pub fn new(connector: C, max_answer: usize) -> Self {
         Self { connector, max_answer }
     }
@@ -43,7 +43,7 @@ where
     }
 }
 
-/// HTTP/1 without pipelining: what is read between two writes is one answer.
+/// HTTP/1 without pipelining: everything read between two writes is one answer.
 #[derive(Debug)]
 pub struct CappedStream<S> {
     stream: S,
@@ -51,7 +51,7 @@ pub struct CappedStream<S> {
     read: usize,
 }
 
-/// Why a connection was given up.
+/// Why a connection was closed.
 #[derive(Debug)]
 struct TooLarge(usize);
 

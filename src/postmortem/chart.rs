@@ -1,4 +1,4 @@
-//! The picture: the metric of both versions around the rollback, with its threshold.
+//! The picture of an incident: the metric of both versions around the rollback, with its threshold.
 
 use std::ops::Range;
 
@@ -13,14 +13,14 @@ use crate::decision::Timestamp;
 
 /// In the SVG's pixels.
 const SIZE: (u32, u32) = (800, 400);
-/// The bitmap is drawn this much larger and each two by two pixels become one: plotters' thick lines have hard edges.
+/// The bitmap is drawn larger by this factor and then shrunk two by two, because plotters' thick lines have hard edges.
 const DRAWN: u32 = 3;
 const SHRUNK: u32 = 2;
 const FONT: &str = "sans-serif";
 const MAX_LABEL: usize = 80;
-/// More than a picture can tell apart; keeps the arithmetic finite.
+/// Larger values are indistinguishable in a picture; keeps the arithmetic finite.
 const MAX_VALUE: f64 = 1e15;
-/// Some eight thousand years in milliseconds, all of which have a calendar date.
+/// About eight thousand years in milliseconds, all of which have a calendar date.
 const MAX_TIME: i64 = 250_000_000_000_000;
 const SECOND: i64 = 1_000;
 const DAY: i64 = 24 * 3_600 * SECOND;
@@ -31,7 +31,7 @@ const LINES: RGBColor = RGBColor(90, 90, 90);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the picture can't be drawn: {0}")]
+#[error("cannot draw the picture: {0}")]
 pub struct ChartError(String);
 
 impl ChartError {
@@ -40,7 +40,7 @@ impl ChartError {
     }
 }
 
-/// The picture as SVG text, the same for the same samples to the byte.
+/// The picture as SVG text. The same samples give the same bytes.
 pub fn svg(samples: &Samples, switch: Option<Timestamp>) -> Result<String, ChartError> {
     let mut text = String::new();
     let backend = Lettered::measured(SVGBackend::with_string(&mut text, SIZE)).ok_or_else(no_font)?;
@@ -85,10 +85,10 @@ fn shrink(pixels: &[u8], width: usize) -> Vec<u8> {
 }
 
 fn no_font() -> ChartError {
-    ChartError::because("the font can't be read")
+    ChartError::because("cannot read the font")
 }
 
-/// One version's line, in pieces where there are gaps.
+/// One version's line, in pieces if there are gaps.
 struct Line<'a> {
     version: &'a str,
     role: &'static str,
@@ -172,7 +172,7 @@ fn draw<B: DrawingBackend>(
     for Line { color, pieces, .. } in &lines {
         for piece in pieces {
             match piece[..] {
-                // a line of one point would not be seen
+                // a line of one point would be invisible
                 [point] => chart.draw_series([Circle::new(point, at(3), color.filled())]),
                 _ => chart.draw_series(LineSeries::new(piece.iter().copied(), color.stroke_width(px(2)))),
             }
@@ -196,7 +196,7 @@ fn draw<B: DrawingBackend>(
     area.present().map_err(ChartError::because)
 }
 
-/// Draws the legend in as many rows as it takes, and gives their height.
+/// Draws the legend in as many rows as needed, and returns their height.
 fn legend<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     scale: u32,
@@ -238,7 +238,7 @@ fn is_drawable(at: i64) -> bool {
     (-MAX_TIME..=MAX_TIME).contains(&at)
 }
 
-/// From zero, if nothing is below it, to a little above all values.
+/// From zero, if no value is negative, to a little above all values.
 fn value_range(values: impl Iterator<Item = f64>, unit: Unit) -> (f64, f64) {
     let (low, high) = values.fold((0.0, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
     if high - low < 1e-9 {
@@ -248,7 +248,7 @@ fn value_range(values: impl Iterator<Item = f64>, unit: Unit) -> (f64, f64) {
     (low * 1.1, high * 1.1)
 }
 
-/// The axis of time, in milliseconds since the Unix epoch.
+/// The time axis, in milliseconds since the Unix epoch.
 #[derive(Clone)]
 struct Times {
     low: f64,
@@ -258,14 +258,14 @@ struct Times {
 }
 
 impl Times {
-    /// Holds all points.
+    /// A range that contains all points.
     fn of(points: impl Iterator<Item = f64>, switch: Option<i64>) -> Self {
         let all = points.chain(switch.map(|at| at as f64));
         let range = all.fold(None, |range: Option<(f64, f64)>, at| {
             Some(range.map_or((at, at), |(low, high)| (low.min(at), high.max(at))))
         });
         let (low, high) = range.unwrap_or((0.0, 0.0));
-        // a single moment is shown in its minute
+        // a single moment is shown within its minute
         let (low, high) = if high - low < 1.0 { (low - 30_000.0, high + 30_000.0) } else { (low, high) };
         let step = step(high - low);
         let first = (low / step as f64).ceil() as i64;
@@ -309,7 +309,7 @@ impl ValueFormatter<f64> for Times {
     }
 }
 
-/// The smallest round step that gives at most eight marks.
+/// The smallest round step with at most eight marks.
 fn step(span: f64) -> i64 {
     const SECONDS: [i64; 20] = [
         1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800,

@@ -1,28 +1,29 @@
-//! What a version changed in the prompt's text.
+//! The changes of a version in the prompt's content.
 
 use similar::TextDiff;
 
 use super::text::longest_run;
 use crate::visible::is_hidden;
 
-/// Larger texts are not compared: the time it takes grows with their product.
+/// Larger contents are not compared: the time grows with the product of their sizes.
 const MAX_BYTES: usize = 256 * 1_024;
 const MAX_LINES: usize = 2_000;
 /// Longest line shown.
 const MAX_LINE: usize = 2_000;
-/// All that is shown, in bytes.
+/// Longest output, in bytes.
 const MAX_SHOWN: usize = 40_000;
 const CONTEXT: usize = 3;
 
-/// A fenced block with the changes from `old` to `new`, or a sentence on why there is none. Each is a name and a text.
+/// A fenced block with the changes from `old` to `new`, or a sentence on why there is none. Each argument is a name and
+/// a content.
 pub fn diff(old: (&str, &str), new: (&str, &str)) -> String {
     let (old, new) = ((old.0, spelled_out(old.1)), (new.0, spelled_out(new.1)));
     if old.1 == new.1 {
-        return format!("The texts of `{}` and `{}` are the same.\n", old.0, new.0);
+        return format!("The contents of `{}` and `{}` are identical.\n", old.0, new.0);
     }
     if let Some((name, text)) = [&old, &new].into_iter().find(|(_, text)| is_too_large(text)) {
         let (bytes, lines) = (text.len(), text.lines().count());
-        return format!("The text of `{name}` is too large to be compared here: {bytes} bytes, {lines} lines.\n");
+        return format!("The content of `{name}` is too large to compare here: {bytes} bytes, {lines} lines.\n");
     }
     let changes = TextDiff::from_lines(&old.1, &new.1);
     let unified = changes.unified_diff().context_radius(CONTEXT).header(old.0, new.0).to_string();
@@ -30,7 +31,7 @@ pub fn diff(old: (&str, &str), new: (&str, &str)) -> String {
     let mut lines = unified.lines();
     for line in &mut lines {
         if shown.len() + line.len().min(MAX_LINE) > MAX_SHOWN {
-            shown.push_str("… more was changed than fits here\n");
+            shown.push_str("… more changes than fit here\n");
             break;
         }
         match line.char_indices().nth(MAX_LINE) {
@@ -46,7 +47,7 @@ fn is_too_large(text: &str) -> bool {
     text.len() > MAX_BYTES || text.lines().count() > MAX_LINES
 }
 
-/// What could not be seen, or would end a line, is written as an escape: it may be what went wrong.
+/// Escapes characters that are invisible or end a line: they may be the cause of the incident.
 fn spelled_out(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {
@@ -82,7 +83,7 @@ mod tests {
          Never guess.
         ```
         ");
-        assert_eq!(changes(old, old), "The texts of `v1` and `v2` are the same.\n");
+        assert_eq!(changes(old, old), "The contents of `v1` and `v2` are identical.\n");
     }
 
     #[test]
@@ -103,11 +104,7 @@ mod tests {
         assert!(changes("a", &lines("x", 2_001)).contains("2001 lines"));
         assert!(changes("a", &"x".repeat(MAX_BYTES + 1)).contains("too large"));
         let shown = changes(&lines("word of the old one", 2_000), &lines("of the new", 2_000));
-        assert!(
-            shown.len() < MAX_SHOWN + 100 && shown.contains("… more was changed than fits here"),
-            "{}",
-            shown.len()
-        );
+        assert!(shown.len() < MAX_SHOWN + 100 && shown.contains("… more changes than fit here"), "{}", shown.len());
         let shown = changes("a", &"é".repeat(100_000));
         assert!(shown.len() < 3 * MAX_LINE && shown.contains("é…"), "{}", shown.len());
     }

@@ -1,4 +1,4 @@
-//! The draft of a post-mortem, in Markdown.
+//! The post-mortem draft, in Markdown.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -13,17 +13,17 @@ use crate::decision::switch::Switch;
 use crate::decision::{Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
 
 const MAX_ALERTS: usize = 10;
-/// What would end an address in Markdown before its end, or be read as a part of it.
+/// Characters that would end an address in Markdown early, or be read as part of it.
 const IN_DATA: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'#').add(b'%').add(b'&').add(b'(').add(b')').add(b'\'');
 
-/// Deterministic: the same facts make the same text.
+/// Deterministic: the same facts give the same text.
 pub fn draft(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut text =
         format!("# Post-mortem: {} {}\n\n", escaped(incident.prompt.as_str()), escaped(incident.version.as_str()));
     text.push_str(&format!("Draft for incident `{}`, severity {}. ", incident.id, incident.severity));
-    text.push_str("Measured facts are filled in; the questions at the end are for people.\n");
+    text.push_str("Measured facts are filled in. People answer the questions at the end.\n");
     let picture = facts.samples.and_then(|samples| chart::svg(samples, incident.switch.as_ref().map(|f| f.at)).ok());
     let mut section = |title: &str, body: String| text.push_str(&format!("\n## {title}\n\n{body}"));
     section("Summary", summary(facts));
@@ -35,7 +35,7 @@ pub fn draft(facts: &PostmortemFacts<'_>) -> String {
     section("Alerts", alerts(incident));
     section("What changed in the prompt", changes(facts));
     section("Questions", questions(facts));
-    // last, for it is long; a reference keeps it out of the text
+    // last, because it is long; a reference keeps it out of the text
     if let Some(svg) = picture {
         let data = utf8_percent_encode(svg.trim_end(), IN_DATA);
         text.push_str(&format!("\n[picture]: data:image/svg+xml;charset=utf-8,{data}\n"));
@@ -67,7 +67,9 @@ fn rolled_back(incident: &Incident, switch: &Switch) -> String {
         SwitchMode::Auto => "automatically".to_owned(),
         SwitchMode::Approved => format!("after {} approved it", escaped(operator.as_str())),
         SwitchMode::Manual => format!("by {}", escaped(operator.as_str())),
-        SwitchMode::Gradual | SwitchMode::Shipped => format!("step by step, as {} asked,", escaped(operator.as_str())),
+        SwitchMode::Gradual | SwitchMode::Shipped => {
+            format!("step by step, as requested by {},", escaped(operator.as_str()))
+        }
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
 }
@@ -78,26 +80,27 @@ fn outcome(facts: &PostmortemFacts<'_>) -> String {
     match (incident.phase.kind(), facts.recovered_at()) {
         (PhaseKind::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
         (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
-        (PhaseKind::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
+        (PhaseKind::Unverified, _) => "Recovery could not be measured.".to_owned(),
         (PhaseKind::Escalated, _) if incident.failure() == Some(RollbackFailure::NotFollowed) => {
-            "Some prompt servers have not followed: the incident is open until they do.".to_owned()
+            "Some prompt servers still serve the bad version: the incident stays open until they follow the rollback."
+                .to_owned()
         }
-        (PhaseKind::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
+        (PhaseKind::Escalated, _) => "The bad behavior continued: the incident is open and needs a person.".to_owned(),
         (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),
-        (PhaseKind::Resolved, _) => "The alerts ended by themselves.".to_owned(),
-        (PhaseKind::Superseded, _) => "Another version was put in service.".to_owned(),
-        (phase, _) => format!("The incident is still open ({phase}): this draft will change."),
+        (PhaseKind::Resolved, _) => "The alerts resolved without action.".to_owned(),
+        (PhaseKind::Superseded, _) => "Another version was activated.".to_owned(),
+        (phase, _) => format!("The incident is still open ({phase}): this draft is not final."),
     }
 }
 
 fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
     let incident = facts.incident;
     let Some(samples) = facts.samples else {
-        let why = facts.unmeasured.map_or("no samples of this incident were kept".to_owned(), escaped);
+        let why = facts.unmeasured.map_or("no samples were stored for this incident".to_owned(), escaped);
         return format!("{}- Not measured: {why}.\n", exposure(facts));
     };
     let mut text = exposure(facts);
-    let end = if facts.recovered_at().is_some() { "recovery" } else { "the end of what was measured" };
+    let end = if facts.recovered_at().is_some() { "recovery" } else { "the end of the measurements" };
     let span = format!("between the first bad sample and {end}");
     match samples.bad_responses.and_then(count) {
         Some(number) => text.push_str(&format!("- Bad responses of `{}` {span}: {number}.\n", incident.version)),
@@ -110,7 +113,7 @@ fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
     text
 }
 
-/// How long the version was in service.
+/// How long the version was active.
 fn exposure(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let (Some(entry), Some(switch)) = (deployment(facts), &incident.switch) else { return String::new() };
@@ -138,22 +141,22 @@ fn extremes(samples: &Samples) -> String {
 fn decision(incident: &Incident) -> String {
     let text = match (&incident.switch, incident.decided_by.as_ref().map(|by| escaped(by.as_str()))) {
         (Some(switch), _) if switch.mode == SwitchMode::Auto => {
-            "The system decided, as the alert asked for.".to_owned()
+            "The system decided automatically, as the alert requested.".to_owned()
         }
         (Some(switch), _) if switch.mode == SwitchMode::Manual => {
-            format!("{} started the rollback by hand.", escaped(switch.operator.as_str()))
+            format!("{} started the rollback manually.", escaped(switch.operator.as_str()))
         }
         (Some(switch), _) if switch.mode == SwitchMode::Shipped => {
             format!("{} replaced the version instead of rolling it back.", escaped(switch.operator.as_str()))
         }
         (Some(switch), _) => {
-            format!("{} approved; asked was `{}`.", escaped(switch.operator.as_str()), escaped(&incident.decider))
+            format!("{} approved. The decider was `{}`.", escaped(switch.operator.as_str()), escaped(&incident.decider))
         }
-        (None, Some(by)) => format!("{by} decided; asked was `{}`.", escaped(&incident.decider)),
+        (None, Some(by)) => format!("{by} decided. The decider was `{}`.", escaped(&incident.decider)),
         (None, None) if incident.phase.is_open() => {
-            format!("Nobody has decided yet; asked is `{}`.", escaped(&incident.decider))
+            format!("No decision yet. The decider is `{}`.", escaped(&incident.decider))
         }
-        (None, None) => "Nobody decided.".to_owned(),
+        (None, None) => "No one decided.".to_owned(),
     };
     let escalated = match incident.escalations {
         0 => String::new(),
@@ -173,12 +176,12 @@ fn guards(incident: &Incident) -> String {
     match (held.is_empty(), automatic) {
         (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
         (true, true) => {
-            // whether Prometheus was asked again is told with the switch
+            // the notes say whether Prometheus was asked again
             let all = Guard::ALL.iter().filter(|guard| **guard != Guard::Unconfirmed);
             let all: Vec<_> = all.map(|guard| format!("`{}`", guard.as_str())).collect();
-            format!("All guards let it pass: {}.\n", all.join(", "))
+            format!("All guards passed: {}.\n", all.join(", "))
         }
-        (true, false) => "Guards were not asked: no alert called for an automatic rollback.\n".to_owned(),
+        (true, false) => "Guards were not checked: no alert requested an automatic rollback.\n".to_owned(),
     }
 }
 
@@ -187,10 +190,10 @@ fn after(facts: &PostmortemFacts<'_>) -> String {
         return "Nothing was rolled back.\n".to_owned();
     }
     let Some(verified) = &facts.verification else {
-        return "No measurements after the rollback were kept.\n".to_owned();
+        return "No measurements after the rollback were stored.\n".to_owned();
     };
     let mut text = format!(
-        "{} checks were made, the last {} of them healthy. Last finding: {}\n",
+        "{} checks ran, and the last {} were healthy. Last finding: {}\n",
         verified.checks,
         verified.healthy_in_a_row,
         if verified.finding.is_empty() { "none".to_owned() } else { escaped(&verified.finding) }
@@ -239,7 +242,7 @@ fn changes(facts: &PostmortemFacts<'_>) -> String {
     let bad = incident.version.as_str();
     let switch = incident.switch.as_ref();
     let Some(good) = switch.map(|switch| &switch.to).or(incident.target.as_ref()) else {
-        return format!("No version to compare `{bad}` with is known.\n");
+        return format!("There is no known version to compare `{bad}` with.\n");
     };
     match (facts.good_content, facts.bad_content) {
         (Some(old), Some(new)) => diff((good.as_str(), old), (bad, new)),
@@ -249,7 +252,7 @@ fn changes(facts: &PostmortemFacts<'_>) -> String {
                 None => format!("`{good}`"),
                 Some(_) => format!("`{bad}`"),
             };
-            format!("Not known: the text of {missing} is not registered.\n")
+            format!("Unknown: the content of {missing} is not registered.\n")
         }
     }
 }
@@ -257,13 +260,13 @@ fn changes(facts: &PostmortemFacts<'_>) -> String {
 fn questions(facts: &PostmortemFacts<'_>) -> String {
     let version = &facts.incident.version;
     let ask = match facts.contact.map(escaped).filter(|contact| !contact.is_empty()) {
-        Some(contact) => format!("Whom to ask about `{version}`: {contact}\n\n"),
-        None => format!("Whom to ask about `{version}` is not known: it was registered without a contact.\n\n"),
+        Some(contact) => format!("Contact for `{version}`: {contact}\n\n"),
+        None => format!("No contact for `{version}`: it was registered without one.\n\n"),
     };
     let questions = [
         format!("What changed in `{version}`, and why?"),
         format!("Did `{version}` pass its A/B test, and on what traffic?"),
-        "Why was it not caught before it was in service?".to_owned(),
+        "Why was it not caught before it went into production?".to_owned(),
         "How do we prevent this from happening again?".to_owned(),
     ];
     let numbered = questions.iter().enumerate();

@@ -1,4 +1,5 @@
-//! Letters for plotters, which has none without the fonts of the system. The font comes with us, because containers have none.
+//! Letters for plotters, which has none without the system's fonts. The font is compiled in, because containers have
+//! none.
 
 use ab_glyph_rasterizer::{Point, Rasterizer, point};
 use plotters_backend::text_anchor::{HPos, VPos};
@@ -8,21 +9,21 @@ use skrifa::outline::{DrawSettings, OutlinePen};
 use skrifa::{FontRef, GlyphId, MetadataProvider};
 
 static FONT: &[u8] = include_bytes!("font/DejaVuSans-Latin.ttf");
-/// Of plotters' size of a text, that of its letters: its SVGs have it, too.
+/// The size of letters in relation to plotters' size of a text, as in its SVGs.
 const EM: f64 = 1.0 / 1.24;
-/// Where the letters stand, below the top of their line and in their own size. As in plotters' SVGs.
+/// The baseline below the top of a line, in relation to the letters' size. As in plotters' SVGs.
 const BASELINE: f32 = 0.76;
 
-/// A backend of plotters whose texts are as wide as the letters are.
+/// A backend of plotters that measures texts by their letters.
 pub struct Lettered<B> {
     backend: B,
     font: FontRef<'static>,
-    /// The backend only has pixels: letters are drawn for it.
+    /// The backend has only pixels, so letters are drawn for it.
     draws: bool,
 }
 
 impl<B: DrawingBackend> Lettered<B> {
-    /// For a backend that writes texts by itself.
+    /// For a backend that writes texts itself.
     pub fn measured(backend: B) -> Option<Self> {
         Some(Self { backend, font: FontRef::new(FONT).ok()?, draws: false })
     }
@@ -32,12 +33,12 @@ impl<B: DrawingBackend> Lettered<B> {
         Some(Self { backend, font: FontRef::new(FONT).ok()?, draws: true })
     }
 
-    /// The letters of `text`, each with where it begins, and the width of all.
+    /// The letters of `text` with their positions, and the total width.
     fn layout(&self, text: &str, em: f32) -> (Vec<(GlyphId, f32)>, f32) {
         let (map, metrics) = (self.font.charmap(), self.font.glyph_metrics(Size::new(em), LocationRef::default()));
         let mut at = 0.0;
         let place = |letter: char| {
-            // what the font lacks is a box
+            // a character that the font lacks becomes a box
             let glyph = map.map(letter).unwrap_or(GlyphId::NOTDEF);
             let here = at;
             at += metrics.advance_width(glyph).unwrap_or_default();
@@ -129,7 +130,7 @@ impl<B: DrawingBackend> DrawingBackend for Lettered<B> {
         }
         let (em, ink) = (em(style), style.color());
         let (letters, width) = self.layout(text, em);
-        // letters may lean out of their own width, and reach below the line
+        // letters may extend beyond their own width, and below the line
         let margin = em / 2.0;
         let (columns, rows) = ((width + 2.0 * margin).ceil() as usize, (2.0 * em).ceil() as usize);
         let mut pen = Pen::new(Rasterizer::new(columns, rows), margin + BASELINE * em);
@@ -137,7 +138,7 @@ impl<B: DrawingBackend> DrawingBackend for Lettered<B> {
         for (glyph, begins) in letters {
             let Some(outline) = outlines.get(glyph) else { continue };
             pen.left = margin + begins;
-            // a letter that can't be drawn leaves a gap
+            // a letter that cannot be drawn leaves a gap
             let _ = outline.draw(DrawSettings::unhinted(Size::new(em), LocationRef::default()), &mut pen);
         }
         let anchor = style.anchor();

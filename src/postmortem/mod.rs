@@ -1,7 +1,7 @@
-//! What is left of an incident for people: a picture, and a draft to learn from.
+//! The post-mortem of an incident: a picture, and a draft.
 //!
-//! Pure: functions of the incident, the deployment log and the samples that were kept. The same facts make the same
-//! bytes. Texts from elsewhere are shown as they are, never read as markup: see [`text`].
+//! Pure: functions of the incident, the deployment log and the stored samples. The same facts give the same bytes.
+//! External texts are shown literally, never read as markup: see [`text`].
 
 pub mod chart;
 mod diff;
@@ -23,24 +23,24 @@ use crate::decision::incident::Incident;
 use crate::decision::{PhaseKind, Timestamp};
 use crate::deployed::DeploymentEntry;
 
-/// All that a draft is made of.
+/// The facts for a draft.
 #[derive(Debug, Clone)]
 pub struct PostmortemFacts<'a> {
     pub incident: &'a Incident,
     /// The prompt's deployment log around the incident, in any order.
     pub log: &'a [DeploymentEntry],
-    /// What Prometheus said, if it was asked.
+    /// Prometheus' samples, if it was asked.
     pub samples: Option<&'a Samples>,
-    /// Why there is nothing of it, if that is known.
+    /// Why there are no samples, if that is known.
     pub unmeasured: Option<&'a str>,
     pub verification: Option<Verified>,
     /// How long after a switch its outcome must be known.
     pub verification_deadline: Duration,
-    /// Whom the version in trouble was registered with.
+    /// The contact of the version in trouble.
     pub contact: Option<&'a str>,
-    /// The text of the version in trouble.
+    /// The content of the version in trouble.
     pub bad_content: Option<&'a str>,
-    /// The text of the version that was, or would be, rolled back to.
+    /// The content of the version that was, or would be, rolled back to.
     pub good_content: Option<&'a str>,
 }
 
@@ -48,13 +48,13 @@ pub struct PostmortemFacts<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
     pub checks: u32,
-    /// Healthy ones in a row at the end.
+    /// Healthy checks in a row at the end.
     pub healthy_in_a_row: u32,
-    /// What the last one found.
+    /// The finding of the last check.
     pub finding: String,
     /// Instances that kept serving the bad version.
     pub still_served_by: Vec<String>,
-    /// Since when users were known to be served well; with an older record it is not.
+    /// Since when users have been served well; unknown for older records.
     pub recovered_at: Option<Timestamp>,
 }
 
@@ -65,7 +65,7 @@ impl PostmortemFacts<'_> {
         Some(measured.map_or(closed_at, |at| at.min(closed_at))) // the counters have Prometheus' time
     }
 
-    /// When the trouble began, as the alerts say.
+    /// When the problem began, according to the alerts.
     fn alert_began(&self) -> Option<Timestamp> {
         self.incident.alerts.iter().filter_map(|alert| alert.starts_at).filter(|at| at.0 > 0).min()
     }

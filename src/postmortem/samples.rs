@@ -1,10 +1,10 @@
-//! What Prometheus said about an incident: asked when its checks end, and kept beside it.
+//! Prometheus' samples for an incident: queried when its checks end, and stored separately.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::decision::Timestamp;
 
-/// What there is of an incident's metric once the checks of a rollback have ended.
+/// The data about an incident's metric once the checks of a rollback have ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum IncidentMetric {
@@ -12,17 +12,17 @@ pub enum IncidentMetric {
     Samples(Box<Samples>),
 }
 
-/// It could not be measured, and is not asked for any more.
+/// It could not be measured, and will not be queried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     pub missing: String,
-    /// As in [`Samples::switched_at`].
+    /// Like [`Samples::switched_at`].
     #[serde(rename = "flip_at", default)]
     pub switched_at: i64,
 }
 
 impl IncidentMetric {
-    /// It belongs to the rollback at `switch`, not to an earlier one of the same incident.
+    /// Whether it belongs to the rollback at `switch`, not to an earlier one of the same incident.
     pub fn is_of(&self, switch: Timestamp) -> bool {
         let about = match self {
             Self::Missing(missing) => missing.switched_at,
@@ -35,9 +35,9 @@ impl IncidentMetric {
 /// One metric of two versions around a rollback.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Samples {
-    /// The expression that was asked, for people.
+    /// The query, for people.
     pub expression: String,
-    /// What the values are, such as "error ratio".
+    /// What the values measure, such as "error ratio".
     pub label: String,
     #[serde(default)]
     pub unit: Unit,
@@ -52,7 +52,7 @@ pub struct Samples {
     /// The first sample beyond the threshold, in milliseconds since the Unix epoch by Prometheus' clock.
     #[serde(default)]
     pub first_bad_at: Option<i64>,
-    /// How many responses of the bad version were bad from then until recovery: a counter's increase.
+    /// The number of the bad version's failed responses from then until recovery: a counter's increase.
     #[serde(default, with = "number")]
     pub bad_responses: Option<f64>,
     /// The rollback that this is about, in milliseconds since the Unix epoch.
@@ -60,14 +60,14 @@ pub struct Samples {
     pub switched_at: i64,
 }
 
-/// What a value counts, so that it is written as people say it.
+/// The unit of a value, for formatting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Shares of one, shown in percent.
+    /// Ratios, shown in percent.
     Ratio,
     Seconds,
-    /// A bare number; also what a later receiver may call otherwise.
+    /// A bare number; also any unit that only a later receiver knows.
     #[default]
     #[serde(other)]
     Number,
@@ -81,17 +81,17 @@ pub struct SampleSeries {
 }
 
 impl SampleSeries {
-    /// As many as a picture has room for.
+    /// As many as fit into a picture.
     pub const MAX_POINTS: usize = 600;
 
-    /// Points are milliseconds since the Unix epoch and a value; one that is no finite number is a gap in the line.
-    /// Of more than [`Series::MAX_POINTS`] every n-th is kept.
+    /// Points are milliseconds since the Unix epoch and a value; a value that is not finite is a gap in the line. Of
+    /// more than [`Series::MAX_POINTS`], every n-th is kept.
     pub fn new(version: impl Into<String>, points: impl IntoIterator<Item = (i64, f64)>) -> Self {
         let points = points.into_iter().map(|(at, value)| (at, value.is_finite().then_some(value))).collect();
         Self { version: version.into(), points: bounded(points) }
     }
 
-    /// In the order of time.
+    /// Sorted by time.
     pub fn points(&self) -> &[(i64, Option<f64>)] {
         &self.points
     }
@@ -108,7 +108,7 @@ impl Samples {
 }
 
 impl Unit {
-    /// A value as people say it: `7.3 %`, `1.25 s`, `0.81`.
+    /// Formats a value for people: `7.3 %`, `1.25 s`, `0.81`.
     pub fn format(self, value: f64) -> String {
         match self {
             Unit::Ratio => format!("{} %", short(value * 100.0)),
@@ -118,7 +118,7 @@ impl Unit {
     }
 }
 
-/// Three significant digits or so; what is very large or small in scientific notation.
+/// About three significant digits; very large and very small values in scientific notation.
 fn short(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-4..1e7).contains(&size) {
@@ -146,7 +146,7 @@ fn read_points<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(i64, O
     Vec::deserialize(deserializer).map(bounded)
 }
 
-/// JSON has no NaN and no infinity: they are written as null, and read as none.
+/// JSON has no NaN and no infinity: they are written as null, and read as absent.
 mod number {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

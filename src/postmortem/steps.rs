@@ -1,4 +1,4 @@
-//! From the first bad response to recovery: when, how long it took, and whether that was soon enough.
+//! The steps from the first bad response to recovery: when, how long each took, and whether that met its limit.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use super::text::{moment, took};
 use crate::decision::note::NoteKind;
 use crate::decision::{Action, PhaseKind, Policy, Timestamp};
 
-/// A limit of the trigger table or the config, and what became of it.
+/// A limit of the trigger table or the config, and whether it was met.
 struct Limit {
     within: Duration,
-    /// What the time is counted from.
+    /// The event from which the time is measured.
     since: &'static str,
     taken: Option<Duration>,
-    /// What to say if it never happened.
+    /// The result if it never happened.
     otherwise: &'static str,
 }
 
@@ -23,14 +23,14 @@ struct TimelineStep {
     limit: Option<Limit>,
 }
 
-/// A table of the steps. Only our own words and figures are in it.
+/// A table of the steps. Contains no external text.
 pub fn table(facts: &PostmortemFacts<'_>) -> String {
     let steps = steps(facts);
-    let mut table = String::from("| step | at | after the step before | limit |\n|---|---|---|---|\n");
+    let mut table = String::from("| step | at | after the previous step | limit |\n|---|---|---|---|\n");
     let mut before: Option<Timestamp> = None;
     for TimelineStep { name, at, limit } in &steps {
         let gap = match (*at, before) {
-            (Some(at), Some(before)) if at < before => format!("{} before it", took(before.since(at))),
+            (Some(at), Some(before)) if at < before => format!("{} earlier", took(before.since(at))),
             (Some(at), Some(before)) => took(at.since(before)),
             _ => "–".to_owned(),
         };
@@ -43,10 +43,10 @@ pub fn table(facts: &PostmortemFacts<'_>) -> String {
     if let (Some(first), Some(last)) = (first, before)
         && last > first
     {
-        table.push_str(&format!("\nFrom the first of these to the last: {}.\n", took(last.since(first))));
+        table.push_str(&format!("\nFrom the first step to the last: {}.\n", took(last.since(first))));
     }
     table.push_str(
-        "\nClocks: the first bad sample and the alert are in Prometheus' time, all else is in Redis' time.\n",
+        "\nClocks: the first bad sample and the alert are in Prometheus' time, everything else is in Redis' time.\n",
     );
     table
 }
@@ -74,9 +74,9 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
     if !incident.alerts.is_empty() {
         steps.push(step("detected (the alert began)", facts.alert_began()));
     }
-    steps.push(step("known to the receiver", Some(incident.opened_at)));
+    steps.push(step("received", Some(incident.opened_at)));
     if in_hand.is_some() {
-        steps.push(step("taken in hand", in_hand));
+        steps.push(step("under investigation", in_hand));
     }
     let answered = in_hand.or(decided);
     steps.push(TimelineStep { name: "decided", at: decided, limit: decision_limit(facts, answered) });
@@ -88,16 +88,16 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
         taken: recovered.map(|at| at.since(switched)),
         otherwise: match incident.phase.kind() {
             PhaseKind::Escalated => "missed",
-            PhaseKind::Unverified => "missed, nothing could be measured",
+            PhaseKind::Unverified => "missed, recovery could not be measured",
             phase if phase.is_open() => "still running",
-            _ => "ended by people",
+            _ => "ended by a person",
         },
     });
     steps.push(TimelineStep { name: "recovered", at: recovered, limit });
     steps
 }
 
-/// When someone or something ended the question.
+/// When the question was answered or ended.
 pub fn decided_at(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
     match (&incident.switch, incident.phase.kind()) {
@@ -107,11 +107,12 @@ pub fn decided_at(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     }
 }
 
-/// The time limit of the alert that asked the most. `answered`: decided, or taken in hand, which stops the clock.
+/// The time limit of the strongest alert. `answered`: when a person decided or began to investigate, which stops the
+/// clock.
 fn decision_limit(facts: &PostmortemFacts<'_>, answered: Option<Timestamp>) -> Option<Limit> {
     let incident = facts.incident;
     if incident.alerts.is_empty() {
-        return None; // nobody asked for a decision: a person made one
+        return None; // no one was asked: a person decided unasked
     }
     let asked = |alert: &&crate::decision::alert::AlertRecord| alert.rank() == (incident.action, incident.severity);
     let first = incident.alerts.iter().filter(asked).map(|alert| alert.first_seen).min().unwrap_or(incident.opened_at);
@@ -119,15 +120,15 @@ fn decision_limit(facts: &PostmortemFacts<'_>, answered: Option<Timestamp>) -> O
     let again = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Reopened && note.at <= by);
     let since = again.map_or(first, |note| first.max(note.at));
     let within = match incident.action {
-        // observed first, then asked
+        // first observed, then asked
         Action::Observe => incident.time_limit + Policy::AFTER_OBSERVING,
         _ => incident.time_limit,
     };
     let otherwise = match incident.phase.kind() {
         _ if incident.escalations > 0 => "missed",
         phase if phase.is_open() => "still running",
-        _ => "ended before",
+        _ => "ended earlier",
     };
     let taken = answered.map(|at| at.since(since));
-    Some(Limit { within, since: "it was asked", taken, otherwise })
+    Some(Limit { within, since: "the alert", taken, otherwise })
 }

@@ -1,4 +1,4 @@
-//! Drafts of every kind of end that an incident can have.
+//! Drafts for every way in which an incident can end.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
     }
 }
 
-/// Opened by `alert`, nothing decided.
+/// Opened by `alert`, undecided.
 fn opened(alert: AlertRecord) -> Incident {
     let prompt = PromptName::parse("customer-support").expect("a name");
     let mut incident = Incident {
@@ -161,7 +161,7 @@ fn facts<'a>(incident: &'a Incident, log: &'a [DeploymentEntry]) -> PostmortemFa
     }
 }
 
-/// The draft with the beginning of its picture only.
+/// The draft, with only the beginning of its picture.
 fn drafted(facts: &PostmortemFacts<'_>) -> String {
     let text = draft(facts);
     assert_eq!(text, draft(facts), "the same facts make the same text");
@@ -213,7 +213,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
     let held = Held { guard: Guard::Paused, detail: "automation is paused (by Bo: provider outage)".to_owned() };
     incident.note(NOW, NoteKind::Held, format!("held (paused): {}", held.detail));
     incident.held = Some(held);
-    incident.note(after(30), NoteKind::Decided, "Maya investigates");
+    incident.note(after(30), NoteKind::Decided, "Maya is investigating");
     switch(&mut incident, after(90), SwitchMode::Approved, "Maya");
     incident.phase = Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered };
     incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
@@ -235,7 +235,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
 #[test]
 fn a_rollback_by_hand_without_alerts_and_samples() {
     let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
-    incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
+    incident.note(NOW, NoteKind::Opened, "bo requested a rollback: too many refusals");
     incident.closed_at = None;
     switch(&mut incident, NOW, SwitchMode::Manual, "bo");
     incident.decided_by = Some(Operator::recorded("bo"));
@@ -346,7 +346,7 @@ fn moments_out_of_order_make_no_nonsense() {
     let mut incident = recovered();
     incident.alerts[0].starts_at = Some(after(9)); // Prometheus' clock is ahead
     let table = steps::table(&facts(&incident, &[]));
-    assert!(table.contains("| known to the receiver | 2026-11-21 00:38:12.689Z | 9.0 s before it |"), "{table}");
+    assert!(table.contains("| received | 2026-11-21 00:38:12.689Z | 9.0 s earlier |"), "{table}");
     incident.alerts[0].starts_at = Some(Timestamp(i64::MIN));
     incident.opened_at = Timestamp(i64::MAX);
     draft(&facts(&incident, &log()));
@@ -372,7 +372,7 @@ fn it_says_whom_to_ask_and_why_nothing_was_measured() {
     };
     let text = draft(&known);
     let questions = text.split_once("## Questions").expect("the questions").1;
-    assert!(questions.contains("Whom to ask about `v2.1.0`: \\#prompts &lt;@maya&gt;\n"), "{questions}");
+    assert!(questions.contains("Contact for `v2.1.0`: \\#prompts &lt;@maya&gt;\n"), "{questions}");
     assert!(text.contains("- Not measured: Prometheus was unreachable.\n"), "{text}");
 }
 
@@ -403,10 +403,10 @@ fn recovered_then(phase: Phase) -> Incident {
 fn a_limit_is_met_to_the_millisecond() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
     switch(&mut incident, after(300), SwitchMode::Approved, "Maya");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: met |"));
+    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: met |"));
     switch(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: missed |"));
-    // whoever takes it in hand has answered
-    incident.note(after(20), NoteKind::Decided, "Maya investigates");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since it was asked: met |"));
+    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: missed |"));
+    // a person who investigates has answered
+    incident.note(after(20), NoteKind::Decided, "Maya is investigating");
+    assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since the alert: met |"));
 }

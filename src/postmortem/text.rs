@@ -1,4 +1,4 @@
-//! Texts from elsewhere, such that a reader of Markdown shows them as they are: no markup, no HTML, no end of line.
+//! External texts in Markdown, shown literally: no markup, no HTML, no line ends.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::visible::{is_hidden, misleads};
 const MAX_TEXT: usize = 400;
 const MAX_URL: usize = 500;
 
-/// One line of bounded length with nothing in it that Markdown or HTML would read as markup.
+/// One line of bounded length without anything that Markdown or HTML would read as markup.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len().min(2 * MAX_TEXT));
     for c in one_line(text, MAX_TEXT).chars() {
@@ -32,12 +32,13 @@ pub fn code(text: &str) -> String {
     if text.is_empty() { "–".to_owned() } else { format!("{wait_for_replicas}{pad}{text}{pad}{wait_for_replicas}") }
 }
 
-/// How often `of` stands in a row at most.
+/// The longest run of `of`.
 pub fn longest_run(text: &str, of: char) -> usize {
     text.split(|c| c != of).map(str::len).max().unwrap_or_default()
 }
 
-/// White space and control characters become single spaces; what is invisible or turns the direction of writing goes.
+/// White space and control characters become single spaces; invisible characters and those that turn the direction of
+/// writing are removed.
 fn one_line(text: &str, most: usize) -> String {
     let (mut line, mut length, mut gap) = (String::new(), 0, false);
     for c in text.chars() {
@@ -62,7 +63,7 @@ fn one_line(text: &str, most: usize) -> String {
     line
 }
 
-/// An address as a link, if it can be one and nothing else.
+/// A link, if the address is plainly an address.
 pub fn link(url: &str) -> Option<String> {
     let has_scheme = url.starts_with("http://") || url.starts_with("https://");
     let plain = |c: char| c.is_ascii_graphic() && !"<>\"`\\|^{}".contains(c);
@@ -77,7 +78,7 @@ pub fn moment(at: Timestamp) -> String {
     }
 }
 
-/// How long something took, in its two largest units; the seconds of short ones in tenths.
+/// How long something took, in its two largest units; seconds of short times in tenths.
 pub fn took(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let two = |large: u64, unit: &str, small: u64, units: &str| match small {
@@ -92,7 +93,7 @@ pub fn took(duration: Duration) -> String {
     }
 }
 
-/// A count with its thousands set apart: `12,345`. What is no count is none.
+/// A count with thousands separators: `12,345`. `None` if the number is not a count.
 pub fn count(number: f64) -> Option<String> {
     if !(0.0..1e15).contains(&number) {
         return None;

@@ -1,4 +1,4 @@
-//! What happened, in the order of time.
+//! The timeline of an incident.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use super::{DeploymentEntry, PostmortemFacts};
 use crate::decision::Timestamp;
 use crate::decision::note::NoteKind;
 
-/// Entries of the log shown at most; an incident has a hundred notes at most, too.
+/// Entries of the log shown at most, like the hundred notes of an incident.
 const MAX_ENTRIES: usize = 100;
-/// A log entry and a note this close together that are of one incident tell of the same thing.
+/// A log entry and a note of the same incident this close together are about the same event.
 const SAME: Duration = Duration::from_secs(1);
 
-/// One line for each thing that happened.
+/// One line for each event.
 pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut lines: Vec<(Timestamp, String)> = Vec::new();
@@ -35,7 +35,7 @@ pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
     }
     lines.extend(meanwhile(facts).map(|entry| (entry.at, sentence(entry))));
     let recovered = facts.recovered_at().filter(|at| incident.closed_at != Some(*at));
-    lines.extend(recovered.map(|at| (at, "recovered: measured healthy".to_owned())));
+    lines.extend(recovered.map(|at| (at, "recovered: measured as healthy".to_owned())));
     lines.sort_by_key(|(at, _)| *at);
     lines.iter().map(|(at, text)| format!("- {} {text}\n", moment(*at))).collect()
 }
@@ -54,7 +54,7 @@ pub fn deployment<'a>(facts: &'a PostmortemFacts<'_>) -> Option<&'a DeploymentEn
     facts.log.iter().filter(into_service).max_by_key(|entry| entry.at)
 }
 
-/// What else was deployed during the incident, and is not told by a note of it.
+/// Other deployments during the incident that none of its notes mentions.
 fn meanwhile<'a>(facts: &'a PostmortemFacts<'_>) -> impl Iterator<Item = &'a DeploymentEntry> {
     let incident = facts.incident;
     let end = incident.closed_at.unwrap_or(incident.updated_at);

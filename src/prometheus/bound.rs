@@ -1,13 +1,13 @@
-//! How sure a failure ratio is, however often one looks. Pure.
+//! Confidence bounds of a failure ratio, valid however often they are computed. Pure.
 
 use statrs::function::beta::ln_beta;
 
-/// The bounds miss the true ratio with at most this probability, over all looks together.
+/// The probability that the bounds miss the true ratio at any look, over all looks together.
 const MISSES: f64 = 0.001;
 /// The mixture's prior, Beta(a, b): half a failure in fifty requests. It makes the bounds tightest near 1 %, where limits are.
 const PRIOR: (f64, f64) = (0.5, 50.0);
 
-/// Between which the true failure ratio lies, in [0, 1]: a confidence sequence, so that it holds at every look at once.
+/// Bounds of the true failure ratio, in [0, 1]: a confidence sequence, so that they hold at every look at once.
 ///
 /// The likelihood of each ratio is compared with its mean over a Beta prior. That quotient is a martingale which starts
 /// at 1, so by Ville's inequality it ever exceeds `1 / MISSES` with a probability of at most `MISSES`: Robbins, "Statistical
@@ -26,7 +26,7 @@ pub fn bounds(failures: u64, requests: u64) -> (f64, f64) {
     let log = |count: f64, ratio: f64| if count > 0.0 { count * ratio.ln() } else { 0.0 };
     let excluded = |ratio: f64| mean - log(failed, ratio) - log(served, 1.0 - ratio) > -MISSES.ln();
     let best = failed / (failed + served);
-    // on each side of the best ratio the quotient only grows
+    // on each side of the best ratio, the quotient only grows
     let edge = |end: f64| {
         if !excluded(end) {
             return end;
@@ -78,13 +78,13 @@ mod tests {
     fn the_edges_are_reached() {
         assert_eq!(bounds(0, 1_000).0, 0.0);
         assert_eq!(bounds(1_000, 1_000).1, 1.0);
-        // more failures than requests: counters of two scrapes
+        // more failures than requests: counters from two scrapes
         assert_eq!(bounds(9, 5), bounds(5, 5));
         let (lower, upper) = bounds(u64::MAX / 2, u64::MAX);
         assert!(lower <= 0.5 && upper >= 0.5);
     }
 
-    /// The same generator always gives the same histories.
+    /// A generator that always produces the same histories.
     struct Dice(u64);
 
     impl Dice {
@@ -112,7 +112,7 @@ mod tests {
                 }
                 missed += u32::from(left);
             }
-            // promised: 2 of 2,000; six would come once in 80 runs, and these runs are always the same
+            // promised: 2 of 2,000; the runs are always the same, and six would be a coincidence of one in 80
             assert!(missed <= 5, "{missed} of 2,000 at {ratio}");
         }
     }

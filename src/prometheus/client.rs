@@ -17,27 +17,28 @@ use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
 
 /// For one query. A rollback that waits for it waits no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Queries under way at once. Others wait for their turn, for as long as for an answer.
+/// Concurrent queries. Others wait for a slot as long as for an answer.
 const AT_ONCE: usize = 8;
-/// Most bytes of an answer: figures of many prompts, and what an alert's own expression gives, which is one figure for each.
+/// Longest answer: measurements of many prompts, and the result of an alert's own expression, which has one value per
+/// prompt.
 const MAX_ANSWER: usize = 16 << 20;
 const MAX_VERIFY: usize = 1 << 20;
-/// Most series that an alert's own expression may give. Prometheus before 3.0 does not know the parameter.
+/// Most series that an alert's own expression may return. Prometheus before 3.0 does not know the parameter.
 const MAX_SERIES: usize = 1_000;
-/// Of what Prometheus says about a query that it refuses.
+/// Longest part of Prometheus' error message about a rejected query.
 const MAX_MESSAGE: usize = 200;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PrometheusError {
     #[error("prometheus: {0}")]
     NoAnswer(String),
-    /// Such as an expression that does not parse.
-    #[error("prometheus refuses the query ({status}): {message}")]
+    /// For example an expression that does not parse.
+    #[error("Prometheus rejected the query ({status}): {message}")]
     Refused { status: StatusCode, message: String },
-    #[error("prometheus answered with something other than a query result")]
+    #[error("Prometheus answered with something other than a query result")]
     Unreadable,
-    /// Behind one address, as of Thanos or VictoriaMetrics, not all stores answered.
-    #[error("prometheus gave a partial answer: {0}")]
+    /// Not all stores behind one address (Thanos, VictoriaMetrics) answered.
+    #[error("Prometheus returned a partial answer: {0}")]
     Partial(String),
     #[error("prometheus.url: {0}")]
     Config(String),
@@ -61,7 +62,7 @@ impl Series {
         self.labels.get(name).map_or("", String::as_str)
     }
 
-    /// The newest value. NaN and infinities are values of Prometheus.
+    /// The newest value. Prometheus' values include NaN and infinities.
     pub fn value(&self) -> f64 {
         self.points.last().map_or(f64::NAN, |(_, value)| *value)
     }
@@ -80,13 +81,13 @@ struct QueryResponse {
     error: String,
     #[serde(default)]
     warnings: Vec<String>,
-    /// VictoriaMetrics.
+    /// VictoriaMetrics' name for it.
     #[serde(default, rename = "isPartial")]
     partial: bool,
 }
 
 impl QueryResponse {
-    /// What keeps the answer from being whole. Prometheus' remarks on the expression do not.
+    /// What is missing in the answer. Remarks of Prometheus on the expression do not count.
     fn missing(&self) -> Option<&str> {
         let remark = |warning: &&String| warning.starts_with("PromQL info:") || warning.starts_with("PromQL warning:");
         let warning = self.warnings.iter().find(|warning| !remark(warning)).map(String::as_str);
@@ -121,12 +122,13 @@ impl Prometheus {
         Ok(Self { http: Outgoing::new(base, TIMEOUT)?, permits: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
-    /// Evaluates `query` now, by the clock of Prometheus. A scalar is one series without labels.
+    /// Evaluates `query` now, by Prometheus' clock. A scalar becomes one series without labels.
     pub async fn instant(&self, query: &str) -> Result<Vec<Series>, PrometheusError> {
         self.ask("/api/v1/query", format!("query={}", encode(query)), MAX_ANSWER).await
     }
 
-    /// The same for the `verify` of alerts, which whoever sends alerts has written: little of an answer is read.
+    /// Like [`Prometheus::instant`], for the `verify` expressions of alerts: their author is anyone who sends alerts,
+    /// so the answer is limited.
     pub async fn verify(&self, query: &str) -> Result<Vec<Series>, PrometheusError> {
         self.ask("/api/v1/query", format!("query={}&limit={MAX_SERIES}", encode(query)), MAX_VERIFY).await
     }
@@ -147,10 +149,10 @@ impl Prometheus {
 
     async fn ask(&self, path: &str, form: String, max_answer: usize) -> Result<Vec<Series>, PrometheusError> {
         let permit = timeout(TIMEOUT, self.permits.acquire()).await;
-        let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are under way")))?;
-        // nobody reads a later answer: it need not be computed
+        let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are in progress")))?;
+        // no one reads a later answer, so it need not be computed
         let form = format!("{form}&timeout={}s", TIMEOUT.as_secs());
-        // POST: a query about many prompts is longer than an address may be
+        // POST, because a query about many prompts is longer than an address may be
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -162,7 +164,7 @@ impl Prometheus {
     }
 }
 
-/// Reads what Prometheus answered to a query. Pure.
+/// Parses the answer to a query. Pure.
 pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, PrometheusError> {
     let reply: Result<QueryResponse, _> = serde_json::from_slice(body);
     if !status.is_success() {
@@ -212,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    /// What a Prometheus was asked, and how many queries were under way at most.
+    /// The queries that a Prometheus got, and how many were concurrent.
     #[derive(Default)]
     struct RecordedQueries {
         forms: Vec<String>,
@@ -220,7 +222,7 @@ mod tests {
         most: usize,
     }
 
-    /// Answers each query with as many bytes as it says, after a moment.
+    /// Answers each query with as many bytes as it asks for, after a moment.
     async fn play() -> (Prometheus, Arc<Mutex<RecordedQueries>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let prometheus = Prometheus::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
@@ -258,10 +260,10 @@ mod tests {
     fn what_prometheus_says_has_no_hidden_characters() {
         let refused = "{\"status\":\"error\",\"error\":\"bad\u{202e} \\u009b2Jname\"}";
         let error = read_answer(StatusCode::BAD_REQUEST, refused.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error, "prometheus refuses the query (400 Bad Request): bad 2Jname");
+        assert_eq!(error, "Prometheus rejected the query (400 Bad Request): bad 2Jname");
         let partial = "{\"warnings\":[\"a\u{2028}store is away\"]}";
         let error = read_answer(StatusCode::OK, partial.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error, "prometheus gave a partial answer: astore is away");
+        assert_eq!(error, "Prometheus returned a partial answer: astore is away");
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
-//! What is asked about two versions that shared the traffic, and what the answers say. Pure.
+//! The query that compares two versions that shared the traffic, and its answer. Pure.
 //!
-//! Counters of each instance are read at the ends of slices, and what they grew by in between is counted: whole requests,
-//! where `increase()` would extrapolate. The slices depend on when the comparison began and never on when it is asked
-//! for, so each look sees the slices of the look before, and more.
+//! The counters of each instance are read at the ends of slices, and their growth in between is counted: whole
+//! requests, where `increase()` would extrapolate. The slices depend on when the comparison began, never on when it is
+//! queried, so each look includes the slices of all earlier looks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::comparison::{ComparisonSamples, Counts, P99, Slice};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
 
-/// Until when after its beginning a comparison is cut into slices of this length: short ones at first, few in all.
+/// The length of slices, by time since the beginning: short at first, few in all.
 const CUTS: [(Duration, Duration); 4] = [
     (Duration::from_secs(600), Duration::from_secs(15)),
     (Duration::from_secs(2 * 3_600), Duration::from_secs(60)),
     (Duration::from_secs(24 * 3_600), Duration::from_secs(300)),
     (Duration::from_secs(7 * 24 * 3_600), Duration::from_secs(1_800)),
 ];
-/// A later sample may still be on its way.
+/// A later sample may still be missing.
 const SETTLED: Duration = Duration::from_secs(15);
 
-/// Slices of one length, and so one range query.
+/// Slices of one length: one range query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     pub from: Timestamp,
@@ -31,7 +31,7 @@ pub struct Span {
     pub step: Duration,
 }
 
-/// The slices of a comparison that began at `began` and that are over. It ends after a week.
+/// The finished slices of a comparison that began at `began`. It ends after a week.
 pub fn spans(began: Timestamp, now: Timestamp) -> Vec<Span> {
     let age = now.since(began).saturating_sub(SETTLED);
     let mut start = Duration::ZERO;
@@ -52,16 +52,16 @@ const SCORE_SUM: &str = "prompt_version_instance:quality_score_sum:sum";
 const OBSERVATIONS: &str = "prompt_version_instance:request_duration_observations:sum";
 const LATENCY: &str = "prompt_version:request_duration_seconds:p99_5m";
 
-/// All that is needed of both versions, as a range query at the ends of slices.
+/// The query for both versions, as a range query at the ends of slices.
 pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
-    // of a version's alphabet only these mean something in a regular expression
+    // of a version's characters, only these have a meaning in a regular expression
     let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
     let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY].join("|");
     format!("{{__name__=~\"{names}\",{p}=\"{prompt}\",{v}=~\"{versions}\"}}")
 }
 
-/// The answers to [`query`] for these spans, about the new version and the old one.
+/// Parses the answers to [`query`] for these spans, about the new and the old version.
 pub fn read(
     labels: &Labels,
     spans: &[Span],
@@ -96,23 +96,23 @@ fn is_of(labels: &Labels, one: &Series, name: &str, version: &VersionName) -> bo
     one.label("__name__") == name && one.label(&labels.version) == version.as_str()
 }
 
-/// The team's own expression about both versions. Names hold nothing that PromQL strings escape.
+/// The team's own expression about both versions. Names contain nothing that PromQL strings escape.
 pub fn own_query(query: &str, prompt: &PromptName, [new, old]: [&VersionName; 2], since: Duration) -> String {
     super::question::about(&query.replace("$base", old.as_str()), prompt, new, since)
 }
 
-/// The answer to it: `Ok` if the new version is no worse.
+/// Parses its answer: `Ok` if the new version is no worse.
 pub fn read_own(series: &[Series]) -> Result<(), String> {
     match series {
         [one] if one.value() == 1.0 => Ok(()),
         [one] if one.value() == 0.0 => Err("canary.query reports that it is worse".to_owned()),
         [] => Err("no data yet for canary.query".to_owned()),
-        [one] => Err(format!("canary.query gives {}: expected 1, 0 or nothing", one.value())),
-        many => Err(format!("canary.query gives {} series: expected one, or nothing", many.len())),
+        [one] => Err(format!("canary.query returned {}: expected 1, 0 or nothing", one.value())),
+        many => Err(format!("canary.query returned {} series: expected one, or nothing", many.len())),
     }
 }
 
-/// By how much something grew in the slices that end at these moments.
+/// The growth of a counter in the slices that end at these moments.
 type Growth = BTreeMap<Timestamp, f64>;
 
 fn read_span(
@@ -152,7 +152,7 @@ fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>
     slices.into_values().collect()
 }
 
-/// Of all instances whose two counters are known at both ends of a slice.
+/// The counts of all instances whose two counters are known at both ends of a slice.
 fn counts(
     step: Duration,
     all: &[&Series],
@@ -171,7 +171,7 @@ fn counts(
     counts
 }
 
-/// What came before the first point, or in a gap, is not counted.
+/// The growth before the first point, or in a gap, is not counted.
 fn growth(step: Duration, series: &Series) -> Growth {
     let mut growth = Growth::new();
     for pair in series.points.windows(2) {

@@ -1,7 +1,7 @@
-//! Who has served what since a moment (a switch, a stage), by the counters of each instance. Pure.
+//! Which instances served what since a moment (a switch, a stage), from their counters. Pure.
 //!
-//! What counts is what was scraped: Prometheus records a counter again at each evaluation, also where nothing new was
-//! scraped. An interval counts only if both its scrapes are later than the moment.
+//! Only scrapes count: Prometheus records a counter at each evaluation, also without a new scrape. An interval counts
+//! only if both its scrapes are after the moment.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::config::Labels;
 use crate::decision::verification::{Finding, Instances, Traffic, Verdict};
 use crate::decision::{PromptName, Timestamp, VersionName};
 
-/// Counters are looked at from so long before the moment: they tell how much each instance served until then.
+/// How long before the moment the counters are read, to know what each instance served until then.
 const BEFORE: Duration = Duration::from_secs(300);
-/// For so long each evaluation is asked for.
+/// How long every evaluation is requested.
 const FINELY: Duration = Duration::from_secs(900);
-/// So many afterwards.
+/// The number of points afterwards.
 const POINTS: u64 = 180;
-/// What is still counted for the bad version later than this was not under way when the key changed.
+/// After this time, requests to the bad version can no longer have been in flight when the key changed.
 const UNDER_WAY: Duration = Duration::from_secs(45);
-/// Where so many requests were to be expected and none came, chance is ruled out: one time in a thousand.
+/// If this many requests were expected and none came, that is chance only one time in a thousand.
 const EXPECTED: f64 = 7.0;
-/// An instance that was not scraped for this long while others were is gone.
+/// An instance that was not scraped for this long, while others were, is gone.
 const VANISHED: Duration = Duration::from_secs(60);
-/// Requests without which a failure ratio says nothing.
+/// The number of requests below which a failure ratio means nothing.
 pub const EVIDENCE: u64 = 20;
-/// A gradual rollback stops where its target fails more than this.
+/// A gradual rollback stops if its target's failure ratio is above this.
 const STOP_ABOVE: f64 = 0.02;
-/// So much worse than it has been, a version is worse.
+/// The factor by which a version must be worse than before to count as worse.
 const WORSE: f64 = 1.5;
 
 pub(super) const REQUESTS: &str = "prompt_version_instance:requests:sum";
@@ -36,15 +36,15 @@ pub(super) const FAILURES: &str = "prompt_version_instance:request_errors:sum";
 const SCRAPED: &str = "prompt_version_instance:requests:timestamp_seconds";
 const REFERENCE: &str = "prompt_version:request_errors:reference";
 
-/// What is asked: everything about these prompts since `oldest`, and for a while before.
+/// The query: the counters of these prompts since `oldest`, and for a while before.
 pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
     let seconds = (now.since(oldest) + BEFORE).as_secs();
-    // later every evaluation would be too much of an answer, and the counters say the same
+    // for a longer time, every evaluation would be too large an answer; the counters hold the same information
     let step = if seconds > FINELY.as_secs() { format!(":{}s", seconds / POINTS) } else { String::new() };
     format!("{{__name__=~\"{REQUESTS}|{FAILURES}|{SCRAPED}|{REFERENCE}\",{prompts}}}[{seconds}s{step}]")
 }
 
-/// One version's counters on one instance at one scrape.
+/// The counters of one version on one instance at one scrape.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Timestamp,
@@ -53,12 +53,12 @@ struct Sample {
     failures: Option<f64>,
 }
 
-/// All samples of one instance, by version, oldest first.
+/// The samples of one instance, by version, oldest first.
 type Scrapes<'a> = BTreeMap<&'a str, Vec<Sample>>;
 
 struct Instance<'a> {
     scrapes: Scrapes<'a>,
-    /// When Prometheus last had a value of it.
+    /// When Prometheus last had a value for it.
     recorded: Timestamp,
 }
 
@@ -74,7 +74,7 @@ struct Interval {
 #[derive(Debug)]
 pub struct Recorded {
     by_prompt: HashMap<String, Vec<Series>>,
-    /// The latest moment of all of it.
+    /// The latest moment in the answer.
     newest: Timestamp,
 }
 
@@ -88,7 +88,7 @@ impl Recorded {
         Self { by_prompt, newest }
     }
 
-    /// What was counted of one prompt.
+    /// The counters of one prompt.
     pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
         let own = self.by_prompt.get(prompt.as_str()).map_or(&[][..], Vec::as_slice);
         Counters::of(labels, own, self.newest)
@@ -98,7 +98,7 @@ impl Recorded {
 /// The counters of one prompt.
 pub struct Counters<'a> {
     instances: BTreeMap<&'a str, Instance<'a>>,
-    /// The failure ratio that each version had before the moment.
+    /// The failure ratio of each version before the moment.
     references: BTreeMap<&'a str, &'a Series>,
     newest: Timestamp,
 }
@@ -131,7 +131,8 @@ impl<'a> Counters<'a> {
         Self { instances, references, newest }
     }
 
-    /// What was served since `since`, when traffic went from `bad` to `target`. `None`: nobody counts requests of either.
+    /// What was served since `since`, when traffic moved from `bad` to `target`. `None`: requests of neither are
+    /// counted.
     pub fn since(&self, since: Timestamp, bad: &VersionName, target: &VersionName) -> Option<Traffic> {
         let known = |one: &&Instance<'_>| [bad, target].iter().any(|v| one.scrapes.contains_key(v.as_str()));
         self.instances.values().find(known)?;
@@ -181,7 +182,7 @@ impl<'a> Counters<'a> {
         (whole(counted.0), whole(counted.1))
     }
 
-    /// Above which failure ratio `version` is bad: more than `least`, and worse than it was before `since`.
+    /// The failure ratio above which `version` is unhealthy: more than `least`, and worse than before `since`.
     pub fn limit(&self, least: f64, since: Timestamp, version: &VersionName) -> f64 {
         let before =
             |series: &&&Series| series.points.iter().rev().find(|(at, _)| *at <= since).map(|(_, value)| *value);
@@ -191,12 +192,12 @@ impl<'a> Counters<'a> {
     }
 }
 
-/// What the failures of the version rolled back to, which may fail at most `limit`, say of it.
+/// Judges the failures of the version rolled back to, whose ratio may be at most `limit`.
 pub fn judge(traffic: Option<&Traffic>, limit: f64, since: Timestamp) -> Finding {
     let Some(traffic) = traffic else {
         return Finding::new(
             Verdict::Unknown,
-            format!("no instance is counted: {REQUESTS} has no series for this prompt"),
+            format!("no instances are counted: {REQUESTS} has no series for this prompt"),
         );
     };
     let Traffic { target: requests, failures, .. } = *traffic;
@@ -233,7 +234,7 @@ pub fn judge(traffic: Option<&Traffic>, limit: f64, since: Timestamp) -> Finding
     Finding::new(verdict, text)
 }
 
-/// Whether `version` is healthy enough to get more traffic, by its failures since `since`, when its stage began.
+/// Whether `version` is healthy enough for more traffic, by its failures since `since`, when its stage began.
 pub fn judge_stage(counters: &Counters<'_>, since: Timestamp, version: &VersionName) -> Finding {
     let (requests, failures) = counters.served(since, version);
     let text = counted(failures, requests, since);
@@ -262,7 +263,7 @@ fn percent(ratio: f64) -> String {
     format!("{:.2} %", 100.0 * ratio)
 }
 
-/// `4310` as `4,310`.
+/// Formats `4310` as `4,310`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -304,7 +305,7 @@ fn follows(bad: &[Interval], serves_target: bool, since: Timestamp) -> Option<Fo
     Some(if yes { Follows::Yes } else { Follows::Unknown })
 }
 
-/// When any counter of an instance changed: each of these moments saw a scrape.
+/// The moments when any counter of an instance changed: each implies a scrape.
 fn changes(versions: &BTreeMap<&str, [Option<&Series>; 3]>) -> BTreeSet<Timestamp> {
     let all = versions.values().flat_map(|parts| parts[..2].iter().flatten());
     let changed = |pair: &[(Timestamp, f64)]| (pair[0].1.to_bits() != pair[1].1.to_bits()).then_some(pair[1].0);
@@ -312,7 +313,7 @@ fn changes(versions: &BTreeMap<&str, [Option<&Series>; 3]>) -> BTreeSet<Timestam
     all.clone().flat_map(|series| series.points.windows(2).filter_map(changed)).chain(all.filter_map(first)).collect()
 }
 
-/// The scrapes of one version's counters. Where nothing says when these were made, a scrape is what changed something.
+/// The scrapes of one version's counters. If nothing else shows when scrapes happened, a change implies one.
 fn samples([requests, failures, scraped]: [Option<&Series>; 3], changes: &BTreeSet<Timestamp>) -> Vec<Sample> {
     let at_each = |series: Option<&Series>| -> BTreeMap<Timestamp, f64> {
         series.into_iter().flat_map(|series| series.points.iter().copied()).collect()
@@ -336,8 +337,9 @@ fn samples([requests, failures, scraped]: [Option<&Series>; 3], changes: &BTreeS
     samples
 }
 
-/// What was counted for `version` from scrape to scrape. A counter that falls was reset and counts from 0. One that begins on an
-/// instance that was scraped before began at 0 then; one that begins with its instance may be as old as that.
+/// What was counted for `version` from scrape to scrape. A counter that falls was reset and counts from 0. One that
+/// starts on an instance that was scraped before started at 0; one that starts with its instance may be older than
+/// that.
 fn intervals(scrapes: &Scrapes<'_>, version: &str) -> Vec<Interval> {
     let samples = scrapes.get(version).map_or(&[][..], Vec::as_slice);
     let all = || scrapes.values().flatten().map(|sample| sample.at);
@@ -358,7 +360,7 @@ fn intervals(scrapes: &Scrapes<'_>, version: &str) -> Vec<Interval> {
     born.into_iter().chain(between).collect()
 }
 
-/// What a counter grew by between two samples. One that falls was reset and counts from 0.
+/// The growth of a counter between two samples. One that falls was reset and counts from 0.
 pub(super) fn grown(before: f64, after: f64) -> f64 {
     if after >= before { after - before } else { after }
 }

@@ -1,4 +1,4 @@
-//! Prometheus: what is asked, and how its answers are read.
+//! Prometheus: queries, and the meaning of their answers.
 
 pub mod bound;
 pub mod client;

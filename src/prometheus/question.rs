@@ -1,6 +1,6 @@
-//! The questions, and what an answer means. Pure.
+//! The queries, and the meaning of their answers. Pure.
 //!
-//! All but `verify` read the recording rules that ship in `alert-rules/`, whatever the source of the metrics.
+//! All but `verify` read the recording rules in `alert-rules/`, whatever the source of the metrics.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, Timestamp, VersionName};
 use crate::postmortem::Unit;
 
-/// A version that fails less than this is healthy, unless a row that fires is stricter.
+/// A version with a lower failure ratio is healthy, unless a firing rule is stricter.
 const HEALTHY_BELOW: f64 = 0.01;
-/// A prompt that fails more than this fails.
+/// A prompt with a higher failure ratio is failing.
 const FAILS_ABOVE: f64 = 0.05;
-/// Requests since the switch without which the default expression proves nothing: its window may be older than the switch.
+/// The number of requests since the switch below which the default expression means nothing: its window may include
+/// older ones.
 pub const EVIDENCE: u32 = 20;
-/// `$since` for a version that no rollback has put there: whether it is still bad is asked over this long.
+/// `$since` for a version that no rollback activated: the time over which to ask whether it still fails.
 const BEFORE_A_ROLLBACK: Duration = Duration::from_secs(300);
 /// The `verify` expression of one alert, about one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Each expression of the incident's alerts, for `version`.
+    /// The expressions of the incident's alerts, for `version`.
     pub fn of(incident: &Incident, version: &VersionName, now: Timestamp) -> Vec<Self> {
         let rolled_back = incident.switch.as_ref().filter(|switch| switch.to == *version);
         let since = rolled_back.map_or(BEFORE_A_ROLLBACK, |switch| now.since(switch.at));
@@ -46,7 +47,7 @@ impl Verify {
     }
 }
 
-/// The label that tells apart what each expression of [`together`] gives.
+/// The label that identifies the expression of a result of [`together`].
 const ASKED: &str = "prompt_rollback_asked";
 
 /// One query that evaluates all of `expressions`.
@@ -58,7 +59,7 @@ pub fn together(expressions: &[&str]) -> String {
     expressions.iter().enumerate().map(tagged).collect::<Vec<_>>().join(" or ")
 }
 
-/// What each of them gives, by the answer to all.
+/// The result of each expression, from the answer to all.
 pub fn apart(series: Vec<Series>, expressions: usize) -> Vec<Vec<Series>> {
     let mut each = vec![Vec::new(); expressions];
     for mut one in series {
@@ -70,13 +71,13 @@ pub fn apart(series: Vec<Series>, expressions: usize) -> Vec<Vec<Series>> {
     each
 }
 
-/// A selector's matcher for these prompts. Of their alphabet only `.` means something in a regular expression.
+/// A matcher for these prompts. Of their characters, only `.` has a meaning in a regular expression.
 fn any_of<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
     let names: BTreeSet<String> = prompts.into_iter().map(|prompt| prompt.as_str().replace('.', "[.]")).collect();
     format!("{}=~\"{}\"", labels.prompt, names.into_iter().collect::<Vec<_>>().join("|"))
 }
 
-/// The error ratio of each version of these prompts, over the last minute where there is enough of it. In [0, 1].
+/// The error ratio of each version of these prompts, over the last minute if that has enough requests. In [0, 1].
 pub fn ratios<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
     let these = any_of(labels, prompts);
     format!(
@@ -95,7 +96,7 @@ pub fn counters<'a>(
     exposure::question(&any_of(labels, prompts), oldest, now)
 }
 
-/// How many prompts have figures, how many of them fail, and the figures of these.
+/// How many prompts have measurements, how many of them fail, and these prompts' measurements.
 pub fn all_prompts<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> [String; 3] {
     let name = &labels.prompt;
     let worst = |these: &str| format!("max by ({name}) (prompt_version:request_errors:ratio_rate5m{{{these}}})");
@@ -103,7 +104,7 @@ pub fn all_prompts<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a Pr
     [format!("count({all})"), format!("count({all} > {FAILS_ABOVE})"), worst(&any_of(labels, prompts))]
 }
 
-/// Most other prompts fail too, by the answers to [`all_prompts`].
+/// Whether most other prompts fail too, from the answers to [`all_prompts`].
 pub fn read_others(labels: &Labels, prompt: &PromptName, [all, failing, own]: [&[Series]; 3]) -> Option<String> {
     let own = own.iter().find(|one| one.label(&labels.prompt) == prompt.as_str()).map(Series::value);
     let count = |series: &[Series], own: bool| series.first().map_or(0.0, Series::value) - f64::from(u8::from(own));
@@ -113,14 +114,14 @@ pub fn read_others(labels: &Labels, prompt: &PromptName, [all, failing, own]: [&
         .then(|| format!("{failing} of {others} other prompts fail too: this looks like a provider outage"))
 }
 
-/// The verdict of the `verify` expression of this alert: 1, 0 or nothing.
+/// The verdict of this alert's `verify` expression: 1, 0 or nothing.
 pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     let whose = format!("the verify expression of {alertname}");
     let series = match answer {
         Ok(series) => series,
-        // whoever writes the expression chooses what evaluating it says, such as the labels of other series
+        // the author of the expression chooses what its evaluation returns, for example the labels of other series
         Err(PrometheusError::Refused { status, .. }) if *status != StatusCode::BAD_REQUEST => {
-            return Finding::new(Verdict::Unknown, format!("prometheus refuses {whose} ({status})"));
+            return Finding::new(Verdict::Unknown, format!("Prometheus rejected {whose} ({status})"));
         }
         Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
     };
@@ -129,11 +130,11 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
         [one] => match one.value() {
             1.0 => Finding::new(Verdict::Healthy, format!("healthy by {whose}")),
             0.0 => Finding::new(Verdict::Unhealthy, format!("not healthy by {whose}")),
-            // which one is not repeated: it may be any figure that Prometheus has
+            // the value is not repeated: it may be anything that Prometheus stores
             _ => Finding::new(Verdict::Unknown, format!("{whose} returns a value other than 1 or 0")),
         },
         many => {
-            Finding::new(Verdict::Unknown, format!("{whose} gives {} series: expected one, or nothing", many.len()))
+            Finding::new(Verdict::Unknown, format!("{whose} returned {} series: expected one, or nothing", many.len()))
         }
     }
 }
@@ -166,7 +167,8 @@ pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>, limit: f64) -> 
     }
 }
 
-/// Whether the target of a gradual rollback is healthy enough to get more traffic, by the config's own expression: 1 = stop.
+/// Whether the target of a gradual rollback is healthy enough for more traffic, by the config's own expression: 1 =
+/// stop.
 pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     let series = match answer {
         Ok(series) => series,
@@ -175,14 +177,14 @@ pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     match series.as_slice() {
         [] => Finding::new(Verdict::NoData, "no data yet"),
         many if many.iter().any(|one| one.value() == 1.0) => {
-            Finding::new(Verdict::Unhealthy, "gradual.abort_query says stop")
+            Finding::new(Verdict::Unhealthy, "gradual.abort_query reports that the rollback must stop")
         }
-        _ => Finding::new(Verdict::Healthy, "gradual.abort_query says go on"),
+        _ => Finding::new(Verdict::Healthy, "gradual.abort_query reports that the rollback may continue"),
     }
 }
 
-/// `expression` for one version. Names hold nothing that PromQL strings escape. `$since` is in whole seconds, and at least
-/// 1: PromQL refuses a window of 0.
+/// `expression` for one version. Names contain nothing that PromQL strings escape. `$since` is in whole seconds, at
+/// least 1, because PromQL refuses a window of 0.
 pub fn about(expression: &str, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
     let since = since.as_secs().max(1).to_string();
     expression.replace("$prompt", prompt.as_str()).replace("$version", version.as_str()).replace("$since", &since)
@@ -201,7 +203,7 @@ fn is_about(labels: &Labels, series: &Series, prompt: &PromptName, version: &Ver
     series.label(&labels.prompt) == prompt.as_str() && series.label(&labels.version) == version.as_str()
 }
 
-/// What is drawn of an incident.
+/// The metric to draw for an incident.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
     pub label: &'static str,
@@ -226,7 +228,7 @@ const LATENCY: Metric = Metric {
 };
 
 impl Metric {
-    /// The rows that ship, with their thresholds; for a row of a team's own the error ratio, without one.
+    /// The metric of a shipped rule, with its threshold; for a team's own rule, the error ratio without one.
     pub fn of(alertname: &str) -> Self {
         let (metric, threshold) = match alertname {
             "PromptErrorRateCritical" => (ERRORS, 0.05),
@@ -251,7 +253,7 @@ impl Metric {
         let these = any_of(labels, [prompt]);
         match self.rule {
             Some(rule) => format!("{rule}{{{these}}}"),
-            // the shortest window there is: a switch shows at once
+            // the shortest window, so that a switch shows at once
             None => format!(
                 "prompt_version:request_errors:increase1m{{{these}}} / (prompt_version:requests:increase1m{{{these}}} > 0)"
             ),
@@ -259,32 +261,32 @@ impl Metric {
     }
 }
 
-/// Below which share of failed requests a version of this incident is healthy.
+/// The failure ratio below which a version of this incident is healthy.
 pub fn healthy_below(incident: &Incident) -> f64 {
     let rows = incident.alerts.iter().map(|alert| Metric::of(&alert.alertname)).filter(Metric::is_errors);
     rows.filter_map(|metric| metric.threshold).fold(HEALTHY_BELOW, f64::min)
 }
 
-/// The metric of the alert that weighs most.
+/// The metric of the most important alert.
 pub fn metric(incident: &Incident) -> Metric {
     let worst = incident.alerts.iter().max_by_key(|alert| alert.rank());
     worst.map_or(ERRORS, |alert| Metric::of(&alert.alertname))
 }
 
-/// The label that tells the figures of one answer apart.
+/// The label that identifies the values of one answer.
 const FIGURE: &str = "figure";
 
-/// What is asked about a version that has soaked for `since`: how many requests were measured, how many of them failed, and
-/// how many seconds ago a row last fired on it or an error row's threshold was last exceeded, which is what Prometheus
-/// itself wrote down, so that it is the team's threshold.
+/// The query about a version that has soaked for `since`: how many requests were measured, how many of them failed, and
+/// how many seconds ago a rule last fired on it or an error threshold was last exceeded. Prometheus itself recorded the
+/// latter, so it is the team's threshold.
 ///
-/// Requests are counted minute by minute where rules were evaluated: the counters of a server would also tell of those that
-/// came while Prometheus was unreachable and nobody watched.
+/// Requests are counted minute by minute while rules were evaluated: the counters of a server would include requests
+/// while Prometheus was unreachable and nothing was watched.
 pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
     let these = format!("{p}=\"{prompt}\",{v}=\"{version}\"");
     let seconds = since.as_secs().max(1);
-    // windows of a minute that overlap, of which each counts for its step
+    // overlapping windows of a minute, of which each counts for its step
     let step = (seconds / 240).clamp(1, 15);
     let span = format!("{seconds}s:{step}s");
     let counted =
@@ -294,7 +296,7 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
         format!("ALERTS{{{these},alertname=~\"PromptErrorRate.+\"}}"),
     ];
     let any = |of: &dyn Fn(&str) -> String| rows.each_ref().map(|row| of(row)).join(" or ");
-    // a row may fire between two steps: it is found all the same, though not when, so it counts as firing now
+    // a rule that fires between two steps is found, but not when, so it counts as firing now
     let closely = format!("{seconds}s:{}s", (seconds / 3_600).clamp(1, 5));
     let last = any(&|row| format!("max_over_time(timestamp({row})[{closely}])"));
     let ever = any(&|row| format!("count_over_time({row}[{seconds}s])"));
@@ -305,7 +307,7 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
         .join(" or ")
 }
 
-/// The answer to [`soak`]. What nobody measures is 0.
+/// Parses the answer to [`soak`]. What is not measured is 0.
 pub fn read_soak(answer: &Result<Vec<Series>, PrometheusError>) -> Result<SoakMeasurement, String> {
     let series = answer.as_ref().map_err(ToString::to_string)?;
     let figure = |name: &str| {
@@ -368,7 +370,7 @@ mod tests {
         }
         let refused = |status| Err(PrometheusError::Refused { status, message: "many-to-many: s3cret".to_owned() });
         let found = text(&refused(StatusCode::UNPROCESSABLE_ENTITY));
-        assert_eq!(found, "prometheus refuses the verify expression of Row (422 Unprocessable Entity)");
+        assert_eq!(found, "Prometheus rejected the verify expression of Row (422 Unprocessable Entity)");
         let parse = text(&refused(StatusCode::BAD_REQUEST));
         assert!(parse.contains("many-to-many"), "what does not parse is told: {parse}");
     }

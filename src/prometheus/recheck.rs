@@ -1,7 +1,7 @@
-//! Whether the requests since a version got its traffic are bad by the row that fires. Pure.
+//! Whether the requests since a version got its traffic exceed the threshold of the firing rule. Pure.
 //!
-//! The windows of a row reach back before the activation. Those of the recording rules do not any more once they are as
-//! old: the one of a minute first, the one of five minutes for prompts with little traffic.
+//! The windows of a rule reach back before the activation. Those of the recording rules no longer do once the
+//! activation is older: first the window of a minute, then, for prompts with little traffic, that of five minutes.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, VersionName};
 
-/// Failures without which a ratio does not act, as in `PromptErrorRateCritical`.
+/// The number of failures below which a ratio causes no action, as in `PromptErrorRateCritical`.
 const FAILURES: f64 = 5.0;
 
 /// 99.9 %, as in `alert-rules/alerts.yml`.
@@ -30,7 +30,7 @@ pub fn threshold(incident: &Incident) -> Option<f64> {
     metric.threshold.filter(|_| metric.is_errors())
 }
 
-/// Requests and failures since the activation, `age` ago; `None`: too early to tell them from those before.
+/// Requests and failures since the activation, `age` ago; `None`: too early to separate them from earlier ones.
 pub fn question(labels: &Labels, prompt: &PromptName, version: &VersionName, age: Duration) -> Option<String> {
     let window = match age.as_secs() {
         0..60 => return None,

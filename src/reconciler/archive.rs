@@ -1,6 +1,7 @@
-//! Texts: those that nothing needs go to the archive, those that are needed again come back, and old ones go for good.
+//! The content archive: moves content that nothing needs to the archive, restores content that is needed again, and
+//! deletes old content.
 //!
-//! What is to be done is decided by [`retention`]; here it is done. A text is dropped from Redis only by a commit that finds it
+//! [`retention`] decides what to do; this module does it. Content is deleted from Redis only by a commit that finds it
 //! safe in the archive and still not needed.
 
 pub mod files;
@@ -22,20 +23,20 @@ use crate::store::StoreError;
 use crate::store::schedule::{Claim, End, LEASE, Work};
 use files::ArchiveDirectory;
 
-/// Prompts looked after side by side.
+/// Prompts processed concurrently.
 const BATCH: usize = 8;
-/// Texts of a prompt handled under one claim: many of one prompt do not hold up those of others.
+/// Versions of a prompt processed under one claim, so that a prompt with many does not delay others.
 const MOST: usize = 4;
-/// More than any text may have; a file that is longer is not what was archived.
+/// More than any content may have; a longer file is not what was archived.
 const MAX_TEXT: u64 = 16 << 20;
 /// Longest time for one file: a directory on another machine may hang.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// After a first failure; doubles with each further one.
+/// The wait after the first failure; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
-/// How soon a text is looked at again that something else than the archive keeps from moving.
+/// When to retry a move that something else than the archive prevents.
 const AGAIN: Duration = Duration::from_secs(600);
-/// How often all prompts are looked through for what nothing else wakes, and how long after the start.
+/// How often all prompts are searched for work that nothing else schedules, and the delay after the start.
 const SURVEY: Duration = Duration::from_secs(24 * 3_600);
 const FIRST_SURVEY: Duration = Duration::from_secs(600);
 const BREATH: Duration = Duration::from_millis(5);
@@ -46,7 +47,7 @@ pub struct Archive {
     trouble: Mutex<Option<Trouble>>,
 }
 
-/// The archive fails.
+/// The state of a failing archive.
 #[derive(Debug, Clone, Copy)]
 struct Trouble {
     backoff: Duration,
@@ -75,7 +76,7 @@ impl Archive {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until when it is left alone: for its back-off at most, even if Redis' clock went back.
+    /// Until when not to try again: at most its back-off, even if Redis' clock went back.
     fn rests_until(&self, now: Timestamp) -> Option<Timestamp> {
         let mut trouble = self.trouble();
         let trouble = trouble.as_mut()?;
@@ -101,7 +102,7 @@ impl Archive {
     }
 }
 
-/// What was done, and when to come back.
+/// What was done, and when to continue.
 #[derive(Debug, Default)]
 struct Processed {
     rev: Option<i64>,
@@ -116,7 +117,7 @@ enum Chore {
 }
 
 impl IncidentWorker {
-    /// Does what is due for the texts of a prompt, some at a time.
+    /// Does what is due for a prompt's content, some at a time.
     async fn process(
         &self,
         prompt: &PromptName,
@@ -162,7 +163,7 @@ impl IncidentWorker {
         Ok(Processed { rev, next: next.map(|next| next.max(earliest)) })
     }
 
-    /// From Redis to the archive.
+    /// Moves content from Redis to the archive.
     async fn put_away(
         &self,
         prompt: &PromptName,
@@ -188,7 +189,7 @@ impl IncidentWorker {
         }
     }
 
-    /// From the archive to Redis, as far as it is there.
+    /// Restores content from the archive to Redis, if it is there.
     async fn bring_back(
         &self,
         prompt: &PromptName,
@@ -219,12 +220,12 @@ impl IncidentWorker {
             let lost = *lost;
             tracing::error!(%prompt, %version, why, lost, "content could not be restored from the archive");
             let rev = self.commit(prompt, kept).await?;
-            return Ok(rev.filter(|_| lost)); // what is not lost is tried again, later
+            return Ok(rev.filter(|_| lost)); // content that is not lost is retried later
         }
         self.commit(prompt, kept).await
     }
 
-    /// For good. The record first: a file that nobody knows of harms nobody, and goes with a later sweep.
+    /// Deletes content. The record goes first: a file without a record does no harm, and a later sweep deletes it.
     async fn forget(
         &self,
         prompt: &PromptName,
@@ -234,7 +235,7 @@ impl IncidentWorker {
         let engine = &self.engine;
         let rev = self.commit(prompt, ArchiveReport::Expired { version: version.clone() }).await?;
         let (Some(_), Some(archive)) = (rev, &self.archive) else { return Ok(rev) };
-        // the commit may only have followed what someone SET, which made this version needed
+        // the commit may only have handled an external SET, after which this version is needed
         let state = engine.load(prompt).await?.snapshot.state;
         if state.version(&version).is_none_or(|record| record.archived.is_none()) {
             let removed = {
@@ -250,7 +251,7 @@ impl IncidentWorker {
         Ok(self.engine.handle(prompt, &Event::ArchiveReport(kept)).await?.rev)
     }
 
-    /// A rollback may wait for the text of its target.
+    /// A rollback may wait for its target's content.
     pub(super) async fn bring_back_for(&self, incident: &Incident, now: Timestamp) -> Result<(), EngineError> {
         let pending = incident.pending().filter(|_| incident.phase.kind() == PhaseKind::Confirming);
         let Some(pending) = pending else { return Ok(()) };
@@ -263,7 +264,7 @@ impl IncidentWorker {
     }
 }
 
-/// Wakes the prompts whose texts something is to be done about: after a change of the config nothing else does.
+/// Wakes the prompts whose content needs work: after a change of the config nothing else does.
 pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
     let mut cursor: Option<String> = None;
     loop {
@@ -282,7 +283,7 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
     }
 }
 
-/// Does what is due for texts, for as long as the process runs.
+/// Does what is due for content, while the process runs.
 pub async fn run_processing(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
@@ -291,7 +292,7 @@ pub async fn run_processing(workers: Current<Arc<IncidentWorker>>) {
     }
 }
 
-/// Does what is due once; tells how long until there may be more.
+/// Does what is due once. Returns how long until there may be more.
 async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
     let store = &worker.engine.store;
     let claimed = store.claim(Work::Archive, BATCH, LEASE, token).await?;
@@ -305,7 +306,7 @@ async fn process_claim(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
     Ok((Some(prompt), End::Done { rev, next }))
 }
 
-/// Runs for as long as the process does.
+/// Runs while the process does.
 pub async fn run(mut engines: Current<Arc<Engine>>) {
     let mut next = Instant::now() + FIRST_SURVEY;
     loop {

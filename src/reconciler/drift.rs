@@ -1,5 +1,5 @@
-//! Notices `active` keys that someone SETs by hand or from CI: by tracking while connected, by a look at all prompts at
-//! each start of tracking and hourly. Prompts that were never registered are found there only if Redis permits SCAN.
+//! Notices `active` keys that someone SETs by hand or from CI: by tracking while connected, and by checking all prompts
+//! at each start of tracking and hourly. Prompts that were never registered are found only if Redis permits SCAN.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::live::Current;
 use crate::store::StoreError;
 use crate::store::watch::WatchEvent;
 
-/// Collect changes for this long, then look at them together.
+/// How long changes are collected before they are checked together.
 const GATHER: Duration = Duration::from_millis(50);
-/// Tracking can lose a message; nothing stays unseen for longer than this.
+/// How often all prompts are checked, because tracking can lose a message.
 const RESCAN: Duration = Duration::from_secs(3_600);
-/// Pause between two pages of a scan, so that a scan of millions of keys leaves Redis to the others.
+/// The pause between two pages of a scan, so that a scan of millions of keys does not block Redis.
 const BREATH: Duration = Duration::from_millis(2);
 const RECONNECT: Duration = Duration::from_secs(1);
 const ASK_ALIVE: Duration = Duration::from_secs(5);
-/// Prompts compared by one call, which holds up all other commands: for less than a commit does.
+/// Prompts compared by one script, which blocks Redis for less time than a commit.
 const BATCH: usize = 10;
 
-/// Looks at `prompts` and follows those that were changed outside.
+/// Checks `prompts`, and handles those that were changed externally.
 pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreError> {
     for batch in prompts.chunks(BATCH) {
         for prompt in engine.store.drifted(batch).await? {
@@ -34,7 +34,7 @@ pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Looks at every prompt that we know, and at those that only have an `active` key.
+/// Checks all known prompts, and those that only have an `active` key.
 async fn scan(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
     let mut behind = None;
     loop {
@@ -60,7 +60,7 @@ async fn scan(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
     }
 }
 
-/// Runs for as long as the process does.
+/// Runs while the process does.
 pub async fn run(engines: Current<Arc<Engine>>) {
     loop {
         if let Err(error) = follow(&engines).await {
@@ -73,7 +73,7 @@ pub async fn run(engines: Current<Arc<Engine>>) {
 async fn follow(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
     let store = engines.get().store.clone();
     let mut watch = store.watch().await?;
-    // tracking first, then the scan: what changes during the scan is heard
+    // tracking first, then the scan: changes during the scan are announced
     scan(engines).await?;
     let mut rescan = tokio::time::interval_at(tokio::time::Instant::now() + RESCAN, RESCAN);
     let mut ask_alive = tokio::time::interval(ASK_ALIVE);

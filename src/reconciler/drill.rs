@@ -1,4 +1,4 @@
-//! Drills: posts the alert of one to every Alertmanager, until each has taken it or the drill is over.
+//! Drills: posts a drill's alert to every Alertmanager, until each has accepted it or the drill is over.
 
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use crate::engine::Engine;
 use crate::store::drill::{Drill, DrillId, DrillProgress};
 use crate::store::{StoreError, rfc3339};
 
-/// The alert ends by itself: an Alertmanager that waits before it delivers a group has had the time, and nobody is left
-/// with an alert that nothing resolves.
+/// The alert ends automatically: after this time, an Alertmanager that delays the delivery of groups has sent it.
 const LASTS: Duration = Duration::from_secs(120);
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Posts; tells when to do so again.
+/// Posts the alert. Returns when to do so again.
 pub async fn post(
     engine: &Engine,
     alertmanagers: &Alertmanagers,
@@ -40,7 +39,8 @@ pub async fn post(
     Ok((!all).then(|| now.plus(AGAIN)))
 }
 
-/// With the labels of a critical row: what routes a real one routes this. Posted again it is the same alert.
+/// An alert with the labels of a critical rule, so that it is routed like a real one. Posting it again does not create
+/// another alert.
 fn alert(drill: &Drill, names: &Labels) -> OwnAlert {
     let Drill { id, prompt, version, .. } = drill;
     let labels = [

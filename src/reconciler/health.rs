@@ -1,4 +1,4 @@
-//! Is Redis there, and fit? Answers `/-/ready`.
+//! The health of Redis, for `/-/ready`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::engine::{Engine, Readiness};
 use crate::live::Current;
 use crate::store::StoreError;
 
-/// Redis is back for at most this long before we say so.
+/// How soon the receiver reports that Redis is back.
 const EVERY: Duration = Duration::from_millis(500);
-/// The settings of a running Redis may change; looked at again this often.
+/// How often Redis is tested again, because the settings of a running Redis may change.
 const RETEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Health {
     sender: watch::Sender<Readiness>,
     tested: Option<(u64, tokio::time::Instant, Option<String>)>,
-    /// What the last self-test warned of.
+    /// The warnings of the last self-test.
     warned: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ impl Health {
         (Self { sender, tested: None, warned: Vec::new() }, receiver)
     }
 
-    /// Looks once.
+    /// Checks once.
     pub async fn look(&mut self, engine: &Engine) {
         let readiness = self.probe(engine).await;
         engine.metrics.ready(readiness.is_ok());
@@ -65,10 +65,10 @@ impl Health {
                 problem
             }
         };
-        problem.map_or(Ok(()), |problem| Err(format!("redis is not fit: {problem}")))
+        problem.map_or(Ok(()), |problem| Err(format!("redis is not usable: {problem}")))
     }
 
-    /// Each warning is logged once, for as long as it lasts.
+    /// Logs each warning once, as long as it lasts.
     fn warn(&mut self, warnings: Vec<String>) {
         for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
             tracing::warn!("redis {warning}");
@@ -76,7 +76,7 @@ impl Health {
         self.warned = warnings;
     }
 
-    /// Runs for as long as the process does.
+    /// Runs while the process does.
     pub async fn run(mut self, engines: Current<Arc<Engine>>) {
         loop {
             self.look(&engines.get()).await;

@@ -1,4 +1,4 @@
-//! The acting worker: deadlines, observations, escalations.
+//! The incident worker: deadlines, observations and escalations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
 use crate::store::{Loaded, StoreError};
 use crate::trace;
 
-/// Wake-ups claimed at once: their checks are asked for together.
+/// Wake-ups claimed at once: their checks share queries.
 const BATCH: usize = 128;
-/// How often Alertmanager is asked what it still lists of an undecided incident.
+/// How often Alertmanager's list of alerts is compared for an undecided incident.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
-/// What acting takes.
+/// The incident worker.
 #[derive(Debug)]
 pub struct IncidentWorker {
     pub engine: Arc<Engine>,
     pub alertmanagers: Alertmanagers,
     pub verifier: Verifier,
-    /// Where texts go that nothing needs; `None`: nowhere.
+    /// The archive for content that nothing needs, if there is one.
     pub archive: Option<Arc<Archive>>,
     /// Name of the label that holds the prompt.
     pub prompt_label: String,
 }
 
 impl IncidentWorker {
-    /// Does what is due once; tells how long until there may be more.
+    /// Does what is due once. Returns how long until there may be more.
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let claimed = store.claim(Work::Incident, BATCH, LEASE, token).await?;
@@ -55,7 +55,7 @@ impl IncidentWorker {
         let checked = |incident: &Option<Incident>| incident.as_ref().is_some_and(|i| self.verifier.checks(i, now));
         let (checks, others): (Vec<_>, Vec<_>) =
             claims.iter().zip(&incidents).partition(|(_, incident)| checked(incident));
-        // deadlines and all else do not wait for Prometheus
+        // deadlines and other work do not wait for Prometheus
         let others = join_all(others.iter().map(|(claim, _)| self.process_claim(claim, None, now)));
         let checks = async {
             let due: Vec<&Incident> = checks.iter().filter_map(|(_, incident)| incident.as_ref()).collect();
@@ -85,7 +85,7 @@ impl IncidentWorker {
         process.instrument(span(claim)).await
     }
 
-    /// What is due for a prompt itself: the next stage of its canary.
+    /// Does what is due for a prompt itself: the next stage of its canary.
     async fn process_prompt(&self, prompt: PromptName) -> WorkResult {
         let engine = &self.engine;
         let load = || engine.load(&prompt);
@@ -96,7 +96,7 @@ impl IncidentWorker {
         let lasts = due.as_ref().and_then(|split| engine.store.still_lasts(split.since, split.wake()?, loaded.now));
         due = due.filter(|_| lasts.is_none());
         let mut asked: Vec<_> = state.to_measure().map(|record| record.version.clone()).collect();
-        // the gate in front of the last stage
+        // the gate before the last stage
         let last = due.as_ref().filter(|split| split.next_percent().is_none_or(|percent| percent == 100));
         let wanted = last.filter(|_| engine.policy.gates.ab_test).map(|split| split.arriving.clone());
         asked.extend(wanted.filter(|version| !asked.contains(version)));
@@ -115,7 +115,7 @@ impl IncidentWorker {
         }
         let loaded = load().await?;
         let state = &loaded.snapshot.state;
-        // earlier receivers looked after texts by this wake-up
+        // earlier receivers handled content with this wake-up
         if let Some(at) = retention::next(state, &engine.policy, loaded.now) {
             engine.store.wake_prompt(Work::Archive, &prompt, at).await?;
         }
@@ -143,13 +143,13 @@ impl IncidentWorker {
                 let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
                 (handled.now, handled.rev)
             }
-            Some(_) => (now, None), // it is checked on, and not over yet
+            Some(_) => (now, None), // the checks continue, and are not over yet
         };
         let before = incident;
         let Some(incident) = store.incident(id).await? else { return Ok(GONE) };
         self.engine.metrics.verified(&before, &incident);
         if incident.paged {
-            // earlier receivers kept pages by this wake-up
+            // earlier receivers handled pages with this wake-up
             store.wake_unless_scheduled(Work::Page, id, moment).await?;
         }
         let own = match lasts {
@@ -164,7 +164,7 @@ impl IncidentWorker {
         Ok((Some(prompt), End::Done { rev, next }))
     }
 
-    /// Ends alerts that Alertmanager does not list any more. It not answering is no reason to miss a deadline.
+    /// Ends alerts that Alertmanager no longer lists. If it does not answer, deadlines continue.
     async fn compare_with_listed(&self, incident: &Incident) -> Result<(), EngineError> {
         if self.alertmanagers.is_empty() || !incident.phase.is_undecided() || !incident.is_firing() {
             return Ok(());
@@ -175,7 +175,9 @@ impl IncidentWorker {
                 let event = Event::Listed { incident: incident.id.clone(), fingerprints };
                 self.engine.handle(&incident.prompt, &event).await?;
             }
-            Err(error) => tracing::warn!(incident = %incident.id, %error, "can't tell which alerts still fire"),
+            Err(error) => {
+                tracing::warn!(incident = %incident.id, %error, "cannot determine which alerts are still firing")
+            }
         }
         Ok(())
     }
@@ -186,10 +188,10 @@ impl IncidentWorker {
     }
 }
 
-/// Runs for as long as the process does. Several may: one that waits for Prometheus holds up no other.
+/// Runs while the process does. Several may run: one that waits for Prometheus does not delay the others.
 pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
-    // nobody may have watched Redis' clock while no receiver ran; without Redis nothing is due either
+    // while no receiver ran, Redis' clock may have changed unnoticed; without Redis nothing is due either
     let _ = workers.get().engine.store.hurry().await;
     loop {
         let worker = workers.get();

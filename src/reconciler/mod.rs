@@ -1,4 +1,4 @@
-//! Makes what is due happen, and keeps an eye on what others do to Redis. Any replica may do any of it.
+//! Workers: they do what is due, and watch for changes that others make in Redis. Any replica may do any task.
 
 pub mod archive;
 pub mod drift;

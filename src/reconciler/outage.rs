@@ -1,8 +1,9 @@
-//! Coordinates many prompts that fail together: takes in what their commits report, carries out what people decided
-//! about all of them, lets automation go on when the budget has room again, and closes when nothing waits any more.
+//! The outage worker, for many prompts that fail together: adds prompts that their commits report, carries out what
+//! people decided about all of them, resumes automation when the budget has room again, and closes the incident when no
+//! prompt waits any more.
 //!
-//! Level-triggered like all of the reconciler: whoever holds the lease goes on where another one died. What is done to a
-//! prompt goes through the engine, and is written down before it is done, so that each is done once.
+//! Level-triggered like all workers: any worker with the lease can continue where another one died. Changes to a prompt
+//! go through the engine, and are recorded before they are made, so that each is made once.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,15 +29,15 @@ use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
 use crate::trace;
 
-/// Reports taken in at once.
+/// Reports processed at once.
 const BATCH: usize = 200;
-/// Prompts acted upon at once, well within a lease.
+/// Prompts changed at once, in much less time than a lease.
 const EXECUTED_AT_ONCE: usize = 100;
 const AT_ONCE: usize = 16;
-/// The same where Prometheus is asked about each, per [`ASKING`].
+/// Prompts changed at once if Prometheus is asked about each, per [`ASKING`].
 const ASKS: usize = 10;
 const ASKING: Duration = Duration::from_secs(1);
-/// How often an open one is looked at, and a prompt that automation could not roll back is tried again.
+/// How often an open outage is processed, and how often automation retries a prompt.
 const LOOK: Duration = Duration::from_secs(15);
 const ROUNDS: u32 = 12;
 
@@ -45,7 +46,7 @@ struct MemberUpdate {
     incident: IncidentId,
     done: Option<Done>,
     tried: bool,
-    /// Its incident as it is now.
+    /// The current state of its incident.
     now: Option<Incident>,
 }
 
@@ -61,7 +62,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Does what is due once; tells how long until there may be more.
+    /// Does what is due once. Returns how long until there may be more.
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let claimed = store.claim(Work::Outage, BATCH, LEASE, token).await?;
@@ -77,7 +78,7 @@ impl Coordinator {
         for (claim, incident) in claims.iter().zip(loaded) {
             match incident {
                 Ok(Some(incident)) => reports.push((claim, incident)),
-                Ok(None) => own.push(claim), // a coordinating one, or gone
+                Ok(None) => own.push(claim), // a coordinating incident, or gone
                 Err(error) => self.finish(claim, Err(error.into())).await?,
             }
         }
@@ -112,7 +113,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes in what became of `incidents`; opens a coordinating one if they call for it.
+    /// Adds or updates `incidents`; opens a coordinating incident if they require one.
     async fn take(&self, incidents: &[&Incident]) -> Result<(), EngineError> {
         let store = &self.engine.store;
         for _ in 0..ROUNDS {
@@ -140,7 +141,7 @@ impl Coordinator {
         Err(EngineError::Contended)
     }
 
-    /// A new one, with what was rolled back before the guard tripped.
+    /// Opens a coordinating incident, with the rollbacks made before the guard tripped.
     async fn open(&self, now: Timestamp) -> Result<Coordinated, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
         let mut found = Coordinated::new(Outage::open(IncidentId(fresh_ulid(now)), policy, now));
@@ -149,7 +150,7 @@ impl Coordinator {
                 continue;
             };
             let state = loaded.snapshot.state;
-            // the incident may be over, and so gone from the state
+            // a closed incident is no longer in the state
             let quarantined = state.versions.iter().filter_map(|version| version.quarantine.as_ref());
             let latest = quarantined.max_by_key(|quarantine| quarantine.at);
             let Some(id) = latest.and_then(|quarantine| quarantine.incident.clone()) else { continue };
@@ -161,7 +162,7 @@ impl Coordinator {
         Ok(found)
     }
 
-    /// All that is to be done about one that is open; tells when to look again.
+    /// Does everything that is due for an open coordinating incident. Returns when to continue.
     async fn carry_on(&self, id: &IncidentId) -> Result<Option<Timestamp>, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
         let Some(found) = store.outage(id).await? else { return Ok(None) };
@@ -170,7 +171,7 @@ impl Coordinator {
         }
         let now = store.now().await?;
         let mut next = now.plus(LOOK);
-        // those rolled back before do not report
+        // prompts that were rolled back before do not report
         let before = found.members.iter().filter(|member| member.before && member.phase.is_open());
         let mut changes = Vec::new();
         for member in before {
@@ -221,7 +222,7 @@ impl Coordinator {
         Ok(open.then_some(next))
     }
 
-    /// Makes each member that waits follow the hold, also who joined later.
+    /// Puts each waiting member on hold, including those that joined later, or ends the hold.
     async fn hold(&self, found: &Coordinated) -> Result<Vec<MemberUpdate>, EngineError> {
         let by = found.outage.hold.as_ref().map(|hold| hold.by.clone());
         let follows = |m: &&Member| {
@@ -246,7 +247,8 @@ impl Coordinator {
         execution: &Execution,
         most: usize,
     ) -> Result<Vec<MemberUpdate>, EngineError> {
-        // which question is answered is written first: an answer that is repeated after a crash overrules no objection
+        // the number of the answered question is stored first, so that a repetition after a crash overrules no
+        // objection
         let due: Vec<_> = found.members.iter().filter(|m| m.is_due(execution)).take(most).collect();
         let mut asked = HashMap::new();
         let incidents = join_all(due.iter().map(|member| self.incident(&member.incident))).await;
@@ -273,7 +275,7 @@ impl Coordinator {
             for result in join_all(acts).await {
                 match result {
                     Ok(change) => changes.push(change),
-                    Err(EngineError::Contended) => {} // next time
+                    Err(EngineError::Contended) => {} // retried next time
                     Err(error) => return Err(error),
                 }
             }
@@ -292,7 +294,7 @@ impl Coordinator {
         Ok(MemberUpdate { done: Some(done), now, ..MemberUpdate::of(member) })
     }
 
-    /// Decides about one prompt as its own incident's button would.
+    /// Decides about one prompt like the button of its own incident.
     async fn decide(
         &self,
         member: &Member,
@@ -321,7 +323,7 @@ impl Coordinator {
             Answer::Confirming { .. } => done(false, "being confirmed".to_owned()),
             Answer::Refused(refusal) => {
                 let now = self.incident(&member.incident).await?;
-                // done already, before a crash
+                // it was already done, before a crash
                 let ours = refusal.code == RefusalCode::AlreadyDecided && now.is_some_and(|now| did(&now, execution));
                 done(!ours, if ours { "done".to_owned() } else { refusal.message })
             }
@@ -329,7 +331,7 @@ impl Coordinator {
         }
     }
 
-    /// Lets what the budget held act, the first one first, if there is room. `None`: it is not time yet.
+    /// Lets incidents act that the budget held, the oldest first, if there is room. `None`: it is too early.
     async fn resume(
         &self,
         found: &Coordinated,
@@ -370,12 +372,12 @@ impl Coordinator {
         Ok(Some(changes))
     }
 
-    /// Has the engine handle `event`. What stays broken until someone repairs it must not hold up the others.
+    /// Sends `event` through the engine. A lasting fault must not block the other members.
     async fn send(&self, member: &Member, event: &Event) -> Result<Option<Answer>, EngineError> {
         match self.engine.handle(&member.prompt, event).await {
             Ok(handled) => Ok(Some(handled.answer)),
             Err(EngineError::Store(error)) => Ok(unless_broken(Err(error))?),
-            Err(EngineError::Contended) => Ok(None), // next time
+            Err(EngineError::Contended) => Ok(None), // retried next time
         }
     }
 
@@ -384,7 +386,7 @@ impl Coordinator {
     }
 }
 
-/// Runs for as long as the process does.
+/// Runs while the process does.
 pub async fn run(engines: Current<Arc<Engine>>) {
     let token = Ulid::generate().to_string();
     loop {

@@ -1,7 +1,7 @@
-//! Paging: an alert of our own through Alertmanager, so that it reaches people the way the team's alerts do.
+//! Pages: alerts of the receiver itself, through Alertmanager, so that they reach people like the team's alerts.
 //!
-//! It is kept firing for as long as the incident pages, and ended when it does not any more. What Alertmanager has taken is
-//! noted beside the incident: until then it is owed, and whoever has the next wake-up posts it again, also after a restart.
+//! An alert is kept firing while the incident pages, and ended afterwards. The incident's progress records what
+//! Alertmanager has accepted; anything else is posted again at the next wake-up, also after a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,27 +18,27 @@ use crate::store::schedule::{Claim, End, LEASE, Work};
 use crate::store::{Store, StoreError, rfc3339};
 use crate::trace;
 
-/// Pages kept side by side: an Alertmanager that hangs holds up no more than these.
+/// Pages posted concurrently: an Alertmanager that hangs delays no more than these.
 const BATCH: usize = 128;
 
-/// An alert ends by itself this long after it was last posted: we may have died.
+/// How long an alert lasts after it was last posted, because the receiver may have died.
 const LASTS: Duration = Duration::from_secs(5 * 60);
 const AGAIN: Duration = Duration::from_secs(60);
-/// After a failure, when nobody has been paged yet; twice as long after each further one.
+/// The wait after a failure while no one was paged; it doubles with each further one.
 const RETRY: Duration = Duration::from_secs(15);
-/// After so many failures [`LASTS`] has passed: a page that some of the Alertmanagers were not told the end of has ended.
+/// After this many failures, [`LASTS`] has passed: a page whose end some Alertmanagers did not accept has ended.
 const OUTLASTED: u32 = 6;
 
-/// Field of the incident's progress: what Alertmanager has taken.
+/// The progress field for what Alertmanager has accepted.
 const PAGE: &str = "page";
-/// How often it has failed in a row.
+/// The progress field for the number of failures in a row.
 const TRIES: &str = "page_tries";
 
-/// What Alertmanager is to show.
+/// The wanted state of the alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WantedPage {
     Firing,
-    /// One page, which ends by itself: nobody is expected to decide anything.
+    /// A single page that ends automatically: no decision is expected.
     Once,
     Ended,
 }
@@ -52,7 +52,7 @@ impl WantedPage {
         }
     }
 
-    /// The value of [`PAGE`] once it has been taken.
+    /// The value of [`PAGE`] once it was accepted.
     fn as_str(self) -> &'static str {
         match self {
             WantedPage::Firing => "firing",
@@ -61,13 +61,13 @@ impl WantedPage {
         }
     }
 
-    /// Whether it still has to be posted.
+    /// Whether it must still be posted.
     fn is_owed(self, taken: Option<&str>, incident: &Incident) -> bool {
         match (self, taken) {
-            (WantedPage::Firing, _) => true, // again and again
+            (WantedPage::Firing, _) => true, // posted again and again
             (WantedPage::Once, taken) => taken != Some(WantedPage::Once.as_str()),
             (WantedPage::Ended, Some(taken)) => taken == WantedPage::Firing.as_str(),
-            // by a receiver that noted nothing
+            // posted by a receiver that recorded nothing
             (WantedPage::Ended, None) => incident.paged,
         }
     }
@@ -78,7 +78,7 @@ impl WantedPage {
     }
 }
 
-/// Runs for as long as the process does.
+/// Runs while the process does.
 pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
@@ -91,7 +91,7 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     }
 }
 
-/// Posts what is due once; tells how long until there may be more.
+/// Posts what is due once. Returns how long until there may be more.
 async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
     let store = &worker.engine.store;
     let claimed = store.claim(Work::Page, BATCH, LEASE, token).await?;
@@ -112,11 +112,11 @@ async fn post(worker: &IncidentWorker, claim: &Claim, now: Timestamp) -> WorkRes
     Ok((None, End::Done { rev: None, next }))
 }
 
-/// Makes Alertmanager's picture match `incident`; tells when to do so again. A failure is tried again for ever, never
-/// given up: it must not take the incident's deadlines with it.
+/// Makes Alertmanager match `incident`, and returns when to do so again. A failure is retried for ever and never
+/// becomes a dead letter: that would stop the incident's deadlines as well.
 ///
-/// `here` is the time by this machine's clock, as Prometheus does it: Alertmanager takes a page that ends in its past for
-/// resolved, and keeps one for as long as its end lies ahead. Redis' clock may be off after a failover.
+/// `here` is the time by the local clock, as for Prometheus: Alertmanager treats a page that ends in its past as
+/// resolved, and keeps one until its end. Redis' clock may be wrong after a failover.
 async fn keep(
     alertmanagers: &Alertmanagers,
     store: &Store,
@@ -133,17 +133,17 @@ async fn keep(
     if !wanted.is_owed(before.get(PAGE), incident) {
         return Ok(None);
     }
-    // before it is posted: an answer may get lost, and then there is something to end
+    // before it is posted: if the answer gets lost, there is a page to end
     let firing = wanted == WantedPage::Firing && before.get(PAGE) != Some(wanted.as_str());
     if firing && !store.note(claim, &[(PAGE, wanted.as_str())]).await? {
-        return Ok(None); // another worker goes on
+        return Ok(None); // another worker continues
     }
     let ends_at = if wanted == WantedPage::Ended { here } else { here.plus(LASTS) };
     let answers = alertmanagers.post_each(&alert(incident, incident.opened_at.min(here), ends_at)).await;
     let any = answers.iter().any(|(_, answer)| answer.is_ok());
     let all = answers.iter().all(|(_, answer)| answer.is_ok());
     let failures = before.get(TRIES).and_then(|tries| tries.parse().ok()).unwrap_or(0_u32);
-    // one of a cluster is enough to page, but each that shows a page must be told of its end
+    // one Alertmanager of a cluster is enough to page, but each that shows a page must get its end
     let taken = all || any && (wanted != WantedPage::Ended || failures >= OUTLASTED);
     if taken {
         if failures > 0 || before.get(PAGE) != Some(wanted.as_str()) {
@@ -156,7 +156,8 @@ async fn keep(
     Ok(Some(now.plus(wanted.wait_after(failures))))
 }
 
-/// The page. It carries `bad_version`, not `version`: no rule about a version inhibits it or brings it back to us.
+/// The page. It carries `bad_version` instead of `version`: no rule about a version inhibits it or routes it back to
+/// the receiver.
 fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
     let summary = match incident.phase.kind() {
@@ -164,7 +165,7 @@ fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAl
             format!("Prompt servers keep serving {prompt} {version} after its rollback")
         }
         PhaseKind::Escalated if incident.is_shipped() => {
-            format!("What was shipped instead of {prompt} {version} did not help")
+            format!("The version that replaced {prompt} {version} did not help")
         }
         PhaseKind::Escalated => format!("The rollback of {prompt} {version} did not help"),
         PhaseKind::Unverified => format!("The rollback of {prompt} {version} could not be verified"),

@@ -1,5 +1,5 @@
-//! What is kept of an incident's metric for its picture and its post-mortem: asked as its rollback is about to be proved or
-//! given up and, if Prometheus is away then, for a while after.
+//! The samples of an incident's metric, for its picture and its post-mortem. They are queried when the verification is
+//! about to end and, if Prometheus is unreachable then, for a while afterwards.
 
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use crate::postmortem::{SampleSeries, Samples};
 use crate::prometheus::client::{self, Prometheus, PrometheusError};
 use crate::prometheus::question;
 
-/// Seen before the first alert.
+/// The time shown before the first alert.
 const BEFORE: Duration = Duration::from_secs(5 * 60);
-/// An alert may have begun long ago; a picture of days shows nothing.
+/// The longest time shown: an alert may have begun long ago, but a picture of days shows nothing.
 const LONGEST: Duration = Duration::from_secs(3_600);
-/// Between two tries, and for how long it is tried after the checks have ended: a Prometheus that restarts reads its log.
+/// The time between two attempts, and how long they continue after the checks have ended: a restarting Prometheus
+/// replays its log first.
 pub const AGAIN: Duration = Duration::from_secs(15);
 pub const GIVE_UP: Duration = Duration::from_secs(600);
 /// Points of one line at most.
 const POINTS: u64 = 300;
 
-/// `acquire` is waited for before the second question.
+/// Waits for `acquire` before the second query.
 pub async fn samples(
     prometheus: &Prometheus,
     labels: &Labels,
@@ -44,7 +45,7 @@ pub async fn samples(
     let first_bad = series(&switch.from).and_then(|one| one.points.iter().find(beyond)).map(|(at, _)| *at);
     let bad_responses = match first_bad.filter(|_| metric.is_errors()) {
         Some(_) if !acquire().await => {
-            return Err(PrometheusError::NoAnswer("it has other questions to answer".to_owned()));
+            return Err(PrometheusError::NoAnswer("it is busy with other queries".to_owned()));
         }
         Some(first) => errors(prometheus, labels, incident, first, until).await?,
         None => None,
@@ -77,7 +78,7 @@ pub fn ended(incident: &Incident, deadline: Duration) -> Option<Timestamp> {
     }
 }
 
-/// Failed requests of the bad version since `first`: the sum of what each minute counted.
+/// Failed requests of the bad version since `first`: the sum of the minutes' counts.
 async fn errors(
     prometheus: &Prometheus,
     labels: &Labels,
@@ -88,7 +89,7 @@ async fn errors(
     const MINUTE: Duration = Duration::from_secs(60);
     let Some(switch) = &incident.switch else { return Ok(None) };
     let query = question::errors_per_minute(labels, &incident.prompt, &switch.from);
-    // the first minute holds what came before the first bad sample, and the last one ends now
+    // the first minute includes what came before the first bad sample, and the last one ends now
     let minutes = now.since(first).as_secs().div_ceil(60).clamp(1, 60);
     let from = now.minus(MINUTE * u32::try_from(minutes).unwrap_or(1));
     let answer = prometheus.range(&query, from.plus(MINUTE), now, MINUTE).await?;

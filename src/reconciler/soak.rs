@@ -1,5 +1,5 @@
-//! Looks at versions that soak, and asks Prometheus how they served. A worker of its own: where thousands soak at once, none
-//! of what is urgent waits for them.
+//! The soak worker: checks versions that soak, and asks Prometheus how they served. It is separate, so that thousands
+//! of soaks delay nothing urgent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::live::Current;
 use crate::store::StoreError;
 use crate::store::schedule::{Claim, End, LEASE, Work};
 
-/// Prompts looked at side by side.
+/// Prompts processed concurrently.
 const BATCH: usize = 8;
 /// How long one waits for which Prometheus has no turn to spare.
 const RATE_LIMITED: Duration = Duration::from_secs(5);
 
-/// Does what is due once; tells how long until there may be more.
+/// Does what is due once. Returns how long until there may be more.
 async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
     let store = &worker.engine.store;
     let claimed = store.claim(Work::Soak, BATCH, LEASE, token).await?;
@@ -34,7 +34,7 @@ async fn look(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
     if let Some(over) = lasts.min() {
         return Ok((Some(prompt), End::Done { rev: None, next: Some(over) }));
     }
-    // what time did, and others: a clock that went back, an alert that is forgotten, another version in the key
+    // first handle what time and others changed: a clock that went back, a forgotten alert, another version in the key
     let mut rev = engine.handle(&prompt, &Event::CheckDrift).await?.rev;
     let loaded = engine.load(&prompt).await?;
     let now = loaded.now;
@@ -58,7 +58,7 @@ async fn look(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
     Ok((Some(prompt), End::Done { rev, next }))
 }
 
-/// Runs for as long as the process does.
+/// Runs while the process does.
 pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {

@@ -1,7 +1,7 @@
-//! Asks Prometheus about rollbacks: those that wait for it, and those whose outcome is to be known.
+//! The verifier: asks Prometheus about rollbacks that wait for it, and about those that are being verified.
 //!
-//! However many incidents are open, Prometheus is asked less than twenty times a second by all replicas together: what
-//! every check needs is asked for all incidents of a tick at once, and so are the `verify` expressions of one rule.
+//! However many incidents are open, all replicas together send fewer than twenty queries a second: queries that every
+//! check needs are sent once for all incidents of a tick, and the `verify` expressions of a rule are combined.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -27,17 +27,17 @@ use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
 use crate::store::StoreError;
 
-/// Between two queries: fourteen a second, so that some which are held up do not make twenty of the next second's.
+/// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.
 const QUERY_INTERVAL: Duration = Duration::from_millis(70);
-/// Longest wait for a turn, well below a lease; then the check is made a little later.
+/// Longest wait for a slot, well below a lease; after it, the check is made later.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Expressions of one rule that are asked in one query.
+/// Expressions of one rule that are combined in one query.
 const TOGETHER: usize = 32;
 
 type QueryResult = Result<Vec<Series>, PrometheusError>;
 
-/// What asking takes.
+/// The verifier.
 #[derive(Debug)]
 pub struct Verifier {
     pub engine: Arc<Engine>,
@@ -48,7 +48,7 @@ pub struct Verifier {
     pub abort_query: Option<String>,
 }
 
-/// What Prometheus answered about two versions.
+/// Prometheus' answers about two versions.
 #[derive(Debug)]
 struct ComparisonData {
     spans: Vec<comparison::Span>,
@@ -61,18 +61,18 @@ impl ComparisonData {
     }
 }
 
-/// What Prometheus says about all incidents that are checked together.
+/// Prometheus' answers about all incidents that are checked together.
 #[derive(Debug)]
 pub struct Measurements {
     counters: Result<Recorded, PrometheusError>,
-    /// Asked only soon after a switch.
+    /// Queried only soon after a switch.
     all_prompts: Option<[Vec<Series>; 3]>,
-    /// What the `verify` expressions give. One that is not among them had no turn.
+    /// The results of the `verify` expressions. One that is missing got no slot.
     verified: HashMap<String, QueryResult>,
 }
 
 impl Verifier {
-    /// Whether a check of `incident` is due, which needs what [`look`](Self::look) asks for.
+    /// Whether a check of `incident` is due that needs the answers of [`look`](Self::look).
     pub fn checks(&self, incident: &Incident, now: Timestamp) -> bool {
         self.prometheus.is_some() && self.is_due(incident, now)
     }
@@ -85,7 +85,7 @@ impl Verifier {
         incident.deadline().is_some_and(|deadline| deadline <= now) && self.still_lasts(incident, now).is_none()
     }
 
-    /// When the stage or the checks of `incident` are really over, where they only seem to be because Redis' clock jumped.
+    /// When the stage or the checks of `incident` really end, if they only seem to be over because Redis' clock jumped.
     pub fn still_lasts(&self, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
         let (since, due) = match incident.gradual() {
             Some(split) => (split.since, split.wake()?),
@@ -97,7 +97,7 @@ impl Verifier {
         self.engine.store.still_lasts(since, due, now)
     }
 
-    /// Asks what the checks of all `due` need.
+    /// Queries what the checks of all `due` need.
     pub async fn look(&self, due: &[&Incident], now: Timestamp) -> Result<Option<Measurements>, StoreError> {
         let oldest = due.iter().filter_map(|incident| incident.switch.as_ref()).map(|switch| switch.at).min();
         let (Some(prometheus), Some(oldest)) = (&self.prometheus, oldest) else { return Ok(None) };
@@ -121,7 +121,7 @@ impl Verifier {
         Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
     }
 
-    /// Asks the `verify` expressions of all `due`, those of one rule together.
+    /// Evaluates the `verify` expressions of all `due`, those of one rule together.
     async fn verify_all(
         &self,
         prometheus: &Prometheus,
@@ -137,7 +137,7 @@ impl Verifier {
             }
         }
         if let Err(error @ PrometheusError::NoAnswer(_)) = counters {
-            // it is away: each would wait for its turn in vain
+            // unreachable: each would wait for its slot in vain
             let all = rules.into_values().flatten();
             return Ok(all.map(|expression| (expression, Err(error.clone()))).collect());
         }
@@ -150,7 +150,7 @@ impl Verifier {
         Ok(verified)
     }
 
-    /// Asks all of these at once; each by itself where that does not work, such as for an expression that gives a scalar.
+    /// Evaluates all of these at once; one by one if that fails, for example for an expression that returns a scalar.
     async fn ask_together(
         &self,
         prometheus: &Prometheus,
@@ -176,7 +176,7 @@ impl Verifier {
         Ok(answers)
     }
 
-    /// Does for `incident` what only an answer from outside can.
+    /// Does the work for `incident` that needs an external answer.
     pub async fn verify(
         &self,
         incident: &Incident,
@@ -194,7 +194,7 @@ impl Verifier {
             _ => None,
         };
         if self.ends_with(incident, event.as_ref(), now) {
-            self.keep_samples(incident, now).await?; // if not now, then later
+            self.keep_samples(incident, now).await?; // now, or later if that fails
         }
         if let Some(event) = event {
             self.engine.handle(&incident.prompt, &event).await?;
@@ -202,7 +202,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Whether the checks of this incident end now, proved or not.
+    /// Whether the checks of this incident end now, whatever the result.
     fn ends_with(&self, incident: &Incident, event: Option<&Event>, now: Timestamp) -> bool {
         let Some(verification) = incident.verification().filter(|_| incident.phase.kind() == PhaseKind::Verifying)
         else {
@@ -216,12 +216,13 @@ impl Verifier {
         settled || self.is_late(incident, now)
     }
 
-    /// Before the commit that ends the checks: whoever tells of the end finds them. False: Prometheus can't be asked now.
+    /// Stores the samples before the commit that ends the checks, so that notifications about the end find them. False:
+    /// Prometheus cannot be asked now.
     async fn keep_samples(&self, incident: &Incident, until: Timestamp) -> Result<bool, StoreError> {
         let Some(prometheus) = &self.prometheus else {
             return self.keep_missing(incident, "prometheus.url is not set").await.map(|()| true);
         };
-        // two queries, which must not keep checks from their turns
+        // two queries, which must not delay checks
         if !self.acquire_within(SPARE).await? {
             return Ok(false);
         }
@@ -232,8 +233,8 @@ impl Verifier {
             }
             Ok(None) => self.keep_missing(incident, "Prometheus has no data for it").await?,
             Err(PrometheusError::Refused { status, message }) if status.is_client_error() => {
-                // the same question would be refused again
-                self.keep_missing(incident, &format!("Prometheus refuses the query: {message}")).await?;
+                // the same query would be rejected again
+                self.keep_missing(incident, &format!("Prometheus rejected the query: {message}")).await?;
             }
             Err(error) => {
                 tracing::warn!(incident = %incident.id, %error, "no picture of this incident yet");
@@ -249,7 +250,7 @@ impl Verifier {
         self.engine.store.put_samples(&incident.id, &missing).await
     }
 
-    /// Asks for what could not be asked when the checks ended. Tells when to do so again.
+    /// Queries what could not be queried when the checks ended. Returns when to try again.
     pub async fn measure_later(&self, incident: &Incident, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let ended = sample::ended(incident, self.engine.policy.verification_deadline);
         let (Some(ended), Some(switch)) = (ended, &incident.switch) else { return Ok(None) };
@@ -270,11 +271,12 @@ impl Verifier {
         Ok(None)
     }
 
-    /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.
+    /// Whether the version still fails, and whether its target would be better. People wait for this, so it takes no
+    /// slots and sends all queries at once.
     async fn confirm(&self, incident: &Incident, now: Timestamp) -> Option<Confirmed> {
         let pending = incident.pending()?;
         if pending.skip_confirmation {
-            let finding = Finding::new(Verdict::NoData, "Prometheus is not asked");
+            let finding = Finding::new(Verdict::NoData, "Prometheus is not queried");
             return Some(Confirmed {
                 incident: incident.id.clone(),
                 at: pending.at,
@@ -315,7 +317,7 @@ impl Verifier {
         Some((finding, blame))
     }
 
-    /// Whether `version` is better than the one that it would replace, by the time in which both had traffic.
+    /// Whether `version` is better than the one that it would replace, over the time in which both had traffic.
     pub async fn measure(
         &self,
         prompt: &PromptName,
@@ -331,7 +333,7 @@ impl Verifier {
         Evidence { at: now, passed, text }
     }
 
-    /// What is to be known at the end of a canary's stage.
+    /// What must be known at the end of a canary's stage.
     pub async fn look_at_canary(
         &self,
         prompt: &PromptName,
@@ -371,7 +373,7 @@ impl Verifier {
         Ok(Compared { requests: requests as u64, harm, no_worse, text })
     }
 
-    /// `rate_limited`: nobody waits for it, so that it waits for turns.
+    /// `rate_limited`: no one waits for the result, so the queries wait for slots.
     async fn compare(
         &self,
         prompt: &PromptName,
@@ -402,7 +404,7 @@ impl Verifier {
         ))
     }
 
-    /// How `version` has served since its soak began. `None`: Prometheus has no turn to spare.
+    /// How `version` has served since its soak began. `None`: Prometheus has no spare slot.
     pub async fn soaked(
         &self,
         prompt: &PromptName,
@@ -417,8 +419,7 @@ impl Verifier {
         Ok(Some(question::read_soak(&answer)))
     }
 
-    /// Whether the requests since the version got traffic are bad by themselves. `None`: nobody asks now, or Prometheus
-    /// had no turn for it.
+    /// Whether the requests since the version got traffic fail by themselves. `None`: not due, or no slot was free.
     async fn recheck(&self, incident: &Incident, now: Timestamp) -> Result<Option<Event>, StoreError> {
         let (Some(prometheus), Some(due)) = (&self.prometheus, incident.recheck()) else { return Ok(None) };
         if due.next > now {
@@ -436,7 +437,7 @@ impl Verifier {
         Ok(Some(Event::Rechecked { incident: incident.id.clone(), finding }))
     }
 
-    /// Whether a gradual rollback may go on. `None`: nobody asks now, or Prometheus had no turn for it.
+    /// Whether a gradual rollback may continue. `None`: not due, or no slot was free.
     async fn may_resume(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
         let (Some(prometheus), Some(split)) = (&self.prometheus, incident.gradual()) else { return Ok(None) };
         if split.paused.is_some() || split.wake().is_none_or(|at| at > now) || !self.acquire().await? {
@@ -462,7 +463,7 @@ impl Verifier {
         Ok(Some(Stepped { incident: incident.id.clone(), since: split.since, finding }))
     }
 
-    /// One look at a rollback. `None`: Prometheus had no turn for it.
+    /// One check of a rollback. `None`: no slot was free.
     fn check(&self, incident: &Incident, seen: &Measurements, now: Timestamp) -> Option<Checked> {
         let (switch, verification) = (incident.switch.as_ref()?, incident.verification()?);
         let (traffic, errors) = match &seen.counters {
@@ -492,7 +493,7 @@ impl Verifier {
         Some(Checked { incident, switched_at: switch.at, number, finding, traffic, blame })
     }
 
-    /// What the alerts' own expressions say of `version`, or its error ratio where they have none. Takes no turn.
+    /// The result of the alerts' own expressions for `version`, or its error ratio if they have none. Takes no slot.
     async fn ask_about(
         &self,
         prometheus: &Prometheus,
@@ -515,7 +516,7 @@ impl Verifier {
         question::all_measures(incident, verified, errors, known)
     }
 
-    /// Answers to [`question::all_prompts`]; `None` if Prometheus does not say.
+    /// Answers to [`question::all_prompts`]; `None` if Prometheus does not answer.
     async fn all_prompts<'a>(
         &self,
         prometheus: &Prometheus,
@@ -531,7 +532,7 @@ impl Verifier {
         question::read_others(&self.labels, &incident.prompt, answers)
     }
 
-    /// Asks as soon as there is a turn, not several at once that saved theirs up. `None`: there was none in time.
+    /// Queries as soon as a slot is free; slots are not saved up. `None`: no slot was free in time.
     async fn query_rate_limited(
         &self,
         prometheus: &Prometheus,
@@ -548,7 +549,7 @@ impl Verifier {
         Ok(if self.acquire().await? { Some(prometheus.verify(query).await) } else { None })
     }
 
-    /// Waits for the next turn that all replicas share; false if it takes too long.
+    /// Waits for the next slot, which all replicas share. Returns false if it takes too long.
     async fn acquire(&self) -> Result<bool, StoreError> {
         self.acquire_within(PATIENCE).await
     }
@@ -565,26 +566,26 @@ impl Verifier {
     }
 }
 
-/// Longest wait for each turn of a comparison, which takes four at most: well within a lease together.
+/// Longest wait for each slot of a comparison, which takes at most four: together much less than a lease.
 const BETWEEN: Duration = Duration::from_secs(3);
 const RATE_LIMITED: &str = "the Prometheus query limit is reached: the receiver will try again soon";
-/// Longest wait of what is nice to have.
+/// Longest wait of optional queries.
 const SPARE: Duration = Duration::from_millis(500);
-/// Later, more may have happened than the rollback.
+/// Later, other changes than the rollback may have happened.
 const FIRST: Duration = Duration::from_secs(30);
 
 fn provider(version: &str, text: &str) -> String {
     format!("{version} fails too ({text}): this looks like a provider outage")
 }
 
-/// A look at it is due. Not once the deadline has passed, but for a first one: where Prometheus has no turns left, the end
-/// must not wait for them.
+/// Whether a check is due. After the deadline only a first check is: if Prometheus has no free slots, the end must not
+/// wait for them.
 fn is_due(incident: &Incident, late: bool, now: Timestamp) -> bool {
     let wanted = |v: &Verification| v.next <= now && !(late && v.checks > 0);
     incident.is_checked() && incident.verification().is_some_and(wanted)
 }
 
-/// So soon after a switch, and before a check has measured anything, it may show that the prompt was not to blame.
+/// Whether the switch is so recent, with nothing measured yet, that a check may show that the prompt was not the cause.
 fn is_new(incident: &Incident, now: Timestamp) -> bool {
     let young = incident.switch.as_ref().is_some_and(|switch| now.since(switch.at) <= FIRST);
     young && incident.verification().is_some_and(|v| !v.blamed && v.healthy + v.unhealthy == 0)

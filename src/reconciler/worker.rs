@@ -1,4 +1,4 @@
-//! What workers share: claiming what is due, keeping the leases while it is done, and giving each claim back.
+//! Code that workers share: claiming due tasks, keeping the leases meanwhile, and returning the claims.
 
 use std::time::Duration;
 
@@ -11,23 +11,24 @@ use crate::store::schedule::{Claim, Claimed, End, Finished, IDLE, LEASE};
 use crate::store::{Store, StoreError};
 use crate::trace;
 
-/// Leases are renewed this often: two renewals may fail before another worker takes over.
+/// How often leases are renewed: two renewals may fail before another worker takes over.
 const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
-/// No work takes this long. One that does hangs, and another worker gets its claims.
+/// No task takes this long. One that does hangs, and another worker gets its claims.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What came of a claim: the prompt whose record was looked at, and how to give the claim back.
+/// The result of a claim: the prompt whose record was read, and how to return the claim.
 pub(super) type WorkResult = Result<(Option<PromptName>, End), EngineError>;
 
-/// Nothing is to be done about it any more.
+/// Nothing is left to do.
 pub(super) const GONE: (Option<PromptName>, End) = (None, End::Done { rev: None, next: None });
 
-/// How long a worker rests after a tick. Health reports a fault of Redis, in which the wake-ups wait meanwhile.
+/// How long a worker pauses after a tick. The health check reports a fault of Redis, in which the wake-ups wait
+/// meanwhile.
 pub(super) fn rest(ticked: Result<Option<Duration>, StoreError>) -> Duration {
     ticked.ok().flatten().unwrap_or(IDLE).min(IDLE)
 }
 
-/// Carries out what was claimed, side by side, one of `works` for each claim; tells how long until there may be more.
+/// Processes claims concurrently, one of `works` for each. Returns how long until there may be more.
 pub(super) async fn carry_out<F: Future<Output = WorkResult>>(
     store: &Store,
     claimed: &Claimed,
@@ -69,12 +70,12 @@ pub(super) async fn give_back(store: &Store, claim: &Claim, outcome: WorkResult)
     Ok(())
 }
 
-/// Does `work` and renews the leases of `claims` meanwhile, so that no other worker does the same.
+/// Runs `work`, and renews the leases of `claims` meanwhile, so that no other worker does the same.
 pub(crate) async fn while_leased<T>(store: &Store, claims: &[Claim], work: impl Future<Output = T>) -> T {
     let renewing = async {
         for _ in 0..LONGEST.as_secs() / RENEW.as_secs() {
             tokio::time::sleep(RENEW).await;
-            // refused for those that were given back; a fault of Redis is noticed by the work itself
+            // refused for claims that were returned; the work itself notices a fault of Redis
             let _ = join_all(claims.iter().map(|claim| store.renew(claim))).await;
         }
         std::future::pending().await

@@ -1,4 +1,5 @@
-//! What a dry run would have done, and whether that would have been right. Pure: a function of the incidents.
+//! The report of a dry run: what it would have done, and whether that would have been right. Pure: a function of the
+//! incidents.
 
 #[cfg(test)]
 mod tests;
@@ -9,14 +10,14 @@ use std::time::Duration;
 use crate::decision::switch::DryRunRollback;
 use crate::decision::{Incident, IncidentId, Phase, PhaseKind, PromptName, SwitchMode, Timestamp, VersionName};
 
-/// Would the rollback have been right?
+/// Whether the rollback would have been right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DryRunVerdict {
     /// A person did the same later.
     Right,
-    /// It went away by itself, a person said no, or it did not help.
+    /// The alerts resolved by themselves, a person declined, or it did not help.
     Wrong,
-    /// Nobody can tell, or not yet.
+    /// Unclear, perhaps only for now.
     Unclear,
 }
 
@@ -61,19 +62,19 @@ impl Instead {
         }
     }
 
-    /// As a sentence; how long after the moment of the rehearsed rollback is said beside it.
+    /// As a sentence; the time since the prevented rollback is shown beside it.
     pub fn words(self) -> &'static str {
         match self {
             Instead::RolledBackByPerson => "a person rolled back the same way",
-            Instead::PutBackByHand => "someone put the same version back",
-            Instead::ResolvedByItself => "the alerts ended by themselves",
+            Instead::PutBackByHand => "someone reactivated the same version",
+            Instead::ResolvedByItself => "the alerts resolved by themselves",
             Instead::Dismissed => "a person dismissed it",
             Instead::Undone => "a person rolled back and undid it",
             Instead::DidNotHelp => "a person rolled back, and it did not help",
             Instead::RolledBackElsewhere => "a person rolled back to another version",
             Instead::RolledBackAutomatically => "it was rolled back once automation was on",
-            Instead::OtherVersion => "another version was put in service",
-            Instead::Undecided => "nobody has decided yet",
+            Instead::OtherVersion => "another version was activated",
+            Instead::Undecided => "no decision yet",
         }
     }
 
@@ -91,19 +92,19 @@ impl Instead {
     }
 }
 
-/// One rollback that a dry run kept from happening.
+/// One rollback that a dry run prevented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
     pub incident: IncidentId,
     pub prompt: PromptName,
     pub dry_run: DryRunRollback,
     pub instead: Instead,
-    /// How much later that was.
+    /// How much later it happened.
     pub after: Option<Duration>,
 }
 
 impl Case {
-    /// `None`: nothing would have been done.
+    /// `None`: no rollback was prevented.
     pub fn of(incident: &Incident) -> Option<Self> {
         let dry_run = incident.dry_run.clone()?;
         let (instead, at) = instead(incident, &dry_run.to);
@@ -120,7 +121,7 @@ impl Case {
         self.instead.verdict()
     }
 
-    /// How much sooner the rollback would have been done.
+    /// How much earlier the rollback would have happened.
     pub fn saved(&self) -> Duration {
         self.after.filter(|_| self.verdict() == DryRunVerdict::Right).unwrap_or_default()
     }
@@ -134,7 +135,7 @@ fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timest
             (SwitchMode::Auto, _) => Instead::RolledBackAutomatically,
             _ if switch.from != incident.version || switch.to != *target => Instead::RolledBackElsewhere,
             (_, PhaseKind::Escalated) => Instead::DidNotHelp,
-            // an escalated one that a person closes has not helped either
+            // nor did an escalated rollback help that a person closed
             (_, PhaseKind::Dismissed) if incident.escalations > 0 && incident.paged && failed(incident) => {
                 Instead::DidNotHelp
             }
@@ -155,12 +156,12 @@ fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timest
     }
 }
 
-/// The checks of its rollback ended without a healthy one.
+/// Whether the checks of its rollback ended without a healthy one.
 fn failed(incident: &Incident) -> bool {
     incident.verification().is_some_and(|verification| verification.unhealthy > 0)
 }
 
-/// One alert's record.
+/// The results of one alert.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub right: u32,
@@ -184,7 +185,7 @@ impl Tally {
     }
 }
 
-/// All that would have been done in a span of time.
+/// The results for a span of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DryRunReport {
     pub since: Timestamp,
@@ -195,22 +196,22 @@ pub struct DryRunReport {
     pub cases: Vec<Case>,
     /// Counted, but not in `cases`.
     pub left_out: usize,
-    /// There were too many incidents to look at all of them.
+    /// Whether there were too many incidents to read.
     pub partial: bool,
 }
 
 impl DryRunReport {
     pub const MAX_CASES: usize = 500;
-    /// Alerts told apart; what comes beyond is counted as [`Report::OTHERS`].
+    /// The number of alert names; further ones are counted as [`Report::OTHERS`].
     pub const MAX_TRIGGERS: usize = 100;
-    /// No alert's name: these have no parentheses.
+    /// Not a valid alert name, because of its parentheses.
     pub const OTHERS: &'static str = "(others)";
 
     pub fn new(since: Timestamp, until: Timestamp) -> Self {
         Self { since, until, triggers: BTreeMap::new(), cases: Vec::new(), left_out: 0, partial: false }
     }
 
-    /// Takes in one incident, if something would have been done about it in this time.
+    /// Adds an incident, if a rollback was prevented in this time.
     pub fn add(&mut self, incident: &Incident) {
         let Some(case) = Case::of(incident) else { return };
         if case.dry_run.at < self.since || case.dry_run.at > self.until {

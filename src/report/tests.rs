@@ -1,4 +1,4 @@
-//! What became of incidents that a dry run held, and what that says about it.
+//! Outcomes of incidents that a dry run held, and their verdicts.
 
 use super::*;
 use crate::decision::verification::Verification;
@@ -14,7 +14,7 @@ fn version(name: &str) -> VersionName {
     VersionName::parse(name).expect("a version")
 }
 
-/// Held by the dry run: v2 would have gone back to v1.
+/// Held by the dry run: v2 would have been rolled back to v1.
 fn held(trigger: &str) -> Incident {
     let prompt = PromptName::parse("support").expect("a name");
     let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());

@@ -1,8 +1,7 @@
-//! Slack's Web API: one operation, one typed outcome. When to call, how fast and how often is the caller's business.
+//! Slack's Web API: one typed result for each operation. The caller decides when, how fast and how often to call.
 //!
-//! Requests are the library's own types. Answers are read into the few fields that are needed: the library's answers
-//! hold whole messages and fail on blocks that they do not know, and a message that was posted must not look as if
-//! it was not.
+//! Requests use the library's types. Answers are parsed into the few fields that are needed: the library's answers hold
+//! whole messages and fail on unknown blocks, and a message that was posted must not look as if it was not.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,25 +34,25 @@ mod tests;
 
 pub use error::{LONGEST_WAIT, SlackError};
 
-/// For one operation in all: two of them stay below a lease. The library itself would wait for ever.
+/// For a whole operation: two of them take less than a lease. The library itself would wait for ever.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of an answer. A page of a search holds 200 messages of other people, which are a few kB each.
+/// Longest answer. A page of a search holds 200 messages of other people, a few kB each.
 const MAX_ANSWER: usize = 4 << 20;
-/// Our messages among those of other apps.
+/// Tells the receiver's messages apart from those of other apps.
 const EVENT_TYPE: &str = "prompt_rollback";
-/// Redis' clock, by which it was noted when a message may have been posted, and Slack's may differ by this much: more would
-/// only have more messages looked through, and less would have the message posted twice.
+/// How much Redis' clock, which says when a message may have been posted, and Slack's may differ. A larger value only
+/// makes searches read more messages; a smaller one could post a message twice.
 const SKEW_MS: i64 = 24 * 3_600_000;
-/// How much is read in search of a message or a channel.
+/// Pages read in search of a message or a channel.
 const PAGES: usize = 20;
 const MESSAGES_PER_PAGE: &str = "200";
 const CHANNELS_PER_PAGE: &str = "999";
 
-/// The bot's side of a workspace.
+/// The bot's access to a workspace.
 pub struct Slack {
     bot: Api,
     app: Option<Api>,
-    /// Ids of channels by name, as far as they were seen. A post looks the name up itself, so this is for searches.
+    /// Ids of known channels, by name; needed for searches, because a post resolves the name itself.
     ids: Mutex<HashMap<String, String>>,
 }
 
@@ -71,7 +70,7 @@ pub struct Posted {
     pub ts: String,
 }
 
-/// Where a message is to go.
+/// Where to post a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// Its id, or `#name`.
@@ -100,7 +99,7 @@ pub struct Upload {
     pub content: Vec<u8>,
 }
 
-/// Where Slack takes a file's bytes.
+/// Where to upload a file.
 #[derive(Deserialize)]
 struct UploadPlace {
     upload_url: String,
@@ -122,7 +121,7 @@ impl UploadPlace {
     }
 }
 
-/// Metadata by which a message of ours is found again. People do not see it.
+/// Metadata that identifies a message for a search. People do not see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageTag {
     pub incident: String,
@@ -152,13 +151,13 @@ impl Slack {
         Ok(Some(Self { bot, app: Api::of_app(config)?, ids: Mutex::default() }))
     }
 
-    /// After [`SlackError::Retry`] the message may have arrived all the same: [`find`](Self::find) tells.
+    /// After [`SlackError::Retry`] the message may have arrived: [`find`](Self::find) tells.
     pub async fn post(&self, place: Place<'_>, message: &Message, mark: &MessageTag) -> Result<Posted, SlackError> {
         let blocks = (!message.blocks.is_empty()).then(|| message.blocks.clone());
         self.post_content(place, content(&message.text, blocks), mark).await
     }
 
-    /// As [`post`](Self::post), but without blocks. The text is mrkdwn: what comes from outside must be escaped.
+    /// Like [`post`](Self::post), but without blocks. The text is mrkdwn, so external text must be escaped.
     pub async fn post_plain(&self, place: Place<'_>, text: &str, mark: &MessageTag) -> Result<Posted, SlackError> {
         self.post_content(place, content(text, None), mark).await
     }
@@ -180,13 +179,13 @@ impl Slack {
         Ok(Posted { channel: posted.channel, ts: posted.ts })
     }
 
-    /// Uploads files and shares them in a thread, as one message. After [`SlackError::Retry`] it may be there all the same:
+    /// Uploads files and shares them in a thread, as one message. After [`SlackError::Retry`] it may exist:
     /// [`find_file`](Self::find_file) tells.
     pub async fn upload(&self, root: &Posted, text: &str, files: Vec<Upload>) -> Result<(), SlackError> {
         within("files.completeUploadExternal", self.upload_all(root, text, files)).await
     }
 
-    /// Three steps, of which only the last is seen.
+    /// Three calls, of which only the last has a visible effect.
     async fn upload_all(&self, root: &Posted, text: &str, files: Vec<Upload>) -> Result<(), SlackError> {
         const METHOD: &str = "files.getUploadURLExternal";
         let mut shared = Vec::new();
@@ -195,8 +194,8 @@ impl Slack {
             let place: UploadPlace =
                 self.bot.get(METHOD, &[("filename", Some(&name)), ("length", Some(&length))]).await?;
             let request = Request::post(place.path()).body(Full::from(content));
-            let request = request.map_err(|_| SlackError::retry(METHOD, "an upload address that is none"))?;
-            let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an upload address that is none"))?;
+            let request = request.map_err(|_| SlackError::retry(METHOD, "an invalid upload address"))?;
+            let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an invalid upload address"))?;
             let http = Outgoing::new(base, TIMEOUT).map_err(|error| SlackError::retry(METHOD, error.to_string()))?;
             let (status, _) = http.send(request, MAX_ANSWER).await.map_err(|error| match error {
                 OutgoingError::TooLarge { .. } => SlackError::retry(METHOD, error.to_string()),
@@ -215,13 +214,13 @@ impl Slack {
 
     /// Replaces text and blocks of a message. Its metadata stays.
     pub async fn update(&self, channel_id: &str, ts: &str, message: &Message) -> Result<(), SlackError> {
-        // an empty list takes the old blocks away; without one they would stay
+        // an empty list removes the old blocks; without a list they would stay
         let content = content(&message.text, Some(message.blocks.clone()));
         let request = SlackApiChatUpdateRequest::new(channel_id.into(), content, ts.into());
         self.bot.post("chat.update", &request).await.map(|Nothing {}| ())
     }
 
-    /// Says something to one person, who sees it if they are in the channel just now. The text is mrkdwn.
+    /// Sends a message that only one person sees, if they are in the channel now. The text is mrkdwn.
     pub async fn post_ephemeral(
         &self,
         channel_id: &str,
@@ -241,7 +240,7 @@ impl Slack {
         Ok(link.permalink)
     }
 
-    /// Looks for our message with this mark among those posted since `oldest_ms` (Unix time), newest first.
+    /// Searches for the message with this mark among those posted since `oldest_ms` (Unix time), the newest first.
     pub async fn find(
         &self,
         channel: &str,
@@ -252,7 +251,7 @@ impl Slack {
         self.search(channel, thread, oldest_ms, |message| mark.is_on(message)).await
     }
 
-    /// Looks for a message that shares a file of this name: such a message carries no mark.
+    /// Searches for a message that shares a file of this name: such a message has no mark.
     pub async fn find_file(&self, root: &Posted, name: &str, oldest_ms: i64) -> Result<Option<Posted>, SlackError> {
         let shares =
             |message: &ListedMessage| message.files.iter().flatten().any(|file| file.name.as_deref() == Some(name));
@@ -272,7 +271,7 @@ impl Slack {
             let oldest = slack_time(oldest_ms.saturating_sub(SKEW_MS));
             let mut cursor = None;
             for _ in 0..PAGES {
-                // the library's request for replies can't ask for metadata, so both are spelled out here
+                // the library's request for replies cannot ask for metadata, so both are written out here
                 let page: Messages = self
                     .bot
                     .get(
@@ -300,7 +299,7 @@ impl Slack {
         .await
     }
 
-    /// Whether Slack is there and takes our token. Changes nothing.
+    /// Whether Slack is reachable and accepts the token. Changes nothing.
     pub async fn ping(&self) -> Result<(), SlackError> {
         self.bot.post("auth.test", &serde_json::json!({})).await.map(|Nothing {}| ())
     }
@@ -311,7 +310,7 @@ impl Slack {
         Ok(members.users)
     }
 
-    /// The channel's id if it was seen already, or else what was given.
+    /// The channel's id if it is known, otherwise the given name.
     pub fn known_id(&self, channel: &str) -> String {
         self.ids().get(name_of(channel)).cloned().unwrap_or_else(|| channel.to_owned())
     }
@@ -331,7 +330,7 @@ impl Slack {
         Ok(id)
     }
 
-    /// The channels that have one of these names. Private ones only if the bot is in them.
+    /// The channels with one of these names. Private ones only if the bot is a member.
     async fn list_channels(&self, names: &[&str]) -> Result<Vec<Channel>, SlackError> {
         let mut found: Vec<Channel> = Vec::new();
         let mut cursor = None;
@@ -409,7 +408,7 @@ impl Api {
     }
 }
 
-/// `work`, but not for longer than [`TIMEOUT`].
+/// Runs `work`, at most for [`TIMEOUT`].
 pub(super) async fn within<T>(
     method: &'static str,
     work: impl Future<Output = Result<T, SlackError>>,
@@ -441,7 +440,7 @@ fn https(tls: &Arc<rustls::ClientConfig>) -> CappedConnector {
     Capped::new(https.build(), MAX_ANSWER)
 }
 
-/// Where messages are searched.
+/// The method that searches messages.
 pub fn search_method(thread: Option<&str>) -> &'static str {
     if thread.is_some() { "conversations.replies" } else { "conversations.history" }
 }
@@ -450,7 +449,7 @@ fn content(text: &str, blocks: Option<Vec<SlackBlock>>) -> SlackMessageContent {
     SlackMessageContent::new().with_text(text.to_owned()).opt_blocks(blocks)
 }
 
-/// An id of Slack's, such as `C012AB3CD`; names of channels are lower case.
+/// Whether this is an id such as `C012AB3CD`; names of channels are lower case.
 fn is_id(channel: &str) -> bool {
     channel.starts_with(['C', 'D', 'G']) && channel.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }

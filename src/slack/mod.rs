@@ -1,4 +1,4 @@
-//! Slack's side of the wire.
+//! Slack: messages, clicks, the Web API and Socket Mode.
 
 pub mod client;
 pub mod payload;

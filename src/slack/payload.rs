@@ -1,6 +1,6 @@
-//! Interactions, as Slack sends them over HTTP or in an envelope of Socket Mode. Pure.
+//! Parses interactions, which Slack sends over HTTP or in an envelope of Socket Mode. Pure.
 //!
-//! Only the few fields that are needed are read, and leniently: the library's types refuse whole clicks over fields
+//! Reads only the few fields that are needed, and leniently: the library's types reject whole clicks because of fields
 //! that are absent, null or new.
 
 use std::time::{Duration, SystemTime};
@@ -21,25 +21,25 @@ const MAX_NAME: usize = 80;
 pub struct Click {
     /// Id of the user.
     pub user: String,
-    /// What people call them, as far as Slack said; else the id.
+    /// Their name, if Slack sent one; otherwise the id.
     pub name: String,
     /// Id of the channel.
     pub channel: Option<String>,
     /// `ts` of the thread's root.
     pub thread: Option<String>,
     pub action_id: String,
-    /// Of the button, or of the option that was chosen; empty if it has none, such as a link.
+    /// The value of the button, or of the chosen option; empty if it has none, such as a link.
     pub value: String,
-    /// When it was clicked, in Slack's words. The same in a click that is delivered again.
+    /// Slack's time of the click. The same if the click is delivered again.
     pub action_ts: String,
     pub response_url: Option<String>,
-    /// The workspace and the app that it comes from, as far as Slack says.
+    /// The workspace and the app that it comes from, if Slack says so.
     pub team: Option<String>,
     pub app: Option<String>,
 }
 
 impl Click {
-    /// Slack has proved who it is.
+    /// The user, as verified by Slack.
     pub fn operator(&self) -> Operator {
         Operator::slack(&self.user, &self.name)
     }
@@ -48,16 +48,16 @@ impl Click {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interaction {
     Clicks(Vec<Click>),
-    /// Of this type; to be acknowledged, and that is all.
+    /// An interaction of this type, which only needs an acknowledgement.
     Other(String),
 }
 
-/// What arrived is no interaction. Says nothing of its content.
+/// The payload is not an interaction. Reveals nothing of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadInteraction {
     #[error("the form has no payload")]
     NoPayload,
-    #[error("the payload is no JSON")]
+    #[error("the payload is not JSON")]
     NotJson,
     #[error("the payload has no {0}")]
     Lacks(&'static str),
@@ -66,15 +66,15 @@ pub enum BadInteraction {
 /// A message of Socket Mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketMessage {
-    /// Slack is about to end the connection, for good if Socket Mode is `disabled` for the app.
+    /// Slack is about to close the connection, permanently if Socket Mode is `disabled` for the app.
     Goodbye { disabled: bool },
-    /// To be acknowledged with `id`, whatever it brings.
+    /// To be acknowledged with `id`, whatever it contains.
     Delivery { id: String, interaction: Option<Result<Interaction, BadInteraction>> },
-    /// Nothing is to be done.
+    /// Needs no action.
     Other,
 }
 
-/// Reads a message of Socket Mode.
+/// Parses a message of Socket Mode.
 pub fn parse_envelope(text: &str) -> Result<SocketMessage, BadInteraction> {
     let message: Value = serde_json::from_str(text).map_err(|_| BadInteraction::NotJson)?;
     if message["type"] == "disconnect" {
@@ -85,7 +85,7 @@ pub fn parse_envelope(text: &str) -> Result<SocketMessage, BadInteraction> {
     Ok(SocketMessage::Delivery { id: id.to_owned(), interaction })
 }
 
-/// Reads the form that Slack posts.
+/// Parses the form that Slack posts.
 pub fn parse_form(body: &[u8]) -> Result<Interaction, BadInteraction> {
     let payload = body.split(|&b| b == b'&').find_map(|field| field.strip_prefix(b"payload="));
     let spaced: Vec<u8> =
@@ -93,7 +93,7 @@ pub fn parse_form(body: &[u8]) -> Result<Interaction, BadInteraction> {
     parse(&percent_decode(&spaced).collect::<Vec<u8>>())
 }
 
-/// Reads the payload itself.
+/// Parses the payload itself.
 pub fn parse(json: &[u8]) -> Result<Interaction, BadInteraction> {
     read(&serde_json::from_slice(json).map_err(|_| BadInteraction::NotJson)?)
 }
@@ -115,7 +115,7 @@ fn click(payload: &Value, action: &Value) -> Result<Click, BadInteraction> {
         name: name.as_deref().and_then(plain).unwrap_or_else(|| user.clone()),
         user,
         channel: first(&[&["channel", "id"], &["container", "channel_id"]]),
-        // a reply names its root; what does not is the root itself
+        // a reply names its root; otherwise the message is the root
         thread: first(&[
             &["message", "thread_ts"],
             &["container", "thread_ts"],
@@ -137,14 +137,14 @@ fn text(value: &Value, path: &[&str]) -> Option<String> {
     found.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-/// A name that fits on a line.
+/// A name that fits on one line.
 fn plain(name: &str) -> Option<String> {
     let name: String = name.chars().filter(|c| !is_hidden(*c)).take(MAX_NAME).collect();
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Whether these headers can be those of a request that Slack signs, within the last five minutes; what the signature is worth,
-/// [`verify`] tells.
+/// Whether these headers can be from a request that Slack signed within the last five minutes. [`verify`] checks the
+/// signature itself.
 pub fn may_be_signed(signature: Option<&str>, timestamp: Option<&str>) -> bool {
     const WINDOW: Duration = Duration::from_secs(5 * 60);
     let digits = signature.and_then(|signature| signature.strip_prefix("v0="));
@@ -154,8 +154,8 @@ pub fn may_be_signed(signature: Option<&str>, timestamp: Option<&str>) -> bool {
     is_one && at.is_some_and(|at| now.as_secs().abs_diff(at) <= WINDOW.as_secs())
 }
 
-/// Whether Slack signed this body with our secret in the last five minutes. The same body stays valid that long:
-/// replays are for the caller to recognise.
+/// Whether Slack signed this body with the app's secret within the last five minutes. The same body stays valid that
+/// long, so the caller must recognize replays.
 pub fn verify(secret: &SecretString, signature: Option<&str>, timestamp: Option<&str>, body: &[u8]) -> bool {
     let (Some(signature), Some(timestamp), Ok(body)) = (signature, timestamp, std::str::from_utf8(body)) else {
         return false;

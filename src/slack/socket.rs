@@ -1,7 +1,7 @@
-//! Socket Mode: clicks come over a connection that we open, so no address of ours needs to be public.
+//! Socket Mode: clicks arrive over a connection that the receiver opens, so it needs no public address.
 //!
-//! The library's client is not used here: it waits for ever while connecting, does not notice every end of a
-//! connection, tries again at a fixed pace, and logs the address with the ticket in it.
+//! The library's client is not used: it waits for ever while connecting, misses some ends of a connection, retries at a
+//! fixed interval, and logs the address with the ticket.
 
 use std::time::Duration;
 
@@ -27,44 +27,44 @@ mod tests;
 
 /// Interactions are a few kB.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Slack pings less often; we want to know sooner that a connection is dead.
+/// Slack pings less often; a dead connection must be noticed sooner.
 const PING: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(15);
-/// A frame that can't be written within this time says that the connection is dead.
+/// If a frame cannot be written within this time, the connection is dead.
 const SEND: Duration = Duration::from_secs(5);
-/// How long a connection is kept that Slack said it would close.
+/// How long a connection is kept after Slack said that it will close it.
 const FAREWELL: Duration = Duration::from_secs(60);
-/// After a connection that lived this long, failures count from the start.
+/// After a connection of this length, failures are counted from zero again.
 const HEALTHY: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Why a connection is to be replaced.
+/// Why a connection must be replaced.
 #[derive(Debug)]
 enum Ending {
     /// Slack is about to close it; it works until then.
     Replace,
-    /// Socket Mode is switched off for the app.
+    /// Socket Mode is disabled for the app.
     Disabled,
     Lost(String),
-    /// Nobody takes the clicks any more.
+    /// The receiver no longer accepts clicks.
     Stopped,
 }
 
-/// Connects for ever, and queues the clicks that come. Returns at once without `slack.app_token`, and when nobody
-/// takes the clicks any more.
+/// Keeps a connection open for ever, and queues the clicks that arrive. Returns at once without `slack.app_token`, and
+/// when the queue is closed.
 ///
-/// Each envelope is acknowledged at once, whatever it holds, but for clicks that the queue has no room for: Slack
-/// delivers those again. A click may come twice.
+/// Each envelope is acknowledged at once, whatever it contains, except clicks for which the queue has no room: Slack
+/// delivers those again. A click may arrive twice.
 pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>) {
     let app = match Api::of_app(&config) {
         Ok(Some(app)) => app,
         Ok(None) => return,
-        Err(error) => return tracing::error!(%error, "no clicks over Socket Mode"),
+        Err(error) => return tracing::error!(%error, "clicks do not arrive over Socket Mode"),
     };
-    // the present connection, and those that Slack is about to close; all end with this future
+    // the current connection, and those that Slack is about to close; all end with this future
     let mut connections = JoinSet::new();
     let mut failures = 0;
     loop {
@@ -72,7 +72,7 @@ pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>)
         let mut wait = Duration::ZERO;
         let ending = match connect(&app).await {
             Ok(socket) => {
-                tracing::info!("socket mode: connected");
+                tracing::info!("Socket Mode: connected");
                 let (leave, left) = oneshot::channel();
                 let connection = Connection { socket, clicks: clicks.clone(), leave: Some(leave) };
                 connections.spawn(connection.serve());
@@ -92,15 +92,15 @@ pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>)
         match ending {
             Ending::Stopped => return,
             Ending::Replace => {
-                tracing::debug!("socket mode: slack asks for a new connection");
+                tracing::debug!("Socket Mode: Slack requests a new connection");
                 wait = if failures == 0 { Duration::ZERO } else { backoff(failures) };
             }
             Ending::Disabled => {
-                tracing::error!("socket mode is switched off for the app: clicks do not arrive");
+                tracing::error!("Socket Mode is disabled for the app: clicks do not arrive");
                 wait = LONGEST_WAIT;
             }
             Ending::Lost(reason) => {
-                tracing::warn!(reason, "socket mode: not connected");
+                tracing::warn!(reason, "Socket Mode: not connected");
                 wait = wait.max(backoff(failures));
             }
         }
@@ -112,7 +112,7 @@ pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>)
     }
 }
 
-/// Doubles up to a limit; the random half keeps replicas from coming back in step.
+/// Doubles up to a limit; the random half keeps replicas from reconnecting at the same time.
 fn backoff(failures: u32) -> Duration {
     let most = LONGEST_WAIT.min(FIRST_WAIT * 2_u32.pow(failures.min(10)));
     let share = (Ulid::generate().random() % 1_000) as u32;
@@ -121,7 +121,7 @@ fn backoff(failures: u32) -> Duration {
 
 #[derive(Deserialize)]
 struct Opened {
-    /// Holds a ticket, so it is never shown.
+    /// Contains a ticket, so it is never shown.
     url: String,
 }
 
@@ -138,7 +138,7 @@ async fn connect(app: &Api) -> Result<Socket, SlackError> {
     .await
 }
 
-/// The library's own words may hold addresses and bodies.
+/// The library's error texts may contain addresses and bodies.
 fn reason(error: &SocketError) -> String {
     match error {
         SocketError::Io(error) => error.kind().to_string(),
@@ -153,7 +153,7 @@ fn reason(error: &SocketError) -> String {
 struct Connection {
     socket: Socket,
     clicks: mpsc::Sender<Interaction>,
-    /// Says why a new connection is needed, once.
+    /// Reports once why a new connection is needed.
     leave: Option<oneshot::Sender<Ending>>,
 }
 
@@ -165,7 +165,7 @@ impl Connection {
 
     fn leave(&mut self, ending: Ending) {
         if let Some(leave) = self.leave.take() {
-            let _ = leave.send(ending); // gone only if the whole is being dropped
+            let _ = leave.send(ending); // fails only while everything is being dropped
         }
     }
 
@@ -180,7 +180,7 @@ impl Connection {
                 frame = self.socket.next() => {
                     heard = Instant::now();
                     let text = match frame {
-                        None | Some(Ok(Frame::Close(_))) => return Ending::Lost("slack closed the connection".to_owned()),
+                        None | Some(Ok(Frame::Close(_))) => return Ending::Lost("Slack closed the connection".to_owned()),
                         Some(Err(error)) => return Ending::Lost(reason(&error)),
                         Some(Ok(Frame::Text(text))) => text,
                         Some(Ok(_)) => continue,
@@ -188,7 +188,7 @@ impl Connection {
                     match self.handle(&text).await {
                         Ok(None) => {}
                         Ok(Some(goodbye)) => {
-                            // what Slack still sends here is handled here, while the new connection is opened
+                            // this connection still handles what Slack sends, while the new one is opened
                             self.leave(goodbye);
                             until = Some(Instant::now() + FAREWELL);
                         }
@@ -197,10 +197,10 @@ impl Connection {
                 }
                 now = pings.tick() => {
                     if heard.elapsed() > SILENCE {
-                        return Ending::Lost("slack is silent".to_owned());
+                        return Ending::Lost("Slack sent nothing for too long".to_owned());
                     }
                     if until.is_some_and(|until| now > until) {
-                        let _ = timeout(SEND, self.socket.close(None)).await; // it was to be closed anyway
+                        let _ = timeout(SEND, self.socket.close(None)).await; // it was about to be closed anyway
                         return Ending::Replace;
                     }
                     if let Err(ending) = self.send(Frame::Ping(Vec::new().into())).await {
@@ -220,7 +220,7 @@ impl Connection {
             Ok(SocketMessage::Delivery { id, interaction }) => (id, interaction),
             Ok(SocketMessage::Other) => return Ok(None),
             Err(error) => {
-                tracing::warn!(%error, "socket mode: a message that can't be read");
+                tracing::warn!(%error, "Socket Mode: unreadable message");
                 return Ok(None);
             }
         };
@@ -233,13 +233,13 @@ impl Connection {
         Ok(None)
     }
 
-    /// Whether the envelope is to be acknowledged.
+    /// Whether to acknowledge the envelope.
     fn queue(&self, interaction: Result<Interaction, BadInteraction>) -> Result<bool, Ending> {
         match interaction {
             Ok(interaction @ Interaction::Clicks(_)) => match self.clicks.try_send(interaction) {
                 Ok(()) => Ok(true),
                 Err(TrySendError::Full(_)) => {
-                    tracing::warn!("socket mode: too many clicks at once; slack will deliver this one again");
+                    tracing::warn!("Socket Mode: too many clicks at once; Slack will deliver this one again");
                     Ok(false)
                 }
                 Err(TrySendError::Closed(_)) => Err(Ending::Stopped),
@@ -249,8 +249,8 @@ impl Connection {
                 Ok(true)
             }
             Err(error) => {
-                tracing::warn!(%error, "socket mode: an interaction that can't be read");
-                Ok(true) // it never reads better
+                tracing::warn!(%error, "Socket Mode: unreadable interaction");
+                Ok(true) // it will not become readable
             }
         }
     }
@@ -259,7 +259,7 @@ impl Connection {
         match timeout(SEND, self.socket.send(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Ending::Lost(reason(&error))),
-            Err(_) => Err(Ending::Lost("slack reads nothing".to_owned())),
+            Err(_) => Err(Ending::Lost("Slack does not read from the connection".to_owned())),
         }
     }
 }

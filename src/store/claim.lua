@@ -1,9 +1,9 @@
 #!lua
--- Claims due wake-ups of one kind under a lease. Expired leases are due again first: their worker died.
--- KEYS  1 due  2 leased  3 tokens  4 unsent  5, 6 the due and the leased set that earlier receivers kept for all kinds, which
---       are those of "act" now  then, for "act" only, the due sets of the other kinds that may be found there
--- ARGV  1 suffix of the kind of work ("|act")  2 how many at most  3 lease (ms)  4 token  5 ms by which the clock is ahead
---       6 ms that a wake-up of this kind may lie ahead, for the kind that "unsent" lists ("" = as long as the config says)
+-- Claims due wake-ups of one kind under a lease. First, expired leases become due again: their worker died.
+-- KEYS  1 due  2 leased  3 tokens  4 unsent  5, 6 the due and the leased set that earlier receivers used for all kinds, which
+--       are those of "act" now  then, for "act" only, the due sets of the other kinds that may have members there
+-- ARGV  1 suffix of the kind of work ("|act")  2 maximal number  3 lease (ms)  4 token  5 ms by which the clock is ahead
+--       6 ms that a wake-up of this kind may be in the future, for kinds with a set "unsent" ("" = as the config says)
 --       7 ms that the sets of this kind are kept after the last claim ("" = for ever)
 --       then the suffix of each of these other kinds
 -- Returns {now (ms); number of waits that were shortened; ms until the next wake-up is due or a lease expires, or -1;
@@ -18,7 +18,7 @@ for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 
   call('ZADD', KEYS[1], 'LT', now, member)
 end
 local shortened = 0
--- no lease was ever this long: the clock went back
+-- no lease is this long: the clock went back
 for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[2], '(' .. (now + lease), '+inf', 'LIMIT', 0, 100)) do
   call('ZADD', KEYS[2], now + lease, member)
   shortened = shortened + 1
@@ -27,7 +27,7 @@ if ARGV[6] ~= '' then
   for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, 100)) do
     call('ZADD', KEYS[4], now, member)
   end
-  -- whatever is unsent is due soon or under a lease; a page at random, so that a backlog hides nothing for long
+  -- every unsent member is due soon or leased; check a random page, so that a backlog hides nothing for long
   local pages = math.ceil(call('ZCARD', KEYS[4]) / 100)
   local from = time[2] % math.max(pages, 1) * 100
   for _, member in ipairs(call('ZRANGE', KEYS[4], from, from + 99)) do
@@ -46,7 +46,7 @@ local other = {}
 for at = 8, #ARGV do
   other[ARGV[at]] = KEYS[at - 1]
 end
--- page by page: what another worker holds, or what earlier receivers left among ours, must not hide ours; bounded all the same
+-- page by page: members that another worker holds, or that earlier receivers left here, must not hide others; bounded
 local found, moved = {}, {}
 for offset = 0, 1900, 100 do
   local page = call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', offset, 100)

@@ -1,5 +1,5 @@
-//! Where the master of our slot is, in Redis Cluster. A namespace has one hash tag, so all its keys are in one slot and
-//! all connections lead to one node: to us a cluster is a master that moves.
+//! Finds the master of the namespace's slot in Redis Cluster. A namespace has one hash tag, so all its keys are in one
+//! slot, and all connections lead to one node.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +18,7 @@ const SLOTS: u16 = 16_384;
 pub struct Cluster {
     slot: u16,
     nodes: Vec<ConnectionInfo>,
-    /// Where the last answer MOVED pointed to: that node knows before the others have heard.
+    /// The address in the last MOVED answer: that node knows before the others do.
     moved: Mutex<Option<HostPort>>,
 }
 
@@ -42,7 +42,7 @@ impl Cluster {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 
-    /// Who has our slot, most likely first.
+    /// The nodes that may have the slot, the most likely first.
     pub async fn ask(&self) -> Result<Vec<HostPort>, StoreError> {
         let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut asked: FuturesUnordered<_> = self.nodes.iter().map(|node| self.ask_one(node)).collect();
@@ -83,8 +83,9 @@ impl Cluster {
     }
 }
 
-/// Of the lines of CLUSTER NODES the one that has the slot: `id host:port@bus[,hostname] flags master ping pong epoch link
-/// slot from-to [slot->-id]…`. A node that does not know its own host leaves it out: it is whom we `asked`.
+/// Returns the node that has the slot, from the lines of CLUSTER NODES: `id host:port@bus[,hostname] flags master ping
+/// pong epoch link slot from-to [slot->-id]…`. A node that does not know its own host omits it; that is the node that
+/// was `asked`.
 fn owner(nodes: &str, slot: u16, asked: &ConnectionAddr) -> Option<MasterVote> {
     let holds = |range: &&str| {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
@@ -97,7 +98,7 @@ fn owner(nodes: &str, slot: u16, asked: &ConnectionAddr) -> Option<MasterVote> {
         let (host, port) = address.rsplit_once(':')?;
         let host = match asked {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } if host_is_unknown(words[1]) => host,
-            // certificates are made out to names
+            // certificates are issued for names
             ConnectionAddr::TcpTls { .. } => names.split(',').nth(1).filter(|name| is_host(name)).unwrap_or(host),
             _ => host,
         };
@@ -110,12 +111,12 @@ fn host_is_unknown(address: &str) -> bool {
     address.starts_with(':')
 }
 
-/// What follows the host's name are fields such as `shard-id=…`.
+/// Fields such as `shard-id=…` may follow the host name.
 fn is_host(name: &str) -> bool {
     !name.is_empty() && !name.contains('=')
 }
 
-/// The slot of what stands between the braces, as the specification of Redis Cluster has it: CRC-16/XMODEM.
+/// The slot of the text between the braces, by the specification of Redis Cluster: CRC-16/XMODEM.
 fn slot(namespace: &str) -> u16 {
     let tag = namespace.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or(namespace, |(tag, _)| tag);
     let crc = tag.bytes().fold(0u16, |crc, byte| {
@@ -142,7 +143,7 @@ e7d1 :30001@31001,,shard-id=ab myself,master - 0 0 1 connected 0-5459 5460 [93-<
 
     #[test]
     fn the_slot_is_that_of_the_braces() {
-        // the specification's own example: the CRC of 123456789 is 31C3
+        // the specification's example: the CRC of 123456789 is 31C3
         assert_eq!(slot("123456789"), 0x31C3 % SLOTS);
         assert_eq!(slot("{123456789}"), slot("team-a:{123456789}:x"));
         assert_ne!(slot("{prompts}"), slot("{other}"));

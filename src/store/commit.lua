@@ -2,24 +2,24 @@
 -- Commits one decision about one prompt: checks first, then writes. All or nothing.
 -- KEYS  1 active  2 routing  3 state  4 log  5 paused  6 automatic  7 prompts  8 activity
 --       9 incidents  10 incidents:open  11 incidents:closed  12 phases
---       13 to 17 what is due: act, page, mass, archive, soak  18 events
---       then of each target what is due and what is unsent, and one key for each incident, each content and each receipt
+--       13 to 17 due sets: act, page, mass, archive, soak  18 events
+--       then the due and the unsent set of each target, and one key for each incident, each content and each receipt
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
---       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
+--       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = not automatic)  8 start of the budget's window
 --       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
---       15 channel  16 retention of closed incidents (ms)  17 next rev  18 how many fields routing is expected to have
---       19 how many targets  20 how many events  21 how many events are kept
+--       15 channel  16 retention of closed incidents (ms)  17 next rev  18 expected number of fields in routing
+--       19 number of targets  20 number of events  21 number of events kept
 --       then the expected routing: field, percent
 --       then lists, each ended by "":
 --         incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
 --         · wake-ups: which of the due sets (1 = act …), member, score · wake-ups of targets: which (1 = the first), member, score
 --         · messages · new routing: field, percent
 --         · log entries: event, from, to, reason, operator, at, incident · contents: "keep"/"drop", text
---         · receipts of a request that is to be handled once: value, time to live (ms) · events
--- Returns {1} committed · {2, rev} this very commit was done before · {-1} the world moved
+--         · receipts of a request that must be handled once: value, time to live (ms) · events
+-- Returns {1} committed · {2, rev} this commit was made before · {-1} the state has changed
 --         · {-3} the budget is spent · {-4, key} a key holds the wrong type · {-5, schema} a newer record
 local COMMITS_KEPT = 16
-local call = redis.call -- a local is found sooner, twenty times over
+local call = redis.call -- a local is faster, over twenty calls
 
 local TYPES = {
   'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash',
@@ -39,8 +39,8 @@ local function broken(trouble)
   return redis.error_reply(type(trouble) == 'table' and trouble.err or tostring(trouble))
 end
 
--- a script is not rolled back: a key of the wrong type, found half-way, would leave the first writes applied. Of the
--- prompt's own keys the reads tell
+-- a script is not rolled back: a key of the wrong type, found half-way, would leave the first writes applied. The reads
+-- check the prompt's own keys
 local state, active, routed, pauses, spent, latest
 local fine, trouble = pcall(function()
   active = call('GET', KEYS[1])
@@ -67,7 +67,7 @@ if state[2] and tonumber(state[2]) > tonumber(ARGV[12]) then
   return { -5, state[2] }
 end
 local stamp = state[1] and rev .. ' ' .. string.match(commits, '^%S*') or '0'
-local expected = ARGV[18] == '0' and 0 or tonumber(ARGV[18]) -- to read a number costs more than to compare texts
+local expected = ARGV[18] == '0' and 0 or tonumber(ARGV[18]) -- parsing a number costs more than comparing texts
 if stamp ~= ARGV[4] or (active and '=' .. active or '-') ~= ARGV[5] or routed ~= expected then
   return { -1 }
 end
@@ -81,10 +81,10 @@ end
 if ((pauses[1] or pauses[2]) and '1' or '0') ~= ARGV[6] then
   return { -1 }
 end
--- times stay text: to write a number out costs more than most commands
+-- times stay text: formatting a number costs more than most commands
 local now, since = ARGV[2], ARGV[8]
 if ARGV[7] ~= '' and spent >= tonumber(ARGV[7]) then
-  -- this prompt's own does not count
+  -- this prompt's own rollback does not count
   local own = call('ZSCORE', KEYS[6], ARGV[3])
   local counted = own and tonumber(own) > tonumber(since) and spent - 1 or spent
   if counted >= tonumber(ARGV[7]) then
@@ -92,9 +92,9 @@ if ARGV[7] ~= '' and spent >= tonumber(ARGV[7]) then
   end
 end
 
--- What is shared with other prompts comes first, because it may fail: then it is taken back. To look at each key before
--- would cost more, and none of it fails where nobody meddled. Each write goes through `step`, its member or value where
--- `inverse` looks for it.
+-- Writes to keys shared with other prompts come first: if one fails, they are undone. Checking each key beforehand would
+-- cost more, and none fails unless someone changed the keys. Each write goes through `step`, with its member or value where
+-- `inverse` expects it.
 local first, key, closes, expires = at, LAST, false, false
 local function shared(step)
   at, key = first, LAST
@@ -127,7 +127,7 @@ local function shared(step)
   at = at + 1
   for other = key + 1, #KEYS do
     if not typed(other) then
-      error('a content or a receipt') -- SET would not say so
+      error('a content or a receipt') -- SET would not fail
     end
   end
   if rev == '0' then
@@ -141,13 +141,13 @@ local function shared(step)
   while ARGV[at] ~= '' do
     local due = EVENTS - 1 + 2 * ARGV[at]
     step('ZADD', KEYS[due], 'LT', ARGV[at + 2], ARGV[at + 1])
-    -- since when there is something to show: rescheduling the wake-up does not change it
+    -- since when an update is pending: rescheduling the wake-up does not change it
     step('ZADD', KEYS[due + 1], 'NX', now, ARGV[at + 1])
     at = at + 3
   end
   at = at + 1
   if rev == '0' or ARGV[at] ~= '' then
-    step('ZADD', KEYS[8], now, ARGV[3]) -- the last that may fail
+    step('ZADD', KEYS[8], now, ARGV[3]) -- the last write that may fail
   end
 end
 
@@ -158,7 +158,7 @@ fine, trouble = pcall(shared, function(...)
   replies[done] = reply
 end)
 if not fine then
-  -- the same steps again, as far as they came: what takes each back, unless it changed nothing
+  -- the same steps again, up to the failure: the inverse of each, unless it changed nothing
   local back, taken, score = {}, 0, nil
   local function inverse(command, where, ...)
     taken = taken + 1
@@ -183,7 +183,7 @@ if not fine then
       if command == 'ZREM' then
         back[#back + 1] = { 'ZADD', where, where == KEYS[OPEN] and '0' or score, member }
       else
-        back[#back + 1] = { 'ZREM', where, member } -- a wake-up that was only moved stays so: too early does nothing
+        back[#back + 1] = { 'ZREM', where, member } -- a wake-up that was only moved stays moved: being early does no harm
       end
     end
   end
@@ -245,7 +245,7 @@ while ARGV[at] ~= '' do
 end
 at = at + 1
 if ARGV[at] ~= '' then
-  -- in the order of the commits, also where the clock went back
+  -- in the order of commits, also if the clock went back
   local score = math.max(tonumber(now), tonumber(latest or 0) + 1)
   while ARGV[at] ~= '' do
     call('ZADD', KEYS[EVENTS], string.format('%.0f', score), ARGV[at])

@@ -1,4 +1,4 @@
-//! One decision, written: `commit.lua` and what it is told.
+//! Writes a decision: `commit.lua` and its arguments.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use crate::decision::decide::{IncidentWrite, LogEntry};
 use crate::decision::{ChangeMessage, Commit, PhaseKind, Routing, Timestamp, VersionName};
 use crate::trace;
 
-/// Ends a list of arguments.
+/// Terminates a list of arguments.
 const END: &str = "";
-/// Room for the arguments of most commits, and for their bytes besides the state's.
+/// Capacity for the arguments of most commits, and for their bytes without the state.
 const ARGS: usize = 64;
 const BYTES: usize = 3 << 10;
 
-/// What is published of a change.
+/// The published message about a change.
 #[derive(Serialize)]
 struct PublishedChange<'a> {
     prompt: &'a str,
@@ -41,23 +41,24 @@ impl PublishedChange<'_> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "it may not have been done"]
+#[must_use = "it may not have been executed"]
 pub enum Committed {
-    /// Now, or earlier by this very commit whose answer got lost.
+    /// Committed now, or earlier by this commit, whose reply was lost.
     Done { rev: i64 },
-    /// Someone else committed first: load and decide again.
+    /// Another commit came first: load and decide again.
     Moved,
     /// Other prompts have used up the budget of automatic rollbacks: load and decide again.
     BudgetSpent,
 }
 
 impl Store {
-    /// Writes all of `commit`, or nothing. `id` is the commit's own: running it again with the same id is harmless.
+    /// Writes all of `commit`, or nothing. `id` identifies the commit: running it again is harmless.
     pub async fn commit(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
         self.commit_once(id, loaded, commit, None, &[]).await
     }
 
-    /// The same with what came of a request that must be handled once, and with what is to be kept as [`Store::events`].
+    /// Like [`Store::commit`], and also stores the outcome of a request that must be handled once, and events for
+    /// [`Store::events`].
     pub async fn commit_once(
         &self,
         id: &str,
@@ -87,7 +88,7 @@ impl Store {
         match code {
             1 => Ok(Committed::Done { rev }),
             2 => {
-                // written by another connection: the WAIT of this one did not count it
+                // another connection wrote it, so this connection's WAIT did not count it
                 self.wait_for_replicas().await?;
                 Ok(Committed::Done { rev: detail.number().unwrap_or_default() })
             }
@@ -171,7 +172,7 @@ impl Store {
             let open = |phase: PhaseKind| if phase.is_open() { phase.as_str() } else { "" };
             let phase = incident.phase.kind();
             cmd.arg(&incident.id.0);
-            // while it is open it is kept once, in its prompt's state
+            // an open incident is stored only in its prompt's state
             match phase.is_open() && !self.readable_by_previous {
                 true => cmd.arg(record::write_elsewhere(prompt)),
                 false => cmd.arg(record::write_incident(incident, &loaded.unknown.of_incident(&incident.id))),
@@ -228,7 +229,7 @@ impl Store {
         call
     }
 
-    /// What is to be done when: for incidents, for the prompt's canary, texts and soaks, and for pages.
+    /// Wake-ups for incidents, for the prompt's canary, content and soaks, and for pages.
     fn add_wakes(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit) {
         let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
         let incident = |work: Work, write: &IncidentWrite, at| (work, work.member(&write.incident.id), at);
@@ -249,7 +250,7 @@ impl Store {
         cmd.arg(END);
     }
 
-    /// What targets are to show, the most urgent first.
+    /// Tasks for notification targets, the most urgent first.
     fn add_notifications(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit, has_events: bool) {
         let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
         let priorities = || commit.incidents.iter().map(|write| notify_priority(&write.incident));

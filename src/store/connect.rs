@@ -1,7 +1,7 @@
-//! Which Redis takes writes, and connections to it.
+//! Connections to the Redis that takes writes.
 //!
-//! Where there is more than one, the master is looked up for each new connection, and proves by ROLE that it is one.
-//! Whoever keeps a connection asks whether it still [leads to the master](Connector::is_current).
+//! With several servers, the master is looked up for each new connection, and verified with ROLE. Code that keeps a
+//! connection must check whether it still [leads to the master](Connector::is_current).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use super::cluster::Cluster;
 use super::sentinel::SentinelGroup;
 use crate::config::{self, RedisMode};
 
-/// Longest wait for a connection and for its handshake, each.
+/// Longest wait for a connection, and for its handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest wait for one answer. A commit takes tens of microseconds; beyond this Redis is as good as away.
+/// Longest wait for one answer. A commit takes tens of microseconds, so a slower Redis counts as unreachable.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest wait for a connection to a master that was looked up, and its ROLE: less, because after a failover the wait
-/// for the old one ends before the new one is asked for.
+/// Longest wait for a connection to a master that was looked up, including its ROLE. Shorter, because after a failover
+/// the wait for the old master must end before the new one is asked.
 const MASTER_TIMEOUT: Duration = Duration::from_millis(700);
-/// Longest wait for one that knows where the master is.
+/// Longest wait for a sentinel or node that knows the master.
 pub const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Host and port.
@@ -37,7 +37,7 @@ pub const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct HostPort(pub String, pub u16);
 
 impl HostPort {
-    /// From `host:port`, as the config has checked it; an IPv6 address stands in brackets.
+    /// Parses `host:port`, which the config has validated; an IPv6 address is in brackets.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -51,14 +51,14 @@ impl std::fmt::Display for HostPort {
     }
 }
 
-/// What somebody says of where the master is. Who is behind the times names a lower epoch.
+/// A vote on where the master is. An outdated one has a lower epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterVote {
     pub master: HostPort,
     pub epoch: u64,
 }
 
-/// Those named, the latest epoch first, then by how many name it.
+/// The addresses, by the latest epoch first, then by number of votes.
 pub fn by_epoch(all: Vec<MasterVote>) -> Vec<HostPort> {
     let mut by_epoch: Vec<(MasterVote, usize)> = Vec::new();
     for said in all {
@@ -76,13 +76,13 @@ pub fn by_epoch(all: Vec<MasterVote>) -> Vec<HostPort> {
 
 #[derive(Debug)]
 enum Topology {
-    /// Where `redis.url` says.
+    /// The address in `redis.url`.
     Fixed,
     Sentinel(SentinelGroup),
     Cluster(Cluster),
 }
 
-/// A connection, and where it leads.
+/// A connection, and the address it leads to.
 #[derive(Debug, Clone)]
 pub struct Connected {
     pub connection: MultiplexedConnection,
@@ -94,7 +94,7 @@ pub struct Connected {
 pub struct Connector {
     client: Client,
     topology: Topology,
-    /// The address of the master that was found last; empty before, and where there is nothing to find.
+    /// The address of the master that was found last; empty before, and with a fixed address.
     master: Arc<watch::Sender<Arc<str>>>,
 }
 
@@ -103,7 +103,7 @@ impl Connector {
         Self::with(config, Arc::new(watch::Sender::new(Arc::from(""))))
     }
 
-    /// The way to the same Redis by other settings.
+    /// The same Redis with other settings.
     pub fn reconfigured(&self, config: &config::RedisConfig) -> Result<Self, StoreError> {
         Self::with(config, Arc::clone(&self.master))
     }
@@ -135,7 +135,7 @@ impl Connector {
         Ok(Self { client, topology, master })
     }
 
-    /// A new connection of its own; `response_timeout` bounds each of its commands.
+    /// Opens a new connection. `response_timeout` limits each of its commands.
     pub async fn connect(&self, response_timeout: Duration) -> Result<Connected, StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -144,12 +144,12 @@ impl Connector {
         self.open(self.client.get_connection_info().clone(), &config).await
     }
 
-    /// A RESP3 connection whose pushes arrive at `sender`.
+    /// Opens a RESP3 connection whose pushes arrive at `sender`.
     pub async fn connect_pushed(&self, sender: UnboundedSender<PushInfo>) -> Result<Connected, StoreError> {
         self.open(resp3(self.client.get_connection_info()), &pushed(sender)).await
     }
 
-    /// A connection of somebody without a user or password.
+    /// Opens a connection without a user or password.
     pub async fn connect_without_login(&self) -> Result<MultiplexedConnection, StoreError> {
         let info = self.client.get_connection_info();
         let info = match HostPort::parse(&self.master.borrow()) {
@@ -162,7 +162,7 @@ impl Connector {
     async fn open(&self, info: ConnectionInfo, config: &AsyncConnectionConfig) -> Result<Connected, StoreError> {
         let candidates = match &self.topology {
             Topology::Fixed => {
-                // a client made from the info again keeps its TLS roots: they are part of the address
+                // another client made from the info keeps its TLS roots, which are part of the address
                 let connection = Client::open(info)?.get_multiplexed_async_connection_with_config(config).await?;
                 return Ok(Connected { connection, to: Arc::from("") });
             }
@@ -177,7 +177,7 @@ impl Connector {
                     self.found(&to);
                     return Ok(Connected { connection, to });
                 }
-                // the one that is most likely the master says best why not
+                // the most likely master has the best error message
                 Ok(Err(error)) => refused = refused.or(Some((address, error))),
                 Err(_) => {
                     let message = format!("no answer within {MASTER_TIMEOUT:?}");
@@ -190,11 +190,11 @@ impl Connector {
                 StoreError::Unavailable { kind, message: format!("the master {address}: {message}") }
             }
             Some((_, error)) => error,
-            None => StoreError::Unavailable { kind: "nomaster", message: "nobody names a master".to_owned() },
+            None => StoreError::Unavailable { kind: "nomaster", message: "no node reports a master".to_owned() },
         })
     }
 
-    /// What else than Redis has to permit, and does not.
+    /// Permissions that sentinels or cluster nodes do not grant.
     pub async fn denied(&self) -> Vec<String> {
         if let Topology::Sentinel(sentinels) = &self.topology { sentinels.denied().await } else { Vec::new() }
     }
@@ -203,24 +203,24 @@ impl Connector {
         self.master.send_if_modified(|known| {
             let another = known != address;
             if another {
-                tracing::info!(master = %address, before = %known, "redis: found the master");
+                tracing::info!(master = %address, before = %known, "found the Redis master");
                 known.clone_from(address);
             }
             another
         });
     }
 
-    /// Whether what leads to `to` leads to the master, as far as is known.
+    /// Whether a connection to `to` leads to the current master, as far as is known.
     pub fn is_current(&self, to: &Arc<str>) -> bool {
         *self.master.borrow() == *to
     }
 
-    /// The master's address, each time that it changes.
+    /// The master's address, whenever it changes.
     pub fn subscribe(&self) -> watch::Receiver<Arc<str>> {
         self.master.subscribe()
     }
 
-    /// Where the master was found last, and how; `None` where there is nothing to find.
+    /// The address of the master that was found last, and how it was found; `None` with a fixed address.
     pub fn located(&self) -> Option<String> {
         let master = self.master.borrow();
         let known = (!master.is_empty()).then_some(master);
@@ -233,7 +233,7 @@ impl Connector {
             .map(|(master, how)| format!("{} {how}", *master))
     }
 
-    /// Whether `error` ends the connection: dead, stalled, or to a server that is not the master now.
+    /// Whether `error` ends the connection: it is dead, stalled, or leads to a server that is not the master now.
     pub fn ends(&self, error: &RedisError) -> bool {
         if let (Topology::Cluster(cluster), ErrorKind::Server(ServerErrorKind::Moved)) = (&self.topology, error.kind())
         {
@@ -253,8 +253,8 @@ impl Connector {
             )
     }
 
-    /// Hears of failovers for as long as the process runs: a master that was replaced may answer on for seconds, and
-    /// what it is told then is lost.
+    /// Watches for failovers while the process runs: a replaced master may answer for seconds, and loses what is
+    /// written to it.
     pub async fn follow(&self) {
         let Topology::Sentinel(sentinels) = &self.topology else { return };
         let doubted = Notify::new();
@@ -263,7 +263,7 @@ impl Connector {
                 doubted.notified().await;
                 // a connection to another master makes all others stale
                 if let Err(error) = self.connect(RESPONSE_TIMEOUT).await {
-                    tracing::debug!(%error, "redis: no new master yet");
+                    tracing::debug!(%error, "no new Redis master yet");
                 }
             }
         };
@@ -271,7 +271,8 @@ impl Connector {
     }
 }
 
-/// It was the master when the connection was made. UNBLOCKED ends a WAIT at that moment.
+/// Whether the server was the master when the connection was opened, and is not any more. UNBLOCKED ends a WAIT at that
+/// moment.
 pub fn is_demoted(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("UNBLOCKED")
 }
@@ -289,7 +290,7 @@ async fn open_master(
     Err(StoreError::Unavailable { kind: "readonly", message: format!("is none: its ROLE is {role:?}") })
 }
 
-/// The same way in, elsewhere.
+/// The same settings for another address.
 pub fn at(info: &ConnectionInfo, HostPort(host, port): &HostPort) -> ConnectionInfo {
     let addr = match info.addr().clone() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
@@ -312,7 +313,7 @@ pub fn pushed(sender: UnboundedSender<PushInfo>) -> AsyncConnectionConfig {
         .set_push_sender(sender)
 }
 
-/// A connection for one question to somebody who may hang.
+/// Opens a connection for one question to a server that may hang.
 pub async fn ask_at(info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(ASK_TIMEOUT)).set_response_timeout(Some(ASK_TIMEOUT));

@@ -1,4 +1,4 @@
-//! Reading deployment logs for people: a few bounded reads, whatever the number of prompts and entries.
+//! Reads deployment logs for people, with a bounded number of reads however many prompts and entries there are.
 
 use redis::Pipeline;
 
@@ -7,18 +7,18 @@ use super::{Store, StoreError};
 use crate::decision::{IncidentId, PromptName, Timestamp};
 use crate::deployed::{Deployed, DeploymentEntry, NAMED, Other, WITHIN, in_service};
 
-/// Entries of the prompt's own log, from the end.
+/// Entries read from the prompt's own log, from the end.
 const OWN: usize = 100;
-/// Prompts whose logs are looked into, and how far.
+/// Prompts whose logs are read, and how many entries of each.
 const LOOKED_INTO: usize = 20;
 const ENTRIES: usize = 5;
-/// Prompts of the same group that are looked for.
+/// Prompts of the same group that are considered.
 const OF_GROUP: usize = 50;
 
 type Raw = Vec<(String, Vec<(String, String)>)>;
 
 impl Store {
-    /// What was deployed until `at`, but for what `incident` itself has done. What can't be read for good is left out.
+    /// What was deployed until `at`, without the switches of `incident` itself. Unreadable logs are left out.
     pub async fn deployed(
         &self,
         prompt: &PromptName,
@@ -75,7 +75,7 @@ impl Store {
         Ok(Deployed { in_service, others, more, at_least })
     }
 
-    /// Of `prompts`, those whose served version changed after `since`, the latest first.
+    /// The prompts whose active version changed after `since`, the latest first.
     async fn changed_since(&self, prompts: &[PromptName], since: Timestamp) -> Result<Vec<PromptName>, StoreError> {
         if prompts.is_empty() {
             return Ok(Vec::new());
@@ -109,7 +109,7 @@ impl Store {
         for prompt in prompts {
             pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg("+").arg("-").arg("COUNT").arg(ENTRIES);
         }
-        // the log of another prompt that can't be read must not hide this one's
+        // another prompt's unreadable log must not hide this prompt's
         let logs: Vec<Raw> = match if_permitted(self.link.read(&pipeline).await) {
             Ok(None) | Err(StoreError::Broken { .. }) => return Ok(vec![None; prompts.len()]),
             read => read?.unwrap_or_default(),

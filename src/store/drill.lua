@@ -1,10 +1,10 @@
 #!lua
--- Notes what is known of a drill, each with the time.
--- KEYS  1 drill  2 due pages  then of each target that is woken what is due and what is unsent
--- ARGV  1 "start" · "first": what is noted stays · "last": it is replaced  2 ms by which the clock is ahead
---       3 retention (ms)  4 wake-up that posts its alert once it is started  5 how many targets are woken
+-- Stores the progress of a drill, with times.
+-- KEYS  1 drill  2 due pages  then the due and the unsent set of each target to wake
+-- ARGV  1 "start" · "first": existing fields stay · "last": they are replaced  2 ms by which the clock is ahead
+--       3 retention (ms)  4 wake-up that posts its alert once it is started  5 number of targets to wake
 --       then the wake-up of each target, then field, text, …
--- Returns 1 noted · 0 there is no such drill
+-- Returns 1 stored · 0 there is no such drill
 local starts = ARGV[1] == 'start'
 if not starts and not redis.call('HGET', KEYS[1], 'started') then
   return 0

@@ -1,4 +1,4 @@
-//! Drills: how far each has come, hop by hop. A record of its own that expires; nothing else is written.
+//! The progress of drills, step by step. Each drill has a record of its own, which expires; nothing else is written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::schedule::{Shows, Subscription, Work};
 use super::{Store, StoreError, fresh_ulid, millis};
 use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
 
-/// How long what came of a drill can be asked for.
+/// How long the result of a drill can be read.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
-/// What the name of its wake-ups begins with. No incident's id does, and no prompt's wake-up.
+/// The prefix of a drill's wake-ups. No incident id and no prompt's wake-up begins like this.
 pub(super) const DRILL: &str = "drill:";
 
-/// Names a drill, in its alert and in keys: always a ULID, whoever wrote it.
+/// The id of a drill, in its alert and in keys; always a ULID, whoever wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrillId(String);
 
@@ -32,20 +32,20 @@ impl DrillId {
         &self.0
     }
 
-    /// Stands where an incident's id does.
+    /// The name used in place of an incident id.
     pub fn work_name(&self) -> IncidentId {
         IncidentId(format!("{DRILL}{}", self.0))
     }
 }
 
-/// When something came to be so, and what is to be said about it.
+/// When a step was completed, with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrillStep {
     pub at: Timestamp,
     pub text: String,
 }
 
-/// A drill, as far as it has come.
+/// A drill and its progress so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drill {
     pub id: DrillId,
@@ -53,24 +53,24 @@ pub struct Drill {
     pub version: VersionName,
     pub started: Timestamp,
     pub operator: String,
-    /// A target is to show it.
+    /// Whether a notification target must show it.
     pub notifies: bool,
-    /// Address of each Alertmanager → that it took the alert.
+    /// When each Alertmanager accepted the alert, by address.
     pub posted: BTreeMap<String, DrillStep>,
-    /// Address of each Alertmanager → why it last did not.
+    /// Why each Alertmanager last did not accept it, by address.
     pub failed: BTreeMap<String, DrillStep>,
     pub received: Option<DrillStep>,
-    /// The text is that of [`Rehearsed`](crate::decision::Rehearsed), as JSON.
+    /// Its text is a [`Rehearsed`](crate::decision::Rehearsed) as JSON.
     pub decided: Option<DrillStep>,
-    /// The decision is in Redis, and on its replicas where `min_replicas_acked` asks for them.
+    /// The decision is in Redis, and on replicas if `min_replicas_acked` requires it.
     pub committed: Option<DrillStep>,
-    /// The text is where: a channel of Slack.
+    /// Its text is the place: a Slack channel.
     pub notified: Option<DrillStep>,
-    /// Why it was last not shown.
+    /// Why it could not be shown at the last attempt.
     pub not_notified: Option<DrillStep>,
 }
 
-/// What came to be known of a drill.
+/// News about a drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrillProgress<'a> {
     Posted(&'a str),
@@ -86,7 +86,7 @@ const POSTED: &str = "posted ";
 const FAILED: &str = "failed ";
 
 impl DrillProgress<'_> {
-    /// Its field, its text, and whether the last of its kind counts rather than the first.
+    /// Its field and text, and whether the last report counts instead of the first.
     fn field(&self) -> (String, &str, bool) {
         match *self {
             DrillProgress::Posted(to) => (format!("{POSTED}{to}"), "", false),
@@ -101,7 +101,7 @@ impl DrillProgress<'_> {
 }
 
 impl Store {
-    /// Keeps a new drill, and has its alert posted.
+    /// Stores a new drill, and schedules its alert.
     pub async fn start_drill(
         &self,
         id: &DrillId,
@@ -120,7 +120,7 @@ impl Store {
         self.wait_for_replicas().await
     }
 
-    /// Notes `news`, and wakes the targets that show it once it is decided. False if there is no such drill (any more).
+    /// Stores `news`, and notifies targets once the drill is decided. Returns false if the drill does not exist.
     pub async fn note_drill(&self, id: &DrillId, news: DrillProgress<'_>) -> Result<bool, StoreError> {
         let (field, text, last) = news.field();
         let decided = matches!(news, DrillProgress::Decided(_));
@@ -159,7 +159,7 @@ impl Store {
     }
 }
 
-/// `None` if it was never started, has expired, or is damaged: then nothing counts as a part of it.
+/// Returns `None` if the drill was never started, has expired, or is damaged.
 fn read(id: &DrillId, fields: &HashMap<String, String>) -> Option<Drill> {
     let hop = |text: &str| {
         let (at, text) = text.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! Does what is committed outlive a restart of Redis, and can only those who log in write it?
+//! Checks whether commits survive a restart of Redis, and whether writing requires a login.
 
 use redis::Pipeline;
 
@@ -10,8 +10,8 @@ const PERSISTENCE: &str = "persistence";
 const REPLAY: &str = "replay";
 const LOGIN: &str = "default user";
 
-/// What the append-only file holds of our scripts, each as it is written there: PEXPIRE becomes PEXPIREAT, a key that had
-/// expired is unlinked first, and SELECT stands in front of the first write after a rewrite. `KEY` is a key of ours.
+/// The commands of scripts as the append-only file holds them: PEXPIRE becomes PEXPIREAT, an expired key is unlinked
+/// first, and SELECT precedes the first write after a rewrite. `KEY` stands for a key of the namespace.
 const REPLAYED: [(&str, &[&str]); 12] = [
     ("select", &["0"]),
     ("set", &["KEY", "1"]),
@@ -27,13 +27,13 @@ const REPLAYED: [(&str, &[&str]); 12] = [
     ("xadd", &["KEY", "*", "a", "1"]),
 ];
 
-/// What Redis says about itself in INFO.
+/// What INFO reports about the server.
 #[derive(Debug)]
 struct ServerInfo {
-    /// Such as `Redis 7.0.15`.
+    /// For example `Redis 7.0.15`.
     name: String,
-    /// Replays what scripts wrote whatever the user `default` may do: redis issue 14541 is fixed there. The two versions
-    /// are the first that were tried and found to; an older one may have the fix as well.
+    /// Whether a replay of scripts ignores the permissions of the user `default`: redis issue 14541 is fixed. Of the
+    /// versions that were tested, these are the first with the fix; an older one may have it as well.
     replays_all: bool,
     append_only: bool,
 }
@@ -41,7 +41,7 @@ struct ServerInfo {
 impl ServerInfo {
     fn read(info: &str) -> Option<Self> {
         let field = |name: &str| info_field(info, name);
-        // Valkey gives the version of Redis that it is compatible with as redis_version
+        // Valkey reports the Redis version that it is compatible with as redis_version
         let (name, version, fixed) = match field("valkey_version:") {
             Some(version) => ("Valkey", version, [9, 1, 2]),
             None => ("Redis", field("redis_version:")?, [8, 6, 3]),
@@ -56,7 +56,7 @@ impl ServerInfo {
 }
 
 impl Store {
-    /// Nothing here keeps the receiver from working, so at worst it is a warning.
+    /// Nothing here prevents the receiver from working, so the worst finding is a warning.
     pub(super) async fn durability(&self) -> Result<Vec<SelfTestResult>, StoreError> {
         let info = self.info(&["server", "persistence"]).await?;
         let server = info.as_deref().and_then(ServerInfo::read);
@@ -67,7 +67,7 @@ impl Store {
         Ok(findings)
     }
 
-    /// Tries to write without a login: whether that is refused tells what the user `default` may do, without ACL commands.
+    /// Tries to write without a login: the answer shows what the user `default` may do, without ACL commands.
     async fn default_user(&self) -> SelfTestResult {
         let mut write = redis::cmd("SET");
         write.arg(self.keys.selftest("open")).arg("1").arg("PX").arg("1");
@@ -79,8 +79,8 @@ impl Store {
             Ok(()) => SelfTestResult::warning(
                 LOGIN,
                 format!(
-                    "is on and has no password: whoever reaches Redis can write {} and so choose what is served. Turn it \
-                     off (see config/users.acl)",
+                    "is on and has no password: anyone who reaches Redis can write {} and so choose the active version. Turn \
+                     it off (see config/users.acl)",
                     self.keys.pattern()
                 ),
             ),
@@ -97,30 +97,30 @@ impl Store {
                 SelfTestResult::ok(PERSISTENCE, "unknown (INFO is not permitted): make sure that appendonly is yes")
             }
             Some(true) => SelfTestResult::ok(PERSISTENCE, "append-only file"),
-            // whether there are snapshots at all, only CONFIG GET tells
+            // only CONFIG GET shows whether there are snapshots at all
             Some(false) => SelfTestResult::warning(
                 PERSISTENCE,
-                "the append-only file is off: a crash of Redis loses what came after the last snapshot, and every prompt's \
-                 version and incidents if there is none; set appendonly to yes (see config/redis.conf)",
+                "the append-only file is off: a crash of Redis loses all changes since the last snapshot or, without one, \
+                 every prompt's version and incidents; set appendonly to yes (see config/redis.conf)",
             ),
         }
     }
 
-    /// Whether the append-only file is read whole. Where EXEC checks permissions during the replay, it checks those of
-    /// the user `default`, and drops what that one lacks.
+    /// Checks whether a restart replays the whole append-only file. If EXEC checks permissions during the replay, it
+    /// checks those of the user `default`, and drops commands that this user lacks.
     async fn replay(&self, server: Option<&ServerInfo>) -> Result<SelfTestResult, StoreError> {
         if server.is_some_and(|server| server.replays_all) {
-            return Ok(SelfTestResult::ok(REPLAY, "a restart reads the append-only file whole"));
+            return Ok(SelfTestResult::ok(REPLAY, "a restart reads the whole append-only file"));
         }
         let name = server.map_or("this Redis", |server| &server.name);
         Ok(match self.default_user_lacks().await? {
             Some(lacking) if lacking.is_empty() => {
-                SelfTestResult::ok(REPLAY, "a restart reads the append-only file whole")
+                SelfTestResult::ok(REPLAY, "a restart reads the whole append-only file")
             }
             Some(lacking) => SelfTestResult::warning(
                 REPLAY,
                 format!(
-                    "{name} would lose at its next restart what was committed since the last rewrite of the append-only \
+                    "at its next restart, {name} would lose all commits since the last rewrite of the append-only \
                      file (redis issue 14541), because the user default lacks {}. Grant it (see config/users.acl and \
                      docs/operations.md, Redis users)",
                     lacking.join(", ")
@@ -129,7 +129,7 @@ impl Store {
             None => SelfTestResult::warning(
                 REPLAY,
                 format!(
-                    "unknown: {name} may lose at its next restart what was committed since the last rewrite of the \
+                    "unknown: at its next restart, {name} may lose all commits since the last rewrite of the \
                      append-only file (redis issue 14541). Grant +acl|dryrun to this user and look again, or see \
                      docs/operations.md, Redis users"
                 ),
@@ -137,7 +137,8 @@ impl Store {
         })
     }
 
-    /// Of what a replay needs, what the user `default` lacks, as an ACL writes it; `None` if this user may not ask.
+    /// The permissions that a replay needs and the user `default` lacks, in ACL syntax; `None` if this user may not
+    /// ask.
     async fn default_user_lacks(&self) -> Result<Option<Vec<String>>, StoreError> {
         let key = self.keys.selftest("replay");
         let mut pipeline = Pipeline::new();
@@ -181,7 +182,7 @@ mod tests {
         assert!(ServerInfo::read("redis_version:7.0.15\r\n").is_none(), "whether there is a file is not said");
     }
 
-    /// The granted commands are those that are looked for; `tests/store/replay.rs` shows that they are what is replayed.
+    /// Checks the names of the granted commands; `tests/store/replay.rs` shows that they are those that are replayed.
     #[test]
     fn the_shipped_default_user_has_what_a_replay_needs_and_nothing_else() {
         let users = include_str!("../../config/users.acl");

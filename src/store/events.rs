@@ -1,23 +1,23 @@
-//! What happened to a prompt, event by event, for the targets that show it so. Commits write it.
+//! The events of a prompt, for notification targets that show them in order. Commits write them.
 
 use super::schedule::{Claim, Work};
 use super::{Store, StoreError};
 use crate::decision::{PromptName, Timestamp};
 
-/// Events kept of each prompt, the latest ones: a target that is away for long must not fill Redis.
+/// The number of events kept of each prompt, the latest ones: a target that is down for long must not fill Redis.
 pub(super) const EVENTS_KEPT: usize = 1_000;
 
-/// Some events of a prompt.
+/// Some events of one prompt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Events {
-    /// Each with its place, in order.
+    /// Each with its position, in order.
     pub items: Vec<(i64, String)>,
-    /// So many events have been written since that some before these were dropped.
+    /// Whether events before these were dropped, because too many were written since.
     pub incomplete: bool,
 }
 
 impl Store {
-    /// Up to `most` events of `prompt` from behind the place `after`.
+    /// Up to `most` events of `prompt` after the position `after`.
     pub async fn events(&self, prompt: &PromptName, after: i64, most: usize) -> Result<Events, StoreError> {
         let key = self.keys.events(prompt);
         let mut pipeline = redis::pipe();
@@ -30,7 +30,7 @@ impl Store {
         Ok(Events { items: found.into_iter().map(|(event, place)| (place, event)).collect(), incomplete: cut })
     }
 
-    /// Since when the target of this claim has something to show that it does not show yet.
+    /// Since when the target of this claim has pending updates.
     pub async fn unsent_since(&self, claim: &Claim) -> Result<Option<Timestamp>, StoreError> {
         let Work::Notify(target) = claim.work else { return Ok(None) };
         let mut command = redis::cmd("ZSCORE");

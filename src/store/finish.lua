@@ -31,11 +31,11 @@ if ARGV[4] == 'left' then
   return 3
 end
 redis.call('HDEL', KEYS[4], member)
-redis.call('ZREM', KEYS[5], member) -- news woke it, and this time it worked
+redis.call('ZREM', KEYS[5], member) -- a new event woke it, and it succeeded
 if ARGV[4] == 'sent' and not redis.call('ZSCORE', KEYS[1], member) then
   redis.call('ZREM', KEYS[7], member)
 elseif (ARGV[4] == 'sent' or ARGV[4] == 'unsent') and ARGV[9] ~= '' then
-  redis.call('ZADD', KEYS[7], 'GT', ARGV[9], member) -- news came meanwhile, or only a part was sent
+  redis.call('ZADD', KEYS[7], 'GT', ARGV[9], member) -- a new event came meanwhile, or only a part was sent
 elseif ARGV[4] == 'unsent' then
   redis.call('ZADD', KEYS[7], 'NX', now, member)
 end

@@ -1,16 +1,15 @@
-//! The last heartbeat of the alert path, the same for all replicas.
+//! The last heartbeat of the alert path, shared by all replicas.
 
 use std::time::Duration;
 
 use super::{Store, StoreError};
 use crate::decision::{Heartbeat, Timestamp};
 
-/// What lies back so far is no repetition: the clock of Prometheus was wrong before.
+/// A time this far in the past is not a repeat: Prometheus' clock was wrong before.
 const CLOCK_WAS_WRONG: Duration = Duration::from_secs(3_600);
 
 impl Store {
-    /// Rules were evaluated at this moment, by the clock of Prometheus. An Alertmanager that only repeats the last evaluation is
-    /// no news.
+    /// Records when rules were evaluated, by Prometheus' clock. A repeat of the last evaluation changes nothing.
     pub async fn beat(&self, evaluated_at: Timestamp) -> Result<(), StoreError> {
         let last = self.heartbeat().await?;
         if last.is_some_and(|last| !is_news(last.evaluated_at, evaluated_at)) {

@@ -1,19 +1,19 @@
-//! Keys that say already what is served: ours, or those of another layout.
+//! Reads keys that already hold active versions: of this namespace, or of another layout.
 
 use super::{Store, StoreError};
 use crate::decision::names::trimmed;
 use crate::decision::{PromptName, VersionName};
 use crate::visible::is_hidden;
 
-/// Keys looked at by one SCAN.
+/// Keys returned by one SCAN.
 const PAGE: usize = 100;
 
-/// Where to look for what is served.
+/// Where to look for active versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    /// Our own `active` keys, of the prompts whose name this glob matches.
+    /// The `active` keys of this namespace, of prompts whose names match this glob.
     Own(String),
-    /// Keys of others: what stands before the prompt's name, and behind it.
+    /// Keys of another layout: the parts before and after the prompt's name.
     Foreign { before: String, after: String },
 }
 
@@ -21,7 +21,7 @@ impl Layout {
     const PROMPT: &str = "{prompt}";
     const MAX: usize = 200;
 
-    /// Reads a pattern as people write it: a glob on prompt names, or a key with `{prompt}` in it.
+    /// Parses a pattern: a glob on prompt names, or a key that contains `{prompt}`.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         if pattern.is_empty() || pattern.len() > Self::MAX || pattern.chars().any(is_hidden) {
             return Err(format!("expected one line of 1 to {} bytes", Self::MAX));
@@ -34,7 +34,7 @@ impl Layout {
         }
     }
 
-    /// The prompt whose version `key` holds; `None` if what is found there is no valid name.
+    /// The prompt whose version `key` holds; `None` if its name is invalid.
     fn prompt(&self, store: &Store, key: &[u8]) -> Option<PromptName> {
         match self {
             Self::Own(_) => store.prompt_of_active(key),
@@ -46,15 +46,15 @@ impl Layout {
     }
 }
 
-/// What a key of another layout holds.
+/// The value of a key of another layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImportedValue {
     Version(VersionName),
-    /// Of no use, and why.
+    /// Unusable, with the reason.
     Unusable(&'static str),
 }
 
-/// A key that was found, and the prompt that it is about, if its name is a valid one.
+/// A key that was found, and its prompt if the name is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundKey {
     pub key: Vec<u8>,
@@ -62,13 +62,13 @@ pub struct FoundKey {
 }
 
 impl Store {
-    /// Some of the keys of `layout`, from `cursor` on; a cursor of 0 ends the scan. A key may come twice. `None`: this user may
-    /// not list keys.
+    /// Returns some keys of `layout`, from `cursor` on; a cursor of 0 ends the scan. A key may be returned twice.
+    /// `None`: this user may not list keys.
     pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<Option<(u64, Vec<FoundKey>)>, StoreError> {
         if let Layout::Own(name) = layout
             && let Ok(prompt) = PromptName::parse(name)
         {
-            // no glob: there is nothing to look for
+            // not a glob: no need to scan
             let key = self.keys.active(&prompt).into_bytes();
             return Ok(Some((0, vec![FoundKey { key, prompt: Some(prompt) }])));
         }
@@ -81,7 +81,7 @@ impl Store {
         Ok(Some((next, found.collect())))
     }
 
-    /// Nothing keeps this user from reading keys of others: one outside of the namespace is read, rather than refused.
+    /// Whether this user may read keys outside the namespace: tries to read one.
     pub async fn reads_everything(&self) -> Result<bool, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.elsewhere());
@@ -92,7 +92,7 @@ impl Store {
         }
     }
 
-    /// What a key of another layout says.
+    /// Reads a key of another layout.
     pub async fn read_foreign(&self, key: &[u8]) -> Result<ImportedValue, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(key);
@@ -112,7 +112,7 @@ impl Store {
     }
 }
 
-/// `text` as a glob that matches nothing else.
+/// Escapes `text` to a glob that matches nothing else.
 pub(super) fn literal(text: &str) -> String {
     text.chars().flat_map(|c| ['\\'].into_iter().filter(move |_| "*?[]\\".contains(c)).chain([c])).collect()
 }

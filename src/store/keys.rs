@@ -1,4 +1,4 @@
-//! Every Redis key, in one place. Only validated names become part of one.
+//! All Redis keys. Only validated names become part of a key.
 
 use super::drill::DrillId;
 use super::schedule::{Target, Work};
@@ -8,7 +8,7 @@ use crate::decision::{IncidentId, PromptName, VersionName};
 #[derive(Debug, Clone)]
 pub struct Keys {
     namespace: String,
-    /// Those that each commit names besides its prompt's own, in the order of `commit.lua`.
+    /// The keys that each commit declares besides its prompt's own, in the order of `commit.lua`.
     of_commits: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl Keys {
         &self.namespace
     }
 
-    /// All of them, as an ACL writes it.
+    /// A pattern for all keys, in ACL syntax.
     pub fn pattern(&self) -> String {
         self.key("*", "")
     }
@@ -58,7 +58,7 @@ impl Keys {
         self.key("active", prompt.as_str())
     }
 
-    /// What every `active` key begins with: prefix of tracking and of the scan.
+    /// The prefix of all `active` keys, for tracking and scans.
     pub fn active_prefix(&self) -> String {
         format!("{}:active:", self.namespace)
     }
@@ -89,22 +89,22 @@ impl Keys {
         self.key("incident", &id.0)
     }
 
-    /// Sorted set by name: all prompts.
+    /// Sorted set, by name: all prompts.
     pub fn prompts(&self) -> String {
         self.key("prompts", "")
     }
 
-    /// Sorted set: prompt, score = when what it serves last changed.
+    /// Sorted set: prompt, score = when its traffic last changed.
     pub fn activity(&self) -> String {
         self.key("activity", "")
     }
 
-    /// Sorted set by id (ULIDs sort by time): all incidents.
+    /// Sorted set, by id (ULIDs sort by time): all incidents.
     pub fn incidents(&self) -> String {
         self.key("incidents", "")
     }
 
-    /// Sorted set by id: open incidents.
+    /// Sorted set, by id: open incidents.
     pub fn open(&self) -> String {
         self.key("incidents", "open")
     }
@@ -119,7 +119,7 @@ impl Keys {
         self.key("phases", "")
     }
 
-    /// Hash: prompt, or [`Keys::ALL`] → who paused automation and why.
+    /// Hash: prompt, or [`Keys::ALL`] → who paused automation, and why.
     pub fn paused(&self) -> String {
         self.key("paused", "")
     }
@@ -129,10 +129,10 @@ impl Keys {
         self.key("automatic", "")
     }
 
-    /// Sorted set: wake-ups of this kind, score = when.
+    /// Sorted set: wake-ups of this kind, score = when they are due.
     pub fn due(&self, work: Work) -> String {
         match work {
-            Work::Incident => self.key("due", ""), // once of all kinds
+            Work::Incident => self.key("due", ""), // earlier the set of all kinds
             Work::Soak => self.key("soaks", ""),
             other => self.key("due", other.as_str()),
         }
@@ -152,7 +152,7 @@ impl Keys {
         self.key("tokens", "")
     }
 
-    /// Hash: wake-up → how often in a row it has failed.
+    /// Hash: wake-up → how often in a row it failed.
     pub fn attempts(&self) -> String {
         self.key("attempts", "")
     }
@@ -162,7 +162,7 @@ impl Keys {
         self.key("parked", "")
     }
 
-    /// Sorted set: wake-ups of what a target does not show yet, score = since when there is something to show.
+    /// Sorted set: wake-ups with updates that a target does not show yet, score = since when.
     pub fn unsent(&self, target: Target) -> String {
         match target {
             Target::FIRST => self.key("unsent", ""),
@@ -170,12 +170,12 @@ impl Keys {
         }
     }
 
-    /// Hash: what the outside world knows of an incident.
+    /// Hash: the notification progress of an incident.
     pub fn sync(&self, incident: &IncidentId) -> String {
         self.key("sync", &incident.0)
     }
 
-    /// Hash: how far this kind of work has come with `name`. Each target but the first has one of its own.
+    /// Hash: the progress of this kind of work with `name`. Each target but the first has its own.
     pub fn progress(&self, work: Work, name: &IncidentId) -> String {
         match work {
             Work::Notify(target) if target != Target::FIRST => self.key("sync", &format!("{}:{name}", target.name())),
@@ -183,23 +183,23 @@ impl Keys {
         }
     }
 
-    /// Sorted set: what happened to a prompt, as JSON, for the targets that show it event by event; score = when, in ms, and
-    /// above that of the one before.
+    /// Sorted set: the events of a prompt as JSON, for targets that show events; score = when, in ms, and above that of
+    /// the previous event.
     pub fn events(&self, prompt: &PromptName) -> String {
         self.key("events", prompt.as_str())
     }
 
-    /// Id of the open incident that coordinates many prompts.
+    /// The id of the open coordinating incident.
     pub fn outage(&self) -> String {
         self.key("mass", "")
     }
 
-    /// Hash: `rev`, `schema`, `json` (the record) of such an incident, open or closed.
+    /// Hash: `rev`, `schema`, `json` (the record) of a coordinating incident, open or closed.
     pub fn outage_record(&self, id: &IncidentId) -> String {
         self.key("mass", &id.0)
     }
 
-    /// Hash: a member's incident → what the coordinating incident knows of it, as JSON.
+    /// Hash: incident of a member → what the coordinating incident knows about it, as JSON.
     pub fn outage_members(&self, id: &IncidentId) -> String {
         self.key("mass:members", &id.0)
     }
@@ -209,27 +209,27 @@ impl Keys {
         self.key("related", group.as_str())
     }
 
-    /// What Prometheus said about an incident, as JSON.
+    /// Prometheus' measurements for an incident, as JSON.
     pub fn samples(&self, incident: &IncidentId) -> String {
         self.key("samples", &incident.0)
     }
 
-    /// Hash: how far a drill has come.
+    /// Hash: the progress of a drill.
     pub fn drill(&self, id: &DrillId) -> String {
         self.key("drill", id.as_str())
     }
 
-    /// Exists while a turn is taken or something is on hold; its value is how long, in ms.
+    /// Exists while a slot is taken or something is on hold; its value is for how long, in ms.
     pub fn rate_limit(&self, channel: &str) -> String {
         self.key("pace", channel)
     }
 
-    /// Exists while something must not be done again.
+    /// Exists while an action must not be repeated.
     pub fn claimed_once(&self, what: &str) -> String {
         self.key("once", what)
     }
 
-    /// What came of a request that must be handled once, for a while.
+    /// The outcome of a request that must be handled once, for a while.
     pub fn receipt(&self, request: &str) -> String {
         self.key("handled", request)
     }
@@ -239,27 +239,26 @@ impl Keys {
         self.key("heartbeat", "")
     }
 
-    /// The members of a user group, for a short while.
+    /// The members of a user group, cached for a short time.
     pub fn group(&self, group: &str) -> String {
         self.key("group", group)
     }
 
-    /// Written where only the writing matters: before WAIT when there is nothing else to wait for, and to learn
-    /// whether writing is possible.
+    /// Written before a WAIT that has no other write to wait for, and to test whether writing works.
     pub fn wait_for_replicas(&self) -> String {
         self.key("fence", "")
     }
 
-    /// A key outside of the namespace, in its cluster slot: only who may read everything may read it.
+    /// A key outside the namespace, in the same cluster slot: readable only for users who may read everything.
     pub fn elsewhere(&self) -> String {
         format!("prompt-rollback:elsewhere:{}", self.namespace)
     }
 
-    /// Prefix of the scratch keys of the self-test.
+    /// Prefix of the self-test's scratch keys.
     pub fn selftest(&self, what: &str) -> String {
         self.key("selftest", what)
     }
 
-    /// The field of [`Keys::paused`] that stands for all prompts; no prompt can be called so.
+    /// The field of [`Keys::paused`] for all prompts; not a valid prompt name.
     pub const ALL: &'static str = "*";
 }

@@ -1,7 +1,7 @@
-//! Connections to Redis that heal.
+//! Connections to Redis that reconnect.
 //!
-//! The client library neither reconnects nor leaves a socket that accepts and never answers, so this does: an error
-//! of the connection drops it, the next caller makes a new one, and while Redis is away callers fail fast.
+//! The client library neither reconnects nor abandons a socket that accepts and never answers. Here, a connection error
+//! drops the connection and the next caller opens a new one; while Redis is unreachable, callers fail fast.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,10 +15,10 @@ use super::StoreError;
 use super::connect::{Connected, Connector, RESPONSE_TIMEOUT};
 use super::script::Call;
 
-/// After a failed attempt to connect others fail at once for this long, instead of queueing up.
+/// After a failed attempt to connect, other callers fail at once for this time, instead of queueing.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// What can be sent.
+/// A request that can be sent.
 #[derive(Clone, Copy)]
 pub enum Request<'a> {
     Cmd(&'a Cmd),
@@ -44,7 +44,7 @@ impl<'a> From<&'a Call<'a>> for Request<'a> {
     }
 }
 
-/// One shared, multiplexed connection that heals.
+/// A shared, multiplexed connection that reconnects.
 #[derive(Debug)]
 pub struct Link {
     connector: watch::Sender<Arc<Connector>>,
@@ -67,12 +67,12 @@ impl Link {
         Arc::clone(&self.connector.borrow())
     }
 
-    /// The connector, each time that it is replaced.
+    /// The connector, whenever it is replaced.
     pub fn connectors(&self) -> watch::Receiver<Arc<Connector>> {
         self.connector.subscribe()
     }
 
-    /// Makes new connections by `connector`; those that there are stay.
+    /// Uses `connector` for new connections; existing ones stay.
     pub fn connect_by(&self, connector: &Arc<Connector>) {
         self.connector.send_if_modified(|current| {
             let another = !Arc::ptr_eq(current, connector);
@@ -81,12 +81,12 @@ impl Link {
         });
     }
 
-    /// Counts connections made; a new one may be another server with other settings.
+    /// Counts the connections opened. A new one may lead to another server with other settings.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// One to a master that was replaced is none.
+    /// The current connection, unless it leads to a replaced master.
     fn current(&self) -> Option<(u64, Connected)> {
         let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         current.filter(|(_, connected)| self.connector.borrow().is_current(&connected.to))
@@ -98,7 +98,7 @@ impl Link {
         }
         let mut failed = self.connecting.lock().await;
         if let Some(current) = self.current() {
-            return Ok(current); // another caller made it while this one waited
+            return Ok(current); // another caller opened it while this one waited
         }
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| at.elapsed() < RETRY_AFTER) {
             return Err(error.clone());
@@ -118,7 +118,7 @@ impl Link {
         }
     }
 
-    /// Makes a connection, unless there is one.
+    /// Opens a connection, unless there is one.
     pub async fn connect(&self) -> Result<(), StoreError> {
         self.get().await.map(drop)
     }
@@ -130,7 +130,7 @@ impl Link {
         }
     }
 
-    /// Runs `request` once on the shared connection; again elsewhere where it was turned away, because then it did not run.
+    /// Runs `request` once on the shared connection; again elsewhere if it was redirected, because then it did not run.
     pub async fn run<'a, T: FromRedisValue>(&self, request: impl Into<Request<'a>>) -> Result<T, StoreError> {
         let request = request.into();
         match self.try_run(request).await {
@@ -155,8 +155,8 @@ impl Link {
         })
     }
 
-    /// Runs `request`, which is harmless to repeat, again if the connection turns out to be dead: it may have been
-    /// for hours.
+    /// Runs `request`, which must be harmless to repeat, again if the connection turns out to be dead, perhaps for
+    /// hours.
     pub async fn read<'a, T: FromRedisValue>(&self, request: impl Into<Request<'a>>) -> Result<T, StoreError> {
         let request = request.into();
         match self.run(request).await {

@@ -1,10 +1,10 @@
 #!lua flags=no-writes
--- Reads all of one prompt in one round trip.
--- KEYS  1 active  2 routing  3 state  4 paused  5 automatic  6.. further strings wanted (an incident, a content)
--- ARGV  1 prompt  2 the budget's window in ms  3 ms by which the clock is ahead (0; tests pass time by it)
+-- Reads the whole state of one prompt in one round trip.
+-- KEYS  1 active  2 routing  3 state  4 paused  5 automatic  6.. further strings to read (an incident, content)
+-- ARGV  1 prompt  2 the budget's window in ms  3 ms by which the clock is ahead (0; tests set it)
 -- Returns {"ok", now in ms, active, routing, rev and last commit, schema, json, paused for all, paused for this prompt,
 --          other prompts in the budget, further strings…}, absent values as nil (false),
---      or {"wrong_type", key} where a key does not hold what it should.
+--      or {"wrong_type", key} if a key has the wrong type.
 local call = redis.call
 local TYPES = { 'string', 'hash', 'hash', 'hash', 'zset' }
 
@@ -14,7 +14,7 @@ local function all()
   local active = call('GET', KEYS[1])
   local routing = call('HGETALL', KEYS[2])
   local state = call('HMGET', KEYS[3], 'rev', 'schema', 'json', 'commits')
-  -- the last commit as well: after a failover that lost some, as many others make the same number
+  -- the last commit as well: after a failover that lost commits, as many others reach the same number
   local stamp = state[1] and state[1] .. ' ' .. string.match(state[4] or '', '^%S*')
   local paused = call('HMGET', KEYS[4], '*', ARGV[1])
   local since = now - tonumber(ARGV[2])

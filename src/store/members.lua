@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- A coordinating incident and its members, of the same moment: members never belong to an older record.
+-- Reads a coordinating incident and its members at one moment, so that members never belong to an older record.
 -- KEYS  1 record  2 members
 -- Returns {rev, schema, json} of the record and {member, json, member, json, …}.
 return {

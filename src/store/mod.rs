@@ -1,4 +1,4 @@
-//! Redis: keys, records, scripts and connections. Knows how things are kept, never why they change.
+//! Redis: keys, records, scripts and connections. Knows how things are stored, never why they change.
 
 mod cluster;
 mod commit;
@@ -55,21 +55,21 @@ pub use selftest::{Level, SelfTest, SelfTestResult};
 
 /// How long a closed incident is kept.
 pub const INCIDENT_RETENTION: Duration = Duration::from_secs(180 * 24 * 3_600);
-/// Connections that WAIT: each waits alone.
+/// Connections for WAIT: each call needs its own.
 const WAITERS: usize = 8;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// Redis can't do it now and may be able to later.
+    /// Redis cannot do it now, but may be able to later.
     #[error("redis is not available ({kind}): {message}")]
     Unavailable { kind: &'static str, message: String },
     /// Committed on the master only.
     #[error("replicated to {acked} of {wanted} replicas: not acknowledged")]
     NotReplicated { acked: u32, wanted: u32 },
-    /// A key holds what we never write there. Stays until someone repairs it.
+    /// A key holds a value that the receiver never writes. Lasts until someone repairs it.
     #[error("{key} is broken: {detail}")]
     Broken { key: String, detail: String },
-    /// Written by a newer receiver than this one.
+    /// A newer receiver wrote it.
     #[error("a record of this prompt has schema {found}; this receiver knows up to {SCHEMA}")]
     NewerRecord { found: String },
     #[error("{0}")]
@@ -77,7 +77,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What [`StoreError::Unavailable`] may be, as metric label.
+    /// The metric labels of [`StoreError::Unavailable`].
     pub const KINDS: [&'static str; 18] = [
         "timeout",
         "connection",
@@ -99,7 +99,7 @@ impl StoreError {
         "error",
     ];
 
-    /// The metric label of a fault of Redis; `None` for what is no fault of Redis.
+    /// The metric label of a fault of Redis; `None` for other errors.
     pub fn kind(&self) -> Option<&'static str> {
         match self {
             Self::Unavailable { kind, .. } => Some(kind),
@@ -138,7 +138,7 @@ impl From<RedisError> for StoreError {
             ErrorKind::Server(ServerErrorKind::BusyLoading) => "loading",
             _ if connect::is_demoted(&error) => "readonly",
             ErrorKind::Server(ServerErrorKind::Moved) => "moved",
-            // the slot is on its way: a script runs where all its keys are
+            // the slot is migrating: a script runs only where all its keys are
             ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => "moving",
             ErrorKind::Server(ServerErrorKind::ClusterDown) => "clusterdown",
             ErrorKind::Server(ServerErrorKind::MasterDown) => "masterdown",
@@ -152,13 +152,13 @@ impl From<RedisError> for StoreError {
                 _ => "error",
             },
         };
-        // the server's words; the library's own wording holds neither address nor password
+        // the server's message; the library's own text contains neither address nor password
         let message = error.detail().unwrap_or(error.category()).chars().take(200).collect();
         Self::Unavailable { kind, message }
     }
 }
 
-/// One prompt as loaded, with what a commit compares against.
+/// A loaded prompt, with what a commit compares.
 #[derive(Debug)]
 pub struct Loaded {
     pub snapshot: Snapshot,
@@ -171,7 +171,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The revision that the next commit makes.
+    /// The revision that the next commit creates.
     fn next_rev(&self) -> i64 {
         let rev: Option<i64> = self.stamp.split(' ').next().and_then(|rev| rev.parse().ok());
         rev.unwrap_or_default() + 1
@@ -185,32 +185,33 @@ pub struct LoadOptions<'a> {
     pub content: Option<&'a VersionName>,
 }
 
-/// All that is kept, in one namespace of one Redis. Clones, and those with other settings, share the connections.
+/// The store: one namespace of one Redis. Clones, and stores with other settings, share the connections.
 #[derive(Debug, Clone)]
 pub struct Store {
     link: Arc<Link>,
-    /// That of these settings: the link uses it once they are in force.
+    /// The connector for these settings: used once they are in force.
     connector: Arc<Connector>,
     keys: Arc<Keys>,
     scripts: Arc<Scripts>,
     replica_waits: Option<Arc<ReplicaWaits>>,
     clock: Clock,
-    /// Who is woken by commits to show what happened.
+    /// The notification targets that commits wake.
     targets: Arc<[Subscription]>,
-    /// Open incidents are written at their own keys as well, where receivers of the release before look for them.
+    /// Whether open incidents are also written at their own keys, where receivers of the previous release look for
+    /// them.
     readable_by_previous: bool,
     written: Arc<watch::OwnWrites>,
     pulse: Arc<schedule::Pulse>,
 }
 
-/// Redis TIME, which every decision and wake-up goes by, plus nothing. Tests let time pass by moving it ahead.
+/// Redis TIME, which every decision and wake-up uses, plus an offset of zero. Tests move the offset to let time pass.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Arc<Moved>);
 
-/// In ms.
+/// In milliseconds.
 #[derive(Debug, Default)]
 struct Moved {
-    /// Time that has passed.
+    /// The time that has passed.
     passed: AtomicI64,
     /// By how much the clock itself was set.
     set: AtomicI64,
@@ -221,12 +222,12 @@ impl Clock {
         self.0.passed.fetch_add(millis(by).cast_signed(), Ordering::Relaxed);
     }
 
-    /// As if the clock of Redis were set back: that of a new master may be behind.
+    /// Sets the clock back, like a new master's clock that is behind.
     pub fn go_back(&self, by: Duration) {
         self.0.set.fetch_sub(millis(by).cast_signed(), Ordering::Relaxed);
     }
 
-    /// As if it were set forward, while no time passes.
+    /// Sets the clock ahead, while no time passes.
     pub fn jump(&self, by: Duration) {
         self.0.set.fetch_add(millis(by).cast_signed(), Ordering::Relaxed);
     }
@@ -278,25 +279,25 @@ impl Store {
         })
     }
 
-    /// The same namespace of the same Redis by other settings.
+    /// The same namespace of the same Redis with other settings.
     pub fn reconfigured(&self, config: &config::RedisConfig) -> Result<Self, StoreError> {
         let connector = Arc::new(self.connector.reconfigured(config)?);
         let readable_by_previous = config.readable_by_previous;
         Ok(Self { connector, replica_waits: ReplicaWaits::new(config), readable_by_previous, ..self.clone() })
     }
 
-    /// The settings of this one are in force: everybody's new connections are made by them.
+    /// Puts this store's settings in force: all clones make new connections with them.
     pub fn in_force(&self) {
         self.link.connect_by(&self.connector);
     }
 
-    /// Commits wake these targets, and no other.
+    /// Sets the notification targets that commits wake.
     #[must_use]
     pub fn notifying(self, targets: impl Into<Arc<[Subscription]>>) -> Self {
         Self { targets: targets.into(), ..self }
     }
 
-    /// Some target shows what happened event by event: commits keep it.
+    /// Whether commits must store events, because a target shows them.
     pub fn keeps_events(&self) -> bool {
         self.subscriptions(Shows::Events).next().is_some()
     }
@@ -305,19 +306,19 @@ impl Store {
         &self.keys
     }
 
-    /// Counts connections made.
+    /// Counts the connections opened.
     pub fn generation(&self) -> u64 {
         self.link.generation()
     }
 
-    /// Hears of failovers for as long as the process runs.
+    /// Watches for failovers while the process runs.
     pub async fn follow_master(&self) {
         let mut connectors = self.link.connectors();
         loop {
             let connector = Arc::clone(&connectors.borrow_and_update());
             let follow = async {
                 connector.follow().await;
-                std::future::pending().await // there is nothing to follow
+                std::future::pending().await // nothing to watch
             };
             tokio::select! {
                 () = follow => {}
@@ -326,7 +327,7 @@ impl Store {
         }
     }
 
-    /// Where the master was found, unless `redis.url` says where it is.
+    /// Where the master was found, unless `redis.url` names it.
     pub fn located(&self) -> Option<String> {
         self.link.connector().located()
     }
@@ -335,7 +336,7 @@ impl Store {
         self.link.read(call).await
     }
 
-    /// Reads all of one prompt in one round trip. `window` is that of the budget.
+    /// Reads the whole state of one prompt in one round trip. `window` is the budget's window.
     pub async fn load(
         &self,
         prompt: &PromptName,
@@ -400,7 +401,7 @@ impl Store {
         Ok(Loaded { snapshot, now, stamp: stamp.unwrap_or_else(|| "0".to_owned()), raw_active, raw_routing, unknown })
     }
 
-    /// The record of a prompt, from the fields `schema` and `json` of this key.
+    /// Reads the record of a prompt, from the fields `schema` and `json` of this key.
     fn read_state(
         &self,
         key: &str,
@@ -413,8 +414,8 @@ impl Store {
         Ok(read.map_err(|error| StoreError::unreadable(key, error))?.unwrap_or_default())
     }
 
-    /// Waits until the replicas have all that was written before: an answer that wrote nothing rests on writes
-    /// whose own answer may never have been sent.
+    /// Waits until the replicas have all earlier writes: an answer without a write depends on writes whose own answers
+    /// may not have been sent.
     pub async fn wait_for_replicas(&self) -> Result<(), StoreError> {
         let Some(replica_waits) = &self.replica_waits else { return Ok(()) };
         // WAIT counts only for writes of its own connection
@@ -426,7 +427,7 @@ impl Store {
         if acked < wanted { Err(StoreError::NotReplicated { acked, wanted }) } else { Ok(()) }
     }
 
-    /// Runs `call` and WAITs on a connection that nobody else uses: WAIT blocks everything behind it.
+    /// Runs `call` and WAITs on a connection of its own: WAIT blocks everything behind it.
     async fn on_waiter(
         &self,
         replica_waits: &ReplicaWaits,
@@ -447,7 +448,7 @@ impl Store {
         let result = call.run_and_wait(&mut connected.connection, replica_waits.replicas, timeout).await;
         let mut idle = replica_waits.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if result.as_ref().is_err_and(|error| connector.ends(error)) {
-            idle.clear(); // what ended this one has ended them all; each would cost a request
+            idle.clear(); // what ended this one ended them all; each would cost a request
         } else {
             idle.push(connected);
         }
@@ -459,7 +460,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A field or value of `routing`, without what surrounds it, as of `active`.
+/// Converts a field or value of `routing`, and trims it like a value of `active`.
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(trimmed(bytes)).chars().take(VersionName::MAX).collect()
 }

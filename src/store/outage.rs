@@ -1,4 +1,4 @@
-//! Incidents that coordinate many prompts, their members, and which prompts belong together.
+//! Coordinating incidents, their members, and groups of prompts.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::outage::{Member, Outage};
 use crate::decision::{IncidentId, PromptName, Timestamp};
 
-/// Prompts of a group are forgotten when none of their alerts has named it for so long.
+/// How long a prompt belongs to a group after the last alert that named it.
 const RELATED_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// A coordinating incident as loaded, with what a write compares against.
+/// A loaded coordinating incident, with what a write compares.
 #[derive(Debug)]
 pub struct Coordinated {
     pub outage: Outage,
@@ -24,12 +24,12 @@ pub struct Coordinated {
     rev: String,
     unknown: Unknown,
     unknown_members: HashMap<IncidentId, Unknown>,
-    /// As they were read: what did not change is not written.
+    /// As they were read, so that only changes are written.
     before: HashMap<IncidentId, Member>,
 }
 
 impl Coordinated {
-    /// One that is not stored yet.
+    /// A coordinating incident that is not stored yet.
     pub fn new(outage: Outage) -> Self {
         Self {
             outage,
@@ -41,7 +41,7 @@ impl Coordinated {
         }
     }
 
-    /// Something of a member is to be written.
+    /// Whether a member must be written.
     pub fn members_changed(&self) -> bool {
         self.members.iter().any(|member| self.before.get(&member.incident) != Some(member))
     }
@@ -54,21 +54,21 @@ impl Coordinated {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
     Done,
-    /// Someone else wrote first: load again.
+    /// Another write came first: load again.
     Moved,
 }
 
-/// Whether a coordinating incident tells of one prompt's.
+/// Whether a coordinating incident covers an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaks {
     Yes,
     No,
-    /// Not known before its report has been taken in.
+    /// Unknown until its report has been processed.
     Soon,
 }
 
 impl Store {
-    /// The coordinating incident that is open now.
+    /// The open coordinating incident.
     pub async fn open_outage(&self) -> Result<Option<IncidentId>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.outage());
@@ -98,13 +98,13 @@ impl Store {
         Ok(Some(found))
     }
 
-    /// Writes what changed, unless someone wrote since, and wakes who carries it out and who tells it. Members that are
-    /// still open when it closes speak for themselves from then on.
+    /// Writes the changes, unless another write came first, and wakes the workers that carry them out and show them.
+    /// Members that are still open when it closes are handled separately from then on.
     pub async fn write_outage(&self, found: &Coordinated, now: Timestamp) -> Result<WriteOutcome, StoreError> {
         self.write_outage_once(found, now, None).await
     }
 
-    /// The same for a request that must be handled once: with what came of it.
+    /// Like [`Store::write_outage`], and also stores the outcome of a request that must be handled once.
     pub async fn write_outage_once(
         &self,
         found: &Coordinated,
@@ -162,12 +162,12 @@ impl Store {
         }
     }
 
-    /// Whether a coordinating incident speaks for `incident`.
+    /// Whether a coordinating incident covers `incident`.
     pub async fn speaks_for(&self, incident: &IncidentId) -> Result<Speaks, StoreError> {
         let wake = Work::Outage.member(incident);
         let mut pipeline = Pipeline::new();
-        // in the order in which a wake-up moves (once from the mixed sets of earlier receivers): what is no longer to be
-        // looked at is a member already, or will be none
+        // in the order in which a wake-up moves (formerly out of the mixed sets of earlier receivers): one that is no
+        // longer scheduled belongs to a member already, or never will
         let keys = &self.keys;
         let sets =
             [keys.leased(Work::Incident), keys.due(Work::Incident), keys.due(Work::Outage), keys.leased(Work::Outage)];
@@ -189,7 +189,7 @@ impl Store {
         Ok(if member.is_some() { Speaks::Yes } else { Speaks::No })
     }
 
-    /// The automatic rollbacks that count against the budget since `since`, the first one first.
+    /// The automatic rollbacks since `since` that count against the budget, the earliest first.
     pub async fn automatic_since(&self, since: Timestamp) -> Result<Vec<(PromptName, Timestamp)>, StoreError> {
         let mut command = redis::cmd("ZRANGEBYSCORE");
         command.arg(self.keys.automatic()).arg(format!("({}", since.0)).arg("+inf").arg("WITHSCORES");
@@ -197,7 +197,7 @@ impl Store {
         Ok(found.into_iter().filter_map(|(name, at)| Some((PromptName::parse(&name).ok()?, Timestamp(at)))).collect())
     }
 
-    /// Remembers that `prompt` belongs to `group`.
+    /// Records that `prompt` belongs to `group`.
     pub async fn relate(&self, group: &PromptName, prompt: &PromptName, now: Timestamp) -> Result<(), StoreError> {
         let key = self.keys.related(group);
         let mut pipeline = Pipeline::new();
@@ -207,7 +207,7 @@ impl Store {
         self.link.run::<Value>(&pipeline).await.map(drop)
     }
 
-    /// Prompts of `group`, the latest in trouble first, and how many there are.
+    /// Prompts of `group`, those with the latest alert first, and how many there are.
     pub async fn related(&self, group: &PromptName, most: usize) -> Result<(Vec<PromptName>, usize), StoreError> {
         let key = self.keys.related(group);
         let mut pipeline = Pipeline::new();

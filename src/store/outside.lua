@@ -1,7 +1,7 @@
 #!lua flags=no-writes
--- Which prompts' `active` is not what their state says: somebody else SET it.
+-- Finds prompts whose `active` differs from their state: someone SET it.
 -- KEYS  pairs: active, state
--- Returns the indexes (from 0) of such pairs. A key of the wrong type counts: a closer look will say so.
+-- Returns the indexes (from 0) of such pairs. A key of the wrong type counts: a later check reports it.
 local changed = {}
 for i = 1, #KEYS, 2 do
   local active = redis.pcall('GET', KEYS[i])

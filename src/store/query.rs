@@ -1,4 +1,4 @@
-//! Reading for people and metrics, and the pause switch.
+//! Reads for people and metrics, and the pause switch.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::record::{self, StoredIncident};
 use super::{LoadOptions, Loaded, Store, StoreError};
 use crate::decision::{Commit, Incident, IncidentId, Operator, PromptName, Served, Timestamp, VersionName};
 
-/// Records of a list that are read at once: no alert waits behind a whole page, in Redis or here.
+/// Records of a list that are read at once, so that no alert waits for a whole page, in Redis or here.
 const AT_ONCE: usize = 16;
 
-/// One page of a list; `next` is the cursor of the one behind it.
+/// A page of a list; `next` is the cursor of the following page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
 }
 
-/// A prompt in the list; `loaded` says why if it can't be read.
+/// A prompt in a list; `loaded` holds the error if it cannot be read.
 #[derive(Debug)]
 pub struct ListedPrompt {
     pub prompt: PromptName,
@@ -33,16 +33,16 @@ pub struct ListedPrompt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedChange {
     pub id: String,
-    /// Field → text, as in the stream.
+    /// Field and text, as in the stream.
     pub fields: Vec<(String, String)>,
 }
 
-/// An incident in the list.
+/// An incident in a list.
 #[derive(Debug)]
 pub enum ListedIncident {
-    /// Of one prompt.
+    /// An incident of one prompt.
     One(Box<Incident>),
-    /// One that coordinates many.
+    /// A coordinating incident.
     Outage(Box<Coordinated>),
 }
 
@@ -64,7 +64,7 @@ struct StoredPause {
     reason: String,
 }
 
-/// What the `paused` hash says, for people.
+/// Describes an entry of the `paused` hash for people.
 pub fn describe_pause(json: &str) -> String {
     let pause: StoredPause =
         serde_json::from_str(json).unwrap_or(StoredPause { operator: String::new(), reason: String::new() });
@@ -95,8 +95,8 @@ fn read_info(prompt: &str, info: &str) -> Vec<VersionSeries> {
 }
 
 impl Store {
-    /// Pauses automation for `prompt`, or for all. Once this has answered, no automatic switch commits.
-    /// True if it was not paused before.
+    /// Pauses automation for `prompt`, or for all prompts. After this has returned, no automatic switch commits.
+    /// Returns true if it was not paused before.
     pub async fn pause(
         &self,
         prompt: Option<&PromptName>,
@@ -108,13 +108,13 @@ impl Store {
         let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
         let mut command = redis::cmd("HSET");
         command.arg(key).arg(field).arg(json);
-        // not run twice: it would pause again what was resumed since, or not know its own change
+        // not retried: a retry could pause again what was resumed since, or not recognize its own change
         let added: u32 = self.link.run(&command).await?;
         self.wait_for_replicas().await?;
         Ok(added == 1)
     }
 
-    /// True if it was paused before.
+    /// Resumes automation. Returns true if it was paused before.
     pub async fn resume(&self, prompt: Option<&PromptName>) -> Result<bool, StoreError> {
         let mut command = redis::cmd("HDEL");
         command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
@@ -131,7 +131,7 @@ impl Store {
         Ok(json.map(|json| describe_pause(&json)))
     }
 
-    /// Members of a set that is sorted by name, from behind `cursor`; `backwards`: the last name first.
+    /// Members of a set that is sorted by name, after `cursor`; `backwards`: in descending order.
     async fn names(
         &self,
         key: String,
@@ -159,7 +159,7 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Prompts by name.
+    /// Prompts, by name.
     pub async fn prompts(
         &self,
         cursor: Option<&str>,
@@ -198,8 +198,8 @@ impl Store {
         Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
     }
 
-    /// Incidents of prompts and those that coordinate many, the latest first; but before all others the one that
-    /// coordinates now, which is older than most that it speaks for.
+    /// Incidents of prompts and coordinating incidents, the latest first. The open coordinating incident comes before
+    /// all others, because it is older than most of its members.
     pub async fn listed(
         &self,
         cursor: Option<&str>,
@@ -224,7 +224,7 @@ impl Store {
             let records: Vec<Option<String>> = self.link.read(&pipeline).await?;
             let listed = ids.iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id.clone()), json));
             for listed in futures_util::future::join_all(listed).await {
-                // an expired or damaged one must not hide the others
+                // an expired or damaged record must not hide the others
                 match listed {
                     Err(error @ StoreError::Unavailable { .. }) => return Err(error),
                     listed => items.extend(listed.ok().flatten()),
@@ -258,19 +258,19 @@ impl Store {
             match self.read_stored(id, &json)? {
                 StoredIncident::Here(incident, _) => return Ok(Some(*incident)),
                 StoredIncident::Elsewhere(prompt) => match self.incident_of(&prompt, id).await? {
-                    None => {} // it was closed in between, and its key says more now
+                    None => {} // it was closed in between, and its key holds the record now
                     found => return Ok(found),
                 },
             }
         }
-        Err(StoreError::Broken { key, detail: "its prompt's state does not have it".to_owned() })
+        Err(StoreError::Broken { key, detail: "its prompt's state does not contain it".to_owned() })
     }
 
     pub(super) fn read_stored(&self, id: &IncidentId, json: &str) -> Result<StoredIncident, StoreError> {
         record::read_stored(json).map_err(|error| StoreError::unreadable(&self.keys.incident(id), error))
     }
 
-    /// An incident that its prompt's state keeps.
+    /// An incident that is stored in its prompt's state.
     async fn incident_of(&self, prompt: &PromptName, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
         let key = self.keys.state(prompt);
         let fields: (Option<String>, Option<String>) =
@@ -300,7 +300,7 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// The versions with traffic of the `most` prompts with the latest activity, and how many prompts were left out.
+    /// The versions with traffic of the `most` prompts with the latest activity, and the number of prompts left out.
     pub async fn series(&self, most: usize) -> Result<(Vec<VersionSeries>, usize), StoreError> {
         const CHUNK: usize = 500;
         let key = self.keys.activity();
@@ -323,7 +323,7 @@ impl Store {
         Ok((series, all.saturating_sub(most)))
     }
 
-    /// Open incidents by phase, and wake-ups that were given up.
+    /// The open incidents by phase, and the number of dead letters.
     pub async fn counts(&self) -> Result<(Vec<(String, i64)>, u64), StoreError> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HGETALL").arg(self.keys.phases()).cmd("ZCARD").arg(self.keys.dead_letters());
@@ -337,30 +337,30 @@ impl Store {
         Ok(start.elapsed())
     }
 
-    /// Can it be written to? A replica, a full and a loading Redis answer PING all the same.
+    /// Tests whether Redis can be written to. A replica, a full and a loading Redis answer PING as well.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let mut command = redis::cmd("SET");
         command.arg(self.keys.wait_for_replicas()).arg(1);
         self.link.read::<Value>(&command).await.map(drop)
     }
 
-    /// What INFO says in these sections, where it is permitted.
+    /// The text of these INFO sections, if permitted.
     pub(super) async fn info(&self, sections: &[&str]) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("INFO");
         command.arg(sections);
         if_permitted(self.link.run(&command).await)
     }
 
-    /// Server version, from INFO where it may be read.
+    /// The server version, from INFO if permitted.
     pub async fn server_version(&self) -> Result<Option<String>, StoreError> {
         let Some(info) = self.info(&["server"]).await? else { return Ok(None) };
         let field = |name: &str| info_field(&info, name);
-        // Valkey says there with which Redis it is compatible
+        // Valkey reports the Redis version that it is compatible with here
         let valkey = field("valkey_version:").map(|valkey| format!(", Valkey {valkey}")).unwrap_or_default();
         Ok(field("redis_version:").map(|version| format!("{version}{valkey}")))
     }
 
-    /// Of `prompts`, those whose `active` is not what their state says.
+    /// The prompts whose `active` differs from their state.
     pub async fn drifted(&self, prompts: &[PromptName]) -> Result<Vec<PromptName>, StoreError> {
         let keys: Vec<String> =
             prompts.iter().flat_map(|prompt| [self.keys.active(prompt), self.keys.state(prompt)]).collect();
@@ -370,22 +370,22 @@ impl Store {
         Ok(indexes.into_iter().filter_map(|i| prompts.get(i).cloned()).collect())
     }
 
-    /// Some of the prompts that there is a state of, by name, from behind `cursor`.
+    /// Some prompts that have a state, by name, after `cursor`.
     pub async fn known(&self, cursor: Option<&str>) -> Result<Page<PromptName>, StoreError> {
         const PAGE: usize = 500;
         let Page { items, next } = self.names(self.keys.prompts(), cursor, PAGE, false).await?;
         Ok(Page { items: items.iter().filter_map(|name| PromptName::parse(name).ok()).collect(), next })
     }
 
-    /// Some of the prompts that have an `active` key, from `cursor` on; a cursor of 0 ends the scan. `None`: this user may not
-    /// list keys. No ACL limits SCAN to some of the keys, so it is not needed for what [`Store::known`] knows.
+    /// Some prompts that have an `active` key, from `cursor` on; a cursor of 0 ends the scan. `None`: this user may not
+    /// list keys. ACLs cannot limit SCAN to some keys, so it is not required where [`Store::known`] is enough.
     pub async fn scan_active(&self, cursor: u64) -> Result<Option<(u64, Vec<PromptName>)>, StoreError> {
         let pattern = format!("{}*", super::import::literal(&self.keys.active_prefix()));
         let Some((next, keys)) = self.scan_keys(cursor, &pattern, 500).await? else { return Ok(None) };
         Ok(Some((next, keys.iter().filter_map(|key| self.prompt_of_active(key)).collect())))
     }
 
-    /// One SCAN; `None` where it is not permitted.
+    /// One SCAN; `None` if it is not permitted.
     pub(super) async fn scan_keys(
         &self,
         cursor: u64,
@@ -400,19 +400,19 @@ impl Store {
         }
     }
 
-    /// The prompt of an `active` key; `None` if it is none of ours or no valid name.
+    /// The prompt of an `active` key; `None` if the key is of another kind, or the name is invalid.
     pub fn prompt_of_active(&self, key: &[u8]) -> Option<PromptName> {
         let name = key.strip_prefix(self.keys.active_prefix().as_bytes())?;
         PromptName::parse(std::str::from_utf8(name).ok()?).ok()
     }
 }
 
-/// The value of a line of INFO that begins with `name`, which ends with a colon.
+/// The value of the INFO line that begins with `name`, which ends with a colon.
 pub(super) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// `None` where the user, or the provider of this Redis, does not permit to ask.
+/// `None` if the user, or the provider of this Redis, does not permit the command.
 pub(super) fn if_permitted<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match answer {
         Ok(value) => Ok(Some(value)),

@@ -1,8 +1,8 @@
 #!lua
--- Takes a turn, or tells how long until there is one. The expiry of a key is not trusted: a new master's clock may be behind,
--- and anyone may have used EXPIRE or PERSIST. A wait that is longer than it can have been meant is shortened here.
--- KEYS  1 the turn  2 (optional) something else that may be on hold
--- ARGV  1 ms until the next turn ("0": do not take one)  2 ms that the longest hold lasts
+-- Takes a slot, or returns how long until one is free. The expiry of a key is not trusted: a new master's clock may be behind,
+-- and anyone may have used EXPIRE or PERSIST. A wait that is longer than intended is shortened here.
+-- KEYS  1 the slot  2 (optional) something else that may be on hold
+-- ARGV  1 ms until the next slot ("0": do not take one)  2 ms of the longest hold
 -- Returns {ms to wait (0: taken), number of expiries that were shortened}
 local every, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
 local shortened = 0
@@ -11,7 +11,7 @@ local function left(key)
   if ms == -2 then
     return 0
   end
-  local meant = tonumber(redis.pcall('GET', key)) or 0 -- whoever set it wrote how long
+  local meant = tonumber(redis.pcall('GET', key)) or 0 -- the value is the intended time
   local most = math.max(every, math.min(meant, longest), 1)
   if ms < 0 or ms > most then
     redis.call('PEXPIRE', key, most)

@@ -1,25 +1,26 @@
-//! What a request leaves behind that must be handled once, such as a click: written by its commit, with what came of it. So
-//! a request whose answer got lost finds what it did, one that failed before its commit left nothing, and one that is
-//! repeated does nothing more.
+//! Receipts of requests that must be handled once, such as clicks. The commit of a request writes its receipt, with the
+//! outcome. A request whose reply was lost finds its outcome, one that failed before its commit leaves nothing, and a
+//! repeated one does nothing more.
 
 use std::time::Duration;
 
 use super::{Store, StoreError, millis};
 use crate::decision::Timestamp;
 
-/// The same request may come again: Slack delivers twice, signatures stay valid for five minutes.
+/// How long a receipt is kept: the same request may come again, because Slack delivers twice and signatures stay valid
+/// for five minutes.
 const KEPT: Duration = Duration::from_secs(15 * 60);
-/// A request like it this soon is a double click.
+/// A similar request this soon is a double click.
 const REPEATED: Duration = Duration::from_secs(3);
 
-/// Names of a request: the one that it has alone, and one that requests like it share.
+/// The keys of a request: its own, and one that it shares with similar requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     own: String,
     like: String,
 }
 
-/// What came of a request that was handled before.
+/// The outcome of a request that was handled before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandledRequest {
     Done,
@@ -27,13 +28,13 @@ pub enum HandledRequest {
 }
 
 impl Store {
-    /// `own` names the request alone, `like` all that are the same but for the moment.
+    /// `own` identifies the request, `like` all requests that differ only in time.
     pub fn receipt(&self, own: &str, like: &str) -> Receipt {
         Receipt { own: self.keys.receipt(own), like: self.keys.receipt(like) }
     }
 
-    /// What came of this request, if it was handled before. To be asked after what it decides about was loaded: then a
-    /// commit that comes in between is noticed either here or by the revision.
+    /// Returns the outcome of this request, if it was handled before. Call it after loading what the request is about:
+    /// then a commit in between is noticed here or by its revision.
     pub async fn handled_before(
         &self,
         receipt: &Receipt,
@@ -45,12 +46,12 @@ impl Store {
         if let Some((_, before)) = own.as_deref().and_then(read) {
             return Ok(Some(before));
         }
-        // its expiry is not trusted: a new master's clock may be behind
+        // its expiry is not trusted, because a new master's clock may be behind
         let soon = |(at, _): &(Timestamp, HandledRequest)| (*at..=at.plus(REPEATED)).contains(&now);
         Ok(like.as_deref().and_then(read).filter(soon).map(|(_, before)| before))
     }
 
-    /// Remembers a refusal, which has no commit.
+    /// Stores a refusal, which has no commit.
     pub async fn remember_refused(&self, receipt: &Receipt, now: Timestamp, why: &str) -> Result<(), StoreError> {
         let mut command = redis::cmd("SET");
         let refused = HandledRequest::Refused(why.to_owned());

@@ -1,10 +1,11 @@
 //! Stored records: the JSON of a prompt's state and of an incident.
 //!
-//! Additions only: a field once written keeps its name and meaning. A new required field, a new word in an
-//! enumeration or a changed meaning raises [`SCHEMA`], and receivers that are older leave such records alone.
-//! Fields that this version does not know survive a rewrite.
+//! Additions only: a field keeps its name and meaning. A new required field, a new word in an enumeration or a changed
+//! meaning raises [`SCHEMA`], and older receivers leave such records alone. Fields that this release does not know
+//! survive a rewrite.
 //!
-//! An open incident is kept once, in its prompt's state; its own key says where. Once it is closed its record is there.
+//! An open incident is stored once, in its prompt's state, and its own key names that prompt. After it is closed, its
+//! own key holds the record.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,28 +27,28 @@ pub enum Unreadable {
     Newer(u32),
 }
 
-/// The schema of what says where an incident is kept: receivers that do not know it leave the incident alone.
+/// The schema of a key that names the prompt of an incident: receivers that do not know it leave the incident alone.
 const ELSEWHERE: u32 = 2;
 
-/// An incident's schema stands in its record; that of others beside theirs.
+/// The schema of an incident is in its record; that of other records is stored beside them.
 #[derive(Deserialize)]
 struct SchemaField {
     schema: Option<u32>,
 }
 
-/// What stands at the key of an open incident.
+/// The value at the key of an open incident.
 #[derive(Serialize, Deserialize)]
 struct Elsewhere {
     schema: u32,
     kept_by: PromptName,
 }
 
-/// What an incident's own key holds.
+/// The content of an incident's own key.
 #[derive(Debug)]
 pub enum StoredIncident {
-    /// Its record: it is closed, or was written last by a receiver that keeps open ones here as well.
+    /// The record: the incident is closed, or a receiver that also stores open ones here wrote it last.
     Here(Box<Incident>, Unknown),
-    /// It is open, and kept in the state of this prompt.
+    /// The incident is open, and stored in the state of this prompt.
     Elsewhere(PromptName),
 }
 
@@ -69,7 +70,7 @@ pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Unreadable> {
     }
 }
 
-/// What stands at the key of an open incident of this prompt.
+/// The value for the key of an open incident of this prompt.
 pub fn write_elsewhere(prompt: &PromptName) -> String {
     write(&Elsewhere { schema: ELSEWHERE, kept_by: prompt.clone() }, &Unknown::default())
 }
@@ -80,9 +81,9 @@ pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {
     text
 }
 
-/// Reads the record of a prompt, an outage or one of its prompts. For that of an incident see [`read_incident`].
+/// Reads the record of a prompt, an outage or a member. For an incident see [`read_incident`].
 pub fn read<T: DeserializeOwned>(json: &str) -> Result<(T, Unknown), Unreadable> {
-    // serde takes a list for an object, and `[]` for an empty record
+    // serde accepts a list as an object, and `[]` as an empty record
     if !json.trim_start().starts_with('{') {
         return Err(Unreadable::Damaged("expected an object".to_owned()));
     }
@@ -92,7 +93,7 @@ pub fn read<T: DeserializeOwned>(json: &str) -> Result<(T, Unknown), Unreadable>
         .and_then(|record| deserializer.end().map(|()| record));
     let record = read.map_err(|error| damaged::<T>(json, &error))?;
     ignored.retain(|steps| !unknown::is_schema(steps));
-    // only a record with strange fields pays for keeping them
+    // only records with unknown fields pay for keeping them
     let unknown = match ignored.as_slice() {
         [] => Unknown::default(),
         steps => Unknown::new(&serde_json::from_str(json).map_err(|error| damaged::<T>(json, &error))?, steps),
@@ -100,7 +101,7 @@ pub fn read<T: DeserializeOwned>(json: &str) -> Result<(T, Unknown), Unreadable>
     Ok((record, unknown))
 }
 
-/// Says which field `error` is about.
+/// Names the field that `error` is about.
 fn damaged<T: DeserializeOwned>(json: &str, error: &serde_json::Error) -> Unreadable {
     let again: Result<T, _> = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json));
     let field = again.err().map(|error| error.path().to_string()).filter(|path| path != ".");
@@ -110,7 +111,7 @@ fn damaged<T: DeserializeOwned>(json: &str, error: &serde_json::Error) -> Unread
 #[allow(clippy::expect_used, reason = "our records hold strings, numbers and lists: these always serialize")]
 pub fn write<T: Serialize>(record: &T, unknown: &Unknown) -> String {
     if unknown.is_nothing() {
-        // room for most records, which would else be moved with each doubling
+        // enough for most records, which would otherwise be copied with each doubling
         let mut text = Vec::with_capacity(4 << 10);
         serde_json::to_writer(&mut text, record).expect("a record serializes");
         return String::from_utf8(text).expect("JSON is UTF-8");
@@ -178,7 +179,7 @@ mod tests {
         let lapsed = state.lapsed.unwrap();
         assert_eq!((lapsed.since, lapsed.holds.as_deref(), lapsed.versions.len()), (Timestamp(7), Some("{oops}"), 1));
         assert_eq!(state.ended[0].ends_at, Some(Timestamp(2)));
-        // a record of before
+        // a record of the previous release
         let (state, _) = read_state(STATE).unwrap();
         assert_eq!((state.lapsed, state.ended), (None, vec![]));
     }
@@ -257,12 +258,12 @@ mod tests {
         let written = |state: &PromptState| {
             let mut written: Value = serde_json::from_str(&write(state, &unknown)).unwrap();
             for stray in written["strays"].as_array_mut().unwrap() {
-                stray.as_object_mut().unwrap().remove("alert"); // which the version before did not write
+                stray.as_object_mut().unwrap().remove("alert"); // the previous release did not write it
             }
             written
         };
         assert_eq!(written(&state), expected);
-        // what names other items, but is not understood here, names nothing
+        // a value that identifies items, but is not understood here, identifies nothing
         let named = r#"{"versions":[{"version":"v1","known_since":1,"id":"01","fingerprint":"f","seq":1}]}"#;
         let (versions, kept) = read_state(named).unwrap();
         let named_again: Value = serde_json::from_str(&write(&versions, &kept)).unwrap();
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(written(&state), expected);
     }
 
-    /// Records as the version before wrote them, when an incident's phase was only a name.
+    /// Records as the previous release wrote them, when an incident's phase was only a name.
     #[test]
     fn a_phase_of_the_version_before_is_read_with_what_stands_beside_it() {
         let pending = r#""pending":{"by":"approved","from":"v2","to":"v1","operator":"maya","reason":"A","at":7}"#;
@@ -291,7 +292,7 @@ mod tests {
             (held.hold().map(Operator::as_str), held.objection().map(|o| o.precheck)),
             (Some("maya"), Some(true))
         );
-        // what is missing makes it a question to people, which can be answered
+        // a missing field makes it a question to people, which can be answered
         for phase in ["confirming", "rolling_back"] {
             let asked = read(phase, r#""deadline":9"#);
             assert_eq!((asked.phase.kind(), asked.deadline()), (PhaseKind::AwaitingDecision, Some(Timestamp(9))));

@@ -1,10 +1,10 @@
-//! What scripts answer.
+//! Replies of scripts.
 
 use redis::Value;
 
 use super::StoreError;
 
-/// The number that it begins with, and the rest.
+/// Returns the number at the start of the reply, and the rest.
 pub(super) fn read_code(reply: Value) -> Result<(i64, ReplyItems), StoreError> {
     let unexpected = || StoreError::unexpected("a script");
     let mut fields = ReplyItems::of(reply).ok_or_else(unexpected)?;
@@ -29,7 +29,7 @@ pub(super) fn pairs(value: Option<Value>) -> Vec<(Vec<u8>, Vec<u8>)> {
     pairs
 }
 
-/// The items of a reply, one after the other. Text that is no UTF-8 was not written by us.
+/// Reads the items of a reply in order. Text that is not UTF-8 was not written by the receiver.
 pub(super) struct ReplyItems(std::vec::IntoIter<Value>);
 
 impl ReplyItems {

@@ -1,4 +1,4 @@
-//! What a post-mortem is made of, besides the incident and the log.
+//! The data of a post-mortem, besides the incident and the log.
 
 use redis::Pipeline;
 
@@ -7,7 +7,7 @@ use crate::decision::{IncidentId, PromptName, VersionName};
 use crate::postmortem::IncidentMetric;
 
 impl Store {
-    /// Keeps what Prometheus said about an incident, or why it did not, for as long as a closed incident is kept.
+    /// Stores Prometheus' measurements for an incident, or why there are none, as long as a closed incident is kept.
     pub async fn put_samples(&self, incident: &IncidentId, samples: &IncidentMetric) -> Result<(), StoreError> {
         let json = serde_json::to_string(samples).map_err(|_| StoreError::unexpected("samples"))?;
         let mut command = redis::cmd("SET");
@@ -15,7 +15,7 @@ impl Store {
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 
-    /// The samples, if there are any that can be read: without them a post-mortem is still worth having.
+    /// The samples, if they exist and are readable: a post-mortem is useful without them.
     pub async fn samples(&self, incident: &IncidentId) -> Result<Option<IncidentMetric>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.samples(incident));
@@ -25,14 +25,14 @@ impl Store {
         }))
     }
 
-    /// The text of a version, as it is kept.
+    /// The stored content of a version.
     pub async fn content(&self, prompt: &PromptName, version: &VersionName) -> Result<Option<Vec<u8>>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.content(prompt, version));
         self.link.read(&command).await
     }
 
-    /// The texts of these versions, as far as they were registered with one.
+    /// The content of these versions, if they were registered with one.
     pub async fn contents(
         &self,
         prompt: &PromptName,

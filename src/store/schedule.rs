@@ -1,5 +1,5 @@
-//! Wake-ups: for each kind of work a set of what is due and one of what is leased, moved by scripts on Redis TIME, so that
-//! every replica may do the work and none does it twice at once.
+//! Wake-ups. Each kind of work has a set of due tasks and a set of leased ones, moved by scripts on Redis TIME, so that
+//! every replica may do the work and no task is done twice at once.
 
 mod pulse;
 mod work;
@@ -15,10 +15,10 @@ use pulse::ClockStep;
 pub(super) use pulse::Pulse;
 pub use work::{Claim, Shows, Subscription, Target, Work};
 
-/// Longest wait that a target may ask for. Half a minute is usual; who asks too early is told so again.
+/// Longest pause that a target may request. Half a minute is usual; a call that comes too early is told again.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
-/// When a target is to show an incident: at once, but the backlog of an outage goes by severity, then by time.
+/// When a notification is due: at once, but a backlog goes by severity, then by time.
 pub fn notify_priority(incident: &Incident) -> Timestamp {
     const RANK: Duration = Duration::from_secs(365 * 24 * 3_600);
     let ranks = match incident.severity {
@@ -31,16 +31,16 @@ pub fn notify_priority(incident: &Incident) -> Timestamp {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
-    /// When this was.
+    /// The time of the claim.
     pub now: Timestamp,
     pub claims: Vec<Claim>,
-    /// As many as were asked for: there may be more.
+    /// Whether the claim returned the maximum: there may be more.
     pub full: bool,
-    /// How long until the next wake-up may be due; `None` when nothing waits.
+    /// The time until the next wake-up may be due; `None` if nothing is scheduled.
     pub next: Option<Duration>,
 }
 
-/// What became of a claim.
+/// The result of returning a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finished {
     Done,
@@ -48,7 +48,7 @@ pub enum Finished {
     Again,
     /// It failed and will be tried again.
     Retried,
-    /// It failed too often and is set aside.
+    /// It failed too often and became a dead letter.
     DeadLettered,
     /// The lease was lost; another worker has it.
     Lost,
@@ -62,11 +62,11 @@ pub enum End {
         next: Option<Timestamp>,
     },
     Failed,
-    /// It is a newer receiver's, which finds it due soon.
+    /// Left to a newer receiver, which finds it due soon.
     Left,
-    /// The target shows all that there was to show at this moment.
+    /// The target has shown everything up to this moment.
     Sent(Timestamp),
-    /// The target is to show the rest at `next`. It shows all from before `since`, if that is known.
+    /// The target shows the rest at `next`. It has shown everything from before `since`, if that is known.
     Unsent {
         next: Timestamp,
         since: Option<Timestamp>,
@@ -74,7 +74,7 @@ pub enum End {
 }
 
 impl End {
-    /// What failed is tried again for a while; what this receiver does not understand is left to others.
+    /// A failed task is retried for a while; a task that this receiver does not understand is left to others.
     pub fn after(error: &StoreError) -> Self {
         match error {
             StoreError::NewerRecord { .. } => Self::Left,
@@ -83,21 +83,21 @@ impl End {
     }
 }
 
-/// A lease outlives every outside call (10 s at most) twice.
+/// At least twice the longest external call, which takes 10 s.
 pub const LEASE: Duration = Duration::from_secs(30);
-/// Workers look again at least this often: another replica may have scheduled something earlier.
+/// How often workers look for work at least: another replica may have scheduled something earlier.
 pub const IDLE: Duration = Duration::from_secs(1);
-/// Tries before a wake-up becomes a dead letter.
+/// Attempts before a wake-up becomes a dead letter.
 const TRIES: u32 = 10;
-/// The first back-off; each doubles, so ten tries take about eight minutes.
+/// The first back-off. It doubles each time, so ten attempts take about eight minutes.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// The last one: nothing that a target is to show is put off for longer.
+/// The longest back-off of a notification.
 const LAST_BACKOFF: Duration = Duration::from_secs(1 << (TRIES - 2));
-/// Wake-ups looked at by one command.
+/// Wake-ups examined by one command.
 const PAGE: usize = 1_000;
 
 impl Store {
-    /// Claims up to `most` due wake-ups of this kind. `token` names the claimer.
+    /// Claims up to `most` due wake-ups of this kind. `token` identifies the claimer.
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let keys = &self.keys;
         let mixed = [keys.due(Work::Incident), keys.leased(Work::Incident)];
@@ -112,7 +112,7 @@ impl Store {
             Work::Notify(_) => call.cmd.arg(millis(LAST_BACKOFF.max(LONGEST_HOLD))),
             _ => call.cmd.arg(""),
         };
-        // those of a target that is not configured any more are left behind
+        // wake-ups of targets that are no longer configured stay
         match work {
             Work::Notify(target) if target != Target::FIRST => call.cmd.arg(millis(INCIDENT_RETENTION)),
             _ => call.cmd.arg(""),
@@ -126,20 +126,23 @@ impl Store {
         let mut number = || items.next().and_then(|v| i64::from_redis_value(v).ok()).ok_or_else(unexpected);
         let (now, shortened, wait) = (Timestamp(number()?), number()?, number()?);
         if shortened > 0 {
-            tracing::warn!(shortened, "leases or wake-ups lay too far ahead (did Redis' clock go back?): shortened");
+            tracing::warn!(
+                shortened,
+                "leases or wake-ups were too far in the future (did Redis' clock go back?): shortened"
+            );
         }
         let clock = Timestamp(now.0 - passed);
         match self.pulse.step(clock) {
             None => self.pulse.beat(clock),
             Some(ClockStep::Back(by)) => {
                 let hurried = self.hurry().await.inspect(|_| self.pulse.went_back(clock, by));
-                tracing::warn!(?by, ?hurried, "redis' clock went back: what waits by it is looked at now");
+                tracing::warn!(?by, ?hurried, "Redis' clock went back: everything that waits by it is due now");
             }
             Some(ClockStep::Ahead(by)) => {
                 self.pulse.jumped(clock, now, by);
                 tracing::warn!(
                     ?by,
-                    "redis' clock jumped ahead: stages, soaks and checks under way end that much later"
+                    "Redis' clock jumped ahead: running stages, soaks and checks end later by the same amount"
                 );
             }
         }
@@ -155,7 +158,7 @@ impl Store {
         Ok(Claimed { now, claims, full, next: u64::try_from(wait).ok().map(Duration::from_millis) })
     }
 
-    /// Makes a wake-up due at `at` at the latest.
+    /// Makes a wake-up due at `at` or earlier.
     pub async fn wake_by(&self, work: Work, name: &IncidentId, at: Timestamp) -> Result<(), StoreError> {
         self.wake(work, "LT", work.member(name), at).await
     }
@@ -165,7 +168,7 @@ impl Store {
         self.wake(work, "NX", work.member(name), at).await
     }
 
-    /// What hangs on the prompt itself is due at `at` at the latest.
+    /// Makes work for the prompt itself due at `at` or earlier.
     pub async fn wake_prompt(&self, work: Work, prompt: &PromptName, at: Timestamp) -> Result<(), StoreError> {
         self.wake(work, "LT", work.member_of(prompt), at).await
     }
@@ -176,7 +179,7 @@ impl Store {
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 
-    /// Has people told of what came to be known of an incident besides its record.
+    /// Schedules notifications about news of an incident that are not in its record.
     pub async fn notify_again(&self, incident: &Incident) -> Result<(), StoreError> {
         for subscription in self.subscriptions(Shows::Records) {
             let (target, work) = (subscription.target, subscription.work());
@@ -188,12 +191,12 @@ impl Store {
         Ok(())
     }
 
-    /// The targets that are woken for this.
+    /// The targets that subscribe to this.
     pub(super) fn subscriptions(&self, shows: Shows) -> impl Iterator<Item = Subscription> {
         self.targets.iter().copied().filter(move |subscription| subscription.shows == shows)
     }
 
-    /// The set that lists what a target does not show yet; for all other work one that is not looked at.
+    /// The set that lists the pending updates of a target. For other kinds of work, a set that is not used.
     fn unsent_of(&self, work: Work) -> String {
         self.keys.unsent(match work {
             Work::Notify(target) => target,
@@ -201,12 +204,12 @@ impl Store {
         })
     }
 
-    /// Makes due now whatever waits for minutes at most: a wake-up that comes too early works out anew when it is due. After
-    /// Redis' clock went back they would be late by as much. What waits for days by the config (stages of canaries, texts, the
-    /// weekly report) is left alone.
+    /// Makes tasks due now that wait for minutes: an early wake-up computes anew when it is due. After Redis' clock
+    /// went back, they would be late by as much. Tasks that wait for days by the config (stages of canaries, content,
+    /// the weekly report) are left alone.
     pub async fn hurry(&self) -> Result<usize, StoreError> {
         let mut hurried = 0;
-        // the first target's also where an earlier receiver, or one with other settings, goes on with it
+        // also the first target's, because an earlier receiver, or one with other settings, may continue it
         let further = self.targets.iter().map(|to| to.work()).filter(|work| *work != Work::Notify(Target::FIRST));
         for work in Work::OWN.into_iter().chain([Work::Notify(Target::FIRST)]).chain(further) {
             hurried += self.hurry_kind(work).await?;
@@ -239,8 +242,8 @@ impl Store {
         }
     }
 
-    /// When that is really over which began at `since` and is to end at `due`, where Redis' clock says by now that it is and
-    /// only got there by a jump. `None`: it is over, or not even the clock says so.
+    /// When a wait really ends that began at `since` and is to end at `due`, if Redis' clock passed `due` only by a
+    /// jump. `None`: it has ended, or is not due by the clock either.
     pub fn still_lasts(&self, since: Timestamp, due: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let over = due.plus(self.pulse.jumps_since(since));
         (due <= now && now < over).then_some(over)
@@ -260,7 +263,7 @@ impl Store {
             .collect())
     }
 
-    /// For how long the oldest of what each target is to show has been waiting.
+    /// The age of the oldest pending update of each target.
     pub async fn notification_lags(&self) -> Result<Vec<(Target, Duration)>, StoreError> {
         if self.targets.is_empty() {
             return Ok(Vec::new());
@@ -276,13 +279,13 @@ impl Store {
         Ok(self.targets.iter().map(|subscription| subscription.target).zip(oldest.iter().map(lag)).collect())
     }
 
-    /// The same of one target; none where it is not configured.
+    /// The age of the oldest pending update of this target; `None` if it is not configured.
     pub async fn notification_lag(&self, target: Target) -> Result<Duration, StoreError> {
         let lags = self.notification_lags().await?.into_iter();
         Ok(lags.filter(|(of, _)| *of == target).map(|(_, lag)| lag).next().unwrap_or_default())
     }
 
-    /// Gives a claim back. `prompt` is the incident's, whose revision tells whether the record changed.
+    /// Returns a claim. `prompt` is the incident's prompt, whose revision shows whether the record changed.
     pub async fn finish(&self, claim: &Claim, prompt: Option<&PromptName>, end: End) -> Result<Finished, StoreError> {
         let keys = &self.keys;
         let state = prompt.map_or_else(|| keys.wait_for_replicas(), |prompt| keys.state(prompt));

@@ -1,4 +1,4 @@
-//! Lua scripts, sent by hash.
+//! Lua scripts, called by hash.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
@@ -36,14 +36,14 @@ impl LuaScript {
         call
     }
 
-    /// A call to which so many keys are added first, with room for `args` more and for all their bytes.
+    /// A call that takes `keys` keys first, with capacity for `args` more arguments and for `bytes` in total.
     pub fn sized(&self, keys: usize, args: usize, bytes: usize) -> Call<'_> {
         let mut cmd = Cmd::with_capacity(3 + keys + args, bytes);
         cmd.arg("EVALSHA").arg(&self.hash).arg(keys);
         Call { source: self, cmd }
     }
 
-    /// A call of something else, for what takes calls only.
+    /// A call of a plain command, for code that takes calls only.
     pub fn plain(&self, cmd: Cmd) -> Call<'_> {
         Call { source: self, cmd }
     }
@@ -77,7 +77,7 @@ impl Default for Scripts {
     }
 }
 
-/// One call of a script.
+/// A call of a script.
 #[derive(Debug)]
 pub struct Call<'a> {
     source: &'a LuaScript,
@@ -85,8 +85,8 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Runs it; a server that does not know the script (it restarted) is told, and asked again. Safe for every
-    /// script: the reads change nothing, and a commit finds its own id.
+    /// Runs the script. A server that does not know it, because it restarted, gets it first. Safe for every script:
+    /// reads change nothing, and a commit finds its own id.
     pub async fn run(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         match self.cmd.query_async(connection).await {
             Err(error) if is_unknown(&error) => {
@@ -97,7 +97,7 @@ impl Call<'_> {
         }
     }
 
-    /// Runs it, then waits on the same connection until `replicas` have it, at most `timeout_ms`.
+    /// Runs the script, then waits on the same connection until `replicas` have the write, at most `timeout_ms`.
     pub async fn run_and_wait(
         &self,
         connection: &mut MultiplexedConnection,

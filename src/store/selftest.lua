@@ -1,9 +1,9 @@
 #!lua
--- Proves that every command of the other scripts is permitted, on scratch keys that are gone when it ends. Each write changes
--- something, so that it also stands in the append-only file (tests/store/replay.rs).
+-- Tests on scratch keys, which it deletes, that every command of the other scripts is permitted. Each write changes
+-- something, so that it is written to the append-only file (tests/store/replay.rs).
 -- KEYS  1 string  2 hash  3 sorted set  4 stream
 -- ARGV  1 channel
--- Returns {command, error, command, error, …} of those that are not.
+-- Returns {command, error, command, error, …} for commands that are not permitted.
 local tries = {
   { 'DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4] },
   { 'TIME' },

@@ -1,15 +1,15 @@
-//! Is this Redis fit for us? Asked at each new connection, and by `check --connect`.
+//! The self-test: whether this Redis is usable. Run for each new connection, and by `check --connect`.
 
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::query::info_field;
 use super::{Store, StoreError};
 
-/// How good or bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Ok,
-    /// The receiver works; commits may get lost, or strangers may write.
+    /// The receiver works, but commits may get lost, or anyone may write.
     Warning,
     /// The receiver does not work, or must not.
     Problem,
@@ -25,12 +25,12 @@ impl Level {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfTestResult {
     pub name: &'static str,
     pub level: Level,
-    /// What was found, or what to do about it.
+    /// What was found, or how to fix it.
     pub detail: String,
 }
 
@@ -60,7 +60,7 @@ impl SelfTest {
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 
-    /// What should be mended, although this Redis can be used.
+    /// What should be fixed, although this Redis can be used.
     pub fn warnings(&self) -> Vec<String> {
         self.at(Level::Warning).collect()
     }
@@ -76,17 +76,17 @@ const EVICTION: &str = "maxmemory-policy";
 const DISCOVERY: &str = "unknown prompts";
 
 impl Store {
-    /// Proves on scratch keys that every command is permitted, and looks whether data can get lost or written by strangers.
+    /// Tests on scratch keys whether every command is permitted, and whether data can get lost or anyone may write.
     pub async fn selftest(&self) -> Result<SelfTest, StoreError> {
         let denied = self.denied().await?;
         let permissions = if denied.is_empty() {
-            SelfTestResult::ok(PERMISSIONS, "all that is needed is permitted")
+            SelfTestResult::ok(PERMISSIONS, "all required commands are permitted")
         } else {
             let detail = format!("not permitted to this user (see config/users.acl): {}", denied.join(", "));
             SelfTestResult::problem(PERMISSIONS, detail)
         };
         let memory = self.info(&["memory"]).await?;
-        // in INFO, because whoever may CONFIG GET may read passwords
+        // from INFO, because a user with CONFIG GET may read passwords
         let eviction = match memory.as_deref().and_then(|info| info_field(info, "maxmemory_policy:")) {
             Some("noeviction") => SelfTestResult::ok(EVICTION, "noeviction"),
             Some(policy) => SelfTestResult::problem(
@@ -98,7 +98,7 @@ impl Store {
         let discovery = match self.scan_active(0).await? {
             Some(_) => "SCAN is permitted: prompts that were never registered are found by their keys",
             None => {
-                "SCAN is not permitted: a prompt whose key somebody SETs for the first time while no receiver is connected \
+                "SCAN is not permitted: a prompt whose key is SET for the first time while no receiver is connected \
                  is noticed at its next change or alert"
             }
         };
@@ -107,10 +107,10 @@ impl Store {
         Ok(SelfTest { findings })
     }
 
-    /// Commands, keys and channels that this user lacks, as an ACL writes them.
+    /// Commands, keys and channels that this user lacks, in ACL syntax.
     async fn denied(&self) -> Result<Vec<String>, StoreError> {
         match self.link.connect().await {
-            // to find the master; all the rest is not known then
+            // refused while looking up the master; nothing else is known then
             Err(StoreError::Unavailable { kind: "noperm", message }) => {
                 return Ok(vec![quoted(&message).map_or(message.clone(), str::to_owned)]);
             }
@@ -128,7 +128,7 @@ impl Store {
         };
         let mut denied: Vec<String> = scripted.chunks_exact(2).map(|pair| self.lacks(&pair[0], &pair[1])).collect();
 
-        // what is not sent from scripts; one at a time, so that each is named
+        // commands that scripts do not send; one at a time, so that each is named
         let [string, hash, zset, stream] = scratch;
         let plain: [(&str, Vec<&str>); 13] = [
             ("get", vec![&string]),
@@ -142,7 +142,7 @@ impl Store {
             ("xrevrange", vec![&stream, "+", "-", "COUNT", "1"]),
             ("wait", vec!["0", "1"]),
             ("ping", vec![]),
-            // sent only when Redis has forgotten the scripts: found out now rather than then
+            // used only after Redis has lost the scripts: test it now
             ("script|load", vec!["return 1"]),
             ("client|tracking", vec!["OFF"]),
         ];
@@ -162,7 +162,7 @@ impl Store {
         Ok(denied)
     }
 
-    /// What was denied when `command` was: itself, or what it is about.
+    /// What is missing if `command` was denied: the command, or its key or channel.
     pub(super) fn lacks(&self, command: &str, why: &str) -> String {
         if why.contains(" channel") {
             format!("&{}", self.keys.changes())
@@ -174,7 +174,7 @@ impl Store {
     }
 }
 
-/// The command that an ACL's refusal names: `… to run the 'script|load' command`.
+/// The command in an ACL error: `… to run the 'script|load' command`.
 fn quoted(message: &str) -> Option<&str> {
     message.split('\'').nth(1)
 }

@@ -1,7 +1,7 @@
-//! Where the master is, by Redis Sentinel.
+//! Finds the master through Redis Sentinel.
 //!
-//! A sentinel may hang, lag behind or never have heard of the master. A failover needs the votes of a majority, so a
-//! majority is asked, and of what it says the latest epoch counts.
+//! A sentinel may hang, lag behind or not know the master. A failover needs the votes of a majority, so a majority is
+//! asked, and the latest epoch counts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::connect::{ASK_TIMEOUT, HostPort, MasterVote, ask_at, at, by_epoch, pu
 use crate::config;
 
 const SWITCHED: &str = "+switch-master";
-/// A message can be missed: each sentinel is asked as well, so often.
+/// Messages can get lost, so each sentinel is also asked this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -43,7 +43,7 @@ impl std::fmt::Display for SentinelGroup {
 }
 
 impl SentinelGroup {
-    /// `redis` says whether and how TLS is spoken; the users of sentinels are their own.
+    /// `redis` holds the TLS settings; sentinels have users of their own.
     pub fn new(config: &config::RedisConfig, redis: &ConnectionInfo) -> Self {
         let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(username) = &config.sentinel_username {
@@ -60,7 +60,7 @@ impl SentinelGroup {
         }
     }
 
-    /// Who the master is, most likely first.
+    /// The possible masters, the most likely first.
     pub async fn ask(&self) -> Result<Vec<HostPort>, StoreError> {
         let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(|sentinel| self.ask_one(sentinel)).collect();
         let majority = self.sentinels.len() / 2 + 1;
@@ -85,7 +85,7 @@ impl SentinelGroup {
         Err(StoreError::Unavailable { kind: "nomaster", message })
     }
 
-    /// `None` if it does not know the master.
+    /// Returns `None` if the sentinel does not know the master.
     async fn ask_one(&self, sentinel: &ConnectionInfo) -> Result<Option<MasterVote>, String> {
         let asked = async {
             let mut connection = ask_at(sentinel).await?;
@@ -110,7 +110,7 @@ impl SentinelGroup {
         Ok(address.map(|(host, port)| HostPort(host, port)))
     }
 
-    /// What the sentinels in reach do not permit to our user there.
+    /// Permissions that the user lacks at the reachable sentinels.
     pub async fn denied(&self) -> Vec<String> {
         let asked = self.sentinels.iter().map(|sentinel| async move {
             let denied = timeout(ASK_TIMEOUT, self.denied_by(sentinel)).await;
@@ -142,8 +142,8 @@ impl SentinelGroup {
         Ok(denied)
     }
 
-    /// Tells `doubted` each time that a sentinel names another master than is `known`. Each sentinel is heard: one of
-    /// them learns of a failover first.
+    /// Notifies `doubted` whenever a sentinel names another master than `known`. All sentinels are watched, because one
+    /// of them learns of a failover first.
     pub async fn follow(&self, known: KnownMaster, doubted: &Notify) {
         let followed = self.sentinels.iter().map(|sentinel| self.follow_one(sentinel, known.clone(), doubted));
         futures_util::future::join_all(followed).await;
@@ -180,7 +180,7 @@ impl SentinelGroup {
         }
     }
 
-    /// The new master, if a message says that ours was replaced: `name old-ip old-port new-ip new-port`.
+    /// The new master, if the message says that the known one was replaced: `name old-ip old-port new-ip new-port`.
     fn switched(&self, push: PushInfo) -> Option<HostPort> {
         let payload = match (push.kind, push.data.into_iter().nth(1)) {
             (PushKind::Message, Some(payload @ (Value::BulkString(_) | Value::SimpleString(_)))) => payload,

@@ -1,8 +1,8 @@
 #!lua
--- Notes progress in the outside world, if the lease is still ours, and renews the lease.
+-- Stores a worker's progress if it still has the lease, and renews the lease.
 -- KEYS  1 tokens  2 sync record of the incident  3 leased
 -- ARGV  1 member  2 token  3 retention (ms)  4 lease (ms)  5 ms by which the clock is ahead  then field, value, … ("" removes the field)
--- Returns 1 noted · 0 refused: the lease was lost to another worker
+-- Returns 1 stored · 0 refused: the lease was lost to another worker
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
   return 0
 end

@@ -1,5 +1,5 @@
-//! What the outside world knows of an incident, and small things with a time to live: the pace of channels, what was
-//! done once, who is in a user group. None of it bumps a prompt's revision.
+//! The notification progress of incidents, and small items with a time to live: rate limits, actions done once, members
+//! of user groups. None of them changes a prompt's revision.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::schedule::{Claim, LEASE, LONGEST_HOLD};
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
 use crate::decision::{IncidentId, Timestamp};
 
-/// Progress of one incident, field → value.
+/// The progress of one incident, field → value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sync(pub HashMap<String, String>);
 
@@ -25,14 +25,15 @@ impl Store {
         Ok(Sync(self.link.read(&command).await?))
     }
 
-    /// How far the work of this claim has come.
+    /// The progress of this claim's work.
     pub async fn progress(&self, claim: &Claim) -> Result<Sync, StoreError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.keys.progress(claim.work, &claim.incident));
         Ok(Sync(self.link.read(&command).await?))
     }
 
-    /// Notes `fields` (empty text removes one) and renews the lease; false if it was lost and another worker goes on.
+    /// Writes `fields` (an empty text removes one) and renews the lease. Returns false if the lease was lost to another
+    /// worker.
     pub async fn note(&self, claim: &Claim, fields: &[(&str, &str)]) -> Result<bool, StoreError> {
         let keys = &self.keys;
         let progress = keys.progress(claim.work, &claim.incident);
@@ -46,17 +47,18 @@ impl Store {
         Ok(noted == 1)
     }
 
-    /// Renews the lease; false if it was lost and another worker goes on.
+    /// Renews the lease. Returns false if it was lost to another worker.
     pub async fn renew(&self, claim: &Claim) -> Result<bool, StoreError> {
         self.note(claim, &[]).await
     }
 
-    /// Takes the next turn, unless `what` is on hold; otherwise tells how long until there is one. Shared by all replicas.
+    /// Takes the next slot, unless `what` is on hold; otherwise returns the time until there is one. Shared by all
+    /// replicas.
     pub async fn acquire(&self, what: &str, every: Duration) -> Result<Option<Duration>, StoreError> {
         self.rate_limit(&[self.keys.rate_limit(what)], every).await
     }
 
-    /// The same where `held`, too, must not be on hold.
+    /// Like [`Store::pace`], but refuses also while `held` is on hold.
     pub async fn acquire_unless_held(
         &self,
         held: &str,
@@ -66,12 +68,12 @@ impl Store {
         self.rate_limit(&[self.keys.rate_limit(what), self.keys.rate_limit(held)], every).await
     }
 
-    /// For how long `what` is on hold. Takes no turn.
+    /// How long `what` is on hold. Takes no slot.
     pub async fn held(&self, what: &str) -> Result<Option<Duration>, StoreError> {
         self.rate_limit(&[self.keys.rate_limit(what)], Duration::ZERO).await
     }
 
-    /// `what` has no turn for this long: the other side said so.
+    /// Puts `what` on hold for this long, as the other side requested.
     pub async fn hold(&self, what: &str, wait: Duration) -> Result<(), StoreError> {
         let wait = millis(wait.min(LONGEST_HOLD)).max(1);
         let mut command = redis::cmd("SET");
@@ -85,18 +87,18 @@ impl Store {
         let (wait, shortened): (u64, u32) = self.link.run(&call).await?;
         if shortened > 0 {
             let what = &names[0];
-            tracing::warn!(what, wait, "a wait was to last too long (did Redis' clock go back?): shortened");
+            tracing::warn!(what, wait, "a wait was too long (did Redis' clock go back?): shortened");
         }
         Ok((wait > 0).then(|| Duration::from_millis(wait)))
     }
 
-    /// True for the first caller within `ttl`.
+    /// Returns true for the first caller within `ttl`.
     pub async fn claim_once(&self, what: &str, ttl: Duration) -> Result<bool, StoreError> {
         let ttl = ttl.max(Duration::from_millis(1));
         Ok(self.rate_limit(&[self.keys.claimed_once(what)], ttl).await?.is_none())
     }
 
-    /// Lets it be done again.
+    /// Allows the action again.
     pub async fn release_once(&self, what: &str) -> Result<(), StoreError> {
         let mut command = redis::cmd("DEL");
         command.arg(self.keys.claimed_once(what));
@@ -109,7 +111,7 @@ impl Store {
         Ok(Timestamp(seconds * 1_000 + micros / 1_000 + self.clock.ahead()))
     }
 
-    /// Members of a user group, if they were resolved a short while ago.
+    /// Members of a user group, if they were resolved recently.
     pub async fn group(&self, group: &str) -> Result<Option<Vec<String>>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.group(group));

@@ -1,4 +1,4 @@
-//! Hears of changes to `active` keys, whoever makes them: RESP3 tracking on a connection of its own.
+//! Watches changes of `active` keys by anyone: RESP3 tracking on a connection of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,32 +11,32 @@ use super::connect::Connected;
 use super::{Store, StoreError};
 use crate::decision::{PromptName, VersionName};
 
-/// A tracking connection. What happened while there was none is for a scan to find.
+/// A tracking connection. Changes without one are found by a scan.
 #[derive(Debug)]
 pub struct KeyWatch {
     connected: Connected,
-    /// Where the master is: one that was replaced may stay silent without closing.
+    /// The master's address: a replaced master may fall silent without closing the connection.
     master: tokio::sync::watch::Receiver<Arc<str>>,
     pushes: UnboundedReceiver<PushInfo>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// These may have been changed.
+    /// These prompts may have changed.
     Prompts(Vec<PromptName>),
     /// Anything may have changed (FLUSHALL).
     Everything,
-    /// The connection is gone.
+    /// The connection was lost.
     Lost,
 }
 
-/// What this process committed to `active` keys and has not heard of since. That it did is no news: a `GET` in place of
-/// a script's look, so that a burst of rollbacks is not slowed down by looking at each again.
+/// This process' own writes to `active` keys that were not announced yet. They are not external changes: a `GET`
+/// instead of a full check keeps a burst of rollbacks fast.
 #[derive(Debug, Default)]
 pub(super) struct OwnWrites(Mutex<HashMap<PromptName, VersionName>>);
 
 impl OwnWrites {
-    /// Where nobody listens it must not grow; what is forgotten is looked at.
+    /// Limits the memory if nothing is announced; forgotten keys are checked.
     const MOST: usize = 10_000;
 
     pub fn insert(&self, prompt: &PromptName, version: &VersionName) {
@@ -53,7 +53,7 @@ impl OwnWrites {
 }
 
 impl KeyWatch {
-    /// A half-open connection is silent for ever; asking finds out.
+    /// A half-open connection is silent for ever: a request shows it.
     pub async fn is_alive(&mut self) -> bool {
         redis::cmd("PING").exec_async(&mut self.connected.connection).await.is_ok()
     }
@@ -64,15 +64,15 @@ impl Store {
         let (sender, pushes) = unbounded_channel();
         let mut connected = self.link.connector().connect_pushed(sender).await?;
         let mut command = redis::cmd("CLIENT");
-        // BCAST: hears of every key with the prefix, without Redis keeping a table of what was read
+        // BCAST: announces every key with the prefix, and Redis needs no table of what was read
         command.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(self.keys.active_prefix());
         command.exec_async(&mut connected.connection).await?;
         Ok(KeyWatch { connected, master: self.link.connector().subscribe(), pushes })
     }
 
-    /// Of `prompts`, heard to have changed, those whose `active` is not what this process itself just wrote.
+    /// Of the announced `prompts`, those whose `active` is not what this process just wrote.
     pub async fn not_as_written(&self, prompts: BTreeSet<PromptName>) -> Vec<PromptName> {
-        /// Read by one pipeline, and the pause before the next: rollbacks go first.
+        /// Keys read by one pipeline, and the pause before the next: rollbacks go first.
         const AT_ONCE: usize = 25;
         const BREATH: Duration = Duration::from_millis(1);
         let (mut others, mut ours) = (Vec::new(), Vec::new());
@@ -90,7 +90,7 @@ impl Store {
             for (prompt, _) in batch {
                 pipeline.cmd("GET").arg(self.keys.active(prompt));
             }
-            // what can't be read wants a closer look
+            // an unreadable key needs the full check
             let found: Vec<Option<Vec<u8>>> = self.link.read(&pipeline).await.unwrap_or_default();
             let mut found = found.into_iter();
             for (prompt, version) in batch {
@@ -102,7 +102,7 @@ impl Store {
         others
     }
 
-    /// What the next push says.
+    /// Returns the content of the next push.
     pub async fn hear(&self, watch: &mut KeyWatch) -> WatchEvent {
         loop {
             let push = tokio::select! {

@@ -1,8 +1,9 @@
-//! Runs the double of Slack until interrupted: a workspace to look at and click in.
+//! Runs the double of Slack until interrupted: a workspace with a web page.
 //!
 //! `cargo run -p prompt-rollback-testkit --example slack_double [PORT] [REQUEST_URL]`
 //!
-//! It prints the settings with which a receiver talks to it. Without a request URL, interactions go over Socket Mode.
+//! It prints the settings with which a receiver connects to it. Without a request URL, interactions go over Socket
+//! Mode.
 
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::Slack;

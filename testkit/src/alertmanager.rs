@@ -6,7 +6,7 @@ use crate::{Dir, Port};
 use anyhow::{Result, ensure};
 use std::path::Path;
 
-/// How an [`Alertmanager`] is to be.
+/// Options of an [`Alertmanager`].
 #[derive(Debug, Default, Clone)]
 pub struct AlertmanagerBuilder {
     config: String,
@@ -17,7 +17,7 @@ pub struct AlertmanagerBuilder {
 }
 
 impl AlertmanagerBuilder {
-    /// A file beside alertmanager.yml, such as `token`.
+    /// Adds a file beside alertmanager.yml, such as `token`.
     pub fn file(mut self, relative: impl Into<String>, text: impl Into<String>) -> Self {
         self.files.push((relative.into(), text.into()));
         self
@@ -29,7 +29,7 @@ impl AlertmanagerBuilder {
         self
     }
 
-    /// The first of a cluster; the others name it with [`peer`](Self::peer).
+    /// Makes it the first of a cluster; the others name it with [`peer`](Self::peer).
     pub fn clustered(mut self) -> Self {
         self.clustered = true;
         self
@@ -59,18 +59,18 @@ impl AlertmanagerBuilder {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.addr()))
-            // By default its links name the machine, and it listens on loopback.
+            // by default its links contain the machine's name, but it listens on loopback
             .arg(format!("--web.external-url=http://{}", port.addr()))
             .arg(format!("--cluster.listen-address={cluster_addr}"))
             .args(&self.flags);
         if self.clustered {
-            // Loopback can't be guessed as an address to advertise.
+            // it cannot find a loopback address to advertise by itself
             command = command.arg(format!("--cluster.advertise-address={cluster_addr}"));
         }
         for peer in &self.peers {
             command = command.arg(format!("--cluster.peer={peer}"));
         }
-        // with a password it answers nobody else that it is ready
+        // with a password, nobody else can ask whether it is ready
         let locked = self.flags.iter().any(|flag| flag.starts_with("--web.config.file"));
         let listens = || std::net::TcpStream::connect(("127.0.0.1", port.number())).is_ok();
         let process = command.spawn_until(|| if locked { listens() } else { answers_ok(port.number(), "/-/ready") })?;
@@ -122,7 +122,7 @@ impl Alertmanager {
         self.dir.path()
     }
 
-    /// All it has logged.
+    /// Everything it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -132,12 +132,12 @@ impl Alertmanager {
         &mut self.process
     }
 
-    /// SIGKILL. It keeps no alerts.
+    /// Sends SIGKILL. Its alerts are lost.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts again, on the same port and in the same directory, after ending it if need be.
+    /// Starts it again, on the same port and in the same directory; stops it first if it is running.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
         self.process = self.command.spawn_until(|| answers_ok(self.port.number(), "/-/ready"))?;

@@ -1,4 +1,4 @@
-//! A server's own directory.
+//! The directory of a server.
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ impl Dir {
         self.0.path()
     }
 
-    /// Writes a file, and the folders it is in; gives its absolute path.
+    /// Writes a file, and creates its folders. Returns the absolute path.
     pub fn write(&self, relative: impl AsRef<Path>, text: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.path().join(relative);
         if let Some(folder) = path.parent() {

@@ -1,4 +1,4 @@
-//! A server that sends more than anybody wants.
+//! A server that sends too much.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers whatever it is asked with 200, a beginning, and spaces.
+/// Answers every request with 200, a beginning, and spaces.
 #[derive(Debug)]
 pub struct Flood {
     address: SocketAddr,
@@ -16,7 +16,7 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// `length`: of the whole body; `None`: it never ends.
+    /// `length`: of the whole body; `None`: endless.
     pub async fn start(beginning: &str, length: Option<usize>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (address, sent) = (listener.local_addr()?, Arc::new(AtomicUsize::new(0)));
@@ -24,7 +24,7 @@ impl Flood {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (beginning, count) = (beginning.clone(), Arc::clone(&count));
-                // whoever has had enough breaks off
+                // a client may disconnect
                 tokio::spawn(async move { answer(stream, &beginning, length, &count).await.ok() });
             }
         });
@@ -36,7 +36,7 @@ impl Flood {
         format!("http://{}", self.address)
     }
 
-    /// Bytes that it could send, to all clients together.
+    /// The bytes that it has sent, to all clients together.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
     }
@@ -45,7 +45,7 @@ impl Flood {
 async fn answer(mut stream: TcpStream, beginning: &str, length: Option<usize>, sent: &AtomicUsize) -> Result<()> {
     const SPACES: [u8; 4096] = [b' '; 4096];
     let mut request = [0; 4096];
-    // a request of these tests fits
+    // every request of these tests fits
     while stream.read(&mut request).await? > 0 {
         let framing = match length {
             Some(length) => format!("Content-Length: {length}"),

@@ -57,11 +57,11 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// How long to wait for a server: far longer than any needs, because only a test that fails waits for so long, and a machine
-/// that runs other things as well may be many times slower.
+/// How long to wait for a server: far longer than any needs, because only a failing test waits this long, and a busy
+/// machine may be many times slower.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long this thread has computed so far: time in which it waited for a core does not count.
+/// The CPU time of this thread so far: time spent waiting for a core does not count.
 pub fn computed() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

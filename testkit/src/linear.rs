@@ -1,17 +1,17 @@
-//! Twice as much costs about twice as much, however much there is.
+//! Checks that the cost of an operation grows linearly with its size.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use crate::computed;
 
-/// Sizes that are compared with one another.
+/// The number of sizes that are compared.
 const SIZES: u32 = 6;
-/// Each time is the least of so many.
+/// Each time is the lowest of this many.
 const TRIES: usize = 5;
 const MOST: f64 = 2.3;
 
-/// The least time that `work` computes on this thread. What it gives is freed outside of it.
+/// The lowest CPU time of `work` on this thread. Its result is freed afterwards.
 pub fn least<T>(mut work: impl FnMut() -> T) -> Duration {
     let once = |_| {
         let start = computed();
@@ -23,8 +23,9 @@ pub fn least<T>(mut work: impl FnMut() -> T) -> Duration {
     (0..TRIES).map(once).min().unwrap_or_default()
 }
 
-/// Fails unless each doubling of `smallest`, five times over, costs on average at most 2.3 times as much.
-/// A single ratio says little on a busy machine; over five doublings, what is quadratic costs 1,024 times as much and what is linear 32 times.
+/// Fails unless each doubling of `smallest`, five times over, costs on average at most 2.3 times as much. A single
+/// ratio means little on a busy machine; over five doublings, a quadratic operation costs 1,024 times as much and a
+/// linear one 32 times.
 pub fn linear(what: &str, smallest: usize, mut cost: impl FnMut(usize) -> Duration) {
     let mut measured = || -> Vec<Duration> { (0..SIZES).map(|double| cost(smallest << double)).collect() };
     let mean = |costs: &[Duration]| {
@@ -32,7 +33,7 @@ pub fn linear(what: &str, smallest: usize, mut cost: impl FnMut(usize) -> Durati
         all.powf(1.0 / f64::from(SIZES - 1))
     };
     let costs = measured();
-    // what disturbs one measurement seldom disturbs a second
+    // a disturbance of one measurement rarely affects a second one
     let costs = if mean(&costs) > MOST { measured() } else { costs };
     let mean = mean(&costs);
     eprintln!("{what}: {mean:.2} for each doubling, {costs:?} for {smallest} and its doubles");

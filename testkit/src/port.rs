@@ -1,4 +1,4 @@
-//! Ports that two test processes on one machine never hand out twice.
+//! Ports that two test processes on one machine never get both.
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::linux::net::SocketAddrExt;
@@ -6,13 +6,13 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the range that Linux gives to outgoing connections, so a server can be restarted on its port.
+/// Below Linux' range for outgoing connections, so that a server can be restarted on its port.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 /// A port on 127.0.0.1, claimed against every other testkit on this machine until dropped.
 ///
-/// The claim is a socket name in the kernel and not a file: it can't outlive the process.
+/// The claim is an abstract socket name in the kernel instead of a file, so it cannot outlive the process.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -20,13 +20,13 @@ pub struct Port {
 }
 
 impl Port {
-    /// Claims a port that nobody listens on.
+    /// Claims an unused port.
     ///
     /// # Panics
     /// When all 12,000 ports of the range are taken.
     pub fn claim() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        // Processes start at different places, so that they seldom compete.
+        // processes start at different places, so that they rarely compete
         let start = (u64::from(std::process::id()) * 61 % u64::from(COUNT)) as u16;
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
@@ -38,8 +38,8 @@ impl Port {
             let Ok(claim) = UnixListener::bind_addr(&addr) else {
                 continue;
             };
-            // Not by listening there: a child that another thread starts just then would keep the port open until it has become
-            // its program.
+            // not by listening there: a child that another thread is just starting would keep the port open until it
+            // executes its program
             if TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_err() {
                 return Self { number, _claim: claim };
             }
@@ -58,7 +58,7 @@ impl Port {
     }
 }
 
-/// A port that stays claimed for as long as this process lives. For servers that the testkit doesn't start.
+/// A port that stays claimed while this process lives, for servers that the testkit does not start.
 pub fn free_port() -> u16 {
     static KEPT: Mutex<Vec<Port>> = Mutex::new(Vec::new());
     let port = Port::claim();

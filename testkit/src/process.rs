@@ -1,4 +1,4 @@
-//! A child process that can't outlive its handle or its parent.
+//! Child processes that cannot outlive their handle or their parent.
 
 use crate::PATIENCE;
 use anyhow::{Context, Result, bail};
@@ -57,7 +57,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Takes away the inherited environment variables that begin with `prefix`.
+    /// Removes the inherited environment variables that begin with `prefix`.
     pub fn without_env(mut self, prefix: &str) -> Self {
         self.cleared.push(prefix.to_owned());
         self
@@ -82,7 +82,7 @@ impl ProcessBuilder {
         Ok(Process { child, name: self.name(), log: self.log.clone() })
     }
 
-    /// Starts it and blocks until `ready` holds. Fails at once when it exits, and after two minutes in any case.
+    /// Starts it and blocks until `ready` holds. Fails at once if it exits, and in any case after two minutes.
     pub fn spawn_until(&self, mut ready: impl FnMut() -> bool) -> Result<Process> {
         let mut process = self.spawn()?;
         let deadline = Instant::now() + PATIENCE;
@@ -105,8 +105,8 @@ impl ProcessBuilder {
     }
 }
 
-/// Spawns on a thread that lives as long as the process: the kernel sends the parent-death signal when the
-/// *thread* that forked ends, and threads of tests and runtimes do.
+/// Spawns on a thread that lives as long as the process: the kernel sends the parent-death signal when the *thread*
+/// that forked ends, and threads of tests and runtimes do end.
 fn on_spawner(command: Command) -> io::Result<Child> {
     type Job = (Command, mpsc::Sender<io::Result<Child>>);
     static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
@@ -137,12 +137,12 @@ impl Process {
         self.child.id()
     }
 
-    /// How long all its threads have computed so far.
+    /// The CPU time of all its threads so far.
     pub fn computed(&self) -> Duration {
         clock_getcpuclockid(self.group()).and_then(clock_gettime).map(Duration::from).unwrap_or_default()
     }
 
-    /// How long its first thread has: of a receiver, the one that serves.
+    /// The CPU time of its first thread: in a receiver, the one that serves.
     pub fn computed_by_first_thread(&self) -> Duration {
         let pid = self.pid();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat")).unwrap_or_default();
@@ -154,12 +154,12 @@ impl Process {
         self.child.try_wait().with_context(|| format!("wait for {}", self.name))
     }
 
-    /// Sends a signal to it alone.
+    /// Sends a signal to this process only.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.group(), signal).with_context(|| format!("send {signal} to {}", self.name))
     }
 
-    /// SIGTERM, then blocks until it has ended; an error after two minutes, when it is killed instead.
+    /// Sends SIGTERM and blocks until it has ended. After two minutes it is killed, which is an error.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.exited()? {
             return Ok(status);
@@ -168,7 +168,7 @@ impl Process {
         self.wait()
     }
 
-    /// Blocks until it has ended; an error after two minutes, when it is killed.
+    /// Blocks until it has ended. After two minutes it is killed, which is an error.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -183,31 +183,31 @@ impl Process {
         }
     }
 
-    /// SIGKILL to it and to what it started.
+    /// Sends SIGKILL to it and to the processes that it started.
     pub fn kill(&mut self) {
-        // A group whose leader has been waited for may be somebody else's by now.
+        // after its leader was waited for, the group id may belong to other processes
         if let Ok(None) = self.child.try_wait() {
             let _ = killpg(self.group(), Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
 
-    /// Stops it where it is (SIGSTOP): connections stay open, nothing is answered.
+    /// Sends SIGSTOP: connections stay open, nothing is answered.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Sends SIGCONT.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::SIGCONT)
     }
 
-    /// All it has written so far.
+    /// All its output so far.
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The last lines it has written.
+    /// The last lines of its output.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
@@ -225,7 +225,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs `start` again when it fails: a stranger may take a port between our look and the server's bind.
+/// Runs `start` again if it fails: another process may take a port between the check and the server's bind.
 pub(crate) fn retry<T>(mut start: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 0..2 {
         match start() {

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How a [`Prometheus`] is to be.
+/// Options of a [`Prometheus`].
 #[derive(Debug, Default, Clone)]
 pub struct PrometheusBuilder {
     config: String,
@@ -17,13 +17,14 @@ pub struct PrometheusBuilder {
 }
 
 impl PrometheusBuilder {
-    /// A file beside prometheus.yml, such as `rules/alerts.yml` or `token`; the config names it by that relative path.
+    /// Adds a file beside prometheus.yml, such as `rules/alerts.yml` or `token`; the config names it by that relative
+    /// path.
     pub fn file(mut self, relative: impl Into<String>, text: impl Into<String>) -> Self {
         self.files.push((relative.into(), text.into()));
         self
     }
 
-    /// On this port: whoever is told its address before it starts.
+    /// Sets its port, for servers that need its address before it starts.
     pub fn on(mut self, port: Arc<Port>) -> Self {
         self.port = Some(port);
         self
@@ -51,9 +52,9 @@ impl PrometheusBuilder {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.addr()))
-            // By default its links name the machine, and it listens on loopback.
+            // by default its links contain the machine's name, but it listens on loopback
             .arg(format!("--web.external-url=http://{}", port.addr()))
-            // An alert that Alertmanager missed is sent again in seconds and not in a minute.
+            // an alert that Alertmanager missed is sent again after seconds instead of a minute
             .args(["--rules.alert.resend-delay=5s", "--web.enable-lifecycle"])
             .args(&self.flags)
             .spawn_until(|| answers_ok(port.number(), "/-/ready"))?;
@@ -95,7 +96,7 @@ impl Prometheus {
         self.dir.path()
     }
 
-    /// All it has logged.
+    /// Everything it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -105,7 +106,7 @@ impl Prometheus {
         &mut self.process
     }
 
-    /// Replaces a file (`prometheus.yml`, `rules/…`) and makes it read all of them again.
+    /// Replaces a file (`prometheus.yml`, `rules/…`) and makes Prometheus read all files again.
     pub async fn reload(&self, relative: &str, text: &str) -> Result<()> {
         self.dir.write(relative, text.replace("$ADDR", &self.addr()))?;
         let answer = self.http().post("/-/reload", "").await?;
@@ -113,7 +114,7 @@ impl Prometheus {
         Ok(())
     }
 
-    /// The instant vector that `query` gives now: labels and value of each series.
+    /// The current instant vector of `query`: labels and value of each series.
     pub async fn query(&self, query: &str) -> Result<Vec<(serde_json::Value, f64)>> {
         let path = format!("/api/v1/query?query={}", crate::http::encode(query));
         let answer = self.http().get(&path).await?;

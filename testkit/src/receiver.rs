@@ -1,4 +1,4 @@
-//! The receiver under test, as a process of its own.
+//! The receiver under test, as a separate process.
 
 use crate::http::Http;
 use crate::process::{Process, ProcessBuilder, answers_ok, retry};
@@ -12,16 +12,16 @@ use std::sync::Arc;
 /// What `start` waits for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// `/-/ready` answers 200: it serves, and Redis is there.
+    /// `/-/ready` answers 200: it serves, and Redis is reachable.
     #[default]
     Ready,
-    /// `/-/healthy` answers 200: it serves, whatever Redis does.
+    /// `/-/healthy` answers 200: it serves, whatever the state of Redis.
     Healthy,
-    /// Nothing: for a start that is to fail.
+    /// Nothing: for a start that is expected to fail.
     Nothing,
 }
 
-/// How a [`Receiver`] is to be.
+/// Options of a [`Receiver`].
 #[derive(Debug, Default, Clone)]
 pub struct ReceiverBuilder {
     binary: PathBuf,
@@ -33,7 +33,7 @@ pub struct ReceiverBuilder {
 }
 
 impl ReceiverBuilder {
-    /// The text of its config file. The listen address comes from the testkit.
+    /// Sets the text of its config file. The testkit sets the listen address.
     pub fn config(mut self, toml: impl Into<String>) -> Self {
         self.config = toml.into();
         self
@@ -57,7 +57,7 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Listens on this port instead of a free one: others may be told its address before it starts.
+    /// Sets its port, for servers that need its address before it starts.
     pub fn port(mut self, port: Port) -> Self {
         self.port = Some(Arc::new(port));
         self
@@ -75,7 +75,7 @@ impl ReceiverBuilder {
             dir.write(name, text)?;
         }
         let config = dir.write("prompt-rollback.toml", &self.config)?;
-        // The child runs in its own directory, where a relative path would mean something else.
+        // the child runs in its own directory, where a relative path would mean something else
         let binary = std::path::absolute(&self.binary).context("path of the binary")?;
         let mut command = ProcessBuilder::new(binary, dir.path())
             .without_env("PROMPT_ROLLBACK_")
@@ -144,7 +144,7 @@ impl Receiver {
         self.process.pid()
     }
 
-    /// All it has logged.
+    /// Everything it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -154,7 +154,7 @@ impl Receiver {
         &mut self.process
     }
 
-    /// Replaces its config file in one step. The receiver hears of it by [`hangup`](Self::hangup).
+    /// Replaces its config file atomically. The receiver reads it after [`hangup`](Self::hangup).
     pub fn write_config(&self, toml: &str) -> Result<()> {
         let new = self.dir.write("prompt-rollback.toml.new", toml)?;
         std::fs::rename(new, self.dir().join("prompt-rollback.toml")).context("replace the config file")
@@ -165,7 +165,7 @@ impl Receiver {
         self.process.signal(Signal::SIGHUP)
     }
 
-    /// SIGTERM, then its exit status; an error when it takes longer than two minutes.
+    /// Sends SIGTERM and returns its exit status; an error if it takes longer than two minutes.
     pub fn sigterm(&mut self) -> Result<ExitStatus> {
         self.process.terminate()
     }
@@ -175,7 +175,7 @@ impl Receiver {
         self.process.kill();
     }
 
-    /// Starts again, on the same port and with the same config, after ending it if need be.
+    /// Starts it again, on the same port and with the same config; stops it first if it is running.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
         self.process = start_until(&self.command, self.port(), self.wait)?;

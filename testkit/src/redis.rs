@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Who logs in to a [`Redis`].
+/// A user of a [`Redis`].
 #[derive(Debug, Clone, Copy)]
 pub struct User {
     pub name: &'static str,
@@ -20,13 +20,13 @@ pub struct User {
 }
 
 impl User {
-    /// For a Redis, or a proxy in front of one, at `addr`.
+    /// The URL of a Redis at `addr`, or of a proxy in front of one.
     pub fn url(self, addr: impl Display) -> String {
         format!("redis://{}:{}@{addr}", self.name, self.password)
     }
 }
 
-/// How a [`Redis`] is to be.
+/// Options of a [`Redis`].
 #[derive(Debug, Default, Clone)]
 pub struct RedisBuilder {
     tls: bool,
@@ -42,7 +42,7 @@ pub struct RedisBuilder {
 }
 
 impl RedisBuilder {
-    /// Listens with TLS too, on a second port, with a certificate that [`Redis::ca_file`] vouches for.
+    /// Listens with TLS too, on a second port, with a certificate signed by the authority in [`Redis::ca_file`].
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
@@ -54,7 +54,7 @@ impl RedisBuilder {
         self
     }
 
-    /// Keeps its data over a restart: append-only file, written through at each command.
+    /// Keeps its data over a restart: append-only file, synced after each command.
     pub fn appendonly(mut self) -> Self {
         self.appendonly = true;
         self
@@ -66,19 +66,19 @@ impl RedisBuilder {
         self
     }
 
-    /// Permissions that the receiver needs besides those that ship, such as `+role`.
+    /// Adds permissions for the receiver to the shipped ones, such as `+role`.
     pub fn receiver_may(mut self, rules: &str) -> Self {
         self.grants = format!("{} {rules}", self.grants);
         self
     }
 
-    /// The users that ship are bound to this namespace instead of `{prompts}`.
+    /// Binds the shipped users to this namespace instead of `{prompts}`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
     }
 
-    /// A redis.conf to begin with, instead of the testkit's own choices.
+    /// Sets a redis.conf to start from, instead of the testkit's defaults.
     pub(crate) fn base(mut self, file: PathBuf) -> Self {
         self.base = Some(file);
         self
@@ -89,13 +89,13 @@ impl RedisBuilder {
         self.conf(format!("replicaof 127.0.0.1 {}", master.replication_port()))
     }
 
-    /// Speaks TLS with the certificate of `other`, and with TLS alone to its own kind.
+    /// Uses the certificate of `other`, and TLS only between servers.
     pub fn tls_as(mut self, other: &Redis) -> Self {
         self.tls_files = other.tls.as_ref().map(|(_, files)| files.clone());
         self.tls().conf("tls-replication yes")
     }
 
-    /// Is a sentinel, which watches `master` under `name`: of these, `quorum` must find it down. It logs in as
+    /// Makes it a sentinel that watches `master` under `name`: `quorum` sentinels must find it down. It logs in as
     /// [`Redis::ADMIN`].
     pub fn sentinel(mut self, name: &str, master: &Redis, quorum: usize) -> Self {
         self.sentinel = true;
@@ -105,7 +105,7 @@ impl RedisBuilder {
             .conf(format!("sentinel auth-user {name} {user}\nsentinel auth-pass {name} {password}"))
     }
 
-    /// Adds lines of redis.conf; they win over the testkit's own.
+    /// Adds lines of redis.conf, which override the testkit's own.
     pub fn conf(mut self, lines: impl Into<String>) -> Self {
         self.conf.push(lines.into());
         self
@@ -128,7 +128,7 @@ impl RedisBuilder {
             format!("port {}", port.number()),
             format!("dir {}", dir.path().display()),
             "daemonize no".to_owned(),
-            // A replica of a test needn't wait for more replicas to share a snapshot.
+            // a replica in a test need not wait for other replicas to share a snapshot
             "repl-diskless-sync-delay 0".to_owned(),
         ]);
         if self.appendonly {
@@ -143,7 +143,7 @@ impl RedisBuilder {
             conf.push(format!("aclfile {}", dir.write(ACL_FILE, with_admin(&users))?.display()));
         }
         if !self.sentinel {
-            // Any of them may come to be a replica.
+            // any of them may become a replica
             let User { name, password } = Redis::ADMIN;
             conf.push(format!("masteruser {name}\nmasterauth {password}"));
         }
@@ -169,7 +169,7 @@ impl RedisBuilder {
         Ok(Redis { process, command, port, tls, tls_only, has_users, unix: self.unix, dir })
     }
 
-    /// Those that ship, unless others are given; a sentinel has none, because it needs others.
+    /// The shipped users, unless others are given; a sentinel has none, because it needs others.
     fn users(&self) -> Result<Option<String>> {
         let mut users = match &self.acl {
             Some(text) => text.clone(),
@@ -194,7 +194,7 @@ fn with_admin(users: &str) -> String {
     format!("{users}\nuser {} on nopass ~* &* +@all\n", Redis::ADMIN.name)
 }
 
-/// Another server than Redis may be tested, such as Valkey: its program, where `REDIS_SERVER` names one.
+/// The server's program. `REDIS_SERVER` selects another one, such as Valkey.
 fn program() -> OsString {
     std::env::var_os("REDIS_SERVER").filter(|name| !name.is_empty()).unwrap_or_else(|| "redis-server".into())
 }
@@ -203,8 +203,8 @@ fn start_ready(command: &ProcessBuilder, port: u16) -> Result<Process> {
     command.spawn_until(|| is_ready(port))
 }
 
-/// Up once PING is answered by anything but `LOADING`, which only those hear who have logged in. Where there are no
-/// users, the log-in is refused and PING is answered all the same.
+/// Whether PING gets any answer but `LOADING`, which only logged-in clients get. Without users, the login is refused,
+/// and PING is answered anyway.
 fn is_ready(port: u16) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
@@ -232,14 +232,14 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// The receiver of `config/users.acl`: may do what a receiver needs, and nothing else.
+    /// The receiver of `config/users.acl`, with exactly the permissions that a receiver needs.
     pub const RECEIVER: User = User { name: "receiver", password: "receiver" };
     /// The prompt servers of `config/users.acl`.
     pub const PROMPT_SERVER: User = User { name: "prompt-server", password: "prompt-server" };
-    /// The testkit's own, who may do everything.
+    /// The testkit's own user, with all permissions.
     pub const ADMIN: User = User { name: "testkit", password: "any" };
 
-    /// A plain one: the users of `config/users.acl`, no persistence, TCP only.
+    /// Starts a plain server: the users of `config/users.acl`, no persistence, TCP only.
     pub fn start() -> Result<Self> {
         Self::builder().start()
     }
@@ -259,7 +259,7 @@ impl Redis {
         self.port.addr()
     }
 
-    /// `redis://127.0.0.1:port`, for who brings a login along: without one, the users that ship permit nothing.
+    /// `redis://127.0.0.1:port`, without a login: the shipped users permit nothing without one.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr())
     }
@@ -279,7 +279,7 @@ impl Redis {
         if self.has_users { Self::ADMIN.url(self.addr()) } else { self.url() }
     }
 
-    /// `redis+unix:///…/redis.sock`, for who brings a login along.
+    /// `redis+unix:///…/redis.sock`, without a login.
     ///
     /// # Panics
     /// Without [`RedisBuilder::unix_socket`].
@@ -288,7 +288,7 @@ impl Redis {
         format!("redis+unix://{}", self.dir().join("redis.sock").display())
     }
 
-    /// `rediss://127.0.0.1:port`, for who brings a login along.
+    /// `rediss://127.0.0.1:port`, without a login.
     ///
     /// # Panics
     /// Without [`RedisBuilder::tls`].
@@ -315,7 +315,7 @@ impl Redis {
         self.dir.path()
     }
 
-    /// All it has logged.
+    /// Everything it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -325,7 +325,7 @@ impl Redis {
         &mut self.process
     }
 
-    /// Shuts down in order (SIGTERM): an append-only file is complete.
+    /// Shuts down cleanly (SIGTERM): the append-only file is complete.
     pub fn stop(&mut self) -> Result<()> {
         self.process.terminate().map(drop)
     }
@@ -335,7 +335,7 @@ impl Redis {
         self.process.kill();
     }
 
-    /// Starts again, on the same port and in the same directory, after ending it if need be.
+    /// Starts it again, on the same port and in the same directory; stops it first if it is running.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
         self.process = start_ready(&self.command, self.port())?;
@@ -347,7 +347,7 @@ impl Redis {
         self.dir.write(ACL_FILE, with_admin(users)).map(drop)
     }
 
-    /// SIGSTOP: accepts connections (the kernel does), answers nothing.
+    /// Sends SIGSTOP: it accepts connections, because the kernel does, but answers nothing.
     pub fn pause(&self) -> Result<()> {
         self.process.pause()
     }
@@ -367,7 +367,7 @@ impl Redis {
         client.get_multiplexed_async_connection_with_config(&patient).await.context("connect to redis")
     }
 
-    /// Runs one command on a connection of its own.
+    /// Runs one command on a new connection.
     pub async fn cmd<T: FromRedisValue>(&self, args: &[&str]) -> Result<T> {
         let mut command = redis::Cmd::new();
         command.arg(args);

@@ -1,4 +1,4 @@
-//! Random numbers that a seed gives again.
+//! Reproducible random numbers.
 
 /// SplitMix64: small, and the same on every machine and in every version.
 #[derive(Debug, Clone)]
@@ -10,7 +10,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// A sequence of its own, for what runs beside this one: `name` tells those of one seed apart.
+    /// A separate sequence for parallel code; `name` distinguishes the sequences of one seed.
     pub fn fork(&self, name: &str) -> Self {
         let mixed = name.bytes().fold(self.0, |seed, byte| Self(seed ^ u64::from(byte)).number());
         Self(mixed)
@@ -33,7 +33,7 @@ impl Rng {
         self.number() % bound
     }
 
-    /// Whether something happens that happens `per_mille` times in a thousand.
+    /// Returns true `per_mille` times in a thousand.
     pub fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1_000) < per_mille
     }
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_seed_gives_its_sequence_again() {
         let numbers = |mut rng: Rng| (0..4).map(|_| rng.number()).collect::<Vec<_>>();
-        // the reference implementation's, for seed 0
+        // the reference implementation's numbers for seed 0
         assert_eq!(numbers(Rng::new(0))[..2], [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4]);
         assert_eq!(numbers(Rng::new(7)), numbers(Rng::new(7)));
         assert_ne!(numbers(Rng::new(7).fork("a")), numbers(Rng::new(7).fork("b")));

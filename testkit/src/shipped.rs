@@ -1,4 +1,4 @@
-//! The files that ship, adapted to the addresses at which a test or the demo runs the parts.
+//! The shipped files, adapted to the addresses of a test or the demo.
 
 use crate::{Prometheus, PrometheusBuilder, Redis, RedisBuilder};
 use anyhow::{Context, Result, ensure};
@@ -16,7 +16,7 @@ pub fn text(path: &str) -> Result<String> {
     std::fs::read_to_string(root().join(path)).with_context(|| format!("read {path}"))
 }
 
-/// Replaces what must be there: a shipped file that has changed is to be noticed, not run half adapted.
+/// Replaces text that must exist: a shipped file that has changed must be noticed instead of being half adapted.
 pub fn replace(text: &str, from: &str, to: &str) -> Result<String> {
     ensure!(text.contains(from), "a shipped file no longer holds {from:?}; adapt who reads it");
     Ok(text.replace(from, to))
@@ -30,42 +30,42 @@ pub fn users(receiver: &str, prompt_server: &str) -> Result<String> {
     replace(&acl, "PROMPT_SERVER_PASSWORD_SHA256", &hash(prompt_server))
 }
 
-/// `config/redis.conf` and `config/users.acl` with these passwords, as they are: the testkit says behind them where it
-/// listens and where its files are.
+/// `config/redis.conf` and `config/users.acl` with these passwords, otherwise unchanged: the testkit adds the addresses
+/// and paths.
 pub fn redis(receiver: &str, prompt_server: &str) -> Result<RedisBuilder> {
     let conf = root().join("config/redis.conf").canonicalize().context("find config/redis.conf")?;
     Ok(Redis::builder().base(conf).acl(users(receiver, prompt_server)?))
 }
 
-/// `config/alertmanager.yml`, for the receiver at this address. It wants its token in the file `webhook_token`.
+/// `config/alertmanager.yml`, for the receiver at this address. It reads its token from the file `webhook_token`.
 pub fn alertmanager(receiver: &str) -> Result<String> {
     replace(&text("config/alertmanager.yml")?, "receiver:8000", receiver)
 }
 
-/// Whose metrics the rules read.
+/// The source of the metrics that the rules read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// `prompt_requests_total` and its kin.
+    /// `prompt_requests_total` and the other native metrics.
     #[default]
     Native,
     /// OpenTelemetry's `gen_ai_*`.
     OpenTelemetry,
 }
 
-/// What Prometheus scrapes, as `host:port`.
+/// The targets that Prometheus scrapes, as `host:port`.
 #[derive(Debug, Default, Clone)]
 pub struct Targets {
     /// All replicas.
     pub receivers: Vec<String>,
-    /// Also where alerts are sent.
+    /// Alerts are also sent there.
     pub alertmanagers: Vec<String>,
-    /// Or whatever else exports the metrics of `Source`.
+    /// Or other exporters of the metrics of `Source`.
     pub prompt_servers: Vec<String>,
-    /// What these may speak of; empty: every prompt, as shipped.
+    /// The prompts that these may have metrics for; empty: every prompt, as shipped.
     pub prompts: Vec<String>,
 }
 
-/// `config/prometheus.yml` with the rules of `alert-rules/`; `interval` is that of scrapes and of evaluations.
+/// `config/prometheus.yml` with the rules of `alert-rules/`; `interval` is the scrape and evaluation interval.
 pub fn prometheus(targets: &Targets, source: Source, interval: Duration) -> Result<PrometheusBuilder> {
     let mut config = text("config/prometheus.yml")?;
     for (from, to) in [

@@ -1,4 +1,4 @@
-//! A certificate authority of our own, and certificates for loopback.
+//! A certificate authority for tests, and certificates for loopback.
 
 use crate::Dir;
 use anyhow::Result;
@@ -15,7 +15,7 @@ pub(crate) struct Files {
     pub(crate) key: PathBuf,
 }
 
-/// Makes a CA and a certificate for `localhost` and 127.0.0.1 that it signed.
+/// Creates a CA, and a certificate for `localhost` and 127.0.0.1 that it signed.
 pub(crate) fn generate(dir: &Dir) -> Result<Files> {
     let authority = Authority::new()?;
     let server = authority.server()?;
@@ -43,7 +43,7 @@ pub struct Certificate {
 }
 
 impl Authority {
-    /// A new one, which nobody knows yet.
+    /// Creates a new authority.
     pub fn new() -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut ca = CertificateParams::new(Vec::new())?;
@@ -54,7 +54,7 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(ca, key), pem })
     }
 
-    /// What others need to trust it, in PEM.
+    /// The certificate that others must trust, in PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -64,7 +64,7 @@ impl Authority {
         self.sign("localhost", &["localhost", "127.0.0.1"], None)
     }
 
-    /// A certificate that says who a client is, and is none for a server.
+    /// A certificate for a client, which is not valid for a server.
     pub fn client(&self, name: &str) -> Result<Certificate> {
         self.sign(name, &[], Some(ExtendedKeyUsagePurpose::ClientAuth))
     }

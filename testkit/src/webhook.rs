@@ -1,5 +1,5 @@
-//! A program that takes signed events. It is honest: it checks the signature by itself, refuses what was signed long ago, and
-//! keeps all that it was sent.
+//! A program that accepts signed events. It verifies the signature independently, refuses old signatures, and records
+//! everything it was sent.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,27 +20,27 @@ use sha2::Sha256;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A signature is good for so many seconds.
+/// How many seconds a signature is valid.
 const TOLERANCE: i64 = 300;
 
-/// What it does with an event whose signature is good.
+/// How it answers an event with a valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Does {
-    /// Answers so; 2xx means that it is taken.
+    /// Answers with this status; 2xx accepts the event.
     Answer(u16),
-    /// Answers so, with this header.
+    /// Answers with this status and header.
     AnswerWith(u16, &'static str, String),
-    /// Takes it and closes the connection without an answer: the answer got lost.
+    /// Accepts the event and closes the connection without an answer.
     LoseAnswer,
     /// Never answers.
     Hang,
 }
 
-/// One request with a good signature.
+/// One request with a valid signature.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub id: String,
-    /// As it was sent.
+    /// As sent.
     pub body: String,
     pub event: Value,
     pub content_type: String,
@@ -49,7 +49,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The type without what all types begin with.
+    /// The type without the common prefix.
     pub fn kind(&self) -> &str {
         self.event["type"].as_str().unwrap_or_default().trim_start_matches("io.prompt-rollback.")
     }
@@ -72,7 +72,7 @@ struct State {
     rule: Rule,
 }
 
-/// The running program; gone when dropped.
+/// The running program; stops when dropped.
 pub struct Webhook {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -92,7 +92,7 @@ impl Drop for Webhook {
 }
 
 impl Webhook {
-    /// Takes what is signed with `secret`.
+    /// Accepts events that are signed with `secret`.
     pub async fn start(secret: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let rule: Rule = Box::new(|_, _| Does::Answer(204));
@@ -103,12 +103,12 @@ impl Webhook {
         Ok(Self { address, state, task })
     }
 
-    /// With a query, as workflow services have it.
+    /// Its URL, with a query as in workflow services.
     pub fn url(&self) -> String {
         format!("http://{}/events?sig=query-secret", self.address)
     }
 
-    /// What it does from now on, by the event and how often that has been sent before.
+    /// Sets how it answers from now on, by the event and by how often that was sent before.
     pub fn does(&self, rule: impl Fn(&Value, usize) -> Does + Send + 'static) {
         self.lock().rule = Box::new(rule);
     }
@@ -117,12 +117,12 @@ impl Webhook {
         secret.clone_into(&mut self.lock().secret);
     }
 
-    /// All that had a good signature, in the order in which it came.
+    /// All requests with a valid signature, in order of arrival.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.lock().deliveries.clone()
     }
 
-    /// Each event that was taken, where it came first.
+    /// The first accepted delivery of each event.
     pub fn taken(&self) -> Vec<Delivery> {
         let mut first: Vec<Delivery> = Vec::new();
         for delivery in self.deliveries().into_iter().filter(|delivery| delivery.taken) {
@@ -133,13 +133,13 @@ impl Webhook {
         first
     }
 
-    /// Kinds of the events about `subject` that were taken, in order.
+    /// Kinds of the accepted events about `subject`, in order.
     pub fn kinds(&self, subject: &str) -> Vec<String> {
         let about = self.taken().into_iter().filter(|delivery| delivery.subject() == subject);
         about.map(|delivery| delivery.kind().to_owned()).collect()
     }
 
-    /// What was wrong with requests.
+    /// The faults of requests.
     pub fn problems(&self) -> Vec<String> {
         self.lock().problems.clone()
     }
@@ -188,7 +188,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     response.body(Full::default()).map_err(std::io::Error::other)
 }
 
-/// The request, if it is one that a receiver of events believes.
+/// The request, if a receiver of events would accept it.
 fn read(secret: &str, method: &Method, headers: &HeaderMap, body: &Bytes) -> Result<Delivery> {
     let field = |name: &str| -> Result<String> {
         let value = headers.get(name).with_context(|| format!("no header {name}"))?;

@@ -158,7 +158,7 @@ async fn a_dropped_process_takes_its_children_along() -> Result<()> {
     let pid = process.pid();
     drop(process);
     assert!(!exists(pid));
-    // Its parent is gone, so init collects it, in its own time.
+    // its parent is gone, so init reaps it, some time later
     eventually("the child gone", SOON, async || {
         let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         (state.is_empty() || state.contains(") Z")).then_some(())
@@ -204,7 +204,7 @@ async fn the_proxy_loses_the_reply_of_a_command_that_ran() -> Result<()> {
     assert_eq!(redis.cmd::<i64>(&["GET", "n"]).await?, 2, "it ran, once");
 
     let mut again = client.get_multiplexed_async_connection().await?;
-    // Larger than one read, so that it arrives in pieces.
+    // larger than one read, so that it arrives in pieces
     let big = "x".repeat(1_000_000);
     proxy.lose_next_reply_matching("SET");
     assert!(redis::cmd("SET").arg("big").arg(&big).query_async::<()>(&mut again).await.is_err());

@@ -101,7 +101,7 @@ async fn one_incident_names_the_prompts_what_they_share_and_when_each_began() ->
     );
     assert!(outage["members"].as_array().context("members")?.iter().all(|m| m["began"] == "2026-11-21T00:38:16.689Z"));
     let open = world.get("/api/incidents?open=true").await?;
-    assert_eq!(open["incidents"].as_array().map(Vec::len), Some(5), "each prompt has its own besides: {open:#}");
+    assert_eq!(open["incidents"].as_array().map(Vec::len), Some(5), "each prompt also has its own: {open:#}");
     Ok(())
 }
 
@@ -134,12 +134,12 @@ async fn roll_back_all_approves_each_waiting_incident_once_and_then_closes() -> 
 async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()> {
     let world = world().await?;
     let id = outage(&world).await?;
-    assert_eq!(decide(&world, &id, "release").await?.0, 409, "nobody holds them");
+    assert_eq!(decide(&world, &id, "release").await?.0, 409, "no one holds them");
     assert_eq!(decide(&world, &id, "dismiss").await?.0, 200);
     let held =
         |outage: &Value| outage["members"].as_array().into_iter().flatten().filter(|m| m["held_back"] == true).count();
     coordinating(&world, |outage| outage["hold"]["by"] == "maya (api)").await?;
-    eventually("each is held back", SOON, async || {
+    eventually("each is on hold", SOON, async || {
         let outage = world.get(&format!("/api/incidents/{id}")).await.ok()?;
         (held(&outage) == 2).then_some(())
     })

@@ -105,7 +105,7 @@ async fn a_page_starts_and_ends_although_alertmanager_is_briefly_away() -> Resul
     is_noted(&world, "page_tries", Some("1")).await?;
     restart(&mut world, &env).await?;
     is_noted(&world, "page_tries", Some("2")).await?;
-    ensure!(page(&alertmanager).await.is_some(), "nobody told it");
+    ensure!(page(&alertmanager).await.is_some(), "it was not told");
     proxy.set(Mode::Pass);
     world.receiver.clock.advance(Duration::from_secs(30));
     // by itself it would last for minutes

@@ -34,7 +34,7 @@ async fn what_is_known_is_filled_in() -> Result<()> {
         "deployment log: activate v1 → v2 by mia (api)",
         "rolled back: system rolled v2 back to v1",
         "-Be brief.\n+Be rude.\n",
-        "of 2 min since it was asked: met",
+        "of 2 min since the alert: met",
         "Not measured: no samples",
         "4. **How do we prevent this from happening again?**",
     ] {
@@ -68,7 +68,7 @@ async fn samples_are_kept_as_long_as_the_incident_and_drawn() -> Result<()> {
     assert!((179..=180).contains(&days), "{days} days");
     let path = format!("/api/incidents/{id}/postmortem");
     let text = world.http().get(&path).await?.text();
-    assert!(text.contains("the end of what was measured: 1,234.") && text.contains("from 7 % to 7 %"), "{text}");
+    assert!(text.contains("the end of the measurements: 1,234.") && text.contains("from 7 % to 7 %"), "{text}");
     assert!(text.contains("\n[picture]: data:image/svg+xml;charset=utf-8,%3Csvg"), "{text}");
 
     world.redis.cmd::<()>(&["SET", &key, "not json"]).await?;

@@ -167,7 +167,7 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
         eventually("it is noticed", SOON, async || (!world.is_successful().await.ok()?).then_some(())).await?;
         assert_eq!((status("api-9").await?, status("").await?, status("two").await?), (200, 401, 401), "{broken:?}");
         world.dir.write("api", "api-9\n")?;
-        eventually("it is well again", SOON, async || world.is_successful().await.ok()?.then_some(())).await?;
+        eventually("it works again", SOON, async || world.is_successful().await.ok()?.then_some(())).await?;
     }
     // nobody asks: it is looked at all the same
     world.dir.write("api", "api-10")?;

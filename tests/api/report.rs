@@ -78,7 +78,7 @@ async fn what_another_guard_would_have_held_is_not_what_would_have_been_done() -
     world.post("/api/prompts/p/activate", body).await?;
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["held{dry_run}"]);
     let report = world.get("/api/report").await?;
-    assert_eq!(report["cases"], json!([]), "there is no version to go back to");
+    assert_eq!(report["cases"], json!([]), "there is no rollback target");
     Ok(())
 }
 

@@ -243,7 +243,7 @@ async fn a_directory_that_is_away_drops_nothing_and_is_tried_again() -> Result<(
 
     archive.put_back()?;
     world.receiver.clock.advance(Duration::from_secs(700));
-    eventually("the text comes back, though nobody asks again", SOON, async || {
+    eventually("the content is restored without another request", SOON, async || {
         world.in_redis().await.ok()?.contains("v2").then_some(())
     })
     .await?;

@@ -57,7 +57,7 @@ async fn idle_connections_do_not_hold_up_the_exit() -> Result<()> {
     let (status, receiver) = exit.await??;
     assert_eq!(status.code(), Some(0));
     let log = receiver.log();
-    assert!(log.contains("shutting down") && !log.contains("did not end in time"), "{log}");
+    assert!(log.contains("shutting down") && !log.contains("did not finish in time"), "{log}");
     drop((silent, http));
     Ok(())
 }

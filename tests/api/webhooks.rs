@@ -297,7 +297,7 @@ async fn a_webhook_that_a_reload_adds_gets_what_it_asks_for_from_then_on() -> Re
     let world = World { redis, receiver };
     world.ship("p").await?;
     world.ship("q").await?;
-    assert!(made(&world.redis, "p").await?.is_empty(), "nobody wants them");
+    assert!(made(&world.redis, "p").await?.is_empty(), "no target subscribes to them");
     let reload = async |toml: &str| -> Result<Value> {
         dir.write("prompt-rollback.toml", toml)?;
         let answer = world.http().post("/-/reload", "").await?;

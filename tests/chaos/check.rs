@@ -114,7 +114,7 @@ fn replay(start: &Start, ops: &[Op], log: &[Entry]) -> Result<Vec<After>, String
                     now.good.insert(entry.to.clone());
                 }
             }
-            other => return Err(format!("entry {at} is {other}: nobody asked for that")),
+            other => return Err(format!("entry {at} is {other}: no request explains it")),
         }
         now.quarantined.remove(&entry.to);
         now.recency.retain(|version| *version != entry.from && *version != entry.to);

@@ -211,7 +211,7 @@ fn nothing_is_left(facts: &Facts, broken: &mut Vec<String>) {
         for deadline in [&incident["deadline"], &incident["gradual"]["next_stage_at"]] {
             let Some(deadline) = millis(deadline) else { continue };
             if wakes.is_none_or(|wakes| wakes > deadline) {
-                broken.push(format!("nobody wakes for {wanted}, due at {deadline}: {wakes:?}"));
+                broken.push(format!("no wake-up for {wanted}, due at {deadline}: {wakes:?}"));
             }
         }
     }
@@ -378,8 +378,8 @@ mod tests {
         breaks("left among the dead letters", |facts| facts.dead_letters.push("I1|act".to_owned()));
         breaks("left in unsent", |facts| facts.unsent.push("I1|slack".to_owned()));
         breaks("left in due", |facts| facts.due.push(("I9|slack".to_owned(), 0)));
-        breaks("nobody wakes for I1|act", |facts| facts.due.clear());
-        breaks("nobody wakes for I1|act", |facts| facts.due[0].1 = 120_001);
+        breaks("no wake-up for I1|act", |facts| facts.due.clear());
+        breaks("no wake-up for I1|act", |facts| facts.due[0].1 = 120_001);
         breaks("open incidents are counted as", |facts| facts.phases.clear());
         breaks("late", |facts| facts.late.push("late".to_owned()));
         breaks("a thread without an incident", |facts| facts.told[0].incident = "I9".to_owned());

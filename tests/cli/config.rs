@@ -94,7 +94,7 @@ fn check_sends_each_webhook_a_signed_event_and_shows_no_secret() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for (name, result, detail) in [
-        ("webhook taking", "ok", format!("{} takes signed events", taking.url())),
+        ("webhook taking", "ok", format!("{} accepts signed events", taking.url())),
         ("webhook refusing", "FAIL", format!("{}: answered 401 Unauthorized", refusing.url())),
         ("webhook gone", "FAIL", format!("cannot reach http://{gone}: Connection refused")),
     ] {

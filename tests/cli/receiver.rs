@@ -155,7 +155,7 @@ fn import_asks_page_by_page_and_sums_up() {
     succeeds(
         &stub.run(&["import", "--pattern", "app:{prompt}", "--known-good", "--dry-run"]),
         "PROMPT  VERSION  TRUST\na       v1       known-good\n\n\
-         skipped app:o\u{fffd}dd: holds no version\n1 would be adopted, 4 known already, 1 skipped\n",
+         skipped app:o\u{fffd}dd: holds no version\n1 would be adopted, 4 already known, 1 skipped\n",
     );
     let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
     let first = json!({"pattern": "app:{prompt}", "known_good": true, "dry_run": true, "operator": "ana"});
@@ -168,7 +168,7 @@ fn import_asks_page_by_page_and_sums_up() {
 fn restore_says_whether_the_text_is_back() {
     let path = "POST /api/prompts/a%2Fb/versions/v1%2B2/restore";
     for (status, more, says) in [
-        (200, json!({"restored": true}), "is back from the archive"),
+        (200, json!({"restored": true}), "is restored from the archive"),
         (200, json!({"restored": true, "unchanged": true}), "was not archived"),
         (
             202,
@@ -179,7 +179,7 @@ fn restore_says_whether_the_text_is_back() {
         let mut answer = json!({"prompt": "a/b", "version": "v1+2"});
         answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let stub = Stub::start(&[(path, status, answer)]);
-        succeeds(&stub.run(&["restore", "a/b", "v1+2"]), &format!("the text of a/b v1+2 {says}\n"));
+        succeeds(&stub.run(&["restore", "a/b", "v1+2"]), &format!("the content of a/b v1+2 {says}\n"));
     }
 }
 
@@ -188,11 +188,14 @@ fn mark_says_what_follows_and_what_does_not() {
     let path = "POST /api/prompts/a%2Fb/versions/v1%2B2/mark";
     let message = "v1+2 still serves (100 % of the traffic): nothing was rolled back.\u{1b}[2J";
     for (word, more, says) in [
-        ("bad", json!({}), "a/b: v1+2 is marked as bad: no rollback leads to it\n".to_owned()),
+        ("bad", json!({}), "a/b: v1+2 is marked as bad: it is no longer a rollback target\n".to_owned()),
         (
             "bad",
             json!({"message": message}),
-            format!("a/b: v1+2 is marked as bad: no rollback leads to it\n{}\n", message.replace('\u{1b}', "\u{fffd}")),
+            format!(
+                "a/b: v1+2 is marked as bad: it is no longer a rollback target\n{}\n",
+                message.replace('\u{1b}', "\u{fffd}")
+            ),
         ),
         ("good", json!({"unchanged": true}), "a/b: v1+2 is marked as good already: it is known-good\n".to_owned()),
     ] {
@@ -252,7 +255,7 @@ a       v2      v1               known-good  no      -
 b       v2      v1               known-good  no      -
 ";
     succeeds(&stub.run(&["status", "--limit", "500"]), table);
-    succeeds(&stub.run(&["status", "--limit", "2"]), &format!("{table}… there are more; show them with --limit\n"));
+    succeeds(&stub.run(&["status", "--limit", "2"]), &format!("{table}… there are more; use --limit to show them\n"));
     succeeds(&stub.run(&["status", "--without-target"]), "no prompts\n");
     let output = stub.run(&["status", "--limit", "500", "--output", "json"]);
     let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -313,7 +316,7 @@ fn a_report_tells_each_trigger_and_each_case() {
     let answer = json!({
         "since": "2026-11-14T00:38:12.689Z", "until": "2026-11-21T00:38:12.689Z", "dry_run": true,
         "total": tally("", 1, 0, 1, 12), "triggers": [tally("Errors", 1, 0, 1, 12)],
-        "cases": [case("a", "right", "a person rolled back the same way", Some(720)), case("b\u{1b}[2J", "unclear", "nobody has decided yet", None)],
+        "cases": [case("a", "right", "a person rolled back the same way", Some(720)), case("b\u{1b}[2J", "unclear", "no decision yet", None)],
         "left_out": 3, "partial": false, "later": 1,
     });
     let stub = Stub::start(&[("GET /api/report?since=7d", 200, answer.clone())]);
@@ -324,7 +327,7 @@ fn a_report_tells_each_trigger_and_each_case() {
          Errors   1      0      1        12 min\n\n\
          WOULD ROLL BACK AT    PROMPT  FROM  TO  TRIGGER  VERDICT  INSTEAD                                          INCIDENT\n\
          2026-11-18 10:00:00Z  a       v2    v1  Errors   right    a person rolled back the same way, 12 min later  01KA\n\
-         2026-11-18 10:00:00Z  b\u{fffd}[2J   v2    v1  Errors   unclear  nobody has decided yet                           01KA\n\
+         2026-11-18 10:00:00Z  b\u{fffd}[2J   v2    v1  Errors   unclear  no decision yet                                  01KA\n\
          … and 3 more, which are counted above\n",
     );
     let json: Value = serde_json::from_str(&stdout(&stub.run(&["report", "--output", "json"]))).unwrap();
@@ -425,13 +428,10 @@ fn a_drill_says_where_it_stopped_and_what_to_look_at() {
     assert_eq!(
         stdout(&output),
         "drill 01KA of p v2\n  0.011 s  posted to Alertmanager http://am:9093\u{fffd}[2J\n",
-        "each hop is said once"
+        "each step is printed once"
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        said.starts_with("error: stopped after 1 s: the alert did not come back by the webhook\nlook at: "),
-        "{said}"
-    );
+    assert!(said.starts_with("error: stopped after 1 s: the alert did not arrive at the webhook\ncheck: "), "{said}");
     let asked: Value = serde_json::from_str(&stub.seen()[0].body).unwrap();
     assert_eq!(asked, json!({"prompt": "p", "operator": "ana"}));
 }

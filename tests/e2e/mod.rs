@@ -44,7 +44,7 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
         let incident = stack.incidents(PROMPT).await.ok()?.pop()?;
         (incident["phase"] == "recovered").then_some(incident)
     };
-    let incident = stack.until("the rollback is proved", recovered).await?;
+    let incident = stack.until("the recovery is confirmed", recovered).await?;
     let said = incident["events"].as_array().and_then(|events| events.last()?["text"].as_str()).unwrap_or_default();
     ensure!(said.contains("(0.00 %, at most 0.") && said.contains("1 of 1 instances follow"), "{incident:#}");
 

@@ -210,7 +210,7 @@ async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
     let incident = world.until("awaiting_decision").await?;
     ensure!(incident["guard"]["reason"] == "unconfirmed", "{incident:#}");
     let (status, answer) = world.roll_back().await?;
-    ensure!(status == 200 && answer["to_version"] == "v1", "the second time goes on: {status} {answer}");
+    ensure!(status == 200 && answer["to_version"] == "v1", "the second approval overrules it: {status} {answer}");
     Ok(())
 }
 
@@ -239,7 +239,7 @@ async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
         lying_target.requests().into_iter().find(|(_, request)| request.contains("/baseline")).context("not asked")?.1;
     ensure!(asked.contains(r#"{"prompt":"customer-support","version":"v1"}"#), "{asked}");
     let (status, _) = world.roll_back().await?;
-    ensure!(status == 200, "the second time goes on");
+    ensure!(status == 200, "the second approval overrules it");
     Ok(())
 }
 

@@ -151,7 +151,7 @@ fn an_answer_about_a_soak_is_read_whatever_it_holds() {
     let measured = |requests, failed, exceeded: Option<u64>| {
         Ok(SoakMeasurement { requests, failed, exceeded: exceeded.map(Duration::from_secs) })
     };
-    assert_eq!(read(&[]), measured(0, 0, None), "nobody counts its requests");
+    assert_eq!(read(&[]), measured(0, 0, None), "its requests are not counted");
     assert_eq!(read(&[("requests", 19.6), ("failed", 0.4), ("exceeded", 30.0)]), measured(20, 0, Some(30)));
     for odd in [f64::NAN, f64::INFINITY, -3.0] {
         assert_eq!(read(&[("requests", odd), ("failed", odd)]), measured(0, 0, None), "{odd}");

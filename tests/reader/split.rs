@@ -68,9 +68,9 @@ fn a_routing_that_is_none_says_why_and_one_of_another_time_does_not() {
     assert_eq!(why(&[(b"v2", b"50"), (b"v3", b"nonsense")]), "no split");
     assert_eq!(why(&[(b"v1", b"1"), (b"v2", b"99")]), "a split");
     assert_eq!(why(&[(b"v1", b"1"), (b"v2", b"98")]), "percentages that do not sum to 100");
-    assert_eq!(why(&[(b"v1", b"1"), (b"v2", b"\xff")]), "a percentage that is no number from 0 to 100");
-    assert_eq!(why(&[(b"v1", b"50"), (b"\xff", b"50")]), "a field that is no version");
-    assert_eq!(why(&[(b"v1", b"50"), (b"v1\n", b"50")]), "a version that is there twice");
+    assert_eq!(why(&[(b"v1", b"1"), (b"v2", b"\xff")]), "a percentage that is not a number from 0 to 100");
+    assert_eq!(why(&[(b"v1", b"50"), (b"\xff", b"50")]), "a field that is not a version");
+    assert_eq!(why(&[(b"v1", b"50"), (b"v1\n", b"50")]), "a version that is listed twice");
     assert_eq!(why(&[(b"v1\0", b"50\r\n"), (b" v2", b"\t50")]), "a split");
 }
 

@@ -129,14 +129,14 @@ async fn roll_back_all_is_one_click_of_an_approver() -> Result<()> {
     let after = together(&workspace, |root| root.visible_text().contains("all decided")).await?;
     assert_eq!((after.ts.as_str(), buttons(&after)), (root.ts.as_str(), vec!["all_undo".to_owned()]));
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("maya (U1) rolls back all"), "{replies:?}");
+    assert!(replies[0].contains("maya (U1) started rolling back all"), "{replies:?}");
     assert!(replies[1].contains("done for maya (U1): 2 rolled back"), "{replies:?}");
     for prompt in ["p", "q", "r"] {
         assert_eq!(rollbacks(&workspace.redis, prompt).await?, 1, "{prompt}");
     }
     // all is over: it closes, and nobody gets a root for what is past
     workspace.receiver.clock.advance(6 * MINUTE);
-    together(&workspace, |root| root.visible_text().contains("Over: 3 prompts failed together")).await?;
+    together(&workspace, |root| root.visible_text().contains("Closed: 3 prompts failed together")).await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "{:#?}", texts(&workspace.slack.roots(ON_CALL)));
     Ok(())
@@ -165,9 +165,9 @@ async fn hold_all_stops_escalation_and_automation_until_it_ends() -> Result<()> 
     let (workspace, root) = outage().await?;
     workspace.click(MAYA, &root, "all_hold").await?;
     let held = together(&workspace, |root| root.visible_text().contains("maya (U1) put all prompts on hold")).await?;
-    assert!(!held.visible_text().contains(MENTION), "nobody is called: {}", held.visible_text());
+    assert!(!held.visible_text().contains(MENTION), "no one is mentioned: {}", held.visible_text());
     assert_eq!(buttons(&held), ["all_roll_back", "all_undo", "all_release", "approve.0", "approve.1"]);
-    eventually("both are held back", SOON, async || {
+    eventually("both are on hold", SOON, async || {
         let q = workspace.get("/api/prompts/q").await.ok()?;
         let r = workspace.get("/api/prompts/r").await.ok()?;
         (q["incidents"][0]["deadline"].is_null() && r["incidents"][0]["deadline"].is_null()).then_some(())

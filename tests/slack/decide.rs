@@ -119,7 +119,7 @@ async fn an_investigation_shows_where_to_look_and_a_dismissal_ends_it() -> Resul
     let under = workspace.titled("Under investigation").await?;
     assert_eq!(buttons(&under), ["approve", "approve_gradual", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 1).await?;
-    for part in ["omar (U2) investigates", "https://runbooks.example/errors", "activate v1 → v2"] {
+    for part in ["omar (U2) is investigating", "https://runbooks.example/errors", "activate v1 → v2"] {
         assert!(replies[0].contains(part), "{part} is missing in {replies:?}");
     }
     workspace.click(MAYA, &under, "dismiss").await?;

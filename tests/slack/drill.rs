@@ -100,7 +100,7 @@ async fn a_drill_makes_the_whole_way_and_changes_nothing() -> Result<()> {
         "shown in Slack, #on-call",
         "the test alert arrived end to end. Nothing was changed",
     ] {
-        at += said[at..].find(hop).with_context(|| format!("{hop:?} after what came before: {said}"))?;
+        at += said[at..].find(hop).with_context(|| format!("{hop:?} after the previous step: {said}"))?;
     }
     drills.nothing_changed(entries).await?;
     assert_same(&before, &state(dump(&workspace.redis).await?), "the drill");
@@ -137,7 +137,7 @@ async fn an_alertmanager_that_is_away_is_named_and_tried_again() -> Result<()> {
     let mut drills = start(slack()?, as_shipped, &[]).await?;
     drills.alertmanager = None;
     let output = drills.command("6").await?;
-    failed(&output, &format!("Alertmanager {} did not take the alert: alertmanager: cannot reach", drills.url))?;
+    failed(&output, &format!("Alertmanager {} did not accept the alert: alertmanager: cannot reach", drills.url))?;
     ensure!(output.stdout.starts_with(b"drill 01"), "{output:?}");
     Ok(())
 }
@@ -153,10 +153,10 @@ async fn one_alertmanager_of_two_that_is_away_is_named() -> Result<()> {
     let url = alertmanager.url();
     let drills = Drills { workspace, alertmanager: Some(alertmanager), url, _port: port };
     let output = drills.command("8").await?;
-    failed(&output, &format!("Alertmanager http://{} did not take the alert", gone.addr()))?;
+    failed(&output, &format!("Alertmanager http://{} did not accept the alert", gone.addr()))?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(said.contains(&format!("posted to Alertmanager {}", drills.url)), "{said}");
-    ensure!(said.contains("shown in Slack"), "the way of the other one works: {said}");
+    ensure!(said.contains("shown in Slack"), "the path through the other one works: {said}");
     Ok(())
 }
 
@@ -172,7 +172,7 @@ async fn a_route_that_does_not_lead_back_is_named() -> Result<()> {
     };
     let drills = start(slack()?, without, &[]).await?;
     let output = drills.command("6").await?;
-    failed(&output, "the alert did not come back by the webhook")?;
+    failed(&output, "the alert did not arrive at the webhook")?;
     let hint = String::from_utf8_lossy(&output.stderr);
     ensure!(hint.contains("must let PromptRollbackDrill"), "{hint}");
     Ok(())

@@ -81,7 +81,7 @@ async fn a_refused_reply_becomes_plain_text_or_nothing_and_later_ones_go_on() ->
     workspace.click(MAYA, &root, "investigate").await?;
     workspace.replies(&root, 1).await?;
     let plain = workspace.slack.replies(&root).pop().context("a reply")?;
-    assert!(plain.blocks.is_empty() && plain.text.contains("maya (U1) investigates"), "{plain:?}");
+    assert!(plain.blocks.is_empty() && plain.text.contains("maya (U1) is investigating"), "{plain:?}");
     // the next one is refused even as plain text
     workspace.slack.inject(once(Fault::error("invalid_blocks")));
     workspace.slack.inject(once(Fault::error("msg_too_long")));
@@ -121,11 +121,13 @@ async fn a_channel_that_is_lost_later_falls_back_too_and_holds_up_nobody() -> Re
     workspace.slack.inject(Fault::error("channel_not_found").in_channel(ON_CALL));
     workspace.decide("investigate", "omar").await?;
     let moved = workspace.root_in(INCIDENTS, "a root in the fallback", |root| {
-        root.action_ids().iter().any(|id| id == "approve") && root.visible_text().contains("omar (api) investigates")
+        root.action_ids().iter().any(|id| id == "approve")
+            && root.visible_text().contains("omar (api) is investigating")
     });
     let moved = moved.await?;
     let replies = workspace.replies(&moved, 3).await?;
-    for (reply, said) in replies.iter().zip(["(medium)", "omar (api) investigates", "cannot show this in #on-call"]) {
+    for (reply, said) in replies.iter().zip(["(medium)", "omar (api) is investigating", "cannot show this in #on-call"])
+    {
         assert!(reply.contains(said), "who comes here knows nothing yet: {replies:#?}");
     }
     workspace.click(MAYA, &moved, "approve").await?;
@@ -270,7 +272,7 @@ async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
     workspace.receiver.outcomes(&[product]).await?;
     let is_asked = |slack: &Slack| slack.roots(INCIDENTS).into_iter().find(|root: &Message| !buttons(root).is_empty());
     // less than what the other channel must wait
-    let asked = workspace.slack.wait_for("product is asked meanwhile", Duration::from_secs(25), is_asked).await?;
+    let asked = workspace.slack.wait_for("product is asked in the meantime", Duration::from_secs(25), is_asked).await?;
     assert!(asked.visible_text().contains("product-pm"));
     Ok(())
 }
@@ -285,7 +287,7 @@ async fn a_root_that_cannot_be_edited_stays_and_news_become_replies() -> Result<
     let replies = workspace.replies(&root, 3).await?;
     assert!(replies[0].contains("does not allow edits") && replies[0].contains("`edit_window_closed`"), "{replies:#?}");
     assert!(
-        replies[1].contains("maya (U1) investigates") && replies[2].contains("Under investigation"),
+        replies[1].contains("maya (U1) is investigating") && replies[2].contains("Under investigation"),
         "{replies:#?}"
     );
     let asked = workspace.slack.replies(&root).pop().context("the question")?;
@@ -309,7 +311,10 @@ async fn a_root_that_cannot_be_edited_stays_and_news_become_replies() -> Result<
     workspace.decide("undo", "maya").await?;
     let again = workspace.root("a new root", |again| again.ts != root.ts).await?;
     let replies = workspace.replies(&again, 3).await?;
-    assert!(replies[0].contains("maya (U1) investigates") && !replies[2].contains("does not allow"), "{replies:#?}");
+    assert!(
+        replies[0].contains("maya (U1) is investigating") && !replies[2].contains("does not allow"),
+        "{replies:#?}"
+    );
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 1);
     Ok(())
@@ -330,7 +335,7 @@ async fn a_root_that_slack_claims_is_missing_stays_and_gets_replies() -> Result<
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 1, "one thread");
     let said = |part: &str| replies.iter().filter(|reply| reply.contains(part)).count();
-    for part in ["does not allow edits", "🔎 maya (U1) investigates", "maya (api) rolled v2 back to v1"] {
+    for part in ["does not allow edits", "🔎 maya (U1) is investigating", "maya (api) rolled v2 back to v1"] {
         assert_eq!(said(part), 1, "{part}: {replies:#?}");
     }
     Ok(())
@@ -354,7 +359,7 @@ async fn a_root_that_slack_never_finds_again_is_posted_anew_once() -> Result<()>
     let replies = workspace.replies(&again, 5).await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "not one for each change");
-    for part in ["does not allow edits", "maya (U1) investigates", "maya (api) rolled v2 back to v1"] {
+    for part in ["does not allow edits", "maya (U1) is investigating", "maya (api) rolled v2 back to v1"] {
         assert_eq!(replies.iter().filter(|reply| reply.contains(part)).count(), 1, "{part}: {replies:#?}");
     }
     // from when it can be edited again it is not known: it stays, and decisions are taken all the same
@@ -380,7 +385,7 @@ async fn a_thread_that_can_not_be_replied_to_is_begun_again_once() -> Result<()>
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "one more thread, not one for each try");
     let replies = workspace.replies(&again, 1).await?;
-    assert!(replies[0].contains("maya (api) rolled v2 back to v1"), "later ones go on: {replies:#?}");
+    assert!(replies[0].contains("maya (api) rolled v2 back to v1"), "later replies continue: {replies:#?}");
     Ok(())
 }
 

@@ -45,7 +45,7 @@ async fn who_would_investigate_too_is_told_who_does() -> Result<()> {
     workspace.click(MAYA, &root, "investigate").await?; // a double click, which needs no answer
     workspace.click(OMAR, &root, "investigate").await?;
     let told = workspace.told(OMAR).await?;
-    assert!(told.contains("maya (U1) investigates"), "{told}");
+    assert!(told.contains("maya (U1) is investigating"), "{told}");
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     assert_eq!((workspace.slack.replies(&root).len(), workspace.slack.ephemeral(MAYA).len()), (1, 0));
@@ -126,7 +126,7 @@ async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Re
         };
         let told = workspace
             .slack
-            .wait_for("the loser is told", SOON, |slack| slack.ephemeral(loser).get(before).cloned())
+            .wait_for("the second person is told", SOON, |slack| slack.ephemeral(loser).get(before).cloned())
             .await
             .with_context(|| format!("round {round}: {decided}"))?;
         assert!(told.text.contains(winner), "{}", told.text);

@@ -52,7 +52,7 @@ async fn an_approver_may_rule_out_the_target_and_is_asked_anew() -> Result<()> {
     let reason = format!("in the thread of incident {} about v2", id.as_str().context("an id")?);
     assert_eq!(mark["reason"], json!(reason));
 
-    let after = workspace.titled("Never back to v1").await?;
+    let after = workspace.titled("Not offered as a rollback target: v1").await?;
     assert_eq!(after.ts, root.ts);
     assert!(after.visible_text().contains("`v2` → `v0`"), "{}", after.visible_text());
     let replies = workspace.replies(&root, 1).await?;

@@ -54,7 +54,7 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
         let [Some(first), Some(second), Some(worst)] = all else { return None };
         (overviews && slack.replies(&first).len() == 5).then_some((first, second, worst))
     };
-    let (first, second, worst) = workspace.slack.wait_for("all is told", SLACK_SOON * 2, told).await?;
+    let (first, second, worst) = workspace.slack.wait_for("everything is shown", SLACK_SOON * 2, told).await?;
     workspace.quiet().await?;
     assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
     assert!(first.visible_text().contains("maya (api) approved"), "the present state: {}", first.visible_text());
@@ -64,7 +64,7 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
         "(high)",
         "a person must decide",
         "no decision before the deadline",
-        "maya (api) investigates",
+        "maya (api) is investigating",
         "maya (api) rolled v2 back to v1",
     ]) {
         assert!(reply.contains(said), "{said} in {replies:#?}");
@@ -153,7 +153,7 @@ async fn nothing_becomes_a_dead_letter_for_slacks_sake() -> Result<()> {
     assert_eq!(
         workspace.slack.calls_of("chat.postMessage").len(),
         1,
-        "nobody's message is tried while none can be taken"
+        "no message is attempted while Slack accepts none"
     );
     let (_, dead_letters) = workspace.receiver.app.engine.store.counts().await?;
     assert_eq!(dead_letters, 0);
@@ -176,7 +176,7 @@ async fn two_replicas_tell_each_thing_once() -> Result<()> {
     workspace.slack.wait_for("all roots", SLACK_SOON, |slack| (slack.roots(ON_CALL).len() >= 4).then_some(())).await?;
     workspace.quiet().await?;
     for prompt in &prompts {
-        let root = root_of(&workspace.slack, ON_CALL, prompt).with_context(|| format!("{prompt} is told"))?;
+        let root = root_of(&workspace.slack, ON_CALL, prompt).with_context(|| format!("{prompt} is shown"))?;
         assert_eq!(workspace.slack.replies(&root).len(), 1, "{prompt}");
         assert!(root_of(&workspace.slack, INCIDENTS, prompt).is_some());
     }
@@ -233,7 +233,7 @@ async fn people_are_told_once_a_replica_has_the_commit_or_stays_away() -> Result
             })
             .await?;
         }
-        assert!(root_of(&slack, ON_CALL, prompt).is_none(), "{prompt} is told of too early");
+        assert!(root_of(&slack, ON_CALL, prompt).is_none(), "{prompt} is shown too early");
         if comes_back {
             replica.resume()?;
         } else {

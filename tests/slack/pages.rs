@@ -81,7 +81,7 @@ async fn an_unusable_decider_channel_pages_and_the_fallback_says_why() -> Result
     raised(&alertmanager).await?;
     let root = workspace.root_in(INCIDENTS, "a root in the fallback", |root| !root.action_ids().is_empty()).await?;
     let replies = workspace.replies(&root, 1).await?;
-    assert!(replies[0].contains("Slack cannot show this in #old (the channel takes no messages: is_archived)"));
+    assert!(replies[0].contains("Slack cannot show this in #old (the channel accepts no messages: is_archived)"));
     workspace.quiet().await?;
     assert_eq!(workspace.slack.replies(&root).len(), 1, "said once");
     workspace.click(MAYA, &root, "dismiss").await?;

@@ -105,7 +105,7 @@ async fn odd_interactions_are_answered_and_never_fatal() -> Result<()> {
         ("no user", with("/user", Value::Null), 400),
         ("no actions", with("/actions", Value::Null), 400),
         ("an unknown action", with("/actions/0/action_id", json!("explode")), 200),
-        ("a value that is none of ours", with("/actions/0/value", json!("' OR 1=1")), 200),
+        ("a value of another app", with("/actions/0/value", json!("' OR 1=1")), 200),
         ("an empty value", with("/actions/0/value", json!("")), 200),
         ("a user that is no id", with("/user/id", json!("U1:{prompts}\r\n")), 200),
         ("another type", with("/type", json!("view_closed")), 200),

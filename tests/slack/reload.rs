@@ -63,7 +63,7 @@ async fn slack_may_be_configured_while_running_and_taken_away_again() -> Result<
     let closed = workspace.slack.click(MAYA, &root, "approve").send().await?;
     assert_eq!(closed.status, 404);
     workspace.quiet().await?;
-    assert_eq!(workspace.slack.calls().len(), calls, "nothing is said any more");
+    assert_eq!(workspace.slack.calls().len(), calls, "nothing more is posted");
     Ok(())
 }
 

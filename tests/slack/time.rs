@@ -31,7 +31,7 @@ async fn a_missed_deadline_calls_in_the_thread_and_in_the_overview() -> Result<(
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     let quiet = workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
-    assert!(!quiet.visible_text().contains(MENTION), "nobody is called to the overview yet");
+    assert!(!quiet.visible_text().contains(MENTION), "the overview mentions no one yet");
     workspace.receiver.clock.advance(5 * MINUTE);
     let overdue = workspace.titled("Decision overdue").await?;
     assert_eq!(buttons(&overdue), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
@@ -59,7 +59,7 @@ async fn an_investigation_stops_the_deadline_and_asks_again() -> Result<()> {
     let again = workspace.titled("Decision needed").await?;
     assert_eq!(buttons(&again), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("maya (U1) investigates") && replies[1].contains("asked again"), "{replies:?}");
+    assert!(replies[0].contains("maya (U1) is investigating") && replies[1].contains("asking again"), "{replies:?}");
     // the question is another one: the old message's buttons do nothing
     workspace.click(OMAR, &under, "approve").await?;
     assert!(workspace.told(OMAR).await?.contains("the question has changed"));

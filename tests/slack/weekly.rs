@@ -41,7 +41,8 @@ async fn two_replicas_report_a_week_once_and_say_what_would_have_been_right() ->
     workspace.receiver.outcomes(&[critical("p"), critical("q")]).await?;
     workspace.receiver.outcomes(&[resolved(critical("q"))]).await?;
     workspace.receiver.clock.advance(Duration::from_secs(12 * 60));
-    eventually("both are told", SLACK_SOON, async || (workspace.slack.roots(ON_CALL).len() == 2).then_some(())).await?;
+    eventually("both are shown", SLACK_SOON, async || (workspace.slack.roots(ON_CALL).len() == 2).then_some(()))
+        .await?;
     let open = workspace.get("/api/incidents?open=true").await?;
     let p = open["incidents"].as_array().and_then(|all| all.iter().find(|one| one["prompt"] == "p")).cloned();
     let id = p.and_then(|one| one["id"].as_str().map(str::to_owned)).unwrap_or_default();
@@ -57,9 +58,9 @@ async fn two_replicas_report_a_week_once_and_say_what_would_have_been_right() ->
     ensure!(said.len() == 1, "{said:#?}");
     for expected in [
         "2 rollbacks would have been done this week",
-        "PromptErrorRate: 1 right, 1 wrong, 0 unclear; 12 min sooner than people",
+        "PromptErrorRate: 1 right, 1 wrong, 0 unclear; 12 min earlier than people",
         "right: p v2 → v1: a person rolled back the same way, 12 min",
-        "wrong: q v2 → v1: the alerts ended by themselves",
+        "wrong: q v2 → v1: the alerts resolved by themselves",
     ] {
         ensure!(said[0].contains(expected), "{expected} in {}", said[0]);
     }

@@ -90,7 +90,7 @@ async fn the_latest_thousand_events_are_kept_and_a_gap_is_said() -> Result<()> {
 async fn each_target_is_woken_for_what_it_shows_and_has_its_own_sets() -> Result<()> {
     let (kit, audit) = Kit::with_events().await?;
     let members = async |set: &str| kit.cmd::<Vec<String>>(&["ZRANGE", &key(set), "0", "-1"]).await;
-    assert!(members("due:webhook.audit").await?.is_empty(), "commits without events wake nobody");
+    assert!(members("due:webhook.audit").await?.is_empty(), "commits without events wake no target");
     let (loaded, commit) = kit.prepare("p", &paging("p")).await?;
     let id = &commit.incidents[0].incident.id;
     let _ = kit.store.commit_once(&Ulid::generate().to_string(), &loaded, &commit, None, &["a".to_owned()]).await?;
@@ -127,7 +127,7 @@ async fn what_is_left_of_a_target_expires_and_the_sets_of_the_first_one_stay() -
         assert!(kit.cmd::<i64>(&["PTTL", &key(set)]).await? > 0, "{set}");
     }
     for set in ["due:slack", "unsent"] {
-        assert_eq!(kit.cmd::<i64>(&["PTTL", &key(set)]).await?, -1, "{set}: an earlier receiver may go on with it");
+        assert_eq!(kit.cmd::<i64>(&["PTTL", &key(set)]).await?, -1, "{set}: an earlier receiver may continue it");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ async fn a_commit_that_the_budget_holds_reports_itself_in_the_same_script() -> R
     let (kit, incident) = held().await?;
     let due: Vec<String> = kit.cmd(&["ZRANGE", &key("due:mass"), "0", "-1"]).await?;
     assert!(due.contains(&format!("{incident}|mass")), "{due:?}");
-    assert_eq!(due.len(), 1, "what was rolled back is no matter of many");
+    assert_eq!(due.len(), 1, "a rolled-back incident is no member");
     Ok(())
 }
 
@@ -111,9 +111,9 @@ async fn a_newer_or_damaged_record_is_left_alone() -> Result<()> {
 #[tokio::test]
 async fn it_speaks_for_its_members_from_their_first_commit_until_it_closes() -> Result<()> {
     let (kit, incident) = held().await?;
-    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "reported, not yet looked at");
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "reported, not yet processed");
     let claims = kit.store.claim(Work::Outage, 10, LEASE, "me").await?.claims;
-    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "being looked at");
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "being processed");
     let mut found = opened(&kit, &incident).await?;
     for claim in &claims {
         kit.store.finish(claim, None, End::Done { rev: None, next: None }).await?;

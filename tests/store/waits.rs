@@ -58,7 +58,7 @@ async fn a_slot_is_never_further_away_than_the_rate_limit() -> Result<()> {
     for command in SPOILT {
         assert_eq!(kit.store.acquire("C1", SECOND).await?, None);
         kit.spoil(command, "pace:C1").await?;
-        let wait = kit.store.acquire("C1", SECOND).await?.expect("the turn is taken");
+        let wait = kit.store.acquire("C1", SECOND).await?.expect("the slot is taken");
         ensure!(wait <= SECOND, "{command:?}: {wait:?}");
         let left: i64 = kit.cmd(&["PTTL", &key("pace:C1")]).await?;
         ensure!((1..=1_000).contains(&left), "{command:?}: shortened for all replicas, {left} ms");
@@ -82,7 +82,7 @@ async fn a_hold_is_never_longer_than_slack_may_ask_for() -> Result<()> {
         let wait = wait.expect("on hold");
         ensure!(wait > 18 * SECOND && wait <= 20 * SECOND, "{wait:?}");
     }
-    ensure!(!kit.cmd::<bool>(&["EXISTS", &key("pace:edit:C1")]).await?, "no turn was taken");
+    ensure!(!kit.cmd::<bool>(&["EXISTS", &key("pace:edit:C1")]).await?, "no slot was taken");
     kit.spoil(SPOILT[0], "pace:chat.update").await?;
     let wait = kit.store.held("chat.update").await?.expect("on hold");
     ensure!(wait > 18 * SECOND && wait <= 20 * SECOND, "it was to last 20 s: {wait:?}");
@@ -95,7 +95,7 @@ async fn a_hold_is_never_longer_than_slack_may_ask_for() -> Result<()> {
     kit.cmd::<()>(&["DEL", &key("pace:chat.update")]).await?;
     assert_eq!(kit.store.held("chat.update").await?, None);
     assert_eq!(kit.store.acquire_unless_held("chat.update", "edit:C1", SECOND).await?, None);
-    ensure!(kit.store.acquire_unless_held("chat.update", "edit:C1", SECOND).await?.is_some(), "the turn is taken");
+    ensure!(kit.store.acquire_unless_held("chat.update", "edit:C1", SECOND).await?.is_some(), "the slot is taken");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Alerts: as they are delivered, and as an incident remembers them.
+//! Alerts: as delivered, and as an incident records them.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub enum AlertStatus {
     Resolved,
 }
 
-/// One alert with valid names, read through the trigger table.
+/// One alert with valid names, after the trigger table was applied to its labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     pub fingerprint: String,
@@ -27,7 +27,7 @@ pub struct Alert {
     pub status: AlertStatus,
     pub trigger: Trigger,
     pub starts_at: Option<Timestamp>,
-    /// Of a resolved one: when it ended, by the sender's clock.
+    /// For a resolved alert: when it ended, by the sender's clock.
     pub ends_at: Option<Timestamp>,
     pub summary: String,
     pub description: String,
@@ -41,13 +41,13 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// When it began to fire, by the sender's clock; `None` where that is no plausible moment: before 1970, as
-    /// `0001-01-01`, or in the future.
+    /// When it began to fire, by the sender's clock. `None` if that time is implausible: before 1970 (such as
+    /// `0001-01-01`), or in the future.
     pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
         plausible(self.starts_at, now)
     }
 
-    /// When it ended, by the sender's clock; `None` where that is no plausible moment.
+    /// When it ended, by the sender's clock. `None` if that time is implausible.
     pub fn ended(&self, now: Timestamp) -> Option<Timestamp> {
         plausible(self.ends_at, now)
     }
@@ -57,7 +57,7 @@ pub(crate) fn plausible(starts_at: Option<Timestamp>, now: Timestamp) -> Option<
     starts_at.filter(|at| at.0 > 0 && *at <= now)
 }
 
-/// What an alert's labels say of where a prompt runs. Empty: no such label.
+/// Where a prompt runs, as far as an alert's labels say so. A label that is missing is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupLabels {
     pub model: String,
@@ -70,7 +70,7 @@ impl GroupLabels {
         *self == Self::default()
     }
 
-    /// Label and value, as far as there is one.
+    /// Name and value of each label that is present.
     pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [("model", self.model.as_str()), ("provider", &self.provider), ("group", &self.group)]
             .into_iter()
@@ -78,7 +78,7 @@ impl GroupLabels {
     }
 }
 
-/// One alert as the incident remembers it.
+/// One alert as an incident records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertRecord {
     pub fingerprint: String,
@@ -92,12 +92,12 @@ pub struct AlertRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,
     pub first_seen: Timestamp,
-    /// Refreshed only every [`Policy::refresh_after`].
+    /// Updated at most once per [`Policy::refresh_after`].
     pub last_seen: Timestamp,
-    /// Alertmanager's API has listed it.
+    /// Whether Alertmanager's API has ever listed it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub listed: bool,
-    /// Since when the API does not list it any more.
+    /// Since when the API no longer lists it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -114,7 +114,7 @@ pub struct AlertRecord {
     pub dashboard_url: String,
     #[serde(default, skip_serializing_if = "is_default")]
     pub generator_url: String,
-    /// Where the Alertmanager that sent it is reached by people.
+    /// The external URL of the Alertmanager that sent it, for people.
     #[serde(default, skip_serializing_if = "is_default")]
     pub alertmanager_url: String,
     #[serde(rename = "shares", default, skip_serializing_if = "is_default")]
@@ -122,7 +122,7 @@ pub struct AlertRecord {
 }
 
 impl AlertRecord {
-    /// As it was delivered. What says nothing usable of when it began had begun by when it was first seen.
+    /// Restores the alert as it was delivered. Without a plausible start time, it began when it was first seen.
     pub fn to_alert(&self, prompt: &PromptName, version: &VersionName) -> Alert {
         let Self { severity, action, decider, time_limit, .. } = self.clone();
         let usable = self.began(self.first_seen).filter(|at| self.first_seen.since(*at) < Policy::KNOWN_LATE);
@@ -173,7 +173,7 @@ impl AlertRecord {
         }
     }
 
-    /// The same alert again asks for nothing new.
+    /// Whether `alert` is a repeat that asks for nothing new.
     pub fn covers(&self, alert: &Alert) -> bool {
         self.firing
             && self.fingerprint == alert.fingerprint

@@ -1,4 +1,4 @@
-//! What speaks for giving a canary more traffic: an alert path that works, and what was measured of its version.
+//! The analysis of a canary's stage: whether the alert path works, and how the versions compare.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use super::policy::Policy;
 use super::split::TrafficSplit;
 use super::time::{Timestamp, spoken};
 
-/// The last sign that alerts reach us: Prometheus evaluated our rules, and Alertmanager delivered.
+/// The latest evidence that the alert path works: Prometheus evaluated the rules, and Alertmanager delivered the alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     /// When it arrived, by Redis TIME.
     pub heard_at: Timestamp,
-    /// When the rules were evaluated, by the clock of Prometheus.
+    /// When the rules were evaluated, by Prometheus' clock.
     pub evaluated_at: Timestamp,
 }
 
-/// What was found out for the end of a stage.
+/// What was measured at the end of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
-    /// `None`: there was none yet.
+    /// `None` if no heartbeat has arrived yet.
     pub heartbeat: Option<Heartbeat>,
-    /// What Prometheus said of the versions, or why it said nothing; `None`: there is none to ask.
+    /// How Prometheus compares the versions, or why it does not; `None` if no Prometheus is configured.
     pub compared: Option<Result<Compared, String>>,
 }
 
-/// The new version against the one before, by the time in which both had traffic.
+/// The new version compared with the previous one, over the time in which both had traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
-    /// Of the new version, in the present stage.
+    /// Requests to the new version in the current stage.
     pub requests: u64,
-    /// The figures that show beyond doubt that it is worse.
+    /// The figures, if they prove that the new version is worse.
     pub harm: Option<String>,
-    /// It is no worse, beyond doubt.
+    /// Whether the new version is proved to be no worse.
     pub no_worse: bool,
     pub text: String,
 }
@@ -39,13 +39,13 @@ pub struct Compared {
 /// Why a stage may not end yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// Too little is known. People are asked when this lasts.
+    /// Too little is known. People are asked if this lasts.
     Unknown(String),
-    /// People are asked at once.
+    /// The new version does harm. People are asked at once.
     Harm(String),
 }
 
-/// Whether the stage may end, and the figures that say so.
+/// Returns the figures if the stage may end, or what prevents it.
 pub(crate) fn judge(
     policy: &Policy,
     split: &TrafficSplit,
@@ -53,7 +53,7 @@ pub(crate) fn judge(
     now: Timestamp,
 ) -> Result<Option<String>, Obstacle> {
     let unknown = |text: String| Err(Obstacle::Unknown(text));
-    // harm is news even where it is not known whether alerts arrive
+    // harm is reported even if it is unknown whether alerts arrive
     if let Some(Ok(Compared { harm: Some(figures), .. })) = &look.compared {
         return Err(Obstacle::Harm(format!("{} is worse: {figures}", split.arriving)));
     }
@@ -67,14 +67,14 @@ pub(crate) fn judge(
     if silent > Policy::HEARTBEAT {
         return unknown(format!("the last heartbeat of the alert path arrived {} ago", spoken(silent)));
     }
-    // by the clock of Prometheus: a step of Redis' clock ends no stage
+    // by Prometheus' clock, so that a step of Redis' clock ends no stage
     let (watched, hold) = (heartbeat.evaluated_at.since(split.since), split.hold().unwrap_or(Duration::ZERO));
     if watched < hold {
         let text = format!("rules were evaluated for {} of {} of this stage", spoken(watched), spoken(hold));
         return unknown(text);
     }
     let compared = match &look.compared {
-        None if policy.verify => return unknown("Prometheus was not asked".to_owned()),
+        None if policy.verify => return unknown("Prometheus was not queried".to_owned()),
         None => return Ok(None),
         Some(Err(why)) => return unknown(why.clone()),
         Some(Ok(compared)) => compared,

@@ -1,15 +1,15 @@
-//! How values are written in records: enums as words, durations in milliseconds, and a default not at all.
+//! How records encode values: enums as words, durations in milliseconds, defaults omitted.
 
 use std::fmt;
 
 use serde::de::{Deserializer, Error, Visitor};
 
-/// Whether a field may be left out of a record.
+/// Whether a field may be omitted from a record.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// An enum each of whose variants has a word: the same in records, metrics and the API.
+/// Implements an enum whose variants have words: the same in records, metrics and the API.
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -50,7 +50,7 @@ macro_rules! words {
 
 pub(crate) use words;
 
-/// Which of `words` it is.
+/// Returns the index of the word that was read.
 pub(crate) fn read_word<'de, D: Deserializer<'de>>(
     deserializer: D,
     words: &'static [&'static str],
@@ -73,7 +73,7 @@ pub(crate) fn read_word<'de, D: Deserializer<'de>>(
     deserializer.deserialize_str(Word(words))
 }
 
-/// A duration, in milliseconds.
+/// Durations in milliseconds.
 pub(crate) mod millis {
     use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can happen to a prompt.
+//! Everything that can happen to a prompt.
 
 use std::collections::BTreeSet;
 
@@ -17,53 +17,53 @@ use super::verification::{Evidence, Finding, Traffic};
 pub enum Event {
     /// All alerts of one delivery that name this prompt.
     Alerts(Vec<Alert>),
-    /// A person asks for a rollback through API or CLI.
+    /// A person requests a rollback through the API or the command line.
     Rollback(Rollback),
     Register(Register),
     Activate(Activation),
-    /// A person says of a version that it is trusted, or never to be gone back to.
+    /// A person marks a version as good or bad.
     Mark(Marking),
-    /// Someone asks for the figures of a version's gates.
+    /// Someone requests measurements for a version's gates.
     AskGates {
         version: VersionName,
     },
-    /// A version was measured against the one that it replaces.
+    /// A version was measured against the one that it would replace.
     Measured {
         version: VersionName,
         evidence: Evidence,
     },
     /// A person answers an incident's question.
     Decide(Decide),
-    /// A wake-up of an incident came due.
+    /// A wake-up of an incident is due.
     Timer {
         incident: IncidentId,
     },
-    /// Alertmanager lists these alerts of the incident's prompt.
+    /// The alerts of the incident's prompt that Alertmanager lists.
     Listed {
         incident: IncidentId,
         fingerprints: BTreeSet<String>,
     },
-    /// Prometheus and the team's precheck have been asked about a rollback that waits.
+    /// Prometheus, and the team's own test, answered about a rollback that waits.
     Confirmed(Confirmed),
-    /// Prometheus was asked about the requests since the activation of an incident's version.
+    /// Prometheus answered about the requests since the activation of an incident's version.
     Rechecked {
         incident: IncidentId,
         finding: Finding,
     },
-    /// A rollback has been looked at.
+    /// A rollback was checked.
     Checked(Checked),
-    /// It was asked whether a gradual rollback may go on.
+    /// Prometheus answered whether a gradual rollback may continue.
     Stepped(Stepped),
     /// The next stage of the prompt's canary is due.
     Promotion(Promotion),
     /// A person steers the prompt's canary.
     Steer(Steering),
-    /// The incident's question is not taken by Slack, so that its people can't see it.
+    /// Slack rejects the incident's question, so that its decider cannot see it.
     Undeliverable {
         incident: IncidentId,
         why: String,
     },
-    /// A person holds the incident back together with others, or (`None`) does so no more.
+    /// A person puts the incident on hold together with others, or (`None`) ends the hold.
     Hold {
         incident: IncidentId,
         by: Option<Operator>,
@@ -72,17 +72,17 @@ pub enum Event {
     Resume {
         incident: IncidentId,
     },
-    /// `active` may have been SET by someone else.
+    /// `active` may have been SET externally.
     CheckDrift,
-    /// A version that soaks was looked at.
+    /// A version that soaks was measured.
     Soak(SoakLook),
-    /// Something was done about a text.
+    /// A worker reports about content.
     ArchiveReport(ArchiveReport),
-    /// A person wants the text of a version back from the archive.
+    /// A person requests a version's content back from the archive.
     Restore {
         version: VersionName,
     },
-    /// What serves already is taken over as it is.
+    /// A prompt that is already served is adopted.
     Adopt(Adopt),
 }
 
@@ -125,17 +125,17 @@ pub struct Rollback {
     pub reason: String,
     pub operator: Operator,
     pub force: bool,
-    /// Step by step; `None`: at once.
+    /// In stages; `None`: at once.
     pub gradual: Option<Plan>,
 }
 
-/// A person serves a version.
+/// A person activates a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {
     pub version: VersionName,
     pub share: TrafficShare,
     pub operator: Operator,
-    /// Although it is quarantined, or a gate is closed: then with a reason.
+    /// Overrides a quarantine, or a closed gate (then with a reason).
     pub force: bool,
     pub reason: Option<String>,
 }
@@ -144,9 +144,9 @@ pub struct Activation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrafficShare {
     All,
-    /// So many percent, until someone changes it; 0 ends its canary.
+    /// A fixed percentage, until someone changes it; 0 ends the canary.
     Percent(u8),
-    /// Step by step.
+    /// In stages.
     Canary(Plan),
 }
 
@@ -166,65 +166,65 @@ pub struct Marking {
     pub kind: MarkKind,
     pub reason: String,
     pub operator: Operator,
-    /// The incident in whose thread they did.
+    /// The incident in whose thread the mark was made.
     pub incident: Option<IncidentId>,
 }
 
-/// What was done about the text of a version.
+/// What was done about the content of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchiveReport {
-    /// This text is safe in the archive.
+    /// The content is safe in the archive.
     Archived { version: VersionName, text: String },
-    /// Redis does not have it, although nothing was archived.
+    /// Redis does not have the content, although it was not archived.
     Gone { version: VersionName },
-    /// Its time is over.
+    /// Its retention has expired.
     Expired { version: VersionName },
-    /// The archive has this under its name.
+    /// The archive returned this content.
     Found { version: VersionName, text: String },
-    /// It could not be had from the archive. `lost`: trying again would not help.
+    /// The archive did not return the content. `lost`: trying again would not help.
     Missing { version: VersionName, why: String, lost: bool },
 }
 
-/// Takes over a prompt that others have served until now.
+/// Adopts a prompt that is already served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopt {
-    /// What a key of another layout says; becomes active only where nothing is. `None`: whatever is active.
+    /// The version in a key of another layout, which becomes active only if no version is. `None`: whatever is active.
     pub version: Option<VersionName>,
-    /// Trust what serves, without waiting for it to soak.
+    /// Trust the active version without a soak.
     pub known_good: bool,
     pub operator: Operator,
 }
 
-/// What was found out about a rollback that waits.
+/// What was measured about a rollback that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
     pub incident: IncidentId,
-    /// [`super::phase::Pending::at`] of what was asked about.
+    /// [`super::phase::Pending::at`] of the question that this answers.
     pub at: Timestamp,
-    /// About the version to be left.
+    /// About the version to be rolled back.
     pub finding: Finding,
-    /// Why rolling back would not help.
+    /// Why a rollback would not help.
     pub blame: Option<String>,
     /// Why the target fails the team's own test, if it does.
     pub precheck: Option<String>,
 }
 
-/// One look at a rollback.
+/// One check of a rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     pub incident: IncidentId,
-    /// When the switch was made that is checked.
+    /// When the checked switch was made.
     pub switched_at: Timestamp,
     /// [`super::verification::Verification::checks`] when it was asked: each question is answered once.
     pub number: u32,
     /// About the version rolled back to.
     pub finding: Finding,
     pub traffic: Option<Traffic>,
-    /// Why the prompt is not to blame.
+    /// Why the prompt is not the cause.
     pub blame: Option<String>,
 }
 
-/// What was found about the target of a gradual rollback.
+/// What was measured about the target of a gradual rollback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stepped {
     pub incident: IncidentId,
@@ -233,22 +233,22 @@ pub struct Stepped {
     pub finding: Finding,
 }
 
-/// A look at a version that soaks.
+/// A measurement of a version that soaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SoakLook {
     pub version: VersionName,
-    /// [`super::soak::Soak::from`] of the soak that was looked at: of a later one it says nothing.
+    /// [`super::soak::Soak::from`] of the measured soak: the measurement does not apply to a later one.
     pub from: Timestamp,
-    /// What Prometheus said since then, or why it said nothing; `None`: it was not asked.
+    /// Prometheus' answer about the time since then, or why there is none; `None`: it was not asked.
     pub measured: Option<Result<SoakMeasurement, String>>,
 }
 
-/// A canary's stage is over.
+/// The stage of a canary is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
     /// [`super::TrafficSplit::since`] of the stage that was asked about.
     pub since: Timestamp,
-    /// What was found out; `None`: nothing was asked.
+    /// What was measured; `None`: nothing was asked.
     pub look: Option<Look>,
 }
 
@@ -256,10 +256,10 @@ pub struct Promotion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steering {
     pub steer: Steer,
-    /// The canary and its stage, where they are known: what is said about others is stale.
+    /// The canary and its stage, if known: a request about another stage is stale.
     pub about: Option<(IncidentId, u32)>,
     pub operator: Operator,
-    /// Although a gate is closed: then with a reason.
+    /// Overrides a closed gate; requires a reason.
     pub force: bool,
     pub reason: Option<String>,
 }
@@ -267,16 +267,16 @@ pub struct Steering {
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum Steer {
-        /// It stays at its stage until someone resumes it.
+        /// Stay at the stage until someone resumes.
         Pause = "pause",
         Resume = "resume",
-        /// The next stage begins now.
+        /// Start the next stage now.
         Skip = "skip",
-        /// Its share stays for good, until someone changes it.
+        /// Keep the share until someone changes it.
         Hold = "hold",
-        /// The new version gets all traffic now.
+        /// Give all traffic to the new version now.
         Promote = "promote",
-        /// The version before gets all traffic again; nothing is said against the new one.
+        /// Give all traffic back to the previous version, without a quarantine.
         Abort = "abort",
     }
 }
@@ -286,20 +286,20 @@ words! {
 pub struct Decide {
     pub incident: IncidentId,
     pub choice: Choice,
-    /// Their name, for the log and for people.
+    /// The person, for the log and for people.
     pub operator: Operator,
-    /// Approve: the version to go back to.
+    /// For an approval: the version to roll back to.
     pub target: Option<VersionName>,
     pub force: bool,
-    /// The question that was answered, where it is known: an answer to an earlier one is stale.
+    /// The question that was answered, if known: an answer to an earlier question is stale.
     pub question_number: Option<u32>,
 }
 
-/// What a person may answer to an incident.
+/// A person's choice for an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     Approve,
-    /// Approve, step by step; go on with a gradual rollback that is paused.
+    /// Approve a gradual rollback, or resume a paused one.
     ApproveGradual,
     Investigate,
     Dismiss,

@@ -1,5 +1,5 @@
-//! FNV-1a with 64 bits. Unlike the hashers of std it is the same on every machine and in every version, so records may keep
-//! it. It is no protection against anyone who means harm.
+//! FNV-1a with 64 bits. Unlike std's hashers it is the same on every machine and in every release, so records may store
+//! it. It does not protect against attackers.
 
 pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,4 +1,5 @@
-//! What a new version must show before it gets traffic. Each gate is off unless the config turns it on.
+//! Promotion gates: requirements for a new version before it gets traffic. Each gate is off unless the config enables
+//! it.
 
 use super::names::VersionName;
 use super::policy::{GatePolicy, Policy};
@@ -6,7 +7,7 @@ use super::state::PromptState;
 use super::time::{Timestamp, spoken};
 use super::verification::Evidence;
 
-/// One gate, and why it is open or not.
+/// A gate, and why it is open or closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
     pub name: &'static str,
@@ -15,7 +16,7 @@ pub struct Gate {
     pub text: String,
 }
 
-/// All gates of a version, on or off, with their figures.
+/// All gates of a version, enabled or not, with their figures.
 pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: Timestamp) -> [Gate; 3] {
     let GatePolicy { staging, ab_test, first_hour } = &policy.gates;
     let record = state.version(version);
@@ -27,8 +28,8 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         on: staging.is_some(),
         passed: staged.is_some_and(|age| age >= wanted),
         text: match staged {
-            Some(age) => format!("{} in staging, {} wanted", spoken(age), spoken(wanted)),
-            None => format!("staged_at is not set, {} wanted", spoken(wanted)),
+            Some(age) => format!("{} in staging, {} required", spoken(age), spoken(wanted)),
+            None => format!("staged_at is not set, {} required", spoken(wanted)),
         },
     };
     let evidence = record.and_then(|record| record.evidence.as_ref());
@@ -39,7 +40,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         passed: fresh.is_some_and(|evidence| evidence.passed),
         text: match (fresh, evidence) {
             (Some(evidence), _) => evidence.text.clone(),
-            (None, Some(old)) => format!("measured {} ago, too long: {}", spoken(now.since(old.at)), old.text),
+            (None, Some(old)) => format!("measured {} ago, which is too old: {}", spoken(now.since(old.at)), old.text),
             (None, None) => "not measured".to_owned(),
         },
     };
@@ -52,15 +53,15 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         passed: served.is_some_and(|age| age >= wanted) && trouble.is_none(),
         text: match (served, trouble) {
             (_, Some(incident)) => format!("incident {} is open on it", incident.id),
-            (Some(age), None) => format!("{} with traffic, {} wanted", spoken(age), spoken(wanted)),
-            (None, None) => format!("no traffic yet, {} wanted: begin with a canary", spoken(wanted)),
+            (Some(age), None) => format!("{} with traffic, {} required", spoken(age), spoken(wanted)),
+            (None, None) => format!("no traffic yet, {} required: begin with a canary", spoken(wanted)),
         },
     };
     [staging, ab_test, first_hour]
 }
 
-/// The first gate that keeps `version` from a share of the traffic, or from `all` of it. One that is known-good has shown
-/// all of this already.
+/// The first gate that keeps `version` from a share of the traffic, or from `all` of it. A known-good version has
+/// already met the requirements.
 pub fn closed(policy: &Policy, state: &PromptState, version: &VersionName, all: bool, now: Timestamp) -> Option<Gate> {
     if state.version(version).is_some_and(|record| record.known_good(policy, now).is_some()) {
         return None;

@@ -1,4 +1,4 @@
-//! The guards: what keeps a rollback from happening by itself. All of them, in the order in which they are asked.
+//! The guards: what holds an automatic rollback, in the order in which they are checked.
 
 use std::time::Duration;
 
@@ -12,33 +12,35 @@ use super::serving::Lapsed;
 use super::time::spoken;
 
 words! {
-    /// Why a rollback waits for a person. The first one that applies is named.
+    /// Why a rollback waits for a person. The first guard that applies is named.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Guard {
-        /// A person paused automation, for this prompt or for all.
+        /// A person paused automation, for this prompt or for all prompts.
         Paused = "paused",
         /// `guards.mode = "dry-run"`.
         DryRun = "dry_run",
-        /// Someone SET `active` to what is no version.
+        /// Someone SET `active` to a value that is not a version.
         ForeignValue = "foreign_value",
         /// Someone deleted `active`.
         KeyDeleted = "key_deleted",
-        /// No version to go back to.
+        /// There is no rollback target.
         NoKnownGood = "no_known_good",
-        /// An alert fires on the version to go back to.
+        /// An alert fires on the rollback target.
         TargetUnhealthy = "target_unhealthy",
-        /// The version was itself put there by a rollback a short while ago.
+        /// The version was activated by a recent rollback.
         Cooldown = "cooldown",
-        /// Many prompts were rolled back a short while ago: more likely the provider than each prompt.
+        /// Many prompts were rolled back recently, which suggests a provider outage.
         Budget = "budget",
-        /// It was put back again and again after each rollback: somebody wants it there.
+        /// Someone reactivated it after each of several rollbacks: they want it to serve.
         KeepsReturning = "keeps_returning",
-        /// The alert began before the version was activated: it may be about something else.
+        /// The alert began before the version was activated, so it may be about something else.
         PredatesActivation = "predates_activation",
-        /// The version has served well for long: more likely the model, the provider or a tool than the prompt. After the
-        /// budget, so that where many such prompts fail together one incident speaks for all of them.
+        /// The version has been healthy for a long time, so the cause is more likely the model, the provider or a tool
+        /// than the prompt. It comes after the budget, so that one incident covers many such prompts that fail
+        /// together.
         ServedLong = "served_long",
-        /// Prometheus was asked again and did not confirm the alert. Known only after the answer, so never asked here.
+        /// Prometheus was asked again and did not confirm the alert. Known only after the answer, so it is not checked
+        /// here.
         Unconfirmed = "unconfirmed",
     }
 }
@@ -50,45 +52,45 @@ pub struct Held {
     pub detail: String,
 }
 
-/// What the guards need to know about a rollback from `from`.
+/// The facts that the guards need about a rollback from `from`.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub from: &'a VersionName,
     /// Who paused automation, and why.
     pub paused: Option<&'a str>,
-    /// `active` holds no version.
+    /// Set while `active` holds no version.
     pub lapsed: Option<&'a Lapsed>,
     pub target: Option<&'a VersionName>,
-    /// Which version is no target because people left it with an incident open.
+    /// Which version is not a target because people moved away from it while an incident was open.
     pub fled: Option<String>,
     /// Why the target may be no better.
     pub target_trouble: Option<String>,
-    /// How long ago a rollback put `from` in service.
+    /// How long ago a rollback activated `from`.
     pub put_there: Option<Duration>,
     /// How many other prompts were rolled back automatically within the budget's window.
     pub recent_auto: u32,
-    /// Who keeps putting `from` back, and how often.
+    /// Who keeps reactivating `from`, and how often.
     pub returns: Option<(&'a Operator, usize)>,
     /// By how much the alerts began before `from` got its traffic.
     pub predates: Option<Duration>,
-    /// For how long `from` has had traffic, if it serves alone or has the larger share.
+    /// How long `from` has had traffic, if it serves alone or has the larger share.
     pub served_for: Option<Duration>,
-    /// The version that its traffic is split with.
+    /// The version with which it shares the traffic.
     pub beside: Option<&'a VersionName>,
 }
 
 impl Guard {
-    /// A person switched automation off, whatever the state of the prompt.
+    /// Whether a person turned automation off, whatever the state of the prompt.
     pub fn is_off(self) -> bool {
         matches!(self, Guard::Paused | Guard::DryRun)
     }
 
-    /// Only news or a person change it: a repeat of the alert does not.
+    /// Whether only a new event or a person ends the hold, and a repeat of the alert does not.
     pub fn waits_for_news(self) -> bool {
         matches!(self, Guard::Unconfirmed | Guard::KeepsReturning)
     }
 
-    /// Why this guard holds the rollback, if it does.
+    /// Returns why this guard holds the rollback, if it does.
     fn holds(self, facts: &Facts<'_>, policy: &Policy) -> Option<String> {
         let Facts {
             from,
@@ -106,17 +108,17 @@ impl Guard {
         } = facts;
         match self {
             Guard::Paused => paused.map(|who| format!("automation is paused ({who})")),
-            Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
+            Guard::DryRun => policy.dry_run.then(|| "dry run: no automatic rollbacks".to_owned()),
             Guard::ForeignValue => lapsed.filter(|lapsed| lapsed.holds.is_some()).map(Lapsed::fault),
             Guard::KeyDeleted => lapsed.filter(|lapsed| lapsed.holds.is_none()).map(Lapsed::fault),
             Guard::NoKnownGood => target.is_none().then(|| {
                 let fled = fled.as_ref().map(|fled| format!("; {fled}")).unwrap_or_default();
-                format!("no other known-good version than {from} itself is known{fled}")
+                format!("no known-good version other than {from} exists{fled}")
             }),
             Guard::TargetUnhealthy => target_trouble.clone(),
             Guard::Cooldown => put_there.filter(|age| *age < policy.cooldown).map(|age| {
                 let (age, cooldown) = (spoken(age), spoken(policy.cooldown));
-                format!("{from} was itself put there by a rollback {age} ago (cooldown {cooldown})")
+                format!("{from} was activated by a rollback {age} ago (cooldown {cooldown})")
             }),
             Guard::Budget if policy.max_auto_rollbacks == 0 => {
                 Some("automatic rollbacks are off (max_auto_rollbacks = 0)".to_owned())
@@ -130,7 +132,7 @@ impl Guard {
             }),
             Guard::KeepsReturning => returns.map(|(operator, times)| {
                 let window = spoken(Policy::RETURN_WINDOW);
-                format!("{operator} has put {from} back {times} times within {window} after it was rolled back")
+                format!("{operator} has reactivated {from} {times} times within {window} after rollbacks")
             }),
             Guard::PredatesActivation => predates.map(|by| {
                 let by = spoken(by);
@@ -141,7 +143,7 @@ impl Guard {
                 let served = served_for.filter(|served| *served > longest)?;
                 let changed = match beside {
                     None => "nothing about the prompt has changed".to_owned(),
-                    Some(other) => format!("only {other} is new beside it"),
+                    Some(other) => format!("the only other change is {other}"),
                 };
                 Some(format!("{from} has served for {}; {changed}", in_days(served)))
             }
@@ -150,7 +152,7 @@ impl Guard {
     }
 }
 
-/// As people speak of a long time.
+/// Formats a long duration in days.
 fn in_days(time: Duration) -> String {
     match time.as_secs() / 86_400 {
         0 => spoken(time),

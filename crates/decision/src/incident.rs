@@ -1,4 +1,4 @@
-//! One prompt version in trouble, from the first alert to the end.
+//! Incidents: one problem with one version of a prompt, from the first alert to the end.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::verification::Verification;
 
 mod record;
 
-/// A version that a person marked as bad, as people are told of it.
+/// A version that a person marked as bad, as shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Never {
     pub version: VersionName,
@@ -34,12 +34,12 @@ pub struct Incident {
     pub prompt: PromptName,
     /// The version that misbehaves.
     pub version: VersionName,
-    /// Where a rollback would go, or went.
+    /// The rollback target, also after the rollback.
     pub target: Option<VersionName>,
-    /// All versions that a rollback could go to without force, the target first.
+    /// All versions that a rollback may go to without force, the target first.
     pub choices: Vec<VersionName>,
-    /// Versions that people marked as bad, so that they are not offered here: those that this is about first, then the
-    /// latest marks. At most [`Policy::MAX_CHOICES`].
+    /// Versions that are not offered because people marked them as bad: first those that the incident is about, then
+    /// the latest marks. At most [`Policy::MAX_CHOICES`].
     pub never: Vec<Never>,
     pub phase: Phase,
     pub opened_at: Timestamp,
@@ -52,21 +52,21 @@ pub struct Incident {
     /// Since when no alert fires.
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
-    /// When Prometheus said that the requests since the version's activation alone are bad enough.
+    /// When Prometheus reported that the requests since the version's activation fail by themselves.
     pub confirmed_at: Option<Timestamp>,
     pub switch: Option<Switch>,
-    /// The first one, of which a report tells whether it would have been right.
+    /// The first rollback that a dry run prevented; a report says whether it would have been right.
     pub dry_run: Option<DryRunRollback>,
-    /// Who ended the question, and how.
+    /// Who decided.
     pub decided_by: Option<Operator>,
-    /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
+    /// The number of the question: it changes only if the question does, so a duplicate alert invalidates no button.
     pub question_number: u32,
     pub escalations: u32,
-    /// A page may have been raised, and so may have to be ended.
+    /// A page may have been raised, so it may have to be ended.
     pub paged: bool,
-    /// Slack can't show the question to the people who decide, so they are paged.
+    /// Slack cannot show the question to its decider, who is therefore paged.
     pub undeliverable: bool,
-    /// The budget has held it: many prompts fail together, and one coordinating incident speaks for all of them.
+    /// The budget held it: many prompts fail together, and the coordinating incident covers all of them.
     pub outage: bool,
     pub alerts: Vec<AlertRecord>,
     pub notes: Vec<Note>,
@@ -75,7 +75,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// Nothing has happened yet: it is observed, and nobody is asked.
+    /// Creates an incident that is only observed: nothing has happened, and no one is asked.
     pub fn new(id: IncidentId, prompt: PromptName, version: VersionName, decider: String, now: Timestamp) -> Self {
         Self {
             id,
@@ -109,8 +109,8 @@ impl Incident {
         }
     }
 
-    /// The firing alert with the strongest action, the most severe of these, the one with the least time of these. Of
-    /// equals always the same one, in whatever order they came.
+    /// The firing alert with the strongest action; of these the most severe, then the one with the shortest time limit.
+    /// Ties always resolve to the same alert, whatever the order of arrival.
     pub fn strongest(&self) -> Option<&AlertRecord> {
         fn rest(alert: &AlertRecord) -> (Duration, &str, &str) {
             (alert.time_limit, &alert.decider, &alert.fingerprint)
@@ -137,7 +137,7 @@ impl Incident {
         self.never.iter().any(|never| never.version == *version)
     }
 
-    /// So many alerts fire that `alert`, no stronger than these and new, is not even remembered.
+    /// Whether so many alerts fire that `alert`, which is new and no stronger, is not stored.
     pub fn has_enough_without(&self, alert: &Alert) -> bool {
         let rank = (alert.trigger.action, alert.trigger.severity);
         self.alerts.len() >= Policy::MAX_ALERTS
@@ -145,12 +145,13 @@ impl Incident {
             && self.strongest().is_some_and(|strongest| strongest.rank() >= rank)
     }
 
-    /// It is open, and `version` is unhealthy by it: the one that it is about, or one whose rollback did not help.
+    /// Whether it is open and means that `version` is unhealthy: it is about this version, or a rollback to it did not
+    /// help.
     pub fn speaks_against(&self, version: &VersionName) -> bool {
         self.phase.is_open() && (self.version == *version || self.is_left_by(version))
     }
 
-    /// Whoever takes the traffic from `version` now leaves it with this incident undecided. A rollback decides it.
+    /// Whether the incident stays undecided if `version` loses its traffic now. A rollback decides it.
     pub fn is_left_by(&self, version: &VersionName) -> bool {
         match &self.switch {
             None => self.phase.is_open() && self.version == *version,
@@ -158,7 +159,7 @@ impl Incident {
         }
     }
 
-    /// The version whose traffic it is about: what was rolled back to, once something was.
+    /// The version whose traffic it is about: after a rollback, the one rolled back to.
     pub fn subject(&self) -> &VersionName {
         self.switch.as_ref().map_or(&self.version, |switch| &switch.to)
     }
@@ -167,7 +168,7 @@ impl Incident {
         self.alerts.iter().any(|a| a.firing)
     }
 
-    /// One line on what is wrong.
+    /// One line about the problem.
     pub fn summary(&self) -> &str {
         let worst = self.strongest().or_else(|| self.alerts.iter().max_by_key(|a| a.rank()));
         match worst {
@@ -189,18 +190,18 @@ impl Incident {
         self.note(now, NoteKind::Closed, text);
     }
 
-    /// Puts a new question to people.
+    /// Asks people a new question.
     pub fn ask(&mut self, question: Question, now: Timestamp) {
         self.question_number += 1;
         self.escalations = 0;
         self.phase = Phase::AwaitingDecision(question);
         if !self.is_firing() {
-            // no alert will end it, and a question that nothing asks any more must come to rest
+            // no alert will end it, and an obsolete question must close
             self.quiet_since = Some(now);
         }
     }
 
-    /// Puts `pending` off until it is answered.
+    /// Postpones `pending` until it is answered.
     pub fn confirm(&mut self, pending: Pending, until: Timestamp) {
         let before = match std::mem::replace(&mut self.phase, Phase::Unverified) {
             Phase::Confirming(earlier) => earlier.before,
@@ -209,7 +210,7 @@ impl Incident {
         self.phase = Phase::Confirming(Box::new(Confirming { pending, until, before }));
     }
 
-    /// Takes what waits since `at` for an answer. The incident is then where it was before.
+    /// Takes the rollback that has waited for an answer since `at`, and returns the incident to its previous phase.
     pub fn answered(&mut self, at: Timestamp) -> Option<Pending> {
         if self.pending()?.at != at {
             return None;
@@ -253,12 +254,12 @@ impl Incident {
         self.question()?.objection.as_ref()
     }
 
-    /// Who holds it back together with the others.
+    /// Who put it on hold together with other prompts.
     pub fn hold(&self) -> Option<&Operator> {
         self.question()?.hold.as_ref()
     }
 
-    /// The gradual rollback that is under way.
+    /// The gradual rollback that is in progress.
     pub fn gradual(&self) -> Option<&TrafficSplit> {
         match &self.phase {
             Phase::RollingBack(split) => Some(split),
@@ -277,7 +278,7 @@ impl Incident {
         self.switch.as_ref()?.verification.as_ref()
     }
 
-    /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
+    /// When the rollback was decided. Prometheus' answer, or the stages of a gradual rollback, came later.
     pub fn rollback_decided_at(&self) -> Option<Timestamp> {
         match (&self.phase, &self.switch) {
             (Phase::RollingBack(split), _) => Some(split.began),
@@ -285,10 +286,10 @@ impl Incident {
         }
     }
 
-    /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
+    /// Whether someone must be paged: a deadline was missed, the question cannot be shown, or the rollback failed.
     pub fn pages(&self) -> bool {
         let phase = match &self.phase {
-            Phase::Confirming(confirming) => &confirming.before, // nobody has been answered yet
+            Phase::Confirming(confirming) => &confirming.before, // no one has been answered yet
             phase => phase,
         };
         match phase {
@@ -296,13 +297,13 @@ impl Incident {
                 question.hold.is_none() && (self.escalations > 0 || self.undeliverable)
             }
             Phase::Escalated { .. } => true,
-            // whoever ships another version has not said yet that it is better
+            // the person who activated another version has not confirmed that it is better
             Phase::Verifying { .. } => self.is_shipped() && (self.escalations > 0 || self.undeliverable),
             _ => self.is_stuck(),
         }
     }
 
-    /// What is wrong with the rollback that people are paged for.
+    /// Why people are paged about the rollback.
     pub fn failure(&self) -> Option<RollbackFailure> {
         match self.phase {
             Phase::Escalated { reason, .. } => Some(reason),
@@ -310,29 +311,30 @@ impl Incident {
         }
     }
 
-    /// Its rollback is looked at from time to time.
+    /// Whether its rollback is checked regularly.
     pub fn is_checked(&self) -> bool {
         matches!(self.phase, Phase::Verifying { .. }) || self.failure() == Some(RollbackFailure::NotFollowed)
     }
 
-    /// Another version was shipped instead of a rollback.
+    /// Whether another version was activated instead of a rollback.
     pub fn is_shipped(&self) -> bool {
         self.switch.as_ref().is_some_and(|switch| switch.mode == SwitchMode::Shipped)
     }
 
-    /// Its gradual rollback waits for a person.
+    /// Whether its gradual rollback waits for a person.
     pub fn is_stuck(&self) -> bool {
         self.gradual().is_some_and(|split| split.paused.is_some())
     }
 
-    /// Waits, but neither acts nor escalates by itself: a person holds it back together with others.
+    /// Whether a person put it on hold together with other prompts: it neither acts nor escalates automatically.
     pub fn is_held_back(&self) -> bool {
         self.hold().is_some()
     }
 
-    /// Redis' clock went back since this was written: what waits comes earlier by as much, so that no wait gets longer.
+    /// Moves deadlines and checks forward by as much as Redis' clock went back since this was written, so that no wait
+    /// gets longer.
     pub fn rewind(&mut self, now: Timestamp) {
-        // moments that were "now" when they were written
+        // moments that were the present when they were written
         let split = match &mut self.phase {
             Phase::RollingBack(split) => split.last.as_mut(),
             _ => None,
@@ -355,10 +357,10 @@ impl Incident {
         self.phase.rewind(back);
     }
 
-    /// When something must happen by itself, if nothing happens before.
+    /// When something happens automatically, if no event comes first.
     pub fn next_wake(&self, policy: &Policy) -> Option<Timestamp> {
         match &self.phase {
-            // asked at once; if the clock went back, that moment lies ahead
+            // asked at once; if the clock went back, that moment is in the future
             Phase::Confirming(confirming) => return Some(confirming.pending.at.min(confirming.until)),
             Phase::RollingBack(split) => return split.wake(),
             phase if !phase.is_open() => return None,

@@ -1,7 +1,8 @@
-//! What to do, and why: pure, and of std and serde only. No clock, no async, no Redis.
+//! The rules: what to do about an event, and why. Pure code that depends on std and serde only: no clock, no async, no
+//! Redis.
 //!
-//! [`decide`] takes what was loaded of one prompt ([`Snapshot`]) and what happened ([`Event`]) and answers with
-//! what to commit ([`Commit`]) and what to say ([`Answer`]). Every rule of the decision tree stands in `decide/`.
+//! [`decide`] takes the loaded state of one prompt ([`Snapshot`]) and an [`Event`], and returns what to commit
+//! ([`Commit`]) and what to answer ([`Answer`]). `decide/` holds every rule of the decision tree.
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 

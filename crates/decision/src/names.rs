@@ -1,4 +1,4 @@
-//! Names that may become part of a Redis key. Nothing else ever does.
+//! Names that may become part of a Redis key. Nothing else may.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct PromptName(String);
 #[serde(try_from = "String")]
 pub struct VersionName(String);
 
-/// The text is not a name; the message says what was expected, never what was given (it may be hostile).
+/// The text is not a valid name. The message says what was expected, but never quotes the text, which may be hostile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidName(&'static str);
 
@@ -74,8 +74,7 @@ impl TryFrom<String> for VersionName {
     }
 }
 
-/// What surrounds a value that a shell wrote into Redis (`echo v2 | redis-cli -x SET …`) and is no part of a name: ASCII
-/// whitespace and NUL.
+/// Removes ASCII whitespace and NUL around a value, which a shell may add (`echo v2 | redis-cli -x SET …`).
 pub fn trimmed(bytes: &[u8]) -> &[u8] {
     let pads = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | 0);
     let Some(start) = bytes.iter().position(|byte| !pads(byte)) else { return &[] };
@@ -102,7 +101,7 @@ impl fmt::Display for VersionName {
     }
 }
 
-/// A ULID, made before the commit that creates the incident, so that creating one is fenced too.
+/// A ULID. It is created before the commit that opens the incident, so that the commit is fenced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IncidentId(pub String);
@@ -113,7 +112,7 @@ impl fmt::Display for IncidentId {
     }
 }
 
-/// Names a commit to the store, which knows the last ones: one that was lost in a failover is not among them.
+/// The id of a commit. The store keeps the last ones: a commit that was lost in a failover is not among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CommitId(pub String);

@@ -1,4 +1,4 @@
-//! What happened, line by line, for people.
+//! Notes: the history of an incident, for people.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::encoding::words;
 use super::policy::Policy;
 use super::time::Timestamp;
 
-/// Something that happened to the incident: one line for people.
+/// One line about what happened to an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     pub seq: u32,
@@ -16,7 +16,7 @@ pub struct Note {
 }
 
 impl Note {
-    /// Keeps the latest, and the first, which says how it began.
+    /// Keeps the latest notes, and the first one, which says how the incident began.
     pub fn append(notes: &mut Vec<Self>, at: Timestamp, kind: NoteKind, text: String) {
         let seq = notes.last().map_or(0, |note| note.seq + 1);
         notes.push(Self { seq, at, kind, text });
@@ -34,10 +34,10 @@ words! {
         Held = "held",
         Switched = "flipped",
         Decided = "decided",
-        /// A person marked a version that this is about.
+        /// A person marked a version that the incident is about.
         Marked = "marked",
         Asked = "asked",
-        /// What Prometheus was asked, or said.
+        /// A question to Prometheus, or its answer.
         Checked = "checked",
         Escalated = "escalated",
         Reopened = "reopened",

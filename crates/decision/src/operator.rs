@@ -1,13 +1,12 @@
-//! Who did something: prompt-rollback itself, somebody past it, or a person or program that it knows.
+//! Operators: who did something, whether prompt-rollback itself, someone who bypassed it, or a known person or program.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What the log, a thread or a post-mortem names as the one who acted: `system`, `external`, or a name that people read with
-/// what proves it behind, such as `maya (U0MAYA)` or `deploy (api)`. No name that somebody chooses can look like one of the
-/// first two.
+/// The operator that a log, thread or post-mortem names: `system`, `external`, or a name followed by what verifies it,
+/// such as `maya (U0MAYA)` or `deploy (api)`. No chosen name can look like one of the first two.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Operator(Cow<'static, str>);
@@ -28,21 +27,21 @@ impl std::error::Error for Reserved {}
 impl Operator {
     /// prompt-rollback itself.
     pub const SYSTEM: Self = Self(Cow::Borrowed("system"));
-    /// Whoever SETs `active` past us.
+    /// Someone who SETs `active` directly.
     pub const EXTERNAL: Self = Self(Cow::Borrowed("external"));
-    /// In any case of letters.
+    /// Compared without case.
     pub const RESERVED: [&str; 5] = ["system", "external", "automatic", "auto", "prompt-rollback"];
-    /// The token of the API, for as long as there is only one.
+    /// The name of the API's token while there is only one.
     pub const API: &str = "api";
-    /// Characters of a name that are kept.
+    /// Longer names are cut.
     const MAX_NAME: usize = 200;
 
-    /// A user of Slack: Slack has proved the id, and the user chooses the name.
+    /// A Slack user: Slack verifies the id, but the user chooses the name.
     pub fn slack(id: &str, name: &str) -> Self {
         if name == id { Self::proved("", id) } else { Self::proved(name, id) }
     }
 
-    /// Whoever holds this token of the API. Only that is proved; the name is what they say.
+    /// The holder of this API token. Only the token is verified; the client chooses the name.
     pub fn api(token: &str, name: Option<&str>) -> Result<Self, Reserved> {
         match name.map(str::trim).filter(|name| !name.is_empty()) {
             Some(name) if Self::is_reserved(name) => Err(Reserved),
@@ -51,12 +50,12 @@ impl Operator {
         }
     }
 
-    /// What a record says. A record that an earlier version wrote holds a bare name.
+    /// Reads the text of a record. Records of earlier releases hold a bare name.
     pub fn recorded(text: impl Into<String>) -> Self {
         Self(Cow::Owned(text.into()))
     }
 
-    /// Parentheses belong to the proof: a name that has them loses them.
+    /// Parentheses mark the verification, so they are removed from names.
     fn proved(name: &str, proof: &str) -> Self {
         let name: String = name.chars().filter(|c| !matches!(c, '(' | ')')).take(Self::MAX_NAME).collect();
         let name = name.trim();
@@ -71,7 +70,7 @@ impl Operator {
         Self::RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
     }
 
-    /// prompt-rollback acted without a person.
+    /// Whether prompt-rollback acted without a person.
     pub fn is_system(&self) -> bool {
         *self == Self::SYSTEM
     }
@@ -80,7 +79,7 @@ impl Operator {
         &self.0
     }
 
-    /// The name, and what proves it, if both are known.
+    /// The name, and what verifies it, if both are known.
     pub fn parts(&self) -> (&str, Option<&str>) {
         let split = self.0.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
         split.map_or((self.as_str(), None), |(name, proof)| (name, Some(proof)))

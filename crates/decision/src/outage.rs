@@ -1,8 +1,8 @@
-//! Many prompts at once: when the budget of automatic rollbacks is spent, the prompts it holds have probably one cause.
-//! One coordinating incident speaks for all of them.
+//! Outages: when the budget of automatic rollbacks is spent, the prompts that it holds probably have a common cause.
+//! One coordinating incident covers all of them.
 //!
-//! It is no part of any prompt: a prompt's commit only says that something changed. Here is what follows from that, and
-//! what people may decide about all of them; each prompt is then decided by itself, as always.
+//! It belongs to no prompt: a prompt's commit only reports that something changed. This module holds what follows from
+//! that, and what people may decide about all prompts; each prompt is then decided separately, by the usual rules.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,20 +22,20 @@ use super::policy::Policy;
 use super::switch::SwitchMode;
 use super::time::{Timestamp, spoken};
 
-/// Names told in one sentence; the rest is counted.
+/// Names in one sentence; the rest is counted.
 const NAMED: usize = 10;
 
 words! {
-    /// What a person may decide about all prompts at once.
+    /// A bulk decision: what a person may decide about all prompts at once.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum OutageAction {
-        /// Roll back each prompt that waits.
+        /// Roll back each waiting prompt.
         RollBack = "roll_back",
         /// Undo the rollbacks made before the guard tripped.
         Undo = "undo",
-        /// Nothing automatic and no escalation while it lasts.
+        /// No automatic rollbacks and no escalations until the hold ends.
         Hold = "hold",
-        /// As before the hold.
+        /// End the hold.
         Release = "release",
     }
 }
@@ -48,18 +48,18 @@ pub struct Execution {
     pub at: Timestamp,
 }
 
-/// Who holds all prompts back, and since when.
+/// Who put all prompts on hold, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutageHold {
     pub by: Operator,
     pub at: Timestamp,
 }
 
-/// The coordinating incident itself.
+/// The coordinating incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outage {
     pub id: IncidentId,
-    /// The fallback decider when it was opened.
+    /// The fallback decider at the time it was opened.
     pub decider: String,
     pub opened_at: Timestamp,
     pub updated_at: Timestamp,
@@ -70,15 +70,15 @@ pub struct Outage {
     /// At most one at a time.
     #[serde(rename = "order", deserialize_with = "Option::deserialize")]
     pub execution: Option<Execution>,
-    /// It was said that automation goes on.
+    /// People were told that automation resumes.
     pub resumed: bool,
-    /// Counts questions, as [`Incident::ask`] does.
+    /// The number of the question, as in [`Incident::ask`].
     #[serde(rename = "ask")]
     pub question_number: u32,
     pub notes: Vec<Note>,
 }
 
-/// What is known of one of the prompts.
+/// What is known about one of the prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     pub incident: IncidentId,
@@ -96,7 +96,7 @@ pub struct Member {
     /// Rolled back automatically before the guard tripped.
     pub before: bool,
     pub hold: bool,
-    /// What speaks against the rollback that was asked for.
+    /// The objection to the requested rollback.
     pub objection: Option<String>,
     #[serde(rename = "shares")]
     pub group_labels: GroupLabels,
@@ -105,12 +105,12 @@ pub struct Member {
     pub asked: Option<(Timestamp, u32)>,
     #[serde(deserialize_with = "Option::deserialize")]
     pub done: Option<Done>,
-    /// When automation was last tried in vain.
+    /// When automation last tried and failed.
     #[serde(deserialize_with = "Option::deserialize")]
     pub tried: Option<Timestamp>,
 }
 
-/// What came of an order.
+/// The result of a bulk decision for one prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// [`Execution::at`].
@@ -142,23 +142,23 @@ impl Member {
         }
     }
 
-    /// Takes over what may have changed.
+    /// Copies what may have changed.
     pub fn follow(&mut self, incident: &Incident) {
         let Self { began, joined, before, asked, done, tried, .. } = self.clone();
         *self = Self { began, asked, done, tried, ..Self::new(incident, before, joined) };
     }
 
-    /// Nobody has decided about it yet.
+    /// Whether it is still undecided.
     pub fn waits(&self) -> bool {
         self.phase.is_undecided()
     }
 
-    /// Automation may be tried on it again. A try that lies ahead was before the clock went back.
+    /// Whether automation may try again. A time in the future is from before the clock went back.
     pub fn has_rested(&self, every: Duration, now: Timestamp) -> bool {
         self.tried.is_none_or(|at| at > now || now.since(at) >= every)
     }
 
-    /// The coordinating incident lasts as long as one of these does. A rollback that did not help is a matter of its own.
+    /// Whether it keeps the coordinating incident open. A rollback that did not help is handled separately.
     pub fn is_open(&self) -> bool {
         self.waits() || matches!(self.phase, PhaseKind::RollingBack | PhaseKind::Verifying)
     }
@@ -167,12 +167,12 @@ impl Member {
         self.before && !matches!(self.phase, PhaseKind::Dismissed | PhaseKind::Superseded)
     }
 
-    /// Whether `execution` is still to be carried out on it. Who joined after the click was not meant.
+    /// Whether `execution` must still be carried out for it. Prompts that joined after the click are not included.
     pub fn is_due(&self, execution: &Execution) -> bool {
         let meant = match execution.what {
             OutageAction::RollBack => self.waits(),
             OutageAction::Undo => self.can_be_undone(),
-            OutageAction::Hold | OutageAction::Release => false, // not an order but a state that each member follows
+            OutageAction::Hold | OutageAction::Release => false, // not per prompt: each member follows the state
         };
         let begun = self.asked.is_some_and(|(at, _)| at == execution.at);
         let done = self.done.as_ref().is_some_and(|done| done.execution == execution.at);
@@ -180,13 +180,13 @@ impl Member {
     }
 }
 
-/// Whether `incident` makes a coordinating incident necessary.
+/// Whether `incident` requires a coordinating incident.
 pub fn needs_outage(incident: &Incident) -> bool {
     let by_budget = incident.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
     incident.outage && incident.phase.is_undecided() && by_budget
 }
 
-/// Whether `incident` was rolled back automatically so shortly before `tripped` that it counts against the budget.
+/// Whether `incident` was rolled back automatically, recently enough before `tripped` to count against the budget.
 pub fn rolled_back_before(incident: &Incident, tripped: Timestamp, policy: &Policy) -> bool {
     incident.switch.as_ref().is_some_and(|switch| {
         switch.mode == SwitchMode::Auto && switch.at <= tripped && tripped.since(switch.at) < policy.budget_window
@@ -225,7 +225,7 @@ impl Outage {
         self.updated_at = at;
     }
 
-    /// In the words that incidents have for it.
+    /// Its state as the phase of an incident.
     pub fn phase(&self, members: &[Member]) -> PhaseKind {
         match (self.is_open(), members.iter().any(Member::waits)) {
             (false, _) => PhaseKind::Resolved,
@@ -251,7 +251,7 @@ impl Outage {
             .collect()
     }
 
-    /// Takes in a person's decision. `ask`: the question that was answered, where it is known.
+    /// Records a person's decision. `ask`: the question that was answered, if known.
     pub fn decide(
         &mut self,
         members: &[Member],
@@ -265,8 +265,8 @@ impl Outage {
             return decided("this incident is already closed: decide about each prompt in its own incident".to_owned());
         }
         if let Some(Execution { what, by, .. }) = &self.execution {
-            let what = if *what == OutageAction::Undo { "undoes" } else { "rolls back" };
-            return decided(format!("{by} {what} all just now: wait until that is done"));
+            let what = if *what == OutageAction::Undo { "is undoing" } else { "is rolling back" };
+            return decided(format!("{by} {what} all prompts: wait until that is done"));
         }
         if question_number.is_some_and(|question_number| question_number != self.question_number) {
             let message = "the question has changed: check the message again".to_owned();
@@ -283,8 +283,8 @@ impl Outage {
         self.question_number += 1;
         let by = by.clone();
         let text = match action {
-            OutageAction::RollBack => format!("{by} rolls back all prompts that wait"),
-            OutageAction::Undo => format!("{by} undoes the rollbacks made before"),
+            OutageAction::RollBack => format!("{by} started rolling back all waiting prompts"),
+            OutageAction::Undo => format!("{by} started undoing the earlier rollbacks"),
             OutageAction::Hold => format!("{by} put all prompts on hold: no automatic rollbacks and no escalations"),
             OutageAction::Release => format!("{by} ended the hold: automation resumes"),
         };
@@ -299,7 +299,7 @@ impl Outage {
         Ok(())
     }
 
-    /// Ends an order that is carried out, and names what failed.
+    /// Completes a bulk decision, and names the prompts that failed.
     pub fn finish_execution(&mut self, members: &[Member], now: Timestamp) {
         let Some(execution) = self.execution.as_ref().filter(|execution| !members.iter().any(|m| m.is_due(execution)))
         else {
@@ -312,7 +312,7 @@ impl Outage {
             .map(|(member, done)| format!("{} ({})", member.prompt, done.text))
             .collect();
         let well = results().count() - failed.len();
-        let what = if execution.what == OutageAction::Undo { "undone" } else { "rolled back, or being confirmed" };
+        let what = if execution.what == OutageAction::Undo { "undone" } else { "rolled back or being confirmed" };
         let mut text = format!("done for {}: {well} {what}", execution.by);
         if !failed.is_empty() {
             text.push_str(&format!("; {} not: {}", failed.len(), named(&failed, "; ")));
@@ -322,7 +322,7 @@ impl Outage {
         self.note(now, if failed.is_empty() { NoteKind::Checked } else { NoteKind::Asked }, text);
     }
 
-    /// Says that automation goes on, and what it has done by now.
+    /// Records that automation resumes, and what it has done so far.
     pub fn resume(&mut self, switched: &[String], policy: &Policy, now: Timestamp) {
         if !self.resumed {
             self.resumed = true;
@@ -335,7 +335,7 @@ impl Outage {
         }
     }
 
-    /// Closes when no prompt waits or is being verified.
+    /// Closes it when no prompt is waiting or being verified.
     pub fn close_if_over(&mut self, members: &[Member], now: Timestamp) {
         if !self.is_open() || self.execution.is_some() || members.iter().any(Member::is_open) {
             return;
@@ -351,8 +351,8 @@ impl Outage {
     }
 }
 
-/// What the members share: label, value, and how many have it; what most have first. A value that one has alone is not
-/// shared.
+/// Labels that members share: name, value and count, the most frequent first. A value that only one member has does not
+/// count.
 pub fn shared(members: &[Member]) -> Vec<(&'static str, &str, usize)> {
     let mut counts: BTreeMap<(&'static str, &str), usize> = BTreeMap::new();
     for pair in members.iter().flat_map(|member| member.group_labels.pairs()) {
@@ -364,7 +364,7 @@ pub fn shared(members: &[Member]) -> Vec<(&'static str, &str, usize)> {
     shared
 }
 
-/// When automation may go on: at once, or when as many of the `automatic` rollbacks (sorted) have left the window as must.
+/// When automation may resume: at once, or after enough of the `automatic` rollbacks (sorted) have left the window.
 pub fn room_at(automatic: &[Timestamp], policy: &Policy, now: Timestamp) -> Option<Timestamp> {
     let most = policy.max_auto_rollbacks as usize;
     if most == 0 {

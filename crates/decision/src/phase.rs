@@ -1,4 +1,4 @@
-//! Where an incident stands.
+//! The phases of an incident.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,12 +16,12 @@ words! {
     /// The name of a [`Phase`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum PhaseKind {
-        /// A rollback waits until Prometheus has been asked.
+        /// A rollback waits for Prometheus' answer.
         Confirming = "confirming",
         Observing = "observing",
         AwaitingDecision = "awaiting_decision",
         Investigating = "investigating",
-        /// A gradual rollback is under way.
+        /// A gradual rollback is in progress.
         RollingBack = "rolling_back",
         Verifying = "verifying",
         /// The rollback failed: open until a person closes it.
@@ -39,17 +39,17 @@ impl PhaseKind {
         self <= PhaseKind::Escalated
     }
 
-    /// Nobody has decided yet.
+    /// Whether a decision is still open.
     pub fn is_undecided(self) -> bool {
         self <= PhaseKind::Investigating
     }
 }
 
-/// Where an incident stands, with what belongs to that and ends with it.
+/// The phase of an incident, with the data that ends with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     Confirming(Box<Confirming>),
-    /// `until` is `None` once the time is over and nothing fires any more.
+    /// `until` is `None` when the time is over and nothing fires any more.
     Observing {
         until: Option<Timestamp>,
     },
@@ -58,12 +58,12 @@ pub enum Phase {
         until: Timestamp,
     },
     RollingBack(TrafficSplit),
-    /// [`super::Switch::verification`] says how far it is.
+    /// [`super::Switch::verification`] holds its progress.
     Verifying {
         until: Timestamp,
     },
     Escalated {
-        /// When it is looked at whether the prompt is retired: only while `active` holds no version.
+        /// When to check whether the prompt was retired; only while `active` holds no version.
         until: Option<Timestamp>,
         reason: RollbackFailure,
     },
@@ -72,13 +72,13 @@ pub enum Phase {
     Dismissed,
     Resolved,
     Superseded {
-        /// What serves instead.
+        /// The version that serves instead.
         by: Option<VersionName>,
     },
 }
 
 words! {
-    /// What is wrong with a rollback.
+    /// Why a rollback counts as failed.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum RollbackFailure {
         /// The version rolled back to is unhealthy.
@@ -88,35 +88,35 @@ words! {
     }
 }
 
-/// A rollback that waits for Prometheus' answer, or for its target's text.
+/// A rollback that waits for Prometheus' answer, or for its target's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirming {
     pub pending: Pending,
-    /// No answer by then is an answer that says nothing.
+    /// After this, a missing answer counts as no data.
     pub until: Timestamp,
-    /// Where the incident goes back to if it is not rolled back.
+    /// The phase to return to without a rollback.
     pub before: Phase,
 }
 
-/// What people are asked.
+/// A question to people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Question {
     /// When it escalates; `None`: not any more.
     pub deadline: Option<Timestamp>,
-    /// Automation may act after all.
+    /// Automation may still act.
     pub recheck: Option<Recheck>,
-    /// Who holds it back together with the others: nothing automatic, no escalation.
+    /// Who put it on hold together with other prompts: no automatic action, no escalation.
     pub hold: Option<Operator>,
-    /// What speaks against the rollback that a person asked for; a second approval overrules it.
+    /// The objection to the rollback that a person requested; a second approval overrules it.
     pub objection: Option<Objection>,
 }
 
-/// The alert began before the version got traffic: the requests since then tell whether automation may act.
+/// The alert began before the version got traffic: the requests since then decide whether automation may act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recheck {
     /// When the version got traffic.
     pub since: Timestamp,
-    /// When Prometheus is asked.
+    /// When Prometheus is asked next.
     pub next: Timestamp,
 }
 
@@ -156,7 +156,8 @@ impl Phase {
         self.kind().as_str()
     }
 
-    /// When it must have ended: answered, observed, decided, asked again or verified by then.
+    /// When the phase must have ended: with an answer, a decision, another question, or the end of the observation or
+    /// verification.
     pub fn deadline(&self) -> Option<Timestamp> {
         match self {
             Phase::Confirming(confirming) => Some(confirming.until),
@@ -167,7 +168,7 @@ impl Phase {
         }
     }
 
-    /// What waits in it comes earlier by `back`.
+    /// Moves its deadlines forward by `back`.
     pub(crate) fn rewind(&mut self, back: Duration) {
         match self {
             Phase::Confirming(confirming) => {
@@ -198,33 +199,33 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A rollback that waits until Prometheus has been asked.
+/// A rollback that waits for Prometheus' answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// `Auto`: nobody asked for it but the alert.
+    /// `Auto`: only an alert asked for it.
     pub by: SwitchMode,
-    /// The version that serves and is to be left.
+    /// The version that serves and is to be rolled back.
     pub from: VersionName,
     pub to: VersionName,
     pub operator: Operator,
     pub reason: String,
-    /// Step by step.
+    /// In stages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradual: Option<Plan>,
-    /// Prometheus is not asked: it only waits for the text of `to`.
+    /// Prometheus is not asked: the rollback only waits for the content of `to`.
     #[serde(rename = "sure", default, skip_serializing_if = "is_default")]
     pub skip_confirmation: bool,
-    /// When it was asked for; an answer to an earlier question does not count.
+    /// When it was requested; an answer to an earlier question does not count.
     pub at: Timestamp,
 }
 
-/// What speaks against a rollback that a person asked for.
+/// The objection to a rollback that a person requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objection {
-    /// The target fails the team's own test; otherwise the version looks healthy again.
+    /// Whether the target fails the team's own test; otherwise the version looks healthy again.
     #[serde(rename = "baseline", default, skip_serializing_if = "is_default")]
     pub precheck: bool,
-    /// The target's text did not come back from the archive.
+    /// Whether the target's content was not restored from the archive.
     #[serde(rename = "text_missing", default, skip_serializing_if = "is_default")]
     pub content_missing: bool,
     pub text: String,

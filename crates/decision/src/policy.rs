@@ -1,4 +1,4 @@
-//! What the operator of the receiver decided beforehand: the part of the config that rules read.
+//! The part of the config that the rules read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,104 +11,105 @@ use super::split::Plan;
 pub struct Policy {
     /// How long a version must serve, with nothing against it, to become known-good.
     pub soak: Duration,
-    /// Where there is a Prometheus: so many requests must be measured meanwhile.
+    /// With Prometheus: how many requests must be measured during the soak.
     pub soak_requests: u64,
-    /// After so long a version counts by time alone, however few they are.
+    /// After this time a version becomes known-good by time alone, however few its requests.
     pub soak_limit: Duration,
-    /// `guards.mode = "dry-run"`: everything but the automatic rollback.
+    /// `guards.mode = "dry-run"`: no automatic rollbacks, everything else as usual.
     pub dry_run: bool,
     /// How many prompts may be rolled back automatically within [`Policy::budget_window`]; 0 = never automatic.
     pub max_auto_rollbacks: u32,
     pub budget_window: Duration,
-    /// For how long a version that a rollback put there is not rolled back automatically.
+    /// How long a version that a rollback activated is not rolled back automatically.
     pub cooldown: Duration,
-    /// A version that has served for longer is not rolled back automatically; `None`: however long.
+    /// A version that has served for longer is not rolled back automatically; `None`: no limit.
     pub ask_when_active_for_longer_than: Option<Duration>,
-    /// Who decides where the alert names nobody who can.
+    /// Who decides if the alert names no valid decider.
     pub fallback_decider: String,
-    /// The names that `decider` may take besides `system`.
+    /// The names that `decider` may have besides `system`.
     pub deciders: Vec<String>,
-    /// Severity labels of other houses, e.g. `warning` → high.
+    /// Other names for severities, for example `warning` → high.
     pub severity_aliases: BTreeMap<String, Severity>,
     /// A resolved incident that fires again within this time is reopened.
     pub reopen_within: Duration,
-    /// An alert that was not repeated for this long is over (an inhibited one never says so).
+    /// An alert that was not repeated for this long has ended: an inhibited one never sends `resolved`.
     pub alert_resolve_timeout: Duration,
     /// How long after a switch its outcome must be known, if enough is measured.
     pub verification_deadline: Duration,
-    /// How long after a switch it is checked where less is measured.
+    /// How long after a switch the checks continue if too little is measured.
     pub verification_max: Duration,
-    /// A rollback that a person asks for waits until Prometheus (or the precheck) was asked.
+    /// Whether a person's rollback waits for Prometheus' answer, or for the baseline test.
     pub confirm: bool,
-    /// So does an automatic one: `guards.confirm = "requery"`.
+    /// Whether an automatic rollback waits for Prometheus' answer: `guards.confirm = "requery"`.
     pub requery: bool,
-    /// Rollbacks are checked: there is a Prometheus to ask.
+    /// Whether rollbacks are verified: a Prometheus is configured.
     pub verify: bool,
     pub verify_every: Duration,
-    /// After so many checks they come at [`Policy::VERIFY_SLOWLY`].
+    /// After this many checks, the interval is [`Policy::VERIFY_SLOWLY`].
     pub verify_fast_checks: u32,
-    /// So many healthy checks in a row prove recovery.
+    /// How many healthy checks in a row confirm recovery.
     pub verify_healthy: u32,
-    /// Gradual rollbacks, where the request names no stages.
+    /// The stages of a gradual rollback whose request names none.
     pub gradual: Plan,
     pub canary: CanaryPolicies,
     pub gates: GatePolicy,
-    /// So many of the newest known-good versions keep their texts in Redis.
+    /// How many of the newest known-good versions keep their content in Redis.
     pub hot_versions: usize,
-    /// Older texts go to an archive.
+    /// Whether older content moves to an archive.
     pub archive: bool,
-    /// A text that nothing needs is kept for so long after its last use.
+    /// How long content that nothing needs is kept after its last use.
     pub keep: Duration,
 }
 
 impl Policy {
-    /// No new firing for this long before an incident counts as resolved: alerts flap.
+    /// How long no alert must fire before an incident counts as resolved, because alerts flap.
     pub const QUIET: Duration = Duration::from_secs(60);
-    /// A second rollback that names no version this soon after another is a double click or a race.
+    /// A second rollback without a version, this soon after another, is a double click or a race.
     pub const RECENT_ROLLBACK: Duration = Duration::from_secs(60);
-    /// How long a person has to decide once an observation has ended: that of a recommendation.
+    /// How long a person has to decide once an observation has ended: as for a recommendation.
     pub const AFTER_OBSERVING: Duration = Duration::from_secs(30 * 60);
-    /// How often a missed deadline is escalated, the first time included.
+    /// How often a missed deadline is escalated, including the first time.
     pub const ESCALATIONS: u32 = 4;
-    /// At least this long between two escalations of one incident.
+    /// The shortest time between two escalations of one incident.
     pub const ESCALATE_EVERY: Duration = Duration::from_secs(5 * 60);
-    /// A version that the same hand puts back so often after a rollback, within the window, is not rolled back any more
-    /// without a person.
+    /// A version that one operator reactivates this often after rollbacks, within the window, is no longer rolled back
+    /// automatically.
     pub const RETURNS: usize = 3;
     pub const RETURN_WINDOW: Duration = Duration::from_secs(3_600);
-    /// An alert that began before its version was activated acts by itself after so long, if nobody can be asked about the
-    /// requests since.
+    /// After this time, an alert that began before its version was activated acts automatically, if no Prometheus can
+    /// be asked about the requests since.
     pub const PREDATES: Duration = Duration::from_secs(5 * 60);
-    /// A version may have traffic before it is registered or SET, but hardly for longer.
+    /// A version may have traffic before it is registered or SET, but hardly longer than this.
     pub const KNOWN_LATE: Duration = Duration::from_secs(24 * 3_600);
     /// How often Prometheus is asked about these requests.
     pub const RECHECK_EVERY: Duration = Duration::from_secs(10);
-    /// How long a rollback waits for Prometheus. A worker that died meanwhile is noticed by it.
+    /// How long a rollback waits for Prometheus. This also covers a worker that died.
     pub const CONFIRM: Duration = Duration::from_secs(10);
-    /// What lies ahead by so much was written before Redis' clock went back; a new master's may always differ by a little.
+    /// A time this far in the future was written before Redis' clock went back. A new master's clock always differs a
+    /// little.
     pub const CLOCK_STEP: Duration = Duration::from_secs(5);
     pub const VERIFY_SLOWLY: Duration = Duration::from_secs(30);
-    /// The alert path works if its last heartbeat came no longer ago.
+    /// The alert path works if its last heartbeat is no older than this.
     pub const HEARTBEAT: Duration = Duration::from_secs(5 * 60);
-    /// What people were asked about a canary that waits is withdrawn after so long: it waits on.
+    /// A question about a waiting canary is withdrawn after this time; the canary keeps waiting.
     pub const CANARY_QUESTION: Duration = Duration::from_secs(24 * 3_600);
-    /// So many requests of the new version a stage of a canary wants.
+    /// How many requests to the new version a canary's stage needs.
     pub const CANARY_REQUESTS: u64 = 20;
-    /// What the staging gate wants by default.
+    /// The default of the staging gate.
     pub const STAGED: Duration = Duration::from_secs(24 * 3_600);
     /// How long a new version is watched closely.
     pub const FIRST_HOUR: Duration = Duration::from_secs(3_600);
-    /// Versions kept in a prompt's state; beyond, the ones longest out of use are forgotten.
+    /// Versions in a prompt's state; beyond that, those that were unused for longest are forgotten.
     pub const MAX_VERSIONS: usize = 64;
-    /// Versions offered to go back to.
+    /// Versions offered as rollback targets.
     pub const MAX_CHOICES: usize = 10;
-    /// Alerts kept in one incident; a version with more firing is bad enough.
+    /// Alerts in one incident; a version with more firing alerts is bad enough.
     pub const MAX_ALERTS: usize = 64;
-    /// Notes kept in one incident; beyond, the oldest but the first are dropped.
+    /// Notes in one incident; beyond that, the oldest except the first are dropped.
     pub const MAX_NOTES: usize = 100;
-    /// Firing alerts remembered of versions without traffic.
+    /// Remembered alerts on versions without traffic.
     pub const MAX_INACTIVE_ALERTS: usize = 64;
-    /// So many of these of versions that have never had any.
+    /// Of these, alerts on versions that never had traffic.
     pub const MAX_UNKNOWN_INACTIVE_ALERTS: usize = 16;
     /// Fingerprints that a dismissal keeps silent.
     pub const MAX_SILENCES: usize = 128;
@@ -117,19 +118,20 @@ impl Policy {
     /// Versions that may have traffic while `active` holds none.
     pub const MAX_LAPSED: usize = 8;
 
-    /// For so long after an alert's `resolved` a `firing` of the same outbreak is a late copy. Alertmanager tries a delivery
-    /// again for one `group_interval`, by default five minutes.
+    /// How long after an alert's `resolved` a `firing` of the same outbreak is a late copy. Alertmanager retries a
+    /// delivery for one `group_interval`, five minutes by default.
     pub const LATE_COPY: Duration = Duration::from_secs(5 * 60);
 
-    /// An alert that Alertmanager does not list for this long has ended: a restarted one is told again within a minute.
+    /// An alert that Alertmanager does not list for this long has ended: after a restart, Prometheus sends it again
+    /// within a minute.
     pub const ABSENT: Duration = Duration::from_secs(90);
 
-    /// The text of a version that never became known-good stays at hand for so long after its last use.
+    /// How long the content of a version that never became known-good stays in Redis after its last use.
     pub const UNPROVED_TEXT: Duration = Duration::from_secs(30 * 24 * 3_600);
-    /// So does one that was brought back from the archive.
+    /// How long restored content stays in Redis.
     pub const RESTORED_TEXT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-    /// Refresh the "last seen" of a repeated alert only this rarely: a duplicate costs no write.
+    /// How often the "last seen" of a repeated alert is updated: rarely, so that a duplicate writes nothing.
     pub fn refresh_after(&self) -> Duration {
         self.alert_resolve_timeout / 4
     }
@@ -172,7 +174,7 @@ impl Default for Policy {
     }
 }
 
-/// How canaries go on: of most prompts, and of those that have settings of their own.
+/// How canaries advance: the default, and the settings of individual prompts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CanaryPolicies {
     pub usual: CanaryPolicy,
@@ -187,13 +189,13 @@ impl CanaryPolicies {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanaryPolicy {
-    /// Where the request names no stages.
+    /// The stages, if the request names none.
     pub plan: Plan,
-    /// It goes on only when what was measured speaks for it; otherwise by time alone.
+    /// Whether a stage ends only if the measurements allow it; otherwise by time alone.
     pub analysis: bool,
-    /// After so long without enough evidence people are asked, once in each stage.
+    /// How long a stage may lack evidence before people are asked, once per stage.
     pub hold_limit: Duration,
-    /// By so many percentage points more of the requests may fail with a version that is no worse.
+    /// By how many percentage points the failure ratio may be higher for a version that is no worse.
     pub margin: u8,
     /// PromQL with `$prompt`, `$version`, `$base` and `$since`, 1 = no worse; `None`: errors, quality and p99 are enough.
     pub query: Option<String>,
@@ -211,14 +213,14 @@ impl Default for CanaryPolicy {
     }
 }
 
-/// Which gates are on.
+/// The gates that are enabled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatePolicy {
-    /// So long in staging before any traffic.
+    /// The required time in staging before any traffic.
     pub staging: Option<Duration>,
-    /// Significantly better than the version that it replaces, and no worse in quality and p99, before all traffic.
+    /// Before all traffic: significantly better than the version that it replaces, and no worse in quality and p99.
     pub ab_test: bool,
-    /// So long with a share of the traffic before all of it.
+    /// The required time with a share of the traffic before all of it.
     pub first_hour: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! What an alert would do, without doing it.
+//! Rehearsals: what an alert would do, without doing it.
 
 use super::alert::Alert;
 use super::decide::{Answer, LogEvent, Outcome, Snapshot, decide};
@@ -6,17 +6,17 @@ use super::event::Event;
 use super::policy::Policy;
 use super::time::Timestamp;
 
-/// What would have become of an alert.
+/// What an alert would have done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rehearsed {
     pub outcome: Outcome,
-    /// As in the answer to a webhook: the guard that would have held it, for example.
+    /// As in the answer to a webhook, for example the guard that would have held it.
     pub reason: &'static str,
-    /// For people, as the end of "a critical alert would …".
+    /// For people, to complete "a critical alert would …".
     pub text: String,
 }
 
-/// Decides about `alert` as [`decide`] does, and throws away all but what it says.
+/// Decides about `alert` as [`decide`] does, and keeps only the answer.
 pub fn rehearse(policy: &Policy, snapshot: &Snapshot, alert: &Alert, now: Timestamp) -> Rehearsed {
     let decision = decide(policy, snapshot, &Event::Alerts(vec![alert.clone()]), now);
     let answer = match &decision.answer {

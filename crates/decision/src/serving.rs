@@ -6,21 +6,21 @@ use super::encoding::{is_default, words};
 use super::names::VersionName;
 use super::time::Timestamp;
 
-/// Somebody deleted `active`, or SET it to what is no version. Prompt servers then keep the version that they have, so
-/// what is open stays open, and nothing is decided without a person.
+/// Someone deleted `active`, or SET it to a value that is not a version. Prompt servers keep their version, so open
+/// incidents stay open, and nothing is decided without a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lapsed {
     pub since: Timestamp,
-    /// What the key holds, shortened; `None`: it was deleted.
+    /// The value of the key, shortened; `None`: the key was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds: Option<String>,
-    /// What had traffic before, and what alerts have named since.
+    /// The versions that had traffic before, and those that alerts have named since.
     #[serde(default, skip_serializing_if = "is_default")]
     pub versions: Vec<VersionName>,
 }
 
 impl Lapsed {
-    /// What is wrong with the key, in words.
+    /// Describes what is wrong with the key.
     pub fn fault(&self) -> String {
         match &self.holds {
             None => "the key active was deleted".to_owned(),
@@ -39,7 +39,7 @@ pub struct Serving {
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum ActivatedBy {
-        /// A rollback, automatic or by a person.
+        /// An automatic rollback, or one by a person.
         Rollback = "rollback",
         Person = "person",
         /// Someone SET the key.

@@ -1,11 +1,11 @@
-//! How bad an alert is, and what it asks for.
+//! Severities and actions of alerts.
 
 use std::time::Duration;
 
 use super::encoding::words;
 
 words! {
-    /// How bad. Ordered: `Medium < High < Critical`.
+    /// The severity. Ordered: `Medium < High < Critical`.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Severity {
         Medium = "medium",
@@ -15,7 +15,7 @@ words! {
 }
 
 words! {
-    /// What to do. Ordered by strength: the strongest action of the firing alerts wins.
+    /// What an alert asks for. Ordered by strength: the strongest action of the firing alerts wins.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Action {
         Observe = "observe",
@@ -26,7 +26,7 @@ words! {
 }
 
 impl Action {
-    /// The time limit where the alert names none.
+    /// The time limit if the alert has none.
     pub fn default_time_limit(self) -> Duration {
         Duration::from_secs(match self {
             Action::Rollback => 2 * 60,

@@ -1,4 +1,5 @@
-//! How a version comes to be known-good: it serves, alone or the larger share, for long enough, and is seen to serve well.
+//! Known-good versions and soaks: a version becomes known-good by serving long enough, alone or with the larger share,
+//! and being healthy.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::names::IncidentId;
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};
 
-/// A version that a rollback may go to by itself.
+/// Since when, and why, a version may be an automatic rollback's target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "KnownGoodRecord", into = "KnownGoodRecord")]
 pub struct KnownGood {
@@ -17,7 +18,7 @@ pub struct KnownGood {
     pub by: Earned,
 }
 
-/// Older receivers knew marks, and time.
+/// The form of older receivers, which knew only marks and time.
 #[derive(Serialize, Deserialize)]
 struct KnownGoodRecord {
     at: Timestamp,
@@ -48,17 +49,17 @@ words! {
     /// Why a version is known-good.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum Earned {
-        /// A person marked it.
+        /// A person marked it as good.
         Mark = "mark",
-        /// It served enough requests, and no error row's threshold was exceeded.
+        /// It served enough requests, and no threshold of an error rule was exceeded.
         Evidence = "evidence",
-        /// It served for long enough, and too little was measured of it, or nothing.
+        /// It served long enough, and too little or nothing was measured.
         Time = "time",
     }
 }
 
 impl Earned {
-    /// As people read it.
+    /// Formats it for people.
     pub fn spoken(self) -> &'static str {
         match self {
             Earned::Mark => "known-good (mark)",
@@ -68,8 +69,8 @@ impl Earned {
     }
 }
 
-/// A version lost its traffic while an incident on it was undecided or an alert fired: no rollback leads back to it by
-/// itself until a person marks it as good or it has soaked again.
+/// A version lost its traffic while an incident on it was undecided or an alert fired: it is not an automatic target
+/// until a person marks it as good or it has soaked again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fled {
     pub at: Timestamp,
@@ -77,19 +78,19 @@ pub struct Fled {
 }
 
 impl Fled {
-    /// Completes "v1 …".
+    /// Completes the sentence "v1 …".
     pub fn spoken(&self, now: Timestamp) -> String {
         format!("lost its traffic {} ago while incident {} was open", spoken(now.since(self.at)), self.incident)
     }
 }
 
-/// A version proves itself. Its fields stand in the record of the version.
+/// A soak in progress. Its fields are part of the version's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Soak {
-    /// Since when it serves, alone or the larger share, and nothing speaks against it.
+    /// Since when it has served, alone or with the larger share, with nothing against it.
     #[serde(rename = "soak_from")]
     pub from: Timestamp,
-    /// `None`: an older receiver began it, for which time alone counted.
+    /// `None`: an older receiver, which counts time alone, started it.
     #[serde(rename = "soak_watch", skip_serializing_if = "Option::is_none")]
     pub watch: Option<SoakWatch>,
 }
@@ -97,55 +98,55 @@ pub struct Soak {
 /// How a soak is watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoakWatch {
-    /// When it was last looked at: a clock that goes back is noticed by it.
+    /// When it was last checked: shows that a clock went back.
     pub seen: Timestamp,
-    /// When it is looked at next.
+    /// When it is checked next.
     pub next: Timestamp,
-    /// What was found when Prometheus was last asked, for people.
+    /// The last answer of Prometheus, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
 }
 
-/// What Prometheus says of a version since its soak began.
+/// What Prometheus measured since a soak began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SoakMeasurement {
     pub requests: u64,
     pub failed: u64,
-    /// How long ago the threshold of an error row was last exceeded, or a row fired.
+    /// How long ago the threshold of an error rule was last exceeded, or a rule fired.
     pub exceeded: Option<Duration>,
 }
 
 impl SoakMeasurement {
-    /// The thresholds of the rows that ship, applied to the whole soak: where requests are few, no window of a row holds
-    /// enough of them to say anything.
+    /// The thresholds of the shipped rules, applied to the whole soak: with few requests, no window of a rule holds
+    /// enough of them.
     const FAILS_ABOVE_PERCENT: u64 = 2;
     const FAILURES: u64 = 3;
 
-    /// Too many failed. With so few requests that no row would ever judge them: most of them.
+    /// Whether too many requests failed. With too few requests for any rule: whether most of them failed.
     fn fails(&self) -> bool {
         let many = self.failed >= Self::FAILURES && self.failed * 100 > self.requests * Self::FAILS_ABOVE_PERCENT;
         many || self.failed * 2 > self.requests
     }
 }
 
-/// What a look at a soak means.
+/// The result of checking a soak.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SoakVerdict {
     Earned(Earned),
-    /// It goes on, and this is missing.
+    /// It continues, and this is missing.
     Wanting(Option<String>),
-    /// It begins anew: something spoke against the version at this moment.
+    /// It restarts: something contradicted at this moment.
     Anew(Timestamp, String),
 }
 
 impl Soak {
-    /// While the soak lasts it is looked at so often: what a clock that goes back takes from it is less.
+    /// How often a soak is checked while it lasts, so that a clock that goes back costs it less than this.
     const LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
-    /// Afterwards Prometheus is asked so often, and more rarely later.
+    /// How often Prometheus is asked afterwards; the interval then grows.
     const ASK_EVERY: Duration = Duration::from_secs(60);
     const ASK_OFTEN_FOR: Duration = Duration::from_secs(10 * 60);
     const ASK_LATER: Duration = Duration::from_secs(10 * 60);
-    /// An answer of Prometheus is this old at most when it is taken in.
+    /// The maximal age of an answer of Prometheus.
     const ANSWERED: Duration = Duration::from_secs(15);
 
     pub fn begin(from: Timestamp, policy: &Policy, now: Timestamp) -> Self {
@@ -154,23 +155,23 @@ impl Soak {
         soak
     }
 
-    /// Time alone is not enough: Prometheus is asked at its end.
+    /// Whether time alone is not enough, so that Prometheus is asked at the end.
     pub fn wants_evidence(&self, policy: &Policy) -> bool {
         policy.verify && self.watch.is_some()
     }
 
-    /// The soak is over, as far as time counts.
+    /// Whether the time of the soak is over.
     pub fn is_over(&self, policy: &Policy, now: Timestamp) -> bool {
         self.from.plus(policy.soak) <= now
     }
 
-    /// When the version will be known-good, if nothing happens and nothing more is measured.
+    /// When the version becomes known-good if nothing happens and nothing more is measured.
     pub fn ends(&self, policy: &Policy, now: Timestamp) -> Timestamp {
         let limit = self.wants_evidence(policy) && self.is_over(policy, now);
         self.from.plus(if limit { policy.soak_limit } else { policy.soak })
     }
 
-    /// It has been looked at now, and `last` was found.
+    /// Records a check with the answer `last`.
     pub(crate) fn look(&mut self, policy: &Policy, now: Timestamp, last: Option<String>) {
         let over = self.from.plus(policy.soak);
         let next = if now < over {
@@ -184,7 +185,7 @@ impl Soak {
         self.watch = Some(SoakWatch { seen: now, next, last });
     }
 
-    /// What `measured` says of it. `None`: Prometheus was not asked, because there is none or the soak is not over.
+    /// Judges the measurement. `None`: Prometheus was not asked, because none is configured or the soak is not over.
     pub(crate) fn verdict(
         &self,
         measured: Option<&Result<SoakMeasurement, String>>,
@@ -220,7 +221,7 @@ impl Soak {
         if limit { SoakVerdict::Earned(Earned::Time) } else { SoakVerdict::Wanting(Some(missing)) }
     }
 
-    /// Redis' clock went back since it was last looked at: it has lasted for as long as it had then.
+    /// Adjusts the soak after Redis' clock went back, so that it has lasted as long as at the last check.
     pub(crate) fn rewind(&mut self, now: Timestamp) {
         let seen = self.watch.as_ref().map_or(self.from, |watch| watch.seen);
         let back = seen.since(now);

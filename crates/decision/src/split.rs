@@ -1,4 +1,4 @@
-//! Traffic that two versions share for a while: a gradual rollback, or a canary.
+//! Splits: traffic that two versions share, in a gradual rollback or a canary.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use super::operator::Operator;
 use super::time::Timestamp;
 use super::verification::Check;
 
-/// The stages of a split, and how long each is held.
+/// The stages of a split, and how long each lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Percent on the version that traffic moves to: rises.
+    /// The percentage of the version that gains traffic, in each stage; rising.
     #[serde(deserialize_with = "percents")]
     pub stages: Vec<u8>,
-    /// Of each stage; the last one holds for all that follow.
+    /// How long each stage lasts; the last value applies to all that follow.
     #[serde(with = "millis::list", default, skip_serializing_if = "is_default")]
     pub holds: Vec<Duration>,
-    /// Of a canary: how long a stage waits for figures before people are asked; `None`: as the policy says.
+    /// For a canary: how long a stage may lack evidence before people are asked; `None`: the policy's default.
     #[serde(with = "millis::option", default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Duration>,
 }
 
 impl Plan {
     pub const MAX_STAGES: usize = 20;
-    /// Longest time that one stage is held.
+    /// The longest time of one stage.
     pub const MAX_HOLD: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-    /// Of a gradual rollback. `left`: percent left on the bad version after each step, falling to 0.
+    /// A gradual rollback. `left`: the percentage left on the bad version in each stage, falling to 0.
     pub fn gradual(left: &[u8], holds: Vec<Duration>) -> Result<Self, String> {
         let falls = left.is_sorted_by(|a, b| a > b) && left.iter().all(|percent| *percent < 100);
         if !falls || left.last() != Some(&0) {
@@ -42,7 +42,7 @@ impl Plan {
         Self { stages: left.iter().map(|left| 100 - left).collect(), holds, limit: None }.checked()
     }
 
-    /// Of a canary: percent on the new version in each step, rising to 100.
+    /// A canary: the percentage of the new version in each stage, rising to 100.
     pub fn canary(stages: &[u8], holds: Vec<Duration>) -> Result<Self, String> {
         let rises = stages.is_sorted_by(|a, b| a < b) && stages.iter().all(|percent| (1..=100).contains(percent));
         if !rises || stages.last() != Some(&100) {
@@ -54,7 +54,7 @@ impl Plan {
         Self { stages: stages.to_vec(), holds, limit: None }.checked()
     }
 
-    /// One share that stays until someone changes it.
+    /// A single share that stays until someone changes it.
     pub fn fixed(percent: u8) -> Result<Self, String> {
         match percent {
             1..=99 => Ok(Self { stages: vec![percent], holds: Vec::new(), limit: None }),
@@ -62,7 +62,7 @@ impl Plan {
         }
     }
 
-    /// For a plan whose stages are right.
+    /// Validates times and number of stages.
     pub fn checked(self) -> Result<Self, String> {
         if self.stages.len() > Self::MAX_STAGES {
             return Err(format!("stages: expected at most {}, got {}", Self::MAX_STAGES, self.stages.len()));
@@ -84,7 +84,7 @@ impl Plan {
     }
 }
 
-/// Routing adds up to a hundred.
+/// Rejects percentages above 100.
 fn percents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let percents = Vec::deserialize(deserializer)?;
     if percents.iter().any(|percent| *percent > 100) {
@@ -98,60 +98,61 @@ fn listed(percents: &[u8]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-/// Two versions share the traffic.
+/// Two versions that share the traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficSplit {
-    /// Loses traffic with each stage.
+    /// The version that loses traffic.
     pub leaving: VersionName,
     pub arriving: VersionName,
     pub plan: Plan,
     /// When its first stage began.
     #[serde(default)]
     pub began: Timestamp,
-    /// The present stage of the plan.
+    /// The current stage of the plan.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stage: u32,
-    /// When it began.
+    /// When the current stage began.
     pub since: Timestamp,
-    /// When the next one begins by itself.
+    /// When the next stage begins automatically.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
-    /// When it is asked next whether that may happen.
+    /// When to ask next whether the next stage may begin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Timestamp>,
     pub operator: Operator,
     pub reason: String,
-    /// Why it does not go on by itself.
+    /// Why it does not advance automatically.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
-    /// What was found when it was last asked.
+    /// The last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Check>,
-    /// `arriving` is the rollback target: what `active` holds at the same share on both sides. Else `leaving` is.
+    /// Whether `arriving` is the rollback target: `active` holds the target if both shares are equal, here `arriving`,
+    /// otherwise `leaving`.
     #[serde(rename = "tie_to_arriving", default, skip_serializing_if = "is_default")]
     pub is_rollback: bool,
 }
 
 impl TrafficSplit {
-    /// How often it is asked whether the split may go on.
+    /// How often to ask whether the split may continue.
     pub const CHECK_EVERY: Duration = Duration::from_secs(60);
 
-    /// How long its present stage lasts, if it ends by itself.
+    /// How long the current stage lasts, if it ends automatically.
     pub fn hold(&self) -> Option<Duration> {
         self.next_percent().and_then(|_| self.plan.hold(self.stage as usize))
     }
 
-    /// Percent on `arriving`.
+    /// The percentage of `arriving`.
     pub fn percent(&self) -> u8 {
         self.plan.stages.get(self.stage as usize).copied().unwrap_or(100)
     }
 
-    /// Percent on `arriving` in the next stage, if there is one.
+    /// The percentage of `arriving` in the next stage, if there is one.
     pub fn next_percent(&self) -> Option<u8> {
         self.plan.stages.get(self.stage as usize + 1).copied()
     }
 
-    /// With its first stage, from now on.
+    /// Begins with the first stage, now.
     pub fn begin(
         is_rollback: bool,
         (leaving, arriving): (VersionName, VersionName),
@@ -179,17 +180,17 @@ impl TrafficSplit {
         split
     }
 
-    /// Enters `stage` now: held from now on, however late this is.
+    /// Starts `stage` now: it lasts its full time, however late it starts.
     pub fn enter(&mut self, stage: u32, now: Timestamp) {
         self.stage = stage;
         self.since = now;
         self.paused = None;
         self.next = self.hold().map(|hold| now.plus(hold));
-        // a canary is asked about when its stage ends: alerts stop it before
+        // a canary is checked when its stage ends, because alerts stop it earlier
         self.check = self.next.filter(|_| self.is_rollback).map(|_| now.plus(Self::CHECK_EVERY));
     }
 
-    /// What `active` holds: the version with the larger share.
+    /// The version with the larger share, which `active` holds.
     pub fn major(&self) -> &VersionName {
         let arriving = match self.percent() {
             50 => self.is_rollback,
@@ -198,7 +199,7 @@ impl TrafficSplit {
         if arriving { &self.arriving } else { &self.leaving }
     }
 
-    /// What `routing` holds, sorted.
+    /// The fields of `routing`, sorted.
     pub fn routing(&self) -> Vec<(VersionName, u8)> {
         let percent = self.percent();
         let mut shares = vec![(self.leaving.clone(), 100 - percent), (self.arriving.clone(), percent)];
@@ -210,7 +211,7 @@ impl TrafficSplit {
         self.leaving == *version || self.arriving == *version
     }
 
-    /// The other side.
+    /// The other version.
     pub fn other(&self, version: &VersionName) -> &VersionName {
         if self.leaving == *version { &self.arriving } else { &self.leaving }
     }
@@ -220,20 +221,20 @@ impl TrafficSplit {
     }
 }
 
-/// A new version that gets its traffic step by step.
+/// A new version that gets its traffic in stages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
-    /// Names it for whoever tells of it.
+    /// Its id, for notifications.
     pub id: IncidentId,
     pub split: TrafficSplit,
     pub started: Timestamp,
-    /// The present stage could have ended but for what it waits for.
+    /// Set once the time of the current stage is over and it still waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<CanaryWait>,
-    /// A person keeps it at its stage.
+    /// A person paused it at its stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<CanaryPause>,
-    /// Its stages end by time alone, whatever is measured.
+    /// Whether its stages end by time alone, whatever is measured.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by_time: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,9 +244,9 @@ pub struct Canary {
 /// What a canary waits for, beyond the time of its stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CanaryWait {
-    /// Since when the present stage could have ended.
+    /// Since when the current stage could have ended.
     pub since: Timestamp,
-    /// The question that people were asked about it.
+    /// The incident that asks people about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<IncidentId>,
 }
@@ -265,7 +266,7 @@ impl Canary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CanaryEnd {
     pub at: Timestamp,
-    /// The new version has all traffic.
+    /// Whether the new version got all traffic.
     #[serde(default, skip_serializing_if = "is_default")]
     pub promoted: bool,
     pub text: String,

@@ -1,4 +1,4 @@
-//! What is known of one prompt: the aggregate that every commit is fenced by.
+//! The state of one prompt: the aggregate that fences every commit.
 
 use std::fmt;
 
@@ -23,37 +23,37 @@ mod record;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptState {
-    /// What `active` held when we last looked.
+    /// What `active` held when it was last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub versions: Vec<VersionRecord>,
-    /// The commit that last changed who gets traffic. Empty: not known.
+    /// The commit that last changed the traffic. Empty: unknown.
     #[serde(default, skip_serializing_if = "is_default")]
     pub moved_by: CommitId,
-    /// Open incidents, and resolved ones that may still be reopened.
+    /// Open incidents, and resolved ones that may be reopened.
     #[serde(default, skip_serializing_if = "is_default")]
     pub incidents: Vec<Incident>,
-    /// Alerts firing for versions without traffic: they say whether a rollback target is healthy.
+    /// Alerts that fire on versions without traffic: they show whether a rollback target is healthy.
     #[serde(rename = "strays", default, skip_serializing_if = "is_default")]
     pub inactive_alerts: Vec<InactiveAlert>,
-    /// Fingerprints that a person dismissed: silent until they resolve or get worse.
+    /// Fingerprints that a person dismissed: silenced until they resolve or get worse.
     #[serde(rename = "suppressed", default, skip_serializing_if = "is_default")]
     pub silences: Vec<Silence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollback: Option<Timestamp>,
-    /// The last canary; over if it has an end.
+    /// The last canary, which is over if it has an end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// `active` holds no version although it did; `None` while it holds one, and of a prompt that never had one.
+    /// Set while `active` holds no version although it once did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lapsed: Option<Lapsed>,
-    /// Alerts that ended a short while ago.
+    /// Alerts that ended recently.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ended: Vec<EndedAlert>,
 }
 
-/// An alert that has ended: Alertmanagers of one cluster, and retries, may deliver its `firing` after its `resolved`.
+/// An alert that has ended: clustered Alertmanagers, and retries, may deliver its `firing` after its `resolved`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedAlert {
     pub version: VersionName,
@@ -64,7 +64,7 @@ pub struct EndedAlert {
     /// By the sender's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
-    /// When we heard of it.
+    /// When the receiver learned of it.
     pub at: Timestamp,
 }
 
@@ -73,68 +73,69 @@ pub struct EndedAlert {
 pub struct VersionRecord {
     pub version: VersionName,
     pub known_since: Timestamp,
-    /// Registered by someone, not only noticed in `active`.
+    /// Whether someone registered it; otherwise it was only seen in `active`.
     #[serde(skip_serializing_if = "is_default")]
     pub registered: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_active: Option<Timestamp>,
-    /// When it last became or ceased to be active.
+    /// When it last became active, or stopped being active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_active: Option<Timestamp>,
-    /// Since when it has traffic without a break, if it has: a change of its share is none.
+    /// Since when it has had traffic without interruption. A change of its share is no interruption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_since: Option<Timestamp>,
-    /// When, and by whom, it was put back after a rollback; the last ones.
+    /// When, and by whom, it was reactivated after a rollback; the latest ones.
     #[serde(skip_serializing_if = "is_default")]
     pub returns: Vec<Return>,
-    /// The soak that is under way.
+    /// The soak in progress.
     #[serde(flatten)]
     pub soak: Option<Soak>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known_good: Option<KnownGood>,
-    /// It lost its traffic while something spoke against it. Never beside `known_good`: see [`VersionRecord::flee`].
+    /// It lost its traffic while something contradicted. Never set together with `known_good`: see
+    /// [`VersionRecord::flee`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fled: Option<Fled>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
-    /// What a person last said of it. Good: trusted since then. Bad: no rollback leads to it.
+    /// A person's last mark. Good: trusted since then. Bad: never a rollback target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staged_at: Option<Timestamp>,
-    /// It has a text: in Redis, unless that is archived.
+    /// Whether it has content, in Redis or in the archive.
     #[serde(skip_serializing_if = "is_default")]
     pub has_content: bool,
-    /// What was last measured of it against the version that it replaces.
+    /// Its last measurement against the version that it would replace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
-    /// When that was asked for.
+    /// When the measurement was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence_asked: Option<Timestamp>,
-    /// Its text is in the archive, not in Redis.
+    /// Set while its content is in the archive, not in Redis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<Archived>,
-    /// When its text was last brought back from there.
+    /// When its content was last restored from the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<Timestamp>,
 }
 
-/// A text in the archive.
+/// Content in the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Archived {
     pub at: Timestamp,
     pub bytes: u64,
-    /// Tells damage, not malice: who may write the archive is trusted.
+    /// Detects damage, not attacks: anyone who may write to the archive is trusted.
     pub checksum: u64,
-    /// Someone asked for it back.
+    /// Someone requested it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wanted: Option<Timestamp>,
-    /// Why it did not come back when that was last tried.
+    /// Why the last attempt to restore it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// Trying again by itself would not help.
+    /// Whether another attempt would not help.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lost: bool,
 }
@@ -150,7 +151,7 @@ impl Archived {
     }
 }
 
-/// A person's word on a version, whatever its figures say.
+/// A person's verdict on a version, whatever its measurements.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     pub kind: MarkKind,
@@ -162,7 +163,7 @@ pub struct Mark {
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum MarkKind {
-        /// Never to be gone back to: it lacks a safety fix, or its output has another schema.
+        /// Never a rollback target: for example because it lacks a safety fix, or its output has another schema.
         Bad = "bad",
         /// Trusted: known-good at once.
         Good = "good",
@@ -175,18 +176,18 @@ impl fmt::Display for Mark {
     }
 }
 
-/// Rolled back, until someone activates it with force or it has soaked again.
+/// A version that was rolled back, until someone activates it with force or it has soaked again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
     pub at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<IncidentId>,
-    /// What it was before, for an undo; activating it with force makes it prove itself again.
+    /// Its known-good status before, for an undo; if it is activated with force, it must soak again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known_good: Option<KnownGood>,
 }
 
-/// A version that had been rolled back was put in service again.
+/// A version was reactivated after a rollback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Return {
     pub at: Timestamp,
@@ -204,7 +205,7 @@ pub struct InactiveAlert {
 pub struct Silence {
     pub version: VersionName,
     pub fingerprint: String,
-    /// A higher severity is heard again.
+    /// Alerts of a higher severity are handled again.
     pub severity: Severity,
     /// When a person dismissed it: an alert that began later is another outbreak. Unknown in older records.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -241,7 +242,7 @@ impl VersionRecord {
         }
     }
 
-    /// Who keeps putting it back after each rollback, and how often within [`Policy::RETURN_WINDOW`].
+    /// Who keeps reactivating it after rollbacks, and how often within [`Policy::RETURN_WINDOW`].
     pub fn keeps_returning(&self, now: Timestamp) -> Option<(&Operator, usize)> {
         let recent = self.returns.iter().filter(|r| now.since(r.at) < Policy::RETURN_WINDOW);
         let operator = &recent.clone().next_back()?.operator;
@@ -249,17 +250,17 @@ impl VersionRecord {
         (times >= Policy::RETURNS).then_some((operator, times))
     }
 
-    /// When it was last of use to anyone.
+    /// When it was last used.
     pub fn last_use(&self) -> Timestamp {
         self.last_active.unwrap_or(self.known_since).max(self.restored_at.unwrap_or_default())
     }
 
-    /// The mark of a version that no rollback leads to.
+    /// The mark that forbids rollbacks to this version.
     pub fn marked_bad(&self) -> Option<&Mark> {
         self.mark.as_ref().filter(|mark| mark.kind == MarkKind::Bad)
     }
 
-    /// Known-good now: marked, earned before, or earned meanwhile where time alone counts.
+    /// Since when, and why, it is known-good: by a mark, or earned, also meanwhile if time alone counts.
     pub fn known_good(&self, policy: &Policy, now: Timestamp) -> Option<KnownGood> {
         if self.marked_bad().is_some() {
             return None;
@@ -267,7 +268,7 @@ impl VersionRecord {
         self.known_good.or_else(|| self.soaked(policy, now))
     }
 
-    /// What the soak under way has earned by time alone.
+    /// What the current soak has earned by time alone.
     pub fn soaked(&self, policy: &Policy, now: Timestamp) -> Option<KnownGood> {
         let at = self.soaks_at(policy)?;
         (at <= now).then_some(KnownGood { at, by: Earned::Time })
@@ -279,18 +280,18 @@ impl VersionRecord {
         Some(soak.from.plus(policy.soak))
     }
 
-    /// May be a rollback's target without force.
+    /// Whether a rollback may go to it without force.
     pub fn is_target(&self, policy: &Policy, now: Timestamp) -> bool {
         let proved = (self.quarantine.is_none() && self.known_good.is_some()) || self.soaked(policy, now).is_some();
         proved && self.marked_bad().is_none()
     }
 
-    /// Whether a soak would earn it anything.
+    /// Whether a soak would change its status.
     pub fn must_soak(&self) -> bool {
         (self.known_good.is_none() || self.quarantine.is_some()) && self.marked_bad().is_none()
     }
 
-    /// It has proved itself, which ends whatever was held against it. A person's mark stays one.
+    /// Makes it known-good, which ends a quarantine and everything else against it. A person's mark stays.
     pub fn earn(&mut self, good: KnownGood) {
         self.known_good.get_or_insert(good);
         self.fled = None;
@@ -298,19 +299,19 @@ impl VersionRecord {
         self.soak = None;
     }
 
-    /// A person trusts it. A quarantine ends only by force or by a soak.
+    /// Trusts it at a person's request. A quarantine ends only by force or by a soak.
     pub fn trust(&mut self, now: Timestamp) {
         self.known_good = Some(KnownGood { at: now, by: Earned::Mark });
         self.fled = None;
         self.soak = None;
     }
 
-    /// It lost its traffic while something spoke against it: no rollback leads back to it by itself.
+    /// It lost its traffic while something contradicted: it is no longer an automatic target.
     pub fn flee(&mut self, fled: Fled) {
         self.fled = Some(fled);
         self.known_good = None;
         if let Some(quarantine) = &mut self.quarantine {
-            quarantine.known_good = None; // an undo does not bring it back
+            quarantine.known_good = None; // an undo does not restore it
         }
     }
 }
@@ -320,7 +321,7 @@ impl PromptState {
         self.versions.iter().find(|v| v.version == *name)
     }
 
-    /// The mark of `name` if no rollback leads to it.
+    /// The mark that forbids rollbacks to `name`.
     pub fn marked_bad(&self, name: &VersionName) -> Option<&Mark> {
         self.version(name)?.marked_bad()
     }
@@ -329,7 +330,7 @@ impl PromptState {
         self.versions.iter_mut().find(|v| v.version == *name)
     }
 
-    /// The record of `name`, made if it is new.
+    /// The record of `name`, created if it is new.
     pub fn version_entry(&mut self, name: &VersionName, now: Timestamp) -> &mut VersionRecord {
         let index = self.versions.iter().position(|v| v.version == *name).unwrap_or_else(|| {
             self.versions.push(VersionRecord::new(name.clone(), now));
@@ -338,13 +339,13 @@ impl PromptState {
         &mut self.versions[index]
     }
 
-    /// An alert that fires on `version`, which may be a rollback target.
+    /// An alert that fires on `version`, a possible rollback target.
     pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&AlertRecord> {
         self.trouble(policy, now).find(|(of, _)| *of == version).map(|(_, alert)| alert)
     }
 
-    /// What fires on versions that may be rollback targets: on those without traffic, and on those that may have some while
-    /// `active` holds no version, which have incidents of their own.
+    /// Alerts on possible rollback targets: on versions without traffic, and, while `active` holds no version, on those
+    /// that may have traffic, which have incidents of their own.
     pub fn trouble(&self, policy: &Policy, now: Timestamp) -> impl Iterator<Item = (&VersionName, &AlertRecord)> {
         let alert_resolve_timeout = policy.alert_resolve_timeout;
         let lapsed = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions);
@@ -355,25 +356,26 @@ impl PromptState {
         all.filter(move |(_, alert)| now.since(alert.last_seen) < alert_resolve_timeout)
     }
 
-    /// The latest version that was fled from and could be a target otherwise: people may wonder why it is none.
+    /// The latest version that people moved away from and that could otherwise be a target, so that people can be told
+    /// why it is not.
     pub fn last_fled(&self, from: Option<&VersionName>) -> Option<(&VersionName, &Fled)> {
         let fled = self.versions.iter().filter(|v| Some(&v.version) != from && v.quarantine.is_none());
         fled.filter_map(|v| Some((&v.version, v.fled.as_ref()?))).max_by_key(|(_, fled)| fled.at)
     }
 
-    /// When a soak is looked at next, or may begin because an alert is forgotten, which no event tells.
+    /// When a soak is checked next, or may begin because an alert is forgotten, which causes no event.
     pub fn soak_wake(&self, policy: &Policy) -> Option<Timestamp> {
         let looks = self.versions.iter().filter_map(|v| v.soak.as_ref()?.watch.as_ref()).map(|watch| watch.next);
         looks.chain(self.may_soak_from(policy)).min()
     }
 
-    /// When the version that serves may begin to soak by itself, if it does not yet.
+    /// When the served version may begin to soak, if it does not yet.
     fn may_soak_from(&self, policy: &Policy) -> Option<Timestamp> {
         let record = self.version(&self.serving.as_ref()?.version)?;
         (record.must_soak() && record.soak.is_none()).then(|| self.lapses(&record.version, policy))?
     }
 
-    /// When the last of the alerts that fire on `version` is forgotten. `None`: none fires, or an incident is open, whose end
+    /// When the last alert that fires on `version` is forgotten. `None`: none fires, or an incident is open, whose end
     /// is an event.
     pub fn lapses(&self, version: &VersionName, policy: &Policy) -> Option<Timestamp> {
         if self.is_in_trouble(version) {
@@ -384,7 +386,7 @@ impl PromptState {
         dismissed.chain(inactive_alerts).max().map(|seen| seen.plus(policy.alert_resolve_timeout))
     }
 
-    /// An incident is open that speaks against `version`.
+    /// Whether an open incident means that `version` is unhealthy.
     pub fn is_in_trouble(&self, version: &VersionName) -> bool {
         self.open_incidents().any(|incident| incident.speaks_against(version))
     }
@@ -393,33 +395,33 @@ impl PromptState {
         self.canary.as_ref().filter(|canary| canary.end.is_none())
     }
 
-    /// The split that is under way: of a canary, or of a gradual rollback.
+    /// The split in progress: of a canary, or of a gradual rollback.
     pub fn split(&self) -> Option<&TrafficSplit> {
         let gradual = || self.incidents.iter().find_map(Incident::gradual);
         self.running_canary().map(|canary| &canary.split).or_else(gradual)
     }
 
-    /// Versions whose figures someone waits for.
+    /// Versions whose measurements someone requested.
     pub fn to_measure(&self) -> impl Iterator<Item = &VersionRecord> {
         let waits =
             |v: &&VersionRecord| v.evidence_asked.is_some_and(|at| v.evidence.as_ref().is_none_or(|e| e.at < at));
         self.versions.iter().filter(waits)
     }
 
-    /// When something is due for the prompt itself.
+    /// When work for the prompt itself is due.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let canary = self.running_canary().and_then(|canary| canary.split.wake());
         let asked = self.to_measure().filter_map(|v| v.evidence_asked).min();
         [canary, asked].into_iter().flatten().min()
     }
 
-    /// What `version` would replace: the other side of its canary, else what serves.
+    /// The version that `version` would replace: the other side of its canary, or the served version.
     pub fn replaced_by(&self, version: &VersionName) -> Option<&VersionName> {
         let split = self.split().filter(|split| split.has(version)).map(|split| split.other(version));
         split.or(self.serving.as_ref().map(|s| &s.version)).filter(|other| *other != version)
     }
 
-    /// How much of the traffic `version` has.
+    /// The traffic share of `version`.
     pub fn percent(&self, version: &VersionName) -> u8 {
         match (self.split(), &self.serving) {
             (Some(split), _) if split.arriving == *version => split.percent(),
@@ -442,8 +444,8 @@ impl PromptState {
         self.incidents.iter().filter(|i| i.phase.is_open())
     }
 
-    /// The open incident that is about `version`. One that rolled it back is not about its next traffic, unless it is that
-    /// incident which gives it traffic again.
+    /// The open incident about `version`. An incident that rolled it back is not about its next traffic, unless that
+    /// incident itself gives it traffic again.
     pub fn open_incident_on(&mut self, version: &VersionName) -> Option<&mut Incident> {
         let served = self.served().contains(version);
         let returns = |i: &Incident| i.gradual().is_some_and(|split| split.arriving == *version);
@@ -451,10 +453,10 @@ impl PromptState {
         self.incidents.iter_mut().filter(|i| i.phase.is_open()).filter(is_about).last()
     }
 
-    /// No commit after `switch` has changed the traffic.
+    /// Whether no commit after `switch` has changed the traffic.
     pub fn is_last_move(&self, switch: &Switch) -> bool {
         match &self.serving {
-            // records of the version before name no commit
+            // records of the previous release name no commit
             Some(serving) if switch.commit.0.is_empty() => serving.version == switch.to && serving.since <= switch.at,
             _ => self.moved_by == switch.commit,
         }

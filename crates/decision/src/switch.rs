@@ -1,4 +1,4 @@
-//! All traffic moves from one version to another.
+//! Switches: all traffic moves from one version to another.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,32 +15,33 @@ words! {
         Auto = "auto",
         Approved = "approved",
         Manual = "manual",
-        /// Approved or manual, and finished step by step.
+        /// Approved or manual, completed in stages.
         Gradual = "gradual",
-        /// No rollback: another version was shipped while the incident was open.
+        /// Not a rollback: another version was activated while the incident was open.
         Shipped = "shipped",
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
-    /// The commit that made it: a switch is undone only while it is the last change of traffic. Empty in older records.
+    /// The commit that made it: a switch can be undone only while it is the last change of the traffic. Empty in older
+    /// records.
     #[serde(default, skip_serializing_if = "is_default")]
     pub commit: CommitId,
     pub at: Timestamp,
-    /// When a person decided, if Prometheus was asked before it was done.
+    /// When a person decided, if Prometheus was asked before the switch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<Timestamp>,
     pub from: VersionName,
     pub to: VersionName,
     pub mode: SwitchMode,
     pub operator: Operator,
-    /// How far the check of it is; `None`: there is no Prometheus to ask.
+    /// The state of its verification; `None` if no Prometheus is configured.
     #[serde(skip)]
     pub verification: Option<Verification>,
 }
 
-/// The rollback that only `guards.mode = "dry-run"` has kept from happening.
+/// The rollback that only `guards.mode = "dry-run"` prevented.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DryRunRollback {
     pub at: Timestamp,

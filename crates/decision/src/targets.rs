@@ -1,4 +1,4 @@
-//! Where a rollback may go without force.
+//! Rollback targets: where a rollback may go without force.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,18 @@ use super::split::TrafficSplit;
 use super::state::{PromptState, VersionRecord};
 use super::time::Timestamp;
 
-/// The versions that may be gone back to, whichever version is left. Ranked once for all incidents of a prompt.
+/// The possible rollback targets, from any version. Ranked once for all incidents of a prompt.
 #[derive(Debug)]
 pub struct Targets<'s> {
     split: Option<&'s TrafficSplit>,
-    /// From which version to which other one a split makes it certain.
+    /// A pair of versions for which a split determines the target.
     certain: Option<[&'s VersionName; 2]>,
-    /// What has proved itself, the most recently active first, with an alert that fires on it.
+    /// The trusted versions, the most recently active first, each with an alert that fires on it.
     proved: Vec<(&'s VersionName, Option<&'s AlertRecord>)>,
 }
 
 impl PromptState {
-    /// Where a rollback from `from` goes; see [`Targets::from`].
+    /// The target of a rollback from `from`; see [`Targets::from`].
     pub fn target(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Option<&VersionName> {
         self.targets(policy, now).from(from).next()
     }
@@ -41,7 +41,7 @@ impl<'s> Targets<'s> {
         good.sort_by_key(|v| std::cmp::Reverse((v.last_active, v.known_since)));
         let proved = good.into_iter().map(|v| (&v.version, trouble.get(&v.version).copied())).collect();
         let split = state.split();
-        // the version that traffic goes to already, or came from; the one under trial is none
+        // the version that traffic moves to, or came from; never the canary
         let certain = split.map(|split| match state.running_canary() {
             Some(_) => [&split.arriving, &split.leaving],
             None => [&split.leaving, &split.arriving],
@@ -49,8 +49,8 @@ impl<'s> Targets<'s> {
         Self { split, certain: certain.filter(|[_, to]| state.marked_bad(to).is_none()), proved }
     }
 
-    /// From `from`, the first choice first: the most recently active one that no alert fires on. If alerts fire on all of
-    /// them, the most recently active one.
+    /// The targets from `from`, the first choice first: the most recently active version without a firing alert. If
+    /// alerts fire on all of them, the most recently active one.
     pub fn from<'a>(&'a self, from: Option<&'a VersionName>) -> impl Iterator<Item = &'s VersionName> + 'a {
         let fit = move |healthy: bool| {
             let ranked = self.proved(from).filter(move |(_, alert)| alert.is_none() == healthy);
@@ -59,7 +59,7 @@ impl<'s> Targets<'s> {
         self.certain(from).into_iter().chain(fit(true)).chain(fit(false))
     }
 
-    /// The versions that would be the target if no alert fired on them, and that alert.
+    /// The versions that would be the target if no alert fired on them, each with that alert.
     pub fn passed_over(&self, from: Option<&VersionName>) -> Vec<(&'s VersionName, &'s AlertRecord)> {
         if self.certain(from).is_some() {
             return Vec::new();
@@ -71,7 +71,7 @@ impl<'s> Targets<'s> {
                 None => return over,
             }
         }
-        Vec::new() // none is any better
+        Vec::new() // all are equally unhealthy
     }
 
     fn certain(&self, from: Option<&VersionName>) -> Option<&'s VersionName> {
@@ -82,7 +82,7 @@ impl<'s> Targets<'s> {
         &'a self,
         from: Option<&'a VersionName>,
     ) -> impl Iterator<Item = (&'s VersionName, Option<&'s AlertRecord>)> + 'a {
-        // of two versions that share the traffic only the certain one is gone to
+        // of two versions that share the traffic, only the determined one is a target
         let split = self.split.filter(|split| from.is_some_and(|from| split.has(from)));
         let other = move |version: &VersionName| split.is_none_or(|split| !split.has(version));
         self.proved.iter().copied().filter(move |(version, _)| Some(*version) != from && other(version))

@@ -1,4 +1,4 @@
-//! Moments, as Redis TIME tells them.
+//! Moments in Redis TIME.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Timestamp {
         format!("{:02}:{:02}:{:02} UTC", seconds / 3_600, seconds / 60 % 60, seconds % 60)
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead (clocks of two Redis masters may differ).
+    /// How long ago `earlier` was; zero if it lies ahead, because clocks of two Redis masters may differ.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
@@ -36,7 +36,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A duration as a person says it: `45 s`, `2 min`, `3 h`, `2 d`. Rounded down to its largest unit.
+/// Formats a duration for people: `45 s`, `2 min`, `3 h`, `2 d`. Rounded down to its largest unit.
 pub fn spoken(duration: Duration) -> String {
     match duration.as_secs() {
         s @ 0..60 => format!("{s} s"),

@@ -6,7 +6,7 @@ use super::policy::Policy;
 use super::severity::{Action, Severity};
 use super::time::spoken;
 
-/// The labels that the table reads, as they came.
+/// The labels that the table reads, as delivered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TriggerLabels<'a> {
     pub severity: Option<&'a str>,
@@ -23,7 +23,8 @@ pub struct Trigger {
     pub action: Action,
     pub decider: String,
     pub time_limit: Duration,
-    /// What in the labels was not understood and how it was read: said in the incident, so that the rule gets fixed.
+    /// Labels that were not understood, and how they were interpreted: shown in the incident, so that people fix the
+    /// rule.
     pub remarks: Vec<String>,
 }
 
@@ -65,7 +66,7 @@ impl Trigger {
         let decider = match labels.decider {
             Some(Self::SYSTEM) if action == Action::Rollback => Self::SYSTEM.to_owned(),
             Some(name) if policy.deciders.iter().any(|known| known == name) => name.to_owned(),
-            // a held rollback goes to the fallback decider anyway: nobody named is nobody missing
+            // a held rollback goes to the fallback decider anyway, so a missing decider needs no remark
             None if action == Action::Rollback => Self::SYSTEM.to_owned(),
             None | Some(Self::SYSTEM) => policy.fallback_decider.clone(),
             Some(name) => {
@@ -96,7 +97,7 @@ impl Trigger {
     }
 }
 
-/// A label of unknown origin, escaped and short enough to be logged.
+/// Escapes and shortens a label for the log.
 fn quoted(text: &str) -> String {
     let short: String = text.chars().take(40).collect();
     format!("{short:?}")

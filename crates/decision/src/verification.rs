@@ -1,4 +1,4 @@
-//! What Prometheus says about a version, and what came of checking a rollback.
+//! Verification: what Prometheus reports about a version, and the results of checking a rollback.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ words! {
         Unhealthy = "unhealthy",
         /// Nothing was measured.
         NoData = "no_data",
-        /// Prometheus can't say: it is away, or the expression is wrong.
+        /// Prometheus cannot tell: it is unreachable, or the expression is wrong.
         Unknown = "unknown",
     }
 }
@@ -32,7 +32,7 @@ impl Finding {
         Self { verdict, text: text.into() }
     }
 
-    /// Healthy if all are; what is wrong, or keeps from telling, otherwise.
+    /// Healthy if all findings are; otherwise what is wrong, or unknown.
     pub fn all(findings: Vec<Self>) -> Self {
         const WORST_FIRST: [Verdict; 4] = [Verdict::Unhealthy, Verdict::Unknown, Verdict::NoData, Verdict::Healthy];
         let any = |verdict: &Verdict| findings.iter().any(|finding| finding.verdict == *verdict);
@@ -42,7 +42,7 @@ impl Finding {
     }
 }
 
-/// Some of the prompt servers, by the name that Prometheus has for them.
+/// Some prompt servers, by their `instance` in Prometheus.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instances {
     /// How many there are.
@@ -76,7 +76,7 @@ impl fmt::Display for Instances {
     }
 }
 
-/// In a record: the names, with the count after them where there are more. The version before wrote at most ten names.
+/// In a record: the names, followed by the count if there are more. The previous release wrote at most ten names.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum StoredInstance {
@@ -106,43 +106,43 @@ impl<'de> Deserialize<'de> for Instances {
     }
 }
 
-/// Requests since the switch, by the counters of the prompt servers.
+/// Requests since the switch, from the counters of the prompt servers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Served by the version rolled back to.
+    /// Requests served by the version rolled back to.
     pub target: u64,
-    /// So many of these failed.
+    /// How many of these failed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u64,
-    /// Failures are not counted where requests are.
+    /// Whether requests are counted, but failures are not.
     #[serde(default, skip_serializing_if = "is_default")]
     pub uncounted: bool,
-    /// Served by the bad version.
+    /// Requests served by the bad version.
     pub bad: u64,
     /// When the bad version was last seen to serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bad_last_seen: Option<Timestamp>,
-    /// Percent of the latest requests that the bad version served.
+    /// The bad version's percentage of the latest requests.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bad_percent: u64,
     /// Instances that serve the version rolled back to, or have stopped serving the bad one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub following: usize,
-    /// Instances that serve the bad version still.
+    /// Instances that still serve the bad version.
     #[serde(default, skip_serializing_if = "is_default")]
     pub still: Instances,
-    /// Instances that may serve either: too few requests came since.
+    /// Instances that may serve either: they had too few requests since the switch.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unknown: Instances,
 }
 
 impl Traffic {
-    /// Every instance that serves follows the key.
+    /// Whether every instance that serves follows the key.
     pub fn all_follow(&self) -> bool {
         self.still.is_empty() && self.unknown.is_empty()
     }
 
-    /// `9 of 10 instances follow`, and which do not.
+    /// `9 of 10 instances follow`, and the names of the others.
     pub fn followers(&self) -> String {
         let Self { following, still, unknown, .. } = self;
         let all = following + still.count + unknown.count;
@@ -156,26 +156,26 @@ impl Traffic {
     }
 }
 
-/// One look at a rollback.
+/// One check of a rollback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub at: Timestamp,
     pub finding: Finding,
 }
 
-/// How far the check of a rollback is.
+/// The state of a rollback's verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// Checks made.
     #[serde(default, skip_serializing_if = "is_default")]
     pub checks: u32,
-    /// The last so many found it healthy.
+    /// How many checks in a row, up to the last one, were healthy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub healthy: u32,
-    /// When the first of these was.
+    /// When the first of these checks was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy_since: Option<Timestamp>,
-    /// The last so many that measured anything found it bad.
+    /// How many of the last checks with measurements found it unhealthy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unhealthy: u32,
     /// What the last one of these found.
@@ -186,13 +186,13 @@ pub struct Verification {
     pub last: Option<Check>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
-    /// Too little was measured by the deadline: the checks go on.
+    /// Whether too little was measured by the deadline, so that the checks continue.
     #[serde(default, skip_serializing_if = "is_default")]
     pub late: bool,
-    /// It was said that instances do not follow.
+    /// Whether people were told that instances do not follow.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stale: bool,
-    /// It was said that the target, or most prompts, fail too.
+    /// Whether people were told that the target, or most prompts, fail too.
     #[serde(default, skip_serializing_if = "is_default")]
     pub blamed: bool,
 }
@@ -214,14 +214,14 @@ impl Verification {
         }
     }
 
-    /// Since when users are known to be served well: the target healthy, and the bad version not seen any more.
+    /// Since when users have been served well: the target is healthy, and the bad version was not seen any more.
     pub fn well_since(&self) -> Option<Timestamp> {
         let bad_last_seen = self.traffic.as_ref().and_then(|traffic| traffic.bad_last_seen);
         self.healthy_since.map(|since| bad_last_seen.map_or(since, |seen| since.max(seen)))
     }
 }
 
-/// What was measured of a version against the one that it replaces.
+/// A version's measurements against the version that it would replace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     pub at: Timestamp,
@@ -231,6 +231,6 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Older figures say nothing of now.
+    /// Older measurements are not used.
     pub const FRESH: Duration = Duration::from_secs(300);
 }

@@ -1,4 +1,4 @@
-//! Keeps what is known of prompts as Redis has it, over one connection after the other.
+//! Keeps the known state of prompts equal to Redis, over one connection after another.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,26 +16,27 @@ use super::places::Places;
 use super::split::version;
 use super::{Mode, Problem, Prompt, Settings, Split};
 
-/// Before the first attempt to connect again; twice as long before each further one. After a failover of any kind the
-/// next attempt finds the new master.
+/// The pause before the first attempt to reconnect; it doubles for each further attempt. After a failover, the next
+/// attempt finds the new master.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A node that hangs, was demoted or has given our slot away says nothing by itself: it is asked this often.
+/// How often a node is asked whether it still serves: a node that hangs, was demoted or gave the slot away does not
+/// announce it.
 const BEAT: Duration = Duration::from_millis(500);
-/// The nodes of a cluster change seldom. A replica that has just begun is not listed at once.
+/// How often the nodes of a cluster are listed again. They change seldom, and a new replica is not listed at once.
 const LEARN_EVERY: Duration = Duration::from_secs(10);
-/// Prompts read at once: Redis does nothing else meanwhile.
+/// How many prompts are read at once: Redis does nothing else meanwhile.
 const READ_AT_ONCE: usize = 100;
 
 pub(super) struct Follower {
     places: Places,
     followed: Vec<Followed>,
-    /// Key → which of `followed` it belongs to.
+    /// Maps each key to its index in `followed`.
     of_key: HashMap<Vec<u8>, usize>,
-    /// A node that answers for it has our keys.
+    /// A node that answers for this key has all keys.
     probe: String,
     refresh: Duration,
-    /// Where keys of a namespace have no part in braces in common, each is in a slot of its own.
+    /// Whether all keys are in one slot. Without a hash tag, each key is in a slot of its own.
     one_slot: bool,
     mode: watch::Sender<Mode>,
 }
@@ -46,7 +47,7 @@ struct Followed {
     routing: String,
 }
 
-/// Why one connection is not followed any more.
+/// Why a connection is no longer followed.
 enum FollowEnd {
     Lost(RedisError),
     /// Another node is the master now.
@@ -80,7 +81,7 @@ impl Follower {
         Self { places, followed, of_key, probe, refresh: settings.refresh, one_slot, mode }
     }
 
-    /// For ever: connects, follows, and after a failure waits and connects again.
+    /// Runs for ever: connects, follows, and after a failure waits and reconnects.
     pub async fn run(mut self) {
         let (mut pause, mut first) = (FIRST_PAUSE, None);
         loop {
@@ -90,7 +91,7 @@ impl Follower {
                     let Err(ended) = self.follow(&mut node, &mut pause).await;
                     match ended {
                         FollowEnd::Lost(error) => match self.places.moved(&error, &node.addr) {
-                            // no loss of contact, unless the other place does not answer
+                            // no loss of contact, unless the new master does not answer
                             Some(to) => first = Some(to),
                             None => self.away(&format!("{}: {error}", node.addr)),
                         },
@@ -98,7 +99,7 @@ impl Follower {
                     }
                 }
             }
-            // not all prompt servers at once
+            // so that prompt servers do not reconnect all at once
             let share = f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX);
             tokio::select! {
                 () = sleep(pause.mul_f64(0.5 + share / 2.0)) => {}
@@ -115,10 +116,11 @@ impl Follower {
         }
     }
 
-    /// Over one connection, for as long as it lives and leads to the right node.
+    /// Follows over one connection, until it fails or no longer leads to the right node.
     async fn follow(&mut self, node: &mut Node, pause: &mut Duration) -> Result<Infallible, FollowEnd> {
         if node.said.clustered && !self.one_slot {
-            let why = "the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes";
+            let why =
+                "the namespace has no hash tag such as {prompts}: in a cluster, its keys are spread over several nodes";
             return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)).into());
         }
         let all: Vec<usize> = (0..self.followed.len()).collect();
@@ -130,7 +132,7 @@ impl Follower {
             let mut scattered = self.read(node, &mut asked, &all).await?;
             *pause = FIRST_PAUSE;
             self.mode.send_replace(if node.tracking { Mode::Pushed } else { Mode::Polling });
-            // a prompt that changes without a pause is no reason to look at no other
+            // one prompt that changes constantly must not delay the others
             while tokio::time::Instant::now() < again_at {
                 tokio::select! {
                     changed = self.changed(&mut node.pushes), if node.tracking => {
@@ -143,14 +145,14 @@ impl Follower {
                             return Err(FollowEnd::Elsewhere);
                         }
                         if scattered {
-                            break; // nothing is told of what the slot's next node has
+                            break; // no changes are announced for keys at the slot's next node
                         }
                         if node.tracking && node.pushes.is_empty() {
                             self.followed.iter().for_each(|one| one.prompt.confirmed(at));
                         }
                         if said.clustered && (at >= learn_at || self.places.knows_one()) {
                             learn_at = at + LEARN_EVERY;
-                            // who may not ask knows those given and MOVED
+                            // without permission, only the given nodes and MOVED are known
                             match node.all_nodes().await {
                                 Ok(nodes) => self.places.learn(nodes),
                                 Err(error) if error.code().is_some() => {}
@@ -168,14 +170,14 @@ impl Follower {
 
     /// Waits until some of `followed` may have changed.
     async fn changed(&self, pushes: &mut UnboundedReceiver<PushInfo>) -> RedisResult<Vec<usize>> {
-        // Bounded by what is followed: Redis forgets a key when it has told of its change, until it is read again.
+        // bounded by the number of followed keys: Redis announces a key once until it is read again
         let mut changed = Vec::new();
         let mut next = pushes.recv().await;
         loop {
             match next {
                 Some(push) if push.kind == PushKind::Invalidate => match push.data.first() {
                     Some(Value::Array(keys)) => changed.extend(keys.iter().filter_map(|key| self.owner(key))),
-                    // all of them: FLUSHALL
+                    // FLUSHALL: all keys
                     _ => changed.extend(0..self.followed.len()),
                 },
                 Some(push) if push.kind != PushKind::Disconnection => {}
@@ -197,12 +199,12 @@ impl Follower {
         self.of_key.get(key).copied()
     }
 
-    /// Reads these prompts; whether some of their keys were at the node that their slot is being moved to.
+    /// Reads these prompts. Returns whether some keys were at the node that the slot is migrating to.
     async fn read(&self, node: &mut Node, asked: &mut Option<ImportingNode>, which: &[usize]) -> RedisResult<bool> {
         let mut scattered = false;
         for some in which.chunks(READ_AT_ONCE) {
             let at = Instant::now();
-            // not `atomic()`, which hides who said MOVED and panics where MULTI is refused (redis 1.8)
+            // not `atomic()`, which hides the node that answered MOVED, and panics if MULTI is refused (redis 1.8)
             let mut both = redis::pipe();
             both.ignore_errors().cmd("MULTI");
             for question in self.questions(some).cmd_iter() {
@@ -219,7 +221,7 @@ impl Follower {
                 executed => return Err(refused(answers.into_iter().chain(executed))),
             };
             if answers.len() != 2 * some.len() {
-                return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")));
+                return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "an unexpected number of replies")));
             }
             for (index, answer) in some.iter().zip(answers.chunks_exact(2)) {
                 self.followed[*index].prompt.answered(at, understand(&answer[0], &answer[1]));
@@ -237,7 +239,7 @@ impl Follower {
         both
     }
 
-    /// While a slot is being moved a transaction finds no node that has all its keys, so each key is read by itself.
+    /// Reads each key separately: while a slot migrates, no node has all keys of a transaction.
     async fn read_scattered(
         &self,
         node: &mut Node,
@@ -278,13 +280,13 @@ impl Follower {
     }
 }
 
-/// A connection to the node that our slot is being moved to.
+/// A connection to the node that the slot is migrating to.
 struct ImportingNode {
     addr: ConnectionAddr,
     redis: MultiplexedConnection,
 }
 
-/// Whether a transaction was refused because some of its keys are at one node and some at another.
+/// Whether a transaction was refused because its keys are at two nodes.
 fn is_scattered(queued: &[Value]) -> bool {
     let kind = |answer: &Value| if let Value::ServerError(error) = answer { Some(error.kind()) } else { None };
     let mut kinds = queued.iter().filter_map(kind).peekable();
@@ -294,10 +296,12 @@ fn is_scattered(queued: &[Value]) -> bool {
 /// The first error among answers.
 fn refused(answers: impl Iterator<Item = Value>) -> RedisError {
     let mut errors = answers.filter_map(|answer| answer.extract_error().err());
-    errors.next().unwrap_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")))
+    errors
+        .next()
+        .unwrap_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "an unexpected number of replies")))
 }
 
-/// What is known outlives the reader; that nothing is heard any more is to be seen.
+/// The prompts outlive the reader, but must report that they are no longer updated.
 impl Drop for Follower {
     fn drop(&mut self) {
         self.away("the reader was dropped");
@@ -307,10 +311,10 @@ impl Drop for Follower {
 /// Name and value.
 type Field<'a> = (&'a [u8], &'a [u8]);
 
-/// What `active` and `routing` say, whatever someone may have put there.
+/// Parses `active` and `routing`, which may hold anything.
 fn understand(active: &Value, routing: &Value) -> Result<(Split, Option<Problem>), Problem> {
     let active = match active {
-        Value::BulkString(bytes) => version(bytes).ok_or_else(|| Problem::Active("not a version's name".to_owned()))?,
+        Value::BulkString(bytes) => version(bytes).ok_or_else(|| Problem::Active("not a version name".to_owned()))?,
         Value::Nil => return Err(Problem::Missing),
         other => return Err(Problem::Active(unexpected(other))),
     };
@@ -337,6 +341,6 @@ fn bytes(value: &Value) -> Result<&[u8], String> {
 fn unexpected(value: &Value) -> String {
     match value {
         Value::ServerError(error) => error.to_string(),
-        _ => "an answer of another kind".to_owned(),
+        _ => "a reply of an unexpected type".to_owned(),
     }
 }

@@ -123,7 +123,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(message) => write!(f, "the address of Redis: {message}"),
+            Self::Address(message) => write!(f, "Redis address: {message}"),
             Self::Setting { name, message } => write!(f, "{name}: {message}"),
         }
     }

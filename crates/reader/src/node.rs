@@ -1,4 +1,4 @@
-//! One connection to one node, and what the node says of itself.
+//! One connection to one node, and what the node reports about itself.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use tokio::task::JoinSet;
 /// Longest wait for a connection, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A node that answers for our keys.
+/// A node that answers for the keys.
 pub(super) struct Node {
     pub redis: MultiplexedConnection,
     pub addr: ConnectionAddr,
     pub pushes: UnboundedReceiver<PushInfo>,
-    /// Redis tells of changes; without, they are found by reading again.
+    /// Whether Redis announces changes; otherwise all keys are read regularly.
     pub tracking: bool,
     pub said: Said,
-    /// Ends when its name leads elsewhere.
+    /// Ends when the node's name resolves to another address.
     pub renamed: JoinSet<()>,
 }
 
-/// What a node says of itself.
+/// What a node reports about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Said {
     pub clustered: bool,
@@ -48,12 +48,12 @@ impl Node {
         Ok(Self { redis, addr: info.addr().clone(), pushes, tracking, said, renamed: JoinSet::new() })
     }
 
-    /// Whether it still answers for `key`, and what it says of itself now.
+    /// Asks whether it still answers for `key`, and for its current role.
     pub async fn ask(&mut self, key: &str) -> RedisResult<Said> {
         ask(&mut self.redis, key).await
     }
 
-    /// The clients' addresses of all nodes of its cluster.
+    /// The client addresses of all nodes of its cluster.
     pub async fn all_nodes(&mut self) -> RedisResult<Vec<ConnectionAddr>> {
         let slots: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut self.redis).await?;
         let mut nodes = Vec::new();
@@ -68,7 +68,7 @@ impl Node {
         Ok(nodes)
     }
 
-    /// A connection to the node where the answer ASK points to.
+    /// A connection to the node that an ASK answer names.
     pub async fn open_asked(info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
         connect(info, ProtocolVersion::RESP2, patient()).await
     }
@@ -88,13 +88,13 @@ async fn connect(
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// `HELLO` is refused as such, by an old server or a proxy.
+/// Whether `HELLO` itself was refused, by an old server or a proxy.
 fn lacks_resp3(error: &RedisError) -> bool {
     let names_hello = error.detail().is_some_and(|detail| detail.to_ascii_uppercase().contains("HELLO"));
     error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") || names_hello
 }
 
-/// False if the server refuses it.
+/// Returns false if the server refuses the command.
 fn is_done(answer: RedisResult<()>) -> RedisResult<bool> {
     match answer {
         Err(error) if error.code().is_none() => Err(error),
@@ -110,7 +110,7 @@ async fn ask(redis: &mut MultiplexedConnection, key: &str) -> RedisResult<Said> 
     let (hello, value) = (answers.next().unwrap_or(Value::Nil), answers.next().unwrap_or(Value::Nil));
     if let Value::ServerError(error) = value {
         let error = RedisError::from(error);
-        // ASK: the key is being moved away, but the slot is still here
+        // ASK: the key has moved, but the slot is still here
         if error.code() != Some("WRONGTYPE") && error.kind() != ErrorKind::Server(ServerErrorKind::Ask) {
             return Err(error);
         }
@@ -125,7 +125,7 @@ fn items(value: &Value) -> &[Value] {
     if let Value::Array(items) = value { items } else { &[] }
 }
 
-/// Where another node is reached, the way that `addr` is; a node that does not know its host leaves it out.
+/// The address of another node, of the same kind as `addr`; a node that does not know its own host omits it.
 pub(super) fn at(addr: &ConnectionAddr, host: &str, port: u16) -> ConnectionAddr {
     match addr {
         ConnectionAddr::TcpTls { host: same, insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -139,14 +139,14 @@ pub(super) fn at(addr: &ConnectionAddr, host: &str, port: u16) -> ConnectionAddr
     }
 }
 
-/// From `host:port`; an IPv6 address may stand in brackets.
+/// Parses `host:port`; an IPv6 address may be in brackets.
 pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Some((host, port.parse().ok()?))
 }
 
-/// Where the answer of the node at `addr` points to, if it is one of `kind`: MOVED or ASK.
+/// The address in a MOVED or ASK answer of the node at `addr`, if the error is of this `kind`.
 pub(super) fn redirected(error: &RedisError, kind: ServerErrorKind, addr: &ConnectionAddr) -> Option<ConnectionAddr> {
     if error.kind() != ErrorKind::Server(kind) {
         return None;

@@ -1,4 +1,4 @@
-//! Where Redis may be, and which of these places answers for our keys.
+//! The possible addresses of Redis, and which of them answers for the keys.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -12,30 +12,30 @@ use super::node::{Node, at, host_and_port, redirected};
 use super::sentinel::SentinelPoller;
 use super::{Settings, StartError, wrong};
 
-/// After this long without an answer the next place is tried as well.
+/// After this time without an answer, the next address is tried as well.
 const STAGGER: Duration = Duration::from_millis(100);
-/// While one place hangs, the others are asked again after this long.
+/// While one address hangs, the others are asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// Longest wait for a place that hangs, and for the addresses of a name.
+/// Longest wait for an address that hangs, and for resolving a name.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a name is resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(2);
-/// Of a large cluster a few nodes are enough: each of them knows who has our keys.
+/// A few nodes of a large cluster are enough: each of them knows who has the keys.
 const MOST_LEARNED: usize = 16;
 
 pub(super) struct Places {
-    /// How to log in, and whether to speak TLS.
+    /// Credentials and TLS settings.
     info: ConnectionInfo,
     given: Vec<ConnectionAddr>,
     /// The nodes of the cluster.
     learned: Vec<ConnectionAddr>,
-    /// Where there are some, only they say who the master is.
+    /// If there are sentinels, only they name the master.
     sentinels: Option<SentinelPoller>,
 }
 
 impl Places {
     /// # Errors
-    /// When `settings` name no addresses, or sentinels' logins without sentinels.
+    /// If `settings` contain no addresses, or credentials of sentinels without sentinels.
     pub fn new(info: ConnectionInfo, settings: &Settings) -> Result<Self, StartError> {
         let mut given = vec![info.addr().clone()];
         for node in &settings.nodes {
@@ -58,7 +58,7 @@ impl Places {
                     login = login.set_password(password);
                 }
                 let sentinel = info.clone().set_redis_settings(login);
-                // as in the receiver's config: where they are listed, the URL only says how to log in to Redis
+                // as in the receiver's config: if nodes are listed, the URL holds only credentials and TLS settings
                 let listed = if given.len() > 1 { &given[1..] } else { &given[..] };
                 let sentinels = listed.iter().map(|addr| sentinel.clone().set_addr(addr.clone())).collect();
                 Some(SentinelPoller::start(sentinels, master))
@@ -72,12 +72,12 @@ impl Places {
         Ok(Self { info, given, learned: Vec::new(), sentinels })
     }
 
-    /// How the place at `addr` is reached.
+    /// The connection settings for the server at `addr`.
     pub fn info(&self, addr: &ConnectionAddr) -> ConnectionInfo {
         self.info.clone().set_addr(addr.clone())
     }
 
-    /// Whether the loss of one node leaves none.
+    /// Whether only one address is known.
     pub fn knows_one(&self) -> bool {
         self.learned.len() < 2
     }
@@ -87,7 +87,7 @@ impl Places {
         self.learned.truncate(MOST_LEARNED);
     }
 
-    /// A connection to whoever answers for `key`, looked for at `first` first.
+    /// Connects to the server that answers for `key`, trying `first` first.
     pub async fn connect(&self, first: Option<ConnectionAddr>, key: &str) -> Result<Node, String> {
         match &self.sentinels {
             Some(sentinels) => self.connect_to_master(sentinels, key).await,
@@ -104,7 +104,7 @@ impl Places {
                     Ok(node) if node.said.replica => Err(format!("{master}: it is a replica")),
                     opened => opened.map_err(|error| format!("{master}: {error}")),
                 },
-                // the old one may hang
+                // the old master may hang
                 () = sentinels.another(&master) => {}
             }
         }
@@ -113,7 +113,7 @@ impl Places {
     async fn connect_to_any(&self, first: Option<ConnectionAddr>, key: &str) -> Result<Node, String> {
         let mut places: Vec<ConnectionAddr> = first.iter().chain(&self.given).chain(&self.learned).cloned().collect();
         dedup(&mut places);
-        // One of several may be a replica that has lost its master. Who gives the address of a replica alone wants it.
+        // Of several addresses, one may be a replica that has lost its master. A replica that is given alone is wanted.
         let masters_only = places.len() > 1;
         let mut waiting: VecDeque<ConnectionAddr> = places.iter().cloned().collect();
         let (mut tries, mut failed, mut fault) = (JoinSet::new(), Vec::new(), None);
@@ -153,12 +153,12 @@ impl Places {
         }
     }
 
-    /// Where the answer MOVED of the node at `addr` points to.
+    /// The address in a MOVED answer of the node at `addr`.
     pub fn moved(&self, error: &RedisError, addr: &ConnectionAddr) -> Option<ConnectionAddr> {
         redirected(error, ServerErrorKind::Moved, addr)
     }
 
-    /// Waits until sentinels name another master than the one at `addr`.
+    /// Waits until the sentinels name another master than the one at `addr`.
     pub async fn elsewhere(&self, addr: &ConnectionAddr) {
         match &self.sentinels {
             Some(sentinels) => sentinels.another(addr).await,
@@ -166,7 +166,7 @@ impl Places {
         }
     }
 
-    /// Waits for what makes another attempt worthwhile before its time.
+    /// Waits for news that make an earlier attempt worthwhile.
     pub async fn news(&self) {
         match &self.sentinels {
             Some(sentinels) => sentinels.news().await,
@@ -195,7 +195,7 @@ fn dedup(places: &mut Vec<ConnectionAddr>) {
     });
 }
 
-/// The addresses that the name in `addr` leads to; none if it is none, or the resolver is away.
+/// Resolves the name in `addr`; empty if it is no name, or the resolver does not answer.
 async fn resolve(addr: &ConnectionAddr) -> Vec<IpAddr> {
     let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = addr else { return Vec::new() };
     if host.parse::<IpAddr>().is_ok() {
@@ -205,7 +205,7 @@ async fn resolve(addr: &ConnectionAddr) -> Vec<IpAddr> {
     found.ok().and_then(Result::ok).into_iter().flatten().map(|found| found.ip()).collect()
 }
 
-/// Waits until the name in `addr` leads to none of the addresses that it led to. A failover by DNS leaves the connections
+/// Waits until the name in `addr` resolves to none of its earlier addresses. A failover by DNS leaves the connections
 /// to the old master open.
 async fn renamed(addr: ConnectionAddr, before: Vec<IpAddr>) {
     loop {

@@ -1,6 +1,6 @@
-//! Who the master is, by what Redis Sentinels say. Each of them is asked twice a second: the first to know of a
-//! failover is believed, because what the others still say has a lower epoch. Later on a lower epoch is believed only if
-//! a majority answers, as when all sentinels were set up anew.
+//! Finds the master through Redis Sentinel. Each sentinel is asked twice a second, and the first to report a failover
+//! is believed, because its epoch is higher than the others'. Later, a lower epoch is believed only if a majority
+//! answers, as after all sentinels were set up again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use tokio::time::{sleep, timeout};
 use super::node::at;
 
 const ASK_EVERY: Duration = Duration::from_millis(400);
-/// Longest wait for a sentinel, and for any of them.
+/// Longest wait for one sentinel, and for all of them.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What one sentinel says: where the master is and since which epoch, or why it says nothing.
+/// The answer of one sentinel: the master's address and epoch, or why it is unknown.
 type MasterReply = Result<(ConnectionAddr, u64), String>;
 
 #[derive(Default)]
 struct MasterReplies {
-    /// One for each sentinel; none before its first answer.
+    /// The answer of each sentinel; `None` before its first answer.
     of_each: Vec<Option<MasterReply>>,
     latest_epoch: u64,
 }
@@ -33,7 +33,7 @@ pub(super) struct SentinelPoller {
 }
 
 impl SentinelPoller {
-    /// Asks until dropped. `sentinels` say how to log in.
+    /// Asks until dropped. `sentinels` hold the credentials.
     pub fn start(sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
         let (sender, answers) = watch::channel(MasterReplies { of_each: vec![None; sentinels.len()], latest_epoch: 0 });
         let mut asking = JoinSet::new();
@@ -63,7 +63,7 @@ impl SentinelPoller {
         Self { answers, _asking: asking }
     }
 
-    /// Who the master is. Waits for the first answers of a majority.
+    /// Returns the master. Waits for the first answers of a majority.
     pub async fn master(&self) -> Result<ConnectionAddr, String> {
         let mut answers = self.answers.clone();
         let told = |answers: &MasterReplies| {
@@ -75,7 +75,7 @@ impl SentinelPoller {
         answers.best().ok_or_else(|| why().unwrap_or_else(|| "no sentinel answers".to_owned()))
     }
 
-    /// Waits until another than the one at `addr` is the master, by what is known.
+    /// Waits until the master is another than the one at `addr`.
     pub async fn another(&self, addr: &ConnectionAddr) {
         let mut answers = self.answers.clone();
         loop {
@@ -87,7 +87,7 @@ impl SentinelPoller {
         }
     }
 
-    /// Waits until a sentinel says something else than before.
+    /// Waits until a sentinel's answer changes.
     pub async fn news(&self) {
         let mut answers = self.answers.clone();
         answers.mark_unchanged();
@@ -100,7 +100,7 @@ impl MasterReplies {
         self.of_each.iter().flatten().filter_map(|answer| answer.as_ref().ok())
     }
 
-    /// Of the latest epoch the master that most of them name.
+    /// The master of the latest epoch that most sentinels name.
     fn best(&self) -> Option<ConnectionAddr> {
         let latest = self.named().map(|(_, epoch)| *epoch).max()?;
         if latest < self.latest_epoch && !is_majority(self.named().count(), self) {
@@ -116,7 +116,7 @@ fn is_majority(count: usize, of: &MasterReplies) -> bool {
     2 * count > of.of_each.len()
 }
 
-/// Over one connection, until it fails or the sentinel turns out not to know the master.
+/// Asks over one connection, until it fails or the sentinel does not know the master.
 async fn keep_asking(sentinel: &ConnectionInfo, master: &str, tell: &impl Fn(MasterReply)) -> RedisResult<()> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(best(4, vec![answer(1, 4), answer(2, 4), answer(2, 4)]), two);
         assert_eq!(best(4, vec![answer(2, 4), answer(2, 4), answer(1, 4)]), two);
         assert_eq!(best(0, vec![None, away()]), None);
-        // one that is behind, and all that were set up anew
+        // one sentinel is behind, and all were set up again
         assert_eq!(best(4, vec![answer(1, 3), away(), away()]), None);
         assert_eq!(best(4, vec![answer(1, 1), answer(1, 1), away()]), one);
     }

@@ -11,7 +11,7 @@ const BUCKETS: u32 = 100;
 /// The versions that are served, and which keys get which of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// Sorted bytewise; each takes the buckets below its end that the ones before it left over.
+    /// Sorted bytewise. Each version takes the buckets below its end that the previous ones left.
     shares: Vec<Share>,
 }
 
@@ -56,14 +56,14 @@ impl Split {
         }
         let mut fields = Vec::with_capacity(routing.len());
         for (field, value) in routing {
-            let version = version(field.as_ref()).ok_or(InvalidRouting("a field that is no version"))?;
+            let version = version(field.as_ref()).ok_or(InvalidRouting("a field that is not a version"))?;
             let percent =
-                percent(value.as_ref()).ok_or(InvalidRouting("a percentage that is no number from 0 to 100"))?;
+                percent(value.as_ref()).ok_or(InvalidRouting("a percentage that is not a number from 0 to 100"))?;
             fields.push((version, percent));
         }
         fields.sort_unstable();
         if fields.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            return Err(InvalidRouting("a version that is there twice"));
+            return Err(InvalidRouting("a version that is listed twice"));
         }
         let (mut shares, mut end) = (Vec::new(), 0);
         for (version, percent) in fields.into_iter().filter(|(_, percent)| *percent > 0) {
@@ -92,8 +92,8 @@ impl Split {
     }
 }
 
-/// Names of versions may become file names and metric labels, so nothing else is ever handed out:
-/// `[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}`.
+/// Returns the text if it is a version: `[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}`. Versions may become file names and metric
+/// labels, so nothing else is returned.
 pub(super) fn version(text: &[u8]) -> Option<&str> {
     let text = trimmed(text);
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:+-".contains(byte);
@@ -101,7 +101,7 @@ pub(super) fn version(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|_| named)
 }
 
-/// Without what a shell may have put around it (`echo v2 | redis-cli -x SET …`): ASCII whitespace and NUL.
+/// Removes ASCII whitespace and NUL around a value, which a shell may add (`echo v2 | redis-cli -x SET …`).
 fn trimmed(bytes: &[u8]) -> &[u8] {
     let pads = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | 0);
     let Some(start) = bytes.iter().position(|byte| !pads(byte)) else { return &[] };
@@ -109,7 +109,7 @@ fn trimmed(bytes: &[u8]) -> &[u8] {
     &bytes[start..end]
 }
 
-/// One to three ASCII digits: what else a language takes for a number differs between them.
+/// One to three ASCII digits: languages differ in what else they accept as a number.
 fn percent(text: &[u8]) -> Option<u32> {
     let text = trimmed(text);
     let digits = (1..=3).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);

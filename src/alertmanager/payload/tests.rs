@@ -56,7 +56,7 @@ fn alerts_that_were_left_out_are_counted_and_cost_none_of_the_others() {
         delivery.truncated
     };
     assert_eq!(["0", "7", "18446744073709551615"].map(left_out), [0, 7, u64::MAX]);
-    // what is no number says nothing
+    // an invalid number is ignored
     assert_eq!(["null", "-1", "1.5", "\"3\"", "[]", "99999999999999999999"].map(left_out), [0; 6]);
     let delivery = parse(body(GOOD, "").as_bytes(), &names(), &Policy::default()).unwrap();
     assert_eq!(delivery.truncated, 0, "Alertmanager before 0.23, and other senders");
@@ -102,7 +102,7 @@ fn a_body_that_is_no_delivery_is_refused_with_the_place() {
     assert_eq!(parse_text(&many.replace(",0]", "]")).unwrap().len(), MAX_ALERTS);
 }
 
-/// An alert that rolls back, with `replacement` in place of `original`.
+/// An alert that rolls back, with `original` replaced by `replacement`.
 fn changed(original: &str, replacement: &str) -> Delivered {
     let good = r#"{"status":"firing","labels":{"alertname":"A","prompt":"p","version":"v2","severity":"critical","team":"x"},
         "annotations":{"summary":"bad","value":"7 %","verify":"up"},"startsAt":"2026-11-21T00:38:16Z",
@@ -176,7 +176,7 @@ fn a_value_that_decides_nothing_costs_only_itself() {
     let Delivered::Alert(alert) = changed(r#""7 %""#, "0.07") else { panic!() };
     assert_eq!((alert.value.as_str(), alert.verify.as_str()), ("0.07", "up"));
     let Delivered::Alert(alert) = changed(r#""up""#, "1") else { panic!() };
-    assert_eq!(alert.verify, "", "a number is no question: 1 would be healthy whatever happens");
+    assert_eq!(alert.verify, "", "a number is not a query: 1 would always be healthy");
     let Delivered::Alert(alert) = changed(r#""fingerprint":"f""#, r#""x":1"#) else { panic!() };
     assert!(alert.fingerprint.starts_with("labels-"), "{}", alert.fingerprint);
     let bytes = [&br#"{"externalURL":{},"alerts":[{"status":"firing","labels":{"prompt":"p","version":"v2"},"annotations":{"summary":""#[..], b"caf\xe9", br#""}}]}"#].concat();
@@ -232,7 +232,7 @@ fn a_malformed_alert_is_called_by_what_can_be_read_of_it() {
     assert_ne!(alert("null").0, alert("0").0);
 }
 
-/// Any JSON, and what is JSON but no parser likes.
+/// Any JSON, and JSON that many parsers reject.
 fn json() -> impl Strategy<Value = String> {
     let odd = [
         "null",
@@ -301,7 +301,7 @@ fn written_out([mut alert, labels]: [Vec<(String, String)>; 2]) -> String {
     object(alert)
 }
 
-/// A good alert, one with a field that is something else, gone or there twice, or anything but an alert.
+/// A good alert, one with a field that is changed, missing or repeated, or something that is not an alert.
 fn alert() -> impl Strategy<Value = String> {
     let change = (any::<bool>(), any::<prop::sample::Index>(), 0..3u8, json());
     let spoiled = (any::<u8>(), change).prop_map(|(number, (labels, at, how, value))| {
@@ -361,7 +361,7 @@ proptest! {
     fn what_is_acted_upon_says_so_in_plain_text(alert in alert()) {
         let (Delivered::Alert(read) | Delivered::Drill { alert: read, .. }) =
             parse_text(&delivery(std::slice::from_ref(&alert))).unwrap().remove(0) else { return Ok(()) };
-        // another parser, which takes the last of two fields
+        // another parser, which takes the last of two equal fields
         let Ok(value) = serde_json::from_str::<serde_json::Value>(&alert) else { return Ok(()) };
         let labels = &value["labels"];
         let status = value["status"].as_str().map(str::to_lowercase);
@@ -448,7 +448,7 @@ fn a_heartbeat_says_when_rules_were_evaluated_and_is_never_an_alert() {
         parse_text(&format!(r#"{{"alerts":[{alert}]}}"#)).unwrap().remove(0)
     };
     let good = r#""evaluated_at":"1763717000""#;
-    // with names, as relabelling may add, too
+    // also with names, which relabelling may add
     for more in ["", r#","prompt":"p","version":"v2","severity":"critical""#] {
         let Delivered::Heartbeat { evaluated_at, .. } = heartbeat("firing", good, more) else { panic!("{more}") };
         assert_eq!(evaluated_at, Timestamp(1_763_717_000_000));

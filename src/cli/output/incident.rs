@@ -1,4 +1,4 @@
-//! What `incidents` prints.
+//! The output of `incidents`.
 
 use super::{arrow, line};
 use crate::api::{
@@ -12,7 +12,7 @@ pub fn incidents(list: &IncidentList, color: bool) -> String {
     }
     let mut out = incident_table(list.incidents.iter().map(any_row), color);
     if list.next.is_some() {
-        out.push_str("… there are more; show them with --limit\n");
+        out.push_str("… there are more; use --limit to show them\n");
     }
     out
 }
@@ -69,16 +69,16 @@ fn of_prompt(i: &IncidentView, color: bool) -> String {
     out.push_str(&line("rollback target", i.target.as_deref().unwrap_or("none")));
     for bad in &i.marked_bad {
         let text = format!("{} (marked as bad by {}: {})", bad.version, bad.operator, bad.reason);
-        out.push_str(&line("never back to", &text));
+        out.push_str(&line("not offered", &text));
     }
     out.push_str(&line("phase", &i.phase));
-    out.push_str(&line("asked for", &format!("{} ({})", i.action, i.severity)));
+    out.push_str(&line("requested", &format!("{} ({})", i.action, i.severity)));
     out.push_str(&facts(&i.decider, &i.opened_at, i.deadline.as_deref(), i.closed_at.as_deref(), &i.summary));
     if let Some(guard) = &i.guard {
         out.push_str(&line("held by", &format!("{}: {}", guard.reason, guard.detail)));
     }
     if let Some(split) = &i.gradual {
-        out.push_str(&line("step by step", &super::split(split)));
+        out.push_str(&line("gradual", &super::split(split)));
     }
     if let Some(switch) = &i.switch {
         let versions = arrow(Some(&switch.from), Some(&switch.to));
@@ -97,10 +97,10 @@ fn outage(o: &OutageView, color: bool) -> String {
     let mut out = format!("{}\n", clean(&o.id));
     out.push_str(&line("prompts", &o.prompts.to_string()));
     out.push_str(&line("phase", &o.phase));
-    out.push_str(&line("asked for", &format!("{} ({})", o.action, o.severity)));
+    out.push_str(&line("requested", &format!("{} ({})", o.action, o.severity)));
     out.push_str(&facts(&o.decider, &o.opened_at, None, o.closed_at.as_deref(), &o.summary));
     if let Some(hold) = &o.hold {
-        out.push_str(&line("held back", &format!("by {} since {}", hold.by, time(&hold.at))));
+        out.push_str(&line("on hold", &format!("by {} since {}", hold.by, time(&hold.at))));
     }
     let shared = |s: &SharedLabel| format!("{} {} ({})", s.label, s.value, s.prompts);
     if !o.shared.is_empty() {

@@ -1,4 +1,4 @@
-//! What the commands print: values in, text out.
+//! The output of commands: values in, text out.
 
 mod incident;
 mod report;
@@ -17,7 +17,7 @@ use crate::cli::table::{Cell, clean, table, time};
 use crate::config;
 use incident::incident_table;
 
-/// Hints beyond these would only scroll the table away.
+/// More hints would scroll the table out of sight.
 const MAX_HINTS: usize = 20;
 
 pub fn prompts(list: &PromptList, color: bool) -> String {
@@ -47,7 +47,7 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
         .collect();
     let mut out = table(["PROMPT", "ACTIVE", "ROLLBACK TARGET", "SOAK ENDS", "PAUSED", "OPEN INCIDENTS"], &rows, color);
     if list.next.is_some() {
-        out.push_str("… there are more; show them with --limit\n");
+        out.push_str("… there are more; use --limit to show them\n");
     }
     let without: Vec<&PromptSummary> = prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
     if !without.is_empty() {
@@ -57,7 +57,7 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
     out
 }
 
-/// Of one that can't be read no more is known than its name.
+/// Of an unreadable prompt, only the name is known.
 fn row(prompt: &AnyPrompt) -> PromptSummary {
     match prompt {
         AnyPrompt::Row(row) => PromptSummary::clone(row),
@@ -65,7 +65,7 @@ fn row(prompt: &AnyPrompt) -> PromptSummary {
     }
 }
 
-/// The prompts that no alert could roll back, and what to do about each.
+/// The prompts that could not be rolled back, with a hint for each.
 pub fn without_target(prompts: &[&PromptSummary]) -> String {
     let mut out = match prompts.len() {
         1 => "1 prompt has no version to roll back to:\n".to_owned(),
@@ -186,7 +186,7 @@ fn other_change(o: &OtherChange) -> String {
     format!("{} {versions} by {} at {} ({}{group})", o.prompt, o.operator, time(&o.at), o.event)
 }
 
-/// What people said of the versions, and why.
+/// The marks of the versions, with their reasons.
 fn marks(versions: &[VersionView]) -> String {
     let line = |v: &VersionView| {
         let mark = v.mark.as_ref()?;
@@ -235,7 +235,7 @@ fn known_good(by: Option<&str>) -> String {
     }
 }
 
-/// How far its soak is: `soaks until …`, or what it still wants.
+/// The state of its soak: `soaks until …`, or what is missing.
 fn soak(v: &VersionView) -> Option<String> {
     let note = v.soak_note.as_deref().map(|note| format!(" ({})", clean(note))).unwrap_or_default();
     match (&v.soak_ends_at, &v.soak_limit_at) {
@@ -271,7 +271,7 @@ pub fn log(log: &DeploymentLog, color: bool) -> String {
         .collect();
     let mut out = table(["AT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color);
     if log.next.is_some() {
-        out.push_str("… there are more; show them with --limit\n");
+        out.push_str("… there are more; use --limit to show them\n");
     }
     out
 }
@@ -286,7 +286,7 @@ pub fn marked(m: &MarkResponse) -> String {
     let (name, version) = (clean(&m.prompt), clean(&m.version));
     let already = if m.unchanged { " already" } else { "" };
     let mut out = match m.mark.as_str() {
-        "bad" => format!("{name}: {version} is marked as bad{already}: no rollback leads to it\n"),
+        "bad" => format!("{name}: {version} is marked as bad{already}: it is no longer a rollback target\n"),
         _ => format!("{name}: {version} is marked as good{already}: it is known-good\n"),
     };
     out.push_str(&m.message.as_deref().map(|message| format!("{}\n", clean(message))).unwrap_or_default());
@@ -296,10 +296,10 @@ pub fn marked(m: &MarkResponse) -> String {
 pub fn restored(r: &RestoreResponse) -> String {
     let what = match r {
         RestoreResponse { unchanged: true, .. } => "was not archived",
-        RestoreResponse { restored: true, .. } => "is back from the archive",
+        RestoreResponse { restored: true, .. } => "is restored from the archive",
         _ => "is not restored yet: the archive does not respond, the receiver keeps trying",
     };
-    format!("the text of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
+    format!("the content of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
 }
 
 /// `v1 → v2: 5 % on v2, next 25 % at …`
@@ -311,7 +311,7 @@ pub fn split(s: &SplitView) -> String {
         text.push_str(&format!(", {next} at {}", time(at)));
     }
     if let Some(why) = &s.waits {
-        text.push_str(&format!(", waits: {}", clean(why)));
+        text.push_str(&format!(", waiting: {}", clean(why)));
     }
     text
 }
@@ -328,7 +328,7 @@ fn share(s: &SplitView) -> String {
     format!("{}: {} % on {}", arrow(Some(&s.from), Some(&s.to)), s.percent, clean(&s.to))
 }
 
-/// What a split that begins looks like in one line.
+/// Describes a split that begins, in one line.
 fn shared(c: &ChangeResponse, percent: u8) -> String {
     let (to, from) = (clean(&c.to_version), version(c.from_version.as_deref()));
     format!("{}: {to} has {percent} % of the traffic, {from} the rest\n", clean(&c.prompt))

@@ -1,4 +1,4 @@
-//! What `report` prints.
+//! The output of `report`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub fn report(report: &DryRunReportView, color: bool) -> String {
     if report.cases.is_empty() {
         out.push_str("nothing would have been rolled back\n");
         if !report.dry_run {
-            out.push_str("hint: only guards.mode = \"dry-run\" is reported on; this receiver rolls back by itself\n");
+            out.push_str("hint: only guards.mode = \"dry-run\" is reported; this receiver rolls back automatically\n");
         }
         return out;
     }
@@ -38,7 +38,7 @@ pub fn report(report: &DryRunReportView, color: bool) -> String {
         out.push_str(&format!("… and {} more, which are counted above\n", report.left_out));
     }
     if report.partial {
-        out.push_str("… there were more incidents than could be looked at: name a shorter time with --since\n");
+        out.push_str("… there were too many incidents to read: use a shorter time with --since\n");
     }
     out
 }

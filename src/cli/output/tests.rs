@@ -1,9 +1,9 @@
-//! Answers as the receiver writes them, and what a terminal shows of them.
+//! Responses as the receiver writes them, and their output on a terminal.
 
 use super::*;
 use crate::api::{AnyIncident, IncidentList};
 
-/// Views are read from what the receiver answers, so the tests write them that way.
+/// Parses a view, so that the tests are written like responses.
 fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
     serde_json::from_str(json).unwrap()
 }
@@ -27,7 +27,7 @@ customer-support  v2.0.0  v1.9.0           2026-11-21 01:30:00Z  yes     01KA
 team/greeting     v1      none             known-good            no      -
 new               v1      none             2026-11-21 01:45:00Z  no      -
 idle              -       none             -                     no      -
-… there are more; show them with --limit
+… there are more; use --limit to show them
 
 3 prompts have no version to roll back to:
   team/greeting: v1 is known-good and will be the target once another version is active; to have one now, mark an older version that you trust with `prompt-rollback register team/greeting VERSION --known-good`
@@ -178,7 +178,7 @@ fn an_incident_in_full() {
   version          v2
   rollback target  v1
   phase            awaiting_decision
-  asked for        rollback (critical)
+  requested        rollback (critical)
   decider          on-call
   opened           2026-11-21 00:38:12Z
   decide by        2026-11-21 00:40:12Z
@@ -267,7 +267,7 @@ fn an_incident_that_coordinates_many_prompts_lists_them() {
     let text = incident(&one, false);
     for part in [
         "prompts          2",
-        "held back        by maya since 2026-11-21 00:39:00Z",
+        "on hold          by maya since 2026-11-21 00:39:00Z",
         "they share       provider acme (2)",
         "search   v2 → v1   verifying, before  2026-11-21 00:38:00Z  01KB      -",
         "refunds  v7 → v6   awaiting_decision  2026-11-21 00:38:05Z  01KC      looks healthy again",

@@ -1,4 +1,4 @@
-//! Telling of a drill: one message, where a real question would be asked.
+//! Shows a drill: one message, in the channel where a real question would be asked.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::drills;
 use crate::slack::render;
 use crate::store::drill::{DrillId, DrillProgress};
 
-/// After an outage of Slack, who cares about a drill of before?
+/// After an outage of Slack, old drills are not worth showing.
 const OVER: Duration = Duration::from_secs(600);
 
 impl SlackNotifier {
@@ -35,7 +35,7 @@ impl SlackNotifier {
             Ok(Err(error)) => store.note_drill(id, DrillProgress::NotNotified(&format!("{channel}: {error}"))).await?,
             Err(halt @ (Halt::Untaken | Halt::Later(_))) => {
                 let waits = matches!(halt, Halt::Later(_));
-                let why = if waits { "Slack asks us to wait" } else { "Slack does not accept it now" };
+                let why = if waits { "Slack asks the app to wait" } else { "Slack does not accept it now" };
                 store.note_drill(id, DrillProgress::NotNotified(why)).await?;
                 return Err(halt);
             }

@@ -1,11 +1,12 @@
-//! Makes Slack match the incident records: one thread for each, its root the present state, each note one reply.
+//! Makes Slack match the incident records: one thread per incident, whose root shows the current state, with one reply
+//! per note.
 //!
-//! Level-triggered: what is to be said is a pure function of the record, so an outage collapses into one update, and
-//! whoever holds the lease can go on where another one died.
+//! Level-triggered: the messages are a pure function of the record, so an outage collapses into one update, and any
+//! worker with the lease can continue where another one died.
 //!
-//! After any finite number of answers that are not final, at any calls, the root shows the present state and each note was
-//! posted once, in order. What Slack does not take now is put off and holds back only what depends on it: replies wait for
-//! the root to be there and for the replies before them, the post-mortem for all replies, and nothing for an edit.
+//! After any finite number of errors that are not final, at any calls, the root shows the current state, and each note
+//! was posted once, in order. What Slack does not accept now is postponed, and delays only what depends on it: replies
+//! wait for the root and for earlier replies, the post-mortem waits for all replies, and nothing waits for an edit.
 
 mod drill;
 mod outage;
@@ -39,32 +40,32 @@ use crate::trace;
 use people::GROUPS_EVERY;
 use posting::{Kept, ThreadProgress, posting};
 
-/// Its keys are named after it.
+/// The target that its keys are named after.
 pub const TARGET: Target = Target::FIRST;
 
-/// Incidents told at once. Few: they share channels, and a channel takes about one message a second.
+/// Incidents processed at once. Few, because they share channels, and a channel accepts about one message a second.
 const BATCH: usize = 4;
-/// Replies told under one claim: a long backlog lets worse incidents go first.
+/// Replies under one claim: after these, more severe incidents go first.
 const REPLIES: usize = 8;
 /// Slack's limit for messages to a channel.
 pub const MESSAGE_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest wait for a channel's turn, well below a lease; then the incident goes back into the queue.
+/// Longest wait for a channel's slot, well below a lease; then the incident returns to the queue.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// People told at once why their clicks did nothing.
+/// Messages to people about refused clicks, sent at once.
 const EPHEMERAL_REPLIES: usize = 8;
 
-/// A hold in Redis lasts as long as Slack may ask for.
+/// Redis can hold a pause as long as Slack may request.
 const _: () = assert!(LONGEST_WAIT.as_secs() <= LONGEST_HOLD.as_secs());
 
-/// Why an incident, or a part of it, is not told now.
+/// Why an incident, or a part of it, is not shown now.
 enum Halt {
     /// Another worker has the lease.
     Lost,
     /// The channel or the method must wait.
     Later(Duration),
-    /// There is more to tell, after what is more urgent.
+    /// There is more, which comes after more urgent incidents.
     GiveWay,
-    /// Slack did not take it, which may pass.
+    /// Slack did not accept it, perhaps temporarily.
     Untaken,
     Store(StoreError),
 }
@@ -75,26 +76,26 @@ impl From<StoreError> for Halt {
     }
 }
 
-/// What telling takes.
+/// The Slack notifier.
 #[derive(Debug)]
 pub struct SlackNotifier {
     pub engine: Arc<Engine>,
     pub slack: Arc<Slack>,
     pub deciders: BTreeMap<String, Decider>,
     pub incident_channel: String,
-    /// When a dry run is reported.
+    /// When the weekly report of a dry run is posted.
     pub weekly: Option<Weekly>,
     /// Between two messages to a channel.
     pub message_interval: Duration,
 }
 
-/// Slack is woken where it is configured.
+/// The subscription, if Slack is configured.
 pub fn subscription(config: &Config) -> Option<Subscription> {
     config.slack.bot_token.as_ref().map(|_| Subscription { target: TARGET, shows: Shows::Records })
 }
 
-/// The incidents of a batch that ask the same decider post their roots one after the other, the worst first. Holds
-/// whether Slack did not take one.
+/// The incidents of a batch with the same decider post their roots one after another, the most severe first. Holds
+/// whether Slack did not accept one.
 type Queue = Mutex<bool>;
 
 impl Notifier for SlackNotifier {
@@ -132,7 +133,7 @@ impl SlackNotifier {
         let deciders = incidents.iter().flatten().flatten().map(|incident| incident.decider.clone());
         let queues: BTreeMap<String, Arc<Queue>> = deciders.map(|decider| (decider, Arc::default())).collect();
         let mut both: Vec<_> = claims.iter().zip(incidents).collect();
-        // what was put off is due later than its turn
+        // a postponed notification is due later than its place in the queue
         both.sort_by_key(|(_, incident)| {
             incident.as_ref().ok().and_then(|incident| incident.as_ref().map(notify_priority))
         });
@@ -144,7 +145,7 @@ impl SlackNotifier {
         both.into_iter().map(task).collect()
     }
 
-    /// Tells what one claim is about.
+    /// Processes one claim.
     async fn notify_claim(
         &self,
         claim: &Claim,
@@ -167,13 +168,13 @@ impl SlackNotifier {
                     None => match (claim.prompt(), claim.drill()) {
                         (Some(prompt), _) => self.notify_canary(&mut progress, &prompt).await,
                         (None, Some(drill)) => self.notify_drill(&mut progress, &drill).await,
-                        (None, None) => self.notify_outage(&mut progress).await, // or it is gone
+                        (None, None) => self.notify_outage(&mut progress).await, // or the incident is gone
                     },
                 }
             }
         };
         let notified = progress.put_off(notified).map(|_| ());
-        // one that coordinates goes before all others, a drill behind them
+        // a coordinating incident comes first, a drill last
         let place = match (&incident, claim.drill()) {
             (_, Some(_)) => claimed,
             (Ok(Some(incident)), None) => notify_priority(incident),
@@ -201,7 +202,8 @@ impl SlackNotifier {
         Notified { shown, acceptance: answer }
     }
 
-    /// When what was put off is to be told. It never becomes a dead letter for Slack's sake, however long this lasts.
+    /// When to continue a postponed notification. It never becomes a dead letter because of Slack, however long that
+    /// takes.
     async fn rest(&self, progress: &mut ThreadProgress<'_>) -> Result<Option<Duration>, Halt> {
         let tries = if progress.is_untaken() { progress.tries() + 1 } else { 0 };
         if tries != progress.tries() {
@@ -212,7 +214,7 @@ impl SlackNotifier {
         Ok([backoff, progress.wait()].into_iter().flatten().min())
     }
 
-    /// The message of the prompt's last canary.
+    /// The message about the prompt's last canary.
     async fn notify_canary(&self, progress: &mut ThreadProgress<'_>, prompt: &PromptName) -> Result<(), Halt> {
         let loaded = self.engine.load(prompt).await?;
         let Some(canary) = &loaded.snapshot.state.canary else { return Ok(()) };
@@ -223,7 +225,7 @@ impl SlackNotifier {
             self.note(progress, &[("canary", &canary.id.0)]).await?;
         }
         let kept = Kept { what: "root", channel: &self.incident_channel };
-        // refused for good: said in the log and counted
+        // permanently rejected: logged and counted
         let _ = self.keep(progress, &kept, &render::canary(prompt, canary)).await?;
         Ok(())
     }
@@ -231,8 +233,7 @@ impl SlackNotifier {
 
 type SlackNotifiers = Current<Option<Arc<SlackNotifier>>>;
 
-/// What Slack needs besides being notified. Runs for as long as the process does; there is nothing to do while Slack is not
-/// configured.
+/// Runs what Slack needs besides notifications, while the process runs; idle while Slack is not configured.
 pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<EphemeralReply>) {
     let repliers = notifiers.clone();
     let progress = poll_fn(|context| replies.poll_recv(context)).for_each_concurrent(EPHEMERAL_REPLIES, move |reply| {
@@ -253,7 +254,7 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = renewed.replaced() => {} // with other approvers, perhaps
+                () = renewed.replaced() => {} // the approvers may have changed
             }
         }
     };
@@ -261,7 +262,7 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
         let token = Ulid::generate().to_string();
         loop {
             if let Some(notifier) = notifiers.get() {
-                let _ = notifier.notify_weekly(&token).await; // health reports Redis; it waits there
+                let _ = notifier.notify_weekly(&token).await; // the health check reports Redis; wait there
             }
             tokio::time::sleep(weekly::EVERY).await;
         }

@@ -1,4 +1,4 @@
-//! Telling of many prompts at once, and of prompts that belong together.
+//! Threads of coordinating incidents, and prompts that belong together.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::store::StoreError;
 use crate::store::outage::Speaks;
 use crate::store::sync::Sync;
 
-/// Prompts of a group that are told of.
+/// Prompts of a group that are shown.
 const RELATED: usize = 10;
-/// When it is known whether a coordinating incident speaks for one.
+/// When it is known whether a coordinating incident covers an incident.
 const SOON: Duration = Duration::from_secs(2);
 
 impl SlackNotifier {
-    /// Whether a coordinating incident tells of `incident`, so that it needs no thread of its own. One that has a thread
-    /// keeps it; a rollback that did not help gets one.
+    /// Whether a coordinating incident covers `incident`, so that it needs no thread of its own. An existing thread is
+    /// kept; a rollback that did not help gets one.
     pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, Halt> {
         let begun = sync.get("root_ts").is_some() || sync.get(&posting("root")).is_some();
         if !incident.outage || begun || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
@@ -51,12 +51,12 @@ impl SlackNotifier {
                     root = Some(posted);
                     break;
                 }
-                // where it was is lost: told anew in the next channel
+                // its channel is unusable: post it again in the next channel
                 Err(_) => self.note(progress, &[("root_channel", ""), ("root_ts", "")]).await?,
             }
         }
         let Some(root) = root else {
-            return Ok(()); // said in the log; each prompt pages when nobody decides in time
+            return Ok(()); // logged; each prompt pages if its deadline is missed
         };
         let behind = progress.is_behind();
         self.say_frozen(progress, &root).await?;
@@ -70,7 +70,7 @@ impl SlackNotifier {
             let place = Place::thread(&root.channel, &root.ts);
             let what = format!("reply-{}", note.seq);
             let posted = self.post(progress, &what, place, &render::outage_reply(&view, note)).await;
-            // one that is refused for good is given up; later ones go on
+            // a permanently rejected reply is given up; later ones continue
             if progress.put_off(posted)?.is_none() {
                 left = Left::PutOff(note.at);
                 break;
@@ -82,7 +82,7 @@ impl SlackNotifier {
             let link = progress.put_off(link)?.flatten();
             let kept = Kept { what: "overview", channel: &self.incident_channel };
             let overview = self.keep(progress, &kept, &render::outage_overview(&view, link.as_deref())).await;
-            let _ = progress.put_off(overview)?; // refused for good: said in the log
+            let _ = progress.put_off(overview)?; // permanently rejected: logged
         }
         match left {
             Left::Nothing => self.ask_again(progress, &root, &message).await,
@@ -90,14 +90,14 @@ impl SlackNotifier {
         }
     }
 
-    /// Remembers which group the prompt belongs to, as its alerts say.
+    /// Stores the group that the prompt's alerts name.
     pub(super) async fn relate(&self, incident: &Incident) -> Result<(), StoreError> {
         let Ok(group) = PromptName::parse(&incident.group_labels().group) else { return Ok(()) };
         let store = &self.engine.store;
         store.relate(&group, &incident.prompt, store.now().await?).await
     }
 
-    /// With a rollback: how the prompts of the same group do.
+    /// Adds to a rollback's reply how the prompts of the same group are doing.
     pub(super) async fn with_related(
         &self,
         incident: &Incident,
@@ -112,7 +112,7 @@ impl SlackNotifier {
         let (prompts, all) = engine.store.related(&group, RELATED + 1).await?;
         let mut related = Vec::new();
         for prompt in prompts.iter().filter(|prompt| **prompt != incident.prompt).take(RELATED) {
-            // one that can't be read must not hide the others
+            // an unreadable prompt must not hide the others
             match engine.load(prompt).await {
                 Ok(loaded) => related.push(health(&loaded.snapshot)),
                 Err(StoreError::Unavailable { kind, message }) => {

@@ -1,4 +1,4 @@
-//! What concerns people rather than incidents: who is in a user group, and why a click did nothing.
+//! User groups, and messages to people about refused clicks.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use crate::slack::client::SlackError;
 use crate::slack::render;
 use crate::store::StoreError;
 
-/// User groups are asked for this often, and known for a little longer.
+/// How often user groups are resolved; they are cached a little longer.
 pub(super) const GROUPS_EVERY: Duration = Duration::from_secs(60);
 const GROUPS_KNOWN: Duration = Duration::from_secs(300);
-/// Tries to tell one person.
+/// Attempts to notify one person.
 const REPLY_TRIES: u32 = 4;
 
 impl SlackNotifier {
-    /// Resolves the user groups that may decide, so that a click need not wait for Slack. Tells when to do so again after
-    /// `failures` in a row.
+    /// Resolves the user groups that may decide, so that a click need not wait for Slack. Returns when to do so again,
+    /// after `failures` in a row.
     pub(super) async fn refresh_groups(&self, failures: &mut u32) -> Duration {
         let groups = self.deciders.values().flat_map(|d| &d.approvers).filter(|approver| is_group(approver));
         let mut wait = GROUPS_EVERY;
         for group in groups {
             let refreshed = self.refresh_group(group).await;
-            // health reports Redis; who is not resolved may not decide
+            // the health check reports Redis; unresolved users may not decide
             wait = wait.min(refreshed.unwrap_or(Some(Duration::ZERO)).unwrap_or(GROUPS_EVERY));
         }
         *failures = if wait == GROUPS_EVERY { 0 } else { *failures + 1 };
         if *failures == 0 { wait } else { wait.max(backoff(*failures)) }
     }
 
-    /// `Some`: Slack did not say who is in it, and may after so long.
+    /// `Some`: Slack did not list the members, and may after this time.
     async fn refresh_group(&self, group: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let once = format!("group:{group}");
@@ -40,7 +40,7 @@ impl SlackNotifier {
             Ok(members) => return store.set_group(group, &members, GROUPS_KNOWN).await.map(|()| None),
             Err(error) => error,
         };
-        tracing::warn!(group, %error, "a user group can't be resolved: its members may not decide unless it was before");
+        tracing::warn!(group, %error, "cannot resolve a user group: members not resolved before may not decide");
         if error.is_final() {
             return Ok(None);
         }
@@ -51,7 +51,7 @@ impl SlackNotifier {
         }))
     }
 
-    /// Tells one person, for as long as they may still wait for it.
+    /// Notifies one person, as long as they may still be waiting.
     pub(super) async fn reply_to_click(&self, reply: &EphemeralReply) {
         let text = render::ephemeral(&reply.text);
         for tries in 1..=REPLY_TRIES {

@@ -1,7 +1,7 @@
-//! One message: posted once, whatever happens in between, and kept up to date.
+//! Single messages: each is posted once, whatever happens, and kept up to date.
 //!
-//! Between Slack's answer and our record of it a message may double; before posting, a marker says what is about to be
-//! posted, and after a crash, or an answer that leaves it open, the message is looked for first.
+//! If a worker dies between Slack's answer and the record of it, the message could be posted twice. So a marker is
+//! stored before each post. After a crash, or an ambiguous answer, the message is searched for first.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -16,27 +16,27 @@ use crate::slack::render::{self, Message};
 use crate::store::schedule::Claim;
 use crate::store::sync::Sync;
 
-/// One message that is kept up to date.
+/// A message that is kept up to date.
 pub(super) struct Kept<'a> {
-    /// `root` or `overview`: prefix of its fields in the sync record.
+    /// `root` or `overview`: the prefix of its fields in the sync record.
     pub what: &'a str,
     pub channel: &'a str,
 }
 
-/// What Slack refuses for good is no reason to halt: there is the refusal.
+/// A permanent rejection does not stop the rest: it is the inner error.
 pub(super) type Taken<T> = Result<Result<T, SlackError>, Halt>;
 
-/// A claim, and how far telling it has come.
+/// A claim, and its progress.
 pub(super) struct ThreadProgress<'a> {
     pub claim: &'a Claim,
     pub sync: Sync,
-    /// All that is older is told, if that is known.
+    /// Everything older is shown, if that is known.
     pub since: Option<Timestamp>,
-    /// Slack has taken a call.
+    /// Whether Slack accepted a call.
     taken: bool,
-    /// Slack did not take a part, which may pass.
+    /// Whether Slack did not accept a part, perhaps temporarily.
     untaken: bool,
-    /// A part waits for its turn for this long.
+    /// How long a part waits for its slot.
     wait: Option<Duration>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> ThreadProgress<'a> {
         self.sync.get(field)
     }
 
-    /// Puts a part off that Slack does not take now, so that what does not depend on it goes on. `None`: it was put off.
+    /// Postpones a part that Slack does not accept now, so that the rest continues. `None`: it was postponed.
     pub fn put_off<T>(&mut self, notified: Result<T, Halt>) -> Result<Option<T>, Halt> {
         match notified {
             Ok(notified) => return Ok(Some(notified)),
@@ -60,7 +60,7 @@ impl<'a> ThreadProgress<'a> {
         Ok(None)
     }
 
-    /// Ends a turn with `left`. `behind`: the root, too, is not as it should be.
+    /// Ends the turn with `left` to do. `behind`: the root is outdated as well.
     pub fn give_way(&mut self, left: Left, behind: bool) -> Result<(), Halt> {
         let (since, result) = match left {
             Left::Nothing => return Ok(()),
@@ -83,34 +83,35 @@ impl<'a> ThreadProgress<'a> {
         self.wait
     }
 
-    /// Some part of it was put off.
+    /// Whether a part was postponed.
     pub fn is_behind(&self) -> bool {
         self.untaken || self.wait.is_some()
     }
 
-    /// How often in a row Slack did not take all of it.
+    /// How often in a row Slack did not accept everything.
     pub fn tries(&self) -> u32 {
         self.get("tries").and_then(|tries| tries.parse().ok()).unwrap_or_default()
     }
 }
 
-/// The replies that are left, and when the first of them came to be.
+/// The remaining replies, and when the first of them was created.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     Nothing,
-    /// These come after what is more urgent.
+    /// They come after more urgent incidents.
     More(Timestamp),
-    /// Slack did not take the first of them.
+    /// Slack did not accept the first of them.
     PutOff(Timestamp),
 }
 
-/// The field that says since when a message may have been posted.
+/// The field that holds since when a message may have been posted.
 pub(super) fn posting(what: &str) -> String {
     format!("posting {what}")
 }
 
 impl SlackNotifier {
-    /// Posts `message`, or updates it if it was posted and reads differently. An edit that Slack does not take now is put off.
+    /// Posts `message`, or updates it if it was posted and has changed. An edit that Slack does not accept now is
+    /// postponed.
     pub(super) async fn keep(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -139,7 +140,7 @@ impl SlackNotifier {
                         self.freeze(progress, what, "message_not_found").await?;
                         return Ok(Ok(posted));
                     }
-                    // someone deleted it: what is to be decided must be seen all the same
+                    // someone deleted it: the question must be visible anyway
                     self.note(progress, &[(&ts_field, ""), (&reposted_field, "1")]).await?;
                 }
                 Some(Err(SlackError::Uneditable { code })) => {
@@ -148,13 +149,13 @@ impl SlackNotifier {
                 }
                 Some(Err(error @ SlackError::Message { .. })) => {
                     let incident = &progress.claim.incident;
-                    tracing::error!(%incident, what, %error, "slack refuses an edit for good: the message stays as it is");
-                    self.note(progress, &[(&hash_field, &hash)]).await?; // the next state may be taken
+                    tracing::error!(%incident, what, %error, "Slack permanently rejects an edit: message unchanged");
+                    self.note(progress, &[(&hash_field, &hash)]).await?; // the next state may be accepted
                     return Ok(Ok(posted));
                 }
                 Some(Err(error)) => {
                     let incident = &progress.claim.incident;
-                    tracing::error!(%incident, what, %error, "slack refuses an update for good");
+                    tracing::error!(%incident, what, %error, "Slack permanently rejects an update");
                     return Ok(Err(error));
                 }
             }
@@ -163,7 +164,7 @@ impl SlackNotifier {
             Ok(posted) => posted,
             Err(error) => return Ok(Err(error)),
         };
-        // one that is found may say what was so then: without a hash it is updated next
+        // a message that is found may be outdated: without a hash it is updated next
         let marker = posting(what);
         let mut fields = vec![
             (channel_field.as_str(), posted.channel.as_str()),
@@ -173,7 +174,7 @@ impl SlackNotifier {
             (&marker, ""),
         ];
         if what == "root" {
-            // a new thread gets all replies: who comes to it knows none
+            // a new thread gets all replies, because its readers have seen none
             fields.extend([("replied", ""), ("said_frozen", ""), ("asked", "")]);
         }
         self.note(progress, &fields).await?;
@@ -186,32 +187,33 @@ impl SlackNotifier {
         Ok(Ok(posted))
     }
 
-    /// Leaves a message as it is from now on: what is new follows as replies.
+    /// Keeps a message unchanged from now on: updates follow as replies.
     async fn freeze(&self, progress: &mut ThreadProgress<'_>, what: &str, code: &str) -> Result<(), Halt> {
         let incident = &progress.claim.incident;
-        tracing::error!(%incident, what, code, "slack allows no edit of a message: it stays as it is");
+        tracing::error!(%incident, what, code, "Slack does not allow an edit of a message: it stays unchanged");
         self.note(progress, &[(&format!("{what}_frozen"), code)]).await
     }
 
-    /// Whether a message that Slack does not find when it is to be edited is there all the same.
+    /// Whether a message exists that Slack could not find when editing it.
     async fn is_there(&self, progress: &mut ThreadProgress<'_>, posted: &Posted) -> Result<bool, Halt> {
         let method = Method::Other("chat.getPermalink");
         Ok(self.call(progress, method, &[], self.slack.permalink(&posted.channel, &posted.ts)).await?.is_ok())
     }
 
-    /// Brings a message up to date, as plain text if Slack refuses its blocks.
+    /// Updates a message, as plain text if Slack rejects its blocks.
     async fn update(&self, progress: &mut ThreadProgress<'_>, posted: &Posted, message: &Message) -> Taken<()> {
         let Posted { channel, ts } = posted;
         let updated =
             self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
         let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
         let incident = &progress.claim.incident;
-        tracing::error!(%incident, code, "slack refuses the blocks for good: updated as plain text");
+        tracing::error!(%incident, code, "Slack permanently rejects the blocks: updated as plain text");
         let plain = Message { text: render::plain(message), blocks: Vec::new() };
         self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, &plain)).await
     }
 
-    /// Posts once; tells whether it was posted just now or found. The caller clears [`posting`] with what it notes.
+    /// Posts once. Returns whether the message was posted now or found. The caller clears [`posting`] together with its
+    /// next fields.
     pub(super) async fn post(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -223,15 +225,16 @@ impl SlackNotifier {
         let mark = MessageTag { incident: progress.claim.incident.0.clone(), what: what.to_owned() };
         let marker = posting(what);
         if let Some(oldest) = progress.get(&marker) {
-            // a worker died around a post, or the answer left it open: it may have arrived
+            // a worker died during a post, or its answer was ambiguous: the message may have arrived
             let oldest = oldest.parse().unwrap_or_default();
             let search = self.slack.find(channel, place.thread, &mark, oldest);
             match self.call(progress, Method::Other(search_method(place.thread)), &[], search).await? {
                 Ok(Some(posted)) => return Ok(Ok((posted, false))),
                 Ok(None) => {}
-                // can't look (a missing scope, say): a doubled message is better than none
+                // the search is impossible, for example because of a missing scope: a doubled message is better than
+                // none
                 Err(error) => {
-                    tracing::warn!(incident = %progress.claim.incident, %error, "can't look for an earlier message");
+                    tracing::warn!(incident = %progress.claim.incident, %error, "cannot search for an earlier message");
                 }
             }
         }
@@ -241,18 +244,18 @@ impl SlackNotifier {
             self.call(progress, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
         if let Err(SlackError::Message { code }) = &posted {
             let incident = &progress.claim.incident;
-            tracing::error!(%incident, what, code, "slack refuses the blocks for good: sent as plain text");
+            tracing::error!(%incident, what, code, "Slack permanently rejects the blocks: sent as plain text");
             let text = render::plain(message);
             posted = self.call(progress, method, &[], self.slack.post_plain(place, &text, &mark)).await?;
         }
         if let Err(error) = &posted {
             let incident = &progress.claim.incident;
-            tracing::error!(%incident, what, channel, %error, "slack refuses a message for good");
+            tracing::error!(%incident, what, channel, %error, "Slack permanently rejects a message");
         }
         Ok(posted.map(|posted| (posted, true)))
     }
 
-    /// Waits for the method's turn, notes `fields`, which renews the lease, and makes the call.
+    /// Waits for the method's slot, stores `fields`, which renews the lease, and makes the call.
     pub(super) async fn call<T>(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -287,7 +290,7 @@ impl SlackNotifier {
         loop {
             let wait = match method {
                 Method::Post { .. } => store.acquire(&held, self.message_interval).await?,
-                // replies must not wait for edits, nor the other way round
+                // replies must not wait for edits, nor edits for replies
                 Method::Update { channel } => {
                     store.acquire_unless_held(&held, &format!("edit:{channel}"), self.message_interval).await?
                 }
@@ -301,7 +304,7 @@ impl SlackNotifier {
         }
     }
 
-    /// What Slack limits: messages by channel, all else by method.
+    /// Slack limits messages by channel, and other calls by method.
     fn on_hold(&self, method: Method<'_>) -> String {
         match method {
             Method::Post { channel } => self.slack.known_id(channel),
@@ -309,7 +312,7 @@ impl SlackNotifier {
         }
     }
 
-    /// Notes progress, which renews the lease; without fields it does only that.
+    /// Stores progress, which renews the lease; without fields it only renews the lease.
     pub(super) async fn note(&self, progress: &mut ThreadProgress<'_>, fields: &[(&str, &str)]) -> Result<(), Halt> {
         if !self.engine.store.note(progress.claim, fields).await? {
             return Err(Halt::Lost);
@@ -333,7 +336,7 @@ impl SlackNotifier {
     }
 }
 
-/// A method of Slack's, and what its turns go by.
+/// A method of Slack, and what its rate limit depends on.
 #[derive(Clone, Copy)]
 pub(super) enum Method<'a> {
     Post { channel: &'a str },
@@ -351,7 +354,7 @@ impl Method<'_> {
     }
 }
 
-/// Tells whether a message reads differently from what was sent.
+/// Changes if the message does.
 fn digest(message: &Message) -> String {
     let mut hasher = DefaultHasher::new();
     message.text.hash(&mut hasher);
@@ -359,7 +362,7 @@ fn digest(message: &Message) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// What a message asks: its buttons, with what they stand for. `None`: nothing.
+/// The question of a message: its buttons, with their values. `None`: it asks nothing.
 pub(super) fn question(message: &Message) -> Option<String> {
     let buttons = message.blocks.iter().filter(|block| matches!(block, SlackBlock::Actions(_)));
     let blocks: Vec<_> = buttons.cloned().collect();

@@ -13,7 +13,7 @@ use crate::slack::render::{self, LogLine, Message, View};
 use crate::store::schedule::{IDLE, LEASE};
 use crate::store::{LoggedChange, StoreError};
 
-/// Log entries shown to whoever investigates.
+/// Log entries shown with an investigation.
 const LOG_LINES: usize = 5;
 
 impl SlackNotifier {
@@ -31,7 +31,7 @@ impl SlackNotifier {
         if stuck.as_deref() == Some(&true) {
             return Err(Halt::GiveWay);
         }
-        self.note(progress, &[]).await?; // still ours, however long the queue was
+        self.note(progress, &[]).await?; // renews the lease, however long the queue was
         if progress.get("root_ts").is_none() {
             self.wait_until_kept(incident).await?;
         }
@@ -45,14 +45,14 @@ impl SlackNotifier {
         let view = View { incident, mention, deployed: deployed.as_ref() };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
         let root = self.keep_root(progress, &view, own).await;
-        // if it is only this one that Slack does not take, the others do not wait for it again
+        // if Slack rejects only this incident, the others need not wait for it again
         let untaken = progress.is_untaken() || matches!(root, Err(Halt::Untaken));
         if let Some(stuck) = stuck.as_mut().filter(|_| untaken && progress.tries() == 0) {
             **stuck = true;
         }
         drop(stuck); // the next one's turn
         let Some(root) = root? else {
-            return Ok(()); // no channel takes it: its people are paged
+            return Ok(()); // no channel accepts it: its decider is paged
         };
         let at_home = own.filter(|_| progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel));
         let behind = progress.is_behind();
@@ -70,10 +70,10 @@ impl SlackNotifier {
         progress.give_way(left, behind)
     }
 
-    /// What was deployed until the incident was opened: read once, and kept with what is known of its thread.
+    /// What was deployed until the incident was opened: read once, and stored with the thread's progress.
     async fn deployed(&self, progress: &mut ThreadProgress<'_>, incident: &Incident) -> Result<Option<Deployed>, Halt> {
         if let Some(kept) = progress.get("deployed") {
-            return Ok(serde_json::from_str(kept).ok()); // by a later receiver, perhaps
+            return Ok(serde_json::from_str(kept).ok()); // perhaps written by a later receiver
         }
         let group = PromptName::parse(&incident.group_labels().group).ok();
         let Incident { id, prompt, opened_at, .. } = incident;
@@ -83,7 +83,7 @@ impl SlackNotifier {
         Ok(Some(deployed))
     }
 
-    /// The notes as replies, in order.
+    /// Posts the notes as replies, in order.
     async fn keep_replies(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -103,22 +103,22 @@ impl SlackNotifier {
                 (Err(error @ SlackError::Channel { .. }), Some(own)) => {
                     self.undeliverable(view.incident, own, &error).await?;
                     self.fall_back(progress).await?;
-                    return Err(Halt::GiveWay); // told anew, from the beginning
+                    return Err(Halt::GiveWay); // start again from the beginning
                 }
                 (Err(SlackError::Missing), _) if progress.get("orphaned").is_none() => {
                     self.note(progress, &[("root_ts", ""), ("orphaned", "1")]).await?;
-                    return Err(Halt::GiveWay); // someone deleted the root: likewise
+                    return Err(Halt::GiveWay); // someone deleted the root: start again
                 }
                 (Err(_), _) => {
                     let incident = &progress.claim.incident;
-                    tracing::error!(%incident, note = note.seq, "a reply is given up; later ones go on");
+                    tracing::error!(%incident, note = note.seq, "gave up on a reply: later replies continue");
                 }
             }
         }
         Ok(Left::Nothing)
     }
 
-    /// Says once in the thread that its root can't be edited.
+    /// Says once in the thread that its root cannot be edited.
     pub(super) async fn say_frozen(&self, progress: &mut ThreadProgress<'_>, root: &Posted) -> Result<(), Halt> {
         let Some(code) = progress.get("root_frozen").filter(|_| progress.get("said_frozen").is_none()) else {
             return Ok(());
@@ -131,7 +131,7 @@ impl SlackNotifier {
         }
     }
 
-    /// Where the root can't be edited its buttons are those of an earlier question: a reply carries the present ones.
+    /// Repeats the current buttons in a reply, because a root that cannot be edited shows those of an earlier question.
     pub(super) async fn ask_again(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -143,13 +143,13 @@ impl SlackNotifier {
             return Ok(());
         }
         let what = format!("question-{asked}");
-        // refused for good: said in the log
+        // permanently rejected: logged
         let _ = self.post(progress, &what, Place::thread(&root.channel, &root.ts), message).await?;
         self.note(progress, &[("asked", &asked), (&posting(&what), "")]).await
     }
 
-    /// A commit that no replica has may be lost with its master, and what was told of it is left without an incident. So
-    /// a failover is waited out; people are told all the same where it is the replica that stays away.
+    /// Waits for a replica: a commit without one may be lost with its master, and its messages would have no incident.
+    /// This outlasts a failover; if only the replica is down, people are notified anyway.
     async fn wait_until_kept(&self, incident: &Incident) -> Result<(), Halt> {
         match self.engine.store.wait_for_replicas().await {
             Err(StoreError::NotReplicated { .. }) => {
@@ -160,7 +160,7 @@ impl SlackNotifier {
         }
     }
 
-    /// When the outcome of a rollback is known: its metric as a picture, and the draft of the post-mortem.
+    /// Posts the metric's picture and the post-mortem draft, once the outcome of a rollback is known.
     async fn keep_picture(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -176,7 +176,7 @@ impl SlackNotifier {
         }
         let measured = self.engine.store.samples(&incident.id).await?.filter(|measured| measured.is_of(switch.at));
         if measured.is_none() && drafts::is_awaited(incident) {
-            return Ok(()); // Prometheus is asked again; then this is told
+            return Ok(()); // Prometheus is asked again; this follows afterwards
         }
         let marker = posting("picture");
         let name = format!("postmortem-{}.md", incident.id);
@@ -199,22 +199,22 @@ impl SlackNotifier {
                     Ok(content) => {
                         files.insert(0, Upload { name: format!("{}.png", incident.id), title: label, content });
                     }
-                    Err(error) => tracing::error!(incident = %incident.id, error, "the picture can't be drawn"),
+                    Err(error) => tracing::error!(incident = %incident.id, error, "cannot draw the picture"),
                 }
             }
-            let text = "What was measured, and the draft of a post-mortem: please fill in its questions.";
+            let text = "The measurements, and the draft of a post-mortem: please answer its questions.";
             let now = self.engine.store.now().await?.0.to_string();
             let method = Method::Other("files.completeUploadExternal");
             let upload = self.slack.upload(root, text, files);
-            // a missing scope, say: the thread is complete without it
+            // for example a missing scope: the thread is complete without it
             if let Err(error) = self.call(progress, method, &[(&marker, &now)], upload).await? {
-                tracing::error!(incident = %incident.id, %error, "the picture is given up");
+                tracing::error!(incident = %incident.id, %error, "gave up on the picture");
             }
         }
         self.note(progress, &[("picture", &of_this_switch), (&marker, "")]).await
     }
 
-    /// The root of the thread, in the decider's `own` channel as long as that takes it. `None`: no channel does.
+    /// The root of the thread, in the decider's `own` channel as long as that accepts it. `None`: no channel does.
     async fn keep_root(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -239,7 +239,7 @@ impl SlackNotifier {
         }
     }
 
-    /// The people who decide can't see it where they look: they are paged, which goes through a decision as all does.
+    /// The decider cannot see the question, so an event makes the incident page.
     async fn undeliverable(&self, incident: &Incident, channel: &str, error: &SlackError) -> Result<(), Halt> {
         let why = format!("Slack cannot show this in {channel} ({error})");
         let event = Event::Undeliverable { incident: incident.id.clone(), why };
@@ -250,7 +250,7 @@ impl SlackNotifier {
         }
     }
 
-    /// The decider's channel takes no messages: the overview, if there is one, becomes the root.
+    /// The decider's channel accepts no messages: the overview, if there is one, becomes the root.
     async fn fall_back(&self, progress: &mut ThreadProgress<'_>) -> Result<(), Halt> {
         let [channel, ts, frozen] = ["overview_channel", "overview_ts", "overview_frozen"]
             .map(|field| progress.get(field).unwrap_or_default().to_owned());
@@ -260,7 +260,7 @@ impl SlackNotifier {
             ("root_ts", &ts),
             ("root_frozen", &frozen),
             ("root_hash", ""),
-            // a new thread gets all replies: who comes to it knows none
+            // a new thread gets all replies, because its readers have seen none
             ("replied", ""),
             ("said_frozen", ""),
             ("asked", ""),
@@ -269,8 +269,8 @@ impl SlackNotifier {
         self.note(progress, &fields).await
     }
 
-    /// What the channel of all incidents shows: where the thread is and how it stands. An edit is noticed by nobody, so an
-    /// escalation is a reply to it that the whole channel sees.
+    /// The message in the channel for all incidents: a link to the thread, and its state. Edits notify no one, so an
+    /// escalation is a reply that the whole channel sees.
     async fn keep_overview(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -278,10 +278,10 @@ impl SlackNotifier {
         root: &Posted,
     ) -> Result<(), Halt> {
         let link = self.permalink(progress, root).await;
-        let link = progress.put_off(link)?.flatten(); // the overview does without, until there is one
+        let link = progress.put_off(link)?.flatten(); // the overview goes without a link until there is one
         let kept = Kept { what: "overview", channel: &self.incident_channel };
         let Ok(overview) = self.keep(progress, &kept, &render::overview(view, link.as_deref())).await? else {
-            return Ok(()); // said in the log and counted; the thread is where it should be
+            return Ok(()); // logged and counted; the thread itself is in the right place
         };
         let called: u32 = progress.get("called").and_then(|n| n.parse().ok()).unwrap_or_default();
         let to_all = |note: &&Note| note.seq > called && render::calls_channel(view.incident, note);
@@ -289,12 +289,12 @@ impl SlackNotifier {
         let message = render::call(view, note, link.as_deref());
         let place = Place { broadcast: true, ..Place::thread(&overview.channel, &overview.ts) };
         let what = format!("call-{}", note.seq);
-        // refused for good: as above
+        // permanently rejected: logged
         let _ = self.post(progress, &what, place, &message).await?;
         self.note(progress, &[("called", &note.seq.to_string()), (&posting(&what), "")]).await
     }
 
-    /// One note as a reply; what Slack refuses for good is not tried again.
+    /// Posts one note as a reply; a permanently rejected one is not retried.
     async fn reply(&self, progress: &mut ThreadProgress<'_>, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
         let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
         let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
@@ -312,12 +312,12 @@ impl SlackNotifier {
         Ok(sent.map(drop))
     }
 
-    /// By its name or, once it is known, by its id.
+    /// Whether this is the incident channel, by name or by id.
     pub(super) fn is_incident_channel(&self, channel: &str) -> bool {
         self.slack.known_id(channel) == self.slack.known_id(&self.incident_channel)
     }
 
-    /// The link to the thread, asked for once.
+    /// The link to the thread, requested once.
     pub(super) async fn permalink(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -333,7 +333,7 @@ impl SlackNotifier {
                 self.note(progress, &[("link", &format!("{key} {link}"))]).await?;
                 Ok(Some(link))
             }
-            Err(_) => Ok(None), // the overview does without
+            Err(_) => Ok(None), // the overview goes without a link
         }
     }
 }

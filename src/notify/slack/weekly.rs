@@ -1,4 +1,4 @@
-//! The weekly report of a dry run: one message a week, whichever replica posts it.
+//! The weekly report of a dry run: one message a week, posted by any replica.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::store::StoreError;
 use crate::store::schedule::{Claim, End, LEASE, Work};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// How often it is looked whether it is time.
+/// How often to check whether it is due.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
-/// While Slack does not take it.
+/// While Slack does not accept it.
 const RETRY: Duration = Duration::from_secs(60);
-/// Stands where an incident's id does.
+/// Used in place of an incident id.
 const NAME: &str = "weekly";
 
 impl SlackNotifier {
-    /// Posts the report if it is time.
+    /// Posts the report if it is due.
     pub(super) async fn notify_weekly(&self, token: &str) -> Result<(), StoreError> {
         let Some(weekly) = self.weekly else { return Ok(()) };
         let store = &self.engine.store;
@@ -38,7 +38,7 @@ impl SlackNotifier {
                 }
                 Err(Halt::Store(error @ StoreError::Unavailable { .. })) => return Err(error),
                 Err(Halt::Store(error)) => {
-                    tracing::error!(%error, "the weekly report can't be made");
+                    tracing::error!(%error, "cannot create the weekly report");
                     End::after(&error)
                 }
             };
@@ -47,7 +47,7 @@ impl SlackNotifier {
         Ok(())
     }
 
-    /// The report of the week before `slot`, unless it was posted. A week without anything is passed over.
+    /// Posts the report of the week before `slot`, unless it was posted. An empty week is skipped.
     async fn post_report(&self, claim: &Claim, slot: Timestamp) -> Result<(), Halt> {
         let progress = &mut ThreadProgress::new(claim, self.engine.store.sync(&claim.incident).await?);
         let done = progress.get("reported").and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= slot.0);
@@ -58,14 +58,14 @@ impl SlackNotifier {
         let what = format!("report-{}", slot.0);
         if self.engine.policy.dry_run || !report.cases.is_empty() {
             let place = Place::channel(&self.incident_channel);
-            // refused for good: said in the log; there is another one next week
+            // permanently rejected: logged; the next report follows next week
             let _ = self.post(progress, &what, place, &render::report(&report)).await?;
         }
         self.note(progress, &[("reported", &slot.0.to_string()), (&posting(&what), "")]).await
     }
 }
 
-/// The last such moment up to `now`. Weeks of the epoch began on a Thursday.
+/// The last such moment up to `now`. Weeks of the epoch begin on a Thursday.
 fn last(weekly: Weekly, now: Timestamp) -> Timestamp {
     const DAY: i64 = 24 * 3_600_000;
     let day = (i64::from(weekly.day) + 4) % 7;
@@ -81,7 +81,7 @@ mod tests {
     fn the_last_such_moment_is_found_in_every_week() {
         let at = |text: &str| Timestamp(text.parse::<jiff::Timestamp>().expect("a time").as_millisecond());
         let monday_nine = Weekly { day: 0, hour: 9, minute: 0 };
-        // 2026-11-16 was a Monday
+        // 2026-11-16 is a Monday
         for (now, expected) in [
             ("2026-11-16T09:00:00Z", "2026-11-16T09:00:00Z"),
             ("2026-11-16T08:59:59.999Z", "2026-11-09T09:00:00Z"),

@@ -1,4 +1,4 @@
-//! One request to a webhook, and what its answer means.
+//! One request to a webhook, and the meaning of its answer.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::signature::Key;
 use crate::config;
 use crate::outgoing::{BaseUrl, Outgoing, OutgoingError};
 
-/// For one request in all: two of them stay below a lease.
+/// For a whole request: two of them take less than a lease.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Where a 429 does not say how long to wait, and the longest wait that is believed.
+/// The wait after a 429 without `Retry-After`, and the longest wait that is accepted.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Why an event was not taken. Holds neither the address, which may be a secret, nor what was answered.
+/// Why an event was not accepted. Contains neither the address, which may be a secret, nor the answer's body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Untaken {
     #[error("asks to wait for {} s", retry_after.as_secs())]
@@ -28,7 +28,7 @@ pub enum Untaken {
     Timeout,
     #[error("answered {0}")]
     Server(StatusCode),
-    /// Redirects are not followed: they would take the event to somebody else.
+    /// Redirects are not followed: they would send the event to another host.
     #[error("answered {0}, and redirects are not followed: webhooks.NAME.url must lead there directly")]
     Redirect(StatusCode),
     #[error("answered {0}")]
@@ -36,7 +36,7 @@ pub enum Untaken {
 }
 
 impl Untaken {
-    /// What [`kind`](Self::kind) may be.
+    /// All values of [`kind`](Self::kind).
     pub const KINDS: [&'static str; 6] =
         ["rate_limited", "unreachable", "timeout", "server_error", "redirect", "client_error"];
 
@@ -52,7 +52,7 @@ impl Untaken {
         }
     }
 
-    /// The target is there and will not take this event, unless somebody mends the target or its settings.
+    /// The target is reachable and will not accept this event until someone fixes the target or its settings.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Untaken::Redirect(_) | Untaken::Refused(_))
     }
@@ -68,7 +68,7 @@ pub struct WebhookClient {
 }
 
 impl WebhookClient {
-    /// The config is a valid one.
+    /// Requires a validated config.
     pub fn new(config: &config::WebhookConfig) -> Result<Self, String> {
         let missing = || "url and secret are needed".to_owned();
         let (url, secret) = config.url.as_ref().zip(config.secret.as_ref()).ok_or_else(missing)?;
@@ -87,7 +87,7 @@ impl WebhookClient {
         self.http.base().to_string()
     }
 
-    /// Sends an event, signed at this time in seconds since 1970: a receiver refuses what was signed long ago.
+    /// Sends an event, signed at this time in seconds since 1970: receivers refuse old signatures.
     pub async fn send(&self, id: &str, body: &str, now: i64) -> Result<(), Untaken> {
         let request = Request::builder()
             .method(Method::POST)

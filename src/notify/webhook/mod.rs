@@ -1,7 +1,8 @@
-//! Signed outgoing webhooks: what happens to a prompt, one event after the other.
+//! Signed outgoing webhooks: the events of a prompt, in order.
 //!
-//! Commits keep the events, so none is lost and each has one id and one content. The worker that has a prompt's claim sends them
-//! in order, and notes how far it is after each: one that was sent when the worker died is sent again, under the same id.
+//! Commits store the events, so none is lost, and each has one id and one content. The worker with a prompt's claim
+//! sends them in order, and stores its progress after each. An event that was being sent when the worker died is sent
+//! again, with the same id.
 
 pub mod client;
 mod signature;
@@ -26,24 +27,24 @@ use client::{Untaken, WebhookClient};
 
 /// Prompts whose events are sent at the same time.
 const BATCH: usize = 8;
-/// Events of a prompt that are sent under one claim: then others have their turn.
+/// Events of a prompt under one claim: after these, other prompts have their turn.
 const EVENTS: usize = 16;
-/// An event that is refused so often is given up, so that it does not hold up those behind it for ever.
+/// Rejections after which an event is given up, so that it does not block later events for ever.
 const REFUSALS: u32 = 10;
-/// Longest wait between two tries. The first is a second, and each doubles.
+/// Longest wait between two attempts. The first wait is a second, and each doubles.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Fields of the progress: the place of the last event that needs no more sending; tries of the next one in a row.
+/// Fields of the progress: the position of the last finished event, and the failed attempts of the next one.
 const SHOWN: &str = "shown";
 const TRIES: &str = "tries";
 const REFUSED: &str = "refused";
 
-/// What is counted of tries besides [`Untaken::KINDS`].
+/// Label of a success, besides [`Untaken::KINDS`].
 const OK: &str = "ok";
 const GIVEN_UP: &str = "given_up";
 const DROPPED: &str = "dropped";
 
-/// Whose keys, wake-ups and metrics are named after `[webhooks.NAME]`.
+/// The target of `[webhooks.NAME]`, with its keys, wake-ups and metrics.
 fn target(name: &str) -> Target {
     Target::named(&format!("webhook.{name}"))
 }
@@ -61,7 +62,7 @@ pub struct Webhook {
     client: WebhookClient,
 }
 
-/// All of the config. An error names the key.
+/// All webhooks of the config. An error names the key.
 pub fn all(config: &Config, engine: &Arc<Engine>) -> Result<Vec<Webhook>, String> {
     let webhook = |(name, config): (&String, &config::WebhookConfig)| {
         let client = WebhookClient::new(config).map_err(|error| format!("webhooks.{name}: {error}"))?;
@@ -93,10 +94,10 @@ impl Notifier for Webhook {
     }
 }
 
-/// How the events under one claim went.
+/// The progress of one claim.
 struct EventProgress<'a> {
     claim: &'a Claim,
-    /// The place of the last event that needs no more sending.
+    /// The position of the last event that is finished.
     shown: i64,
     tries: u32,
     refused: u32,
@@ -119,7 +120,7 @@ impl Webhook {
         (sending.tries, sending.refused) = (number(TRIES).unwrap_or(0), number(REFUSED).unwrap_or(0));
         sending.shown = match progress.get(SHOWN).and_then(|place| place.parse().ok()) {
             Some(shown) => shown,
-            // the first wake-up for this prompt, or the first one since its progress has expired
+            // the first wake-up for this prompt, or the first since its progress expired
             None => match store.unsent_since(claim).await? {
                 Some(since) => since.0 - 1,
                 None => return Ok(Shown::All),
@@ -136,7 +137,7 @@ impl Webhook {
         }
         let mut incomplete = events.incomplete;
         for (place, body) in &events.items {
-            // by a later receiver, perhaps: what can't be read is nothing that this one was asked to send
+            // perhaps by a later receiver: an unreadable event was not requested here
             let wanted = Heading::of(body).filter(|heading| self.wants(heading));
             if let Some(heading) = wanted {
                 if let Some(wait) = store.held(self.target.name()).await? {
@@ -148,7 +149,7 @@ impl Webhook {
             }
             if std::mem::take(&mut incomplete) {
                 self.engine.metrics.notification(self.target, DROPPED);
-                tracing::error!(notifier = self.target.name(), %prompt, "events were dropped: too many waited");
+                tracing::error!(notifier = self.target.name(), %prompt, "events were dropped: too many were pending");
             }
             sending.shown = *place;
             let mut fields = vec![(SHOWN, place.to_string())];
@@ -169,7 +170,7 @@ impl Webhook {
         heading.kind().map_or(self.config.events.is_empty(), |kind| self.config.wants(kind))
     }
 
-    /// Sends one event. `None`: it needs no more sending.
+    /// Sends one event. `None`: it is finished.
     async fn send(
         &self,
         sending: &mut EventProgress<'_>,
@@ -178,7 +179,7 @@ impl Webhook {
         body: &str,
     ) -> Result<Option<Shown>, StoreError> {
         let (store, metrics, target) = (&self.engine.store, &self.engine.metrics, self.target);
-        // by this machine's clock, as the receiver judges how old a signature is
+        // by the local clock, as the receiver checks the age of a signature
         let sent = self.client.send(id, body, jiff::Timestamp::now().as_second()).await;
         metrics.notification(target, sent.as_ref().err().map_or(OK, Untaken::kind));
         let Err(error) = sent else {
@@ -192,7 +193,7 @@ impl Webhook {
             return self.put_off(place, retry_after).await.map(Some);
         }
         let (field, tries) = if error.is_refusal() {
-            sending.answer = Acceptance::Taken; // it is there
+            sending.answer = Acceptance::Taken; // it is reachable
             sending.refused += 1;
             (REFUSED, sending.refused)
         } else {
@@ -204,11 +205,11 @@ impl Webhook {
         };
         if error.is_refusal() && tries >= REFUSALS {
             metrics.notification(target, GIVEN_UP);
-            tracing::error!(notifier, event = id, %error, tries, "an event is refused and given up; later ones go on");
+            tracing::error!(notifier, event = id, %error, tries, "gave up on a rejected event: later events continue");
             return Ok(None);
         }
         if tries == 1 {
-            tracing::warn!(notifier, event = id, %error, "an event is not taken: it is sent again");
+            tracing::warn!(notifier, event = id, %error, "an event was not accepted: it will be sent again");
         }
         if !store.note(sending.claim, &[(field, &tries.to_string())]).await? {
             return Ok(Some(Shown::Lost));
@@ -216,14 +217,15 @@ impl Webhook {
         self.put_off(place, backoff(tries)).await.map(Some)
     }
 
-    /// The event at `place`, and those behind it, are sent later.
+    /// Postpones the event at `place` and all after it.
     async fn put_off(&self, place: i64, wait: Duration) -> Result<Shown, StoreError> {
         let next = self.engine.store.now().await?.plus(wait);
         Ok(Shown::Part { next, since: Some(Timestamp(place)) })
     }
 }
 
-/// After so many tries in vain: at random between half of it and the whole, so that not all prompts come back at once.
+/// The wait after this many failed attempts: random between half of it and all of it, so that not all prompts retry at
+/// once.
 fn backoff(tries: u32) -> Duration {
     let longest = LONGEST_BACKOFF.min(Duration::from_secs(1 << tries.clamp(1, 7).saturating_sub(1)));
     let random = u32::try_from(RandomState::new().hash_one(tries) % 1_000).unwrap_or_default();

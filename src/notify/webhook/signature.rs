@@ -1,5 +1,5 @@
-//! What proves to a receiver that a request is ours and new: HMAC-SHA256 over id, timestamp and body, as the specification
-//! "Standard Webhooks" has it, for which there are libraries in many languages.
+//! Signatures: prove to a webhook's receiver that a request is genuine and new. HMAC-SHA256 over id, timestamp and
+//! body, by the specification "Standard Webhooks", for which many languages have libraries.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
-/// A secret that begins so is a key in base64.
+/// The prefix of a secret that is a key in base64.
 const ENCODED: &str = "whsec_";
 
-/// The key that both sides know.
+/// The shared key.
 pub struct Key(SecretSlice<u8>);
 
 impl fmt::Debug for Key {
@@ -21,7 +21,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// `None`: it begins with `whsec_`, and what follows is no base64.
+    /// `None`: it begins with `whsec_`, and the rest is not base64.
     pub fn of(secret: &SecretString) -> Option<Self> {
         let secret = secret.expose_secret();
         let key = match secret.strip_prefix(ENCODED) {
@@ -45,7 +45,7 @@ impl Key {
 mod tests {
     use super::*;
 
-    /// The example of the specification.
+    /// The specification's example.
     #[test]
     fn signs_as_the_specification_does() {
         let key = Key::of(&SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).expect("base64");

@@ -5,7 +5,7 @@ use super::*;
 /// 2026-11-21T00:38:12Z
 const SWITCH: i64 = 1_795_221_492_000;
 
-/// An error ratio that climbs on `v2.1.0` until the rollback, and stays low on `v2.0.9` after it.
+/// An error ratio that rises on `v2.1.0` until the rollback, and stays low on `v2.0.9` after it.
 fn samples(points: i64) -> Samples {
     let times = (0..points).map(|i| SWITCH + (i - points / 2) * 5_000);
     let bad = times.clone().filter(|at| *at <= SWITCH).map(|at| {
@@ -106,7 +106,7 @@ fn no_figures_make_it_panic() {
             svg(&samples, Some(Timestamp(pair[0]))).unwrap();
         }
     }
-    // characters that the font lacks, a line that leaves the picture
+    // characters that the font lacks, and a line that leaves the picture
     for (name, value) in [("エラー\0", f64::NAN), ("", f64::MAX)] {
         let bad = SampleSeries::new(name, [(SWITCH, value), (SWITCH + 60_000, 0.5)]);
         png(&Samples { bad, threshold: Some(value), ..Samples::default() }, Some(Timestamp(i64::MAX))).unwrap();

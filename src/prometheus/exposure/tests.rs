@@ -23,7 +23,8 @@ fn series(name: &str, version: &str, instance: &str, points: Vec<(Timestamp, f64
     Series { labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), points }
 }
 
-/// What one instance counted of one version: requests and failures at each second, and the seconds at which it was there.
+/// What one instance counted for one version: requests and failures at each second, and the seconds at which it
+/// existed.
 struct Served<'a> {
     version: &'a str,
     instance: &'a str,
@@ -32,7 +33,7 @@ struct Served<'a> {
     count: &'a dyn Fn(i64) -> (f64, f64),
 }
 
-/// Recorded every 5 s from what was scraped every `scrape` s, until `now`.
+/// Recorded every 5 s from scrapes every `scrape` s, until `now`.
 fn recorded(scrape: i64, now: i64, all: &[Served<'_>]) -> Vec<Series> {
     let mut found = Vec::new();
     for Served { version, instance, from, until, count } in all {
@@ -76,7 +77,7 @@ fn recorded_of(series: &[Series]) -> Recorded {
 }
 
 fn traffic(series: &[Series]) -> Traffic {
-    recorded_of(series).of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).expect("somebody counts")
+    recorded_of(series).of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).expect("requests are counted")
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn pods_that_follow_are_known_to_after_a_few_scrapes() {
 
 #[test]
 fn a_pod_with_few_requests_is_unknown_until_it_serves_the_other_version_or_chance_is_ruled_out() {
-    // one request in 20 s; seven are to be expected in 140 s
+    // one request in 20 s; seven are expected in 140 s
     let (bad, idle) = (until(0, 0.05), |_| (0.0, 0.0));
     let quiet = |now| traffic(&recorded(5, now, &[always("v2", "a", &bad), always("v1", "a", &idle)]));
     assert_eq!(quiet(120).unknown.names, ["a"]);
@@ -139,7 +140,7 @@ fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
 
 #[test]
 fn only_what_was_served_since_the_switch_counts() {
-    // a canary had served v1 before, and failed half of the time
+    // as a canary, it had served v1 before, and failed half of the time
     let before =
         |second: i64| if second < 0 { (500.0, 250.0) } else { (500.0 + second as f64 * 4.0, 250.0 + second as f64) };
     let traffic = traffic(&recorded(5, 100, &[always("v1", "a", &before)]));
@@ -179,7 +180,7 @@ fn an_instance_that_went_away_is_waited_for_no_longer_than_a_minute_and_what_it_
     assert!(!gone(60).all_follow());
     let later = gone(120);
     assert!(later.all_follow() && later.bad == 250, "{later:?}");
-    // but not while Prometheus scrapes nobody
+    // but not while Prometheus scrapes no instance
     assert!(!traffic(&recorded(5, 50, &[always("v2", "a", &bad)])).all_follow());
 }
 
@@ -200,7 +201,7 @@ fn without_the_times_of_scrapes_only_what_changes_is_one() {
     let follows = without(&[always("v2", "a", &bad), always("v1", "a", &good)]);
     assert!(follows.all_follow() && follows.following == 1, "{follows:?}");
     let silent = without(&[always("v2", "a", &bad), always("v1", "a", &idle)]);
-    assert_eq!(silent.unknown.names, ["a"], "nobody knows whether it was scraped");
+    assert_eq!(silent.unknown.names, ["a"], "whether it was scraped is unknown");
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn what_a_version_has_always_failed_is_no_harm() {
     let all = [series(REFERENCE, "v1", "", vec![(at(-240), 0.015), (at(60), 0.5)])];
     let recorded = recorded_of(&all);
     let counters = recorded.of(&labels(), &prompt());
-    assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "what was recorded later is of no use");
+    assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "later records do not count");
     assert!((counters.limit(0.01, at(0), &v("v9")) - 0.01).abs() < 1e-12);
     for wrong in [f64::NAN, -1.0, 7.0] {
         let all = [series(REFERENCE, "v1", "", vec![(at(-240), wrong)])];

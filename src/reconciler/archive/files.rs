@@ -1,5 +1,5 @@
-//! The archive: a directory of plain files, `<prompt>/<version>.txt`, names percent-encoded. Several receivers may share it, as
-//! the same user: nobody else reads them.
+//! The archive: a directory of plain files, `<prompt>/<version>.txt`, with percent-encoded names. Several receivers may
+//! share it if they run as the same user: other users cannot read the files.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -12,15 +12,15 @@ use ulid::Ulid;
 
 use crate::decision::{PromptName, VersionName};
 
-/// Names begin with a letter or digit, so that none is `.` or `..`; a `/` becomes `%2F`.
+/// Names begin with a letter or digit, so none is `.` or `..`; a `/` becomes `%2F`.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
-/// File systems take 255 bytes.
+/// File systems allow 255 bytes.
 const MAX_NAME: usize = 240;
 const TEMPORARY: &str = ".tmp-";
-/// Prompts may hold what is nobody else's business.
+/// Content may be confidential.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// What a writer that died has left behind.
+/// When a file that a dead writer left behind may be deleted.
 const STALE: Duration = Duration::from_secs(24 * 3_600);
 
 #[derive(Debug)]
@@ -33,12 +33,12 @@ impl ArchiveDirectory {
         Self { root: root.into() }
     }
 
-    /// Below the root, whatever the names hold.
+    /// Always below the root, whatever the names contain.
     pub fn path(&self, prompt: &PromptName, version: &VersionName) -> PathBuf {
         self.folder(prompt).join(format!("{}.txt", utf8_percent_encode(version.as_str(), ESCAPED)))
     }
 
-    /// A name that is too long goes on in a folder below, marked by a `%` that begins no escape there.
+    /// A name that is too long continues in a folder below, marked by a `%` that begins no escape.
     fn folder(&self, prompt: &PromptName) -> PathBuf {
         let name = utf8_percent_encode(prompt.as_str(), ESCAPED).to_string();
         let (head, rest) = name.split_at(name.len().min(MAX_NAME));
@@ -46,18 +46,18 @@ impl ArchiveDirectory {
         if rest.is_empty() { folder } else { folder.join(format!("%{rest}")) }
     }
 
-    /// The root is never made: where it is missing, a disk is not mounted.
+    /// The root is never created: if it is missing, a disk is not mounted.
     fn must_be_there(&self) -> io::Result<()> {
         let described = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.root.display()));
         match fs::metadata(&self.root).map_err(described)?.is_dir() {
             true => Ok(()),
             false => {
-                Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{}: no directory", self.root.display())))
+                Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{}: not a directory", self.root.display())))
             }
         }
     }
 
-    /// Once this returns, the text is on the disk under its name, and has been read back.
+    /// After this returns, the content is on the disk under its name, and was read back.
     pub fn write(&self, prompt: &PromptName, version: &VersionName, text: &str) -> io::Result<()> {
         self.must_be_there()?;
         let (folder, path) = (self.folder(prompt), self.path(prompt, version));
@@ -80,11 +80,11 @@ impl ArchiveDirectory {
         sync(Some(&folder))?;
         match fs::read(&path)? == text.as_bytes() {
             true => Ok(()),
-            false => Err(io::Error::other("what was written reads differently")),
+            false => Err(io::Error::other("the written file reads back differently")),
         }
     }
 
-    /// `None`: the archive is there, but not this text.
+    /// `None`: the archive is there, but not this content.
     pub fn read(&self, prompt: &PromptName, version: &VersionName, most: u64) -> io::Result<Option<Vec<u8>>> {
         self.must_be_there()?;
         let file = match File::open(self.path(prompt, version)) {
@@ -96,7 +96,7 @@ impl ArchiveDirectory {
         Ok(Some(text))
     }
 
-    /// Deletes the texts of this prompt that are not `archived` and were written longer ago than `keep`.
+    /// Deletes files of this prompt that are not in `archived` and older than `keep`.
     pub fn sweep(&self, prompt: &PromptName, archived: &[VersionName], keep: Duration) -> io::Result<()> {
         let kept: Vec<_> = archived.iter().map(|version| self.path(prompt, version)).collect();
         let entries = match fs::read_dir(self.folder(prompt)) {
@@ -124,7 +124,7 @@ impl ArchiveDirectory {
         }
     }
 
-    /// Whether texts can be written there.
+    /// Tests whether content can be written.
     pub fn probe(&self) -> io::Result<()> {
         self.must_be_there()?;
         let temporary = self.root.join(format!("{TEMPORARY}{}", Ulid::generate()));
@@ -140,15 +140,16 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A folder that an earlier version made, open to all. One of another owner is left as it is: it can't be changed.
+/// Restricts a folder that an earlier release created readable for all. A folder of another owner cannot be changed,
+/// and stays.
 fn close(folder: &Path) {
     let open = fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
     if open && let Err(error) = fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)) {
-        tracing::warn!(%error, folder = %folder.display(), "others may read the archived texts in this folder");
+        tracing::warn!(%error, folder = %folder.display(), "other users may read the archived content in this folder");
     }
 }
 
-/// A name survives a power failure only once its folder has been written, too.
+/// A name survives a power failure only if its folder was synced as well.
 fn sync(folder: Option<&Path>) -> io::Result<()> {
     folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
@@ -241,7 +242,7 @@ mod tests {
                 assert_eq!(mode(folder), 0o700, "{folder:?}");
             }
         }
-        // as the version before made it
+        // as the previous release created it
         let (p, v) = names("old", "v1");
         fs::create_dir(root.0.join("old")).unwrap();
         fs::set_permissions(root.0.join("old"), Permissions::from_mode(0o755)).unwrap();

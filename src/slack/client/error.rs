@@ -1,18 +1,18 @@
-//! What Slack's refusals mean for the caller.
+//! What Slack's errors mean for the caller.
 //!
-//! Slack adds codes without notice, and a proxy answers as it likes. So only the codes listed here are final; after any other
-//! answer the call is made again.
+//! Slack adds codes without notice, and a proxy may answer anything. So only the codes listed here are final; after any
+//! other answer the call is repeated.
 
 use std::time::Duration;
 
 use slack_morphism::errors::{SlackClientError, SlackClientSystemError};
 
-/// A 429 that does not say how long to wait.
+/// The wait after a 429 without `Retry-After`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
-/// Longest wait that is believed. Slack asks for about 30 s; who comes too early is only told to wait again.
+/// Longest wait that is accepted. Slack asks for about 30 s; a call that comes too early is only told to wait again.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Codes that concern the channel, whatever is said in it.
+/// Codes about the channel, whatever the message.
 const OF_CHANNEL: &[&str] = &[
     "channel_not_found",
     "channel_type_not_supported",
@@ -29,12 +29,12 @@ const OF_CHANNEL: &[&str] = &[
     "restricted_action_thread_locked",
     "restricted_action_thread_only_channel",
 ];
-/// Codes for a message, or the root of a thread, that is not there.
+/// Codes for a message, or the root of a thread, that does not exist.
 const OF_PLACE: &[&str] = &["invalid_thread_ts", "message_not_found", "thread_not_found"];
-/// Codes for a message that is there and can't be edited any more.
+/// Codes for a message that exists and can no longer be edited.
 const OF_EDIT: &[&str] =
     &["block_mismatch", "cant_update_message", "edit_window_closed", "no_dual_broadcast_content_update"];
-/// Codes for what a message, or the arguments of another call, say.
+/// Codes about the content of a message, or the arguments of another call.
 const OF_CONTENT: &[&str] = &[
     "as_user_not_supported",
     "attachment_payload_limit_exceeded",
@@ -56,7 +56,7 @@ const OF_CONTENT: &[&str] = &[
     "too_many_attachments",
     "too_many_contact_cards",
 ];
-/// Codes for the person, the user group or the file that another call than a message is about.
+/// Codes about the person, user group or file that a call is about.
 const OF_SUBJECT: &[&str] = &[
     "blocked_file_type",
     "file_upload_size_restricted",
@@ -70,7 +70,7 @@ const OF_SUBJECT: &[&str] = &[
     "user_not_found",
     "user_not_in_channel",
 ];
-/// Codes that concern the token, so every call alike.
+/// Codes about the token, and so about every call.
 const OF_TOKEN: &[&str] = &[
     "accesslimited",
     "account_inactive",
@@ -85,7 +85,7 @@ const OF_TOKEN: &[&str] = &[
     "two_factor_setup_required",
     "user_is_restricted",
 ];
-/// Codes that concern the app's permission to call a method.
+/// Codes about the app's permission to call a method.
 const OF_METHOD: &[&str] = &[
     "access_denied",
     "deprecated_endpoint",
@@ -96,27 +96,27 @@ const OF_METHOD: &[&str] = &[
     "unknown_method",
 ];
 
-/// Why a call brought nothing. Holds neither secrets nor the bodies of answers.
+/// Why a call failed. Contains neither secrets nor bodies of answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlackError {
     #[error("rate limited for {} s", retry_after.as_secs())]
     RateLimited { retry_after: Duration },
-    /// May pass. The call may have taken effect.
+    /// Perhaps temporary. The call may have taken effect.
     #[error("{method}: {why}")]
     Retry { method: &'static str, why: String },
     /// No message can be posted to this channel.
-    #[error("the channel takes no messages: {code}")]
+    #[error("the channel accepts no messages: {code}")]
     Channel { code: String },
-    /// This message will never be taken as it is; others will.
-    #[error("the message is refused: {code}")]
+    /// This message will never be accepted; others will.
+    #[error("the message was rejected: {code}")]
     Message { code: String },
-    /// The message, or the root of the thread, is not there.
-    #[error("the message is not there any more")]
+    /// The message, or the root of the thread, does not exist.
+    #[error("the message no longer exists")]
     Missing,
-    /// The message is there and stays as it is.
-    #[error("the message can't be edited: {code}")]
+    /// The message exists and cannot be edited.
+    #[error("the message cannot be edited: {code}")]
     Uneditable { code: String },
-    /// Concerns the app or its token, until someone repairs it, or what the call is about.
+    /// About the app or its token, until someone repairs it, or about the subject of the call.
     #[error("{method}: {code}")]
     Refused { method: &'static str, code: String },
     /// Only from [`Slack::new`](super::Slack::new).
@@ -125,7 +125,7 @@ pub enum SlackError {
 }
 
 impl SlackError {
-    /// As a metric label.
+    /// The metric label.
     pub fn kind(&self) -> &'static str {
         match self {
             SlackError::RateLimited { .. } => "rate_limited",
@@ -143,8 +143,8 @@ impl SlackError {
         SlackError::Retry { method, why: why.into() }
     }
 
-    /// Whether it is in vain to make the call again. Messages wait for as long as it takes to repair the app or its token;
-    /// what is only nice to have does without a method that the app may not call.
+    /// Whether repeating the call is useless. Messages wait until someone repairs the app or its token; optional calls
+    /// are skipped if the app lacks permission.
     pub fn is_final(&self) -> bool {
         match self {
             SlackError::RateLimited { .. } | SlackError::Retry { .. } => false,
@@ -174,22 +174,22 @@ impl SlackError {
         }
     }
 
-    /// The library's own `Display` shows bodies, so nothing of it is kept but what is known to be harmless.
+    /// The library's `Display` shows bodies, so only parts that are known to be harmless are kept.
     pub(super) fn from_library(method: &'static str, error: SlackClientError) -> Self {
         let why = match error {
             SlackClientError::ApiError(error) => return Self::from_code(method, &error.code),
             SlackClientError::RateLimitError(error) => return Self::limited(error.retry_after),
-            // Slack itself refuses with 200 and ok: false; anything else comes from what stands in between
+            // Slack itself refuses with 200 and ok: false; other answers come from something in between
             SlackClientError::HttpError(error) => format!("HTTP status {}", error.status_code.as_u16()),
             SlackClientError::HttpProtocolError(error) => match error.cause {
                 Some(cause) => innermost(cause.as_ref()),
                 None => "no connection".to_owned(),
             },
-            // the answer broke off, or got too long
+            // the answer was cut off, or too long
             SlackClientError::SystemError(SlackClientSystemError { cause: Some(cause), .. }) => {
                 innermost(cause.as_ref())
             }
-            _ => "the answer is not Slack's".to_owned(),
+            _ => "the answer is not from Slack".to_owned(),
         };
         SlackError::Retry { method, why }
     }
@@ -199,7 +199,7 @@ impl SlackError {
         let retry_after = asked.clamp(Duration::from_secs(1), LONGEST_WAIT);
         if asked > LONGEST_WAIT {
             tracing::warn!(
-                "slack asks us to wait {} s; {} s is the most that is done",
+                "Slack asks the app to wait {} s: it waits at most {} s",
                 asked.as_secs(),
                 LONGEST_WAIT.as_secs()
             );
@@ -212,7 +212,7 @@ fn is_message(method: &str) -> bool {
     matches!(method, "chat.postMessage" | "chat.update")
 }
 
-/// The outer errors only say that it failed; the innermost says why.
+/// The outer errors only say that the call failed; the innermost one says why.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut reason = error;
     while let Some(source) = reason.source() {
@@ -243,7 +243,7 @@ mod tests {
             ("chat.postMessage", "invalid_auth", "refused", false),
             ("chat.update", "missing_scope", "refused", false),
             ("chat.postMessage", "no_permission", "refused", false),
-            // files and questions do without, unless the token is the trouble
+            // files and questions are skipped, unless the token is the cause
             ("files.completeUploadExternal", "missing_scope", "refused", true),
             ("files.getUploadURLExternal", "file_uploads_disabled", "refused", true),
             ("files.completeUploadExternal", "token_revoked", "refused", false),
@@ -251,7 +251,7 @@ mod tests {
             ("usergroups.users.list", "no_such_subteam", "refused", true),
             ("chat.postEphemeral", "user_not_in_channel", "refused", true),
             ("chat.postEphemeral", "msg_too_long", "refused", true),
-            // a code of another method says nothing here
+            // a code of another method means nothing here
             ("chat.postMessage", "edit_window_closed", "retry", false),
             ("usergroups.users.list", "edit_window_closed", "retry", false),
         ] {

@@ -1,4 +1,4 @@
-//! `check --connect`: could the receiver say all that it may have to say?
+//! `check --connect`: tests whether the receiver could send everything that it may have to send.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::error::innermost;
 use super::{Channel, Nothing, Slack, SlackError, https, is_id, name_of, within};
 use crate::config::Config;
 
-/// What `config/slack-manifest.yaml` asks for; a test compares.
+/// The scopes in `config/slack-manifest.yaml`; a test compares them.
 pub(super) const SCOPES: [&str; 7] = [
     "channels:history",
     "channels:read",
@@ -29,10 +29,10 @@ pub(super) const SCOPES: [&str; 7] = [
 /// An answer to `auth.test` is short.
 const MAX_BODY: usize = 1 << 20;
 
-/// Name, whether it is well, and what was seen.
+/// Name, whether the test passed, and details.
 type ProbeResult = (String, bool, String);
 
-/// Whose token it is.
+/// The owner of a token.
 #[derive(Deserialize)]
 struct Identity {
     ok: bool,
@@ -47,8 +47,8 @@ struct Info {
 }
 
 impl Slack {
-    /// Looks at the token, its scopes, the channels and user groups of the config, and the token of Socket Mode.
-    /// Posts nothing.
+    /// Tests the token, its scopes, the channels and user groups of the config, and the token of Socket Mode. Posts
+    /// nothing.
     pub async fn probe(&self, config: &Config) -> Vec<ProbeResult> {
         let mut findings = Vec::new();
         let mut add = |name: &str, ok: bool, detail: String| findings.push((format!("slack {name}"), ok, detail));
@@ -77,13 +77,14 @@ impl Slack {
             add(
                 "clicks",
                 false,
-                "neither slack.signing_secret nor slack.app_token is set: nobody can decide".to_owned(),
+                "neither slack.signing_secret nor slack.app_token is set: no one can decide".to_owned(),
             );
         }
         findings
     }
 
-    /// Who we are, and the token's scopes. By hand, because Slack names the scopes in a header that the library drops.
+    /// The bot's identity, and the token's scopes. Without the library, because Slack lists the scopes in a header that
+    /// the library drops.
     async fn auth_test(&self) -> Result<(String, Option<String>), SlackError> {
         const METHOD: &str = "auth.test";
         let failed = |error: &(dyn std::error::Error + 'static)| SlackError::retry(METHOD, innermost(error));
@@ -99,7 +100,7 @@ impl Slack {
         let body =
             Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| failed(error.as_ref()))?;
         let Ok(identity) = serde_json::from_slice::<Identity>(&body.to_bytes()) else {
-            return Err(SlackError::retry(METHOD, format!("HTTP status {status}, and the answer is not Slack's")));
+            return Err(SlackError::retry(METHOD, format!("HTTP status {status}, and the answer is not from Slack")));
         };
         if !identity.ok {
             return Err(SlackError::from_code(METHOD, &identity.error.unwrap_or_default()));
@@ -125,10 +126,12 @@ impl Slack {
             };
             let (ok, detail) = match found {
                 Err(error) => (false, error.to_string()),
-                Ok(None) => (false, "there is none of that name, or it is private and the app is not in it".to_owned()),
+                Ok(None) => {
+                    (false, "no channel has that name, or it is private and the app is not a member".to_owned())
+                }
                 Ok(Some(found)) if found.is_archived => (false, "it is archived".to_owned()),
                 Ok(Some(found)) if !found.is_member => {
-                    (false, "the app is not in it: say /invite @ and the app's name there".to_owned())
+                    (false, "the app is not a member: type /invite @ and the app's name in the channel".to_owned())
                 }
                 Ok(Some(found)) => (true, format!("joined ({})", found.id)),
             };
@@ -144,7 +147,7 @@ impl Slack {
         for group in groups {
             let (ok, detail) = match self.group_members(group).await {
                 Err(error) => (false, error.to_string()),
-                Ok(members) if members.is_empty() => (true, "nobody is in it".to_owned()),
+                Ok(members) if members.is_empty() => (true, "it has no members".to_owned()),
                 Ok(members) => (true, format!("members: {}", members.len())),
             };
             findings.push((group.clone(), ok, detail));

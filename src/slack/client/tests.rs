@@ -96,7 +96,7 @@ async fn a_message_is_found_by_its_mark() {
     let now = jiff::Timestamp::now().as_millisecond();
     let root = slack.post(Place::channel("#on-call"), &message("v2 fails"), &mark("root")).await.expect("posted");
     let reply = slack.post(Place::thread("C1", &root.ts), &message("worse"), &mark("reply-1")).await.expect("posted");
-    // more than fit on a page, so that the older ones are on a later one
+    // more than one page, so that the older ones are on a later page
     for n in 0..210 {
         slack.post_plain(Place::channel("C1"), "chatter", &mark(&format!("other-{n}"))).await.expect("posted");
     }
@@ -164,7 +164,7 @@ async fn each_fault_has_one_meaning() {
         drop(workspace);
         url
     };
-    let error = slack.post(Place::channel("C1"), &message("x"), &mark("root")).await.expect_err("nobody listens");
+    let error = slack.post(Place::channel("C1"), &message("x"), &mark("root")).await.expect_err("nothing listens");
     assert!(matches!(error, SlackError::Retry { .. }), "{error:?} at {workspace_gone}");
 }
 
@@ -321,7 +321,7 @@ fn of(flood: &Flood) -> Slack {
 #[tokio::test]
 async fn a_slack_that_answers_too_much_or_without_end_is_given_up() {
     const POSTED: &str = r#"{"ok":true,"channel":"C1","ts":"1700000000.000100"}"#;
-    // with its head it is still within the limit
+    // including its head it is still within the limit
     let flood = Flood::start(POSTED, Some(MAX_ANSWER - 1_000)).await.expect("a server");
     let posted = of(&flood).post(Place::channel("C1"), &message("x"), &mark("root")).await.expect("posted");
     assert_eq!(posted.channel, "C1");

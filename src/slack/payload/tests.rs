@@ -30,7 +30,7 @@ fn only(payload: &Value) -> Click {
     }
 }
 
-/// The payload with one of its fields changed or, with `None`, taken away.
+/// The payload with one of its fields changed or, with `None`, removed.
 fn with(path: &[&str], value: Option<Value>) -> Value {
     let mut payload = approve();
     let (last, parents) = path.split_last().expect("a path");
@@ -142,7 +142,7 @@ fn a_form_is_decoded() {
     assert_eq!(only(&payload).name, "Maya + Lind & é 100%");
 }
 
-/// Signature, timestamp and body of what the double sends.
+/// Signature, timestamp and body of a request from the double.
 async fn signed(slack: &Slack, signature: Signature) -> (Option<String>, Option<String>, Vec<u8>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     slack.set_request_url(format!("http://{}/", listener.local_addr().expect("an address")));

@@ -1,4 +1,4 @@
-//! What can be clicked, and what a click brings back.
+//! Buttons and menus, and their values in clicks.
 
 use slack_morphism::prelude::{
     SlackActionBlockElement, SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockButtonStyle,
@@ -12,17 +12,17 @@ use crate::decision::{Action, Canary, Incident, IncidentId, MarkKind, PhaseKind,
 /// Action ids.
 pub mod action {
     pub const APPROVE: &str = "approve";
-    /// Step by step; of a paused one: go on.
+    /// Approve a gradual rollback, or continue a paused one.
     pub const APPROVE_GRADUAL: &str = "approve_gradual";
     pub const INVESTIGATE: &str = "investigate";
     pub const DISMISS: &str = "dismiss";
     pub const UNDO: &str = "undo";
-    /// The menu: approve, to the version of the chosen option.
+    /// The menu that approves a rollback to the version of the chosen option.
     pub const OTHER_VERSION: &str = "other_version";
-    /// The menu of marks: say of the version of the chosen option what the option says.
+    /// The menu that marks the version of the chosen option.
     pub const MARK: &str = "mark";
 
-    /// Of a button that steers a canary.
+    /// The button that steers a canary.
     pub const fn steer(steer: crate::decision::Steer) -> &'static str {
         use crate::decision::Steer;
         match steer {
@@ -35,12 +35,12 @@ pub mod action {
         }
     }
 
-    /// Approve, as one of many buttons of a message: their ids must differ.
+    /// One of many Approve buttons in a message: their ids must differ.
     pub fn approve_one_of(at: usize) -> String {
         format!("{APPROVE}.{at}")
     }
 
-    /// Of a button about all prompts of a coordinating incident.
+    /// The button about all prompts of a coordinating incident.
     pub const fn all(bulk: crate::decision::outage::OutageAction) -> &'static str {
         use crate::decision::outage::OutageAction;
         match bulk {
@@ -52,24 +52,24 @@ pub mod action {
     }
 }
 
-/// Slack's limit for the value of a menu's option, the tightest of all values.
+/// Slack's limit for the value of a menu's option, the lowest limit of all values.
 const MAX_VALUE: usize = 150;
 const MAX_OPTIONS: usize = 100;
 
-/// What a button or an option stands for. Never a revision: a duplicate alert makes no click stale.
+/// The value of a button or an option. Never a revision: a duplicate alert invalidates no button.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Button {
     pub incident: IncidentId,
-    /// The version that serves; left out where two long names don't fit, since `ask` tells the question already.
+    /// The served version; omitted if two long names do not fit, because `ask` identifies the question already.
     pub from: Option<VersionName>,
     /// The version to serve instead.
     pub to: Option<VersionName>,
-    /// Which of the incident's questions is answered.
+    /// The number of the question that is answered.
     pub question_number: u32,
 }
 
 impl Button {
-    /// `incident|ask|to|from`. None of these holds a `|`, nor what Slack escapes on the way back.
+    /// Encodes as `incident|ask|to|from`. None of these contains `|`, or a character that Slack escapes in clicks.
     pub fn encode(&self) -> String {
         let name = |version: &Option<VersionName>| version.as_ref().map_or(String::new(), VersionName::to_string);
         let (to, from) = (name(&self.to), name(&self.from));
@@ -77,7 +77,7 @@ impl Button {
         if full.len() <= MAX_VALUE { full } else { format!("{}|{}|{to}|", self.incident, self.question_number) }
     }
 
-    /// `None` for anything that [`Button::encode`] did not make.
+    /// Returns `None` for text that [`Button::encode`] did not create.
     pub fn decode(value: &str) -> Option<Self> {
         let name = |text: &str| match text {
             "" => Some(None),
@@ -95,7 +95,7 @@ impl Button {
     }
 }
 
-/// What a button stands for that steers a canary.
+/// The value of a button that steers a canary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SteerButton {
     pub canary: IncidentId,
@@ -104,12 +104,12 @@ pub struct SteerButton {
 }
 
 impl SteerButton {
-    /// `canary|stage|prompt`.
+    /// Encodes as `canary|stage|prompt`.
     pub fn encode(&self) -> String {
         format!("{}|{}|{}", self.canary, self.stage, self.prompt)
     }
 
-    /// `None` for anything that [`SteerButton::encode`] did not make.
+    /// Returns `None` for text that [`SteerButton::encode`] did not create.
     pub fn decode(value: &str) -> Option<Self> {
         let [canary, stage, prompt] = value.splitn(3, '|').collect::<Vec<_>>().try_into().ok()?;
         let canary = Button::decode(&format!("{canary}|0||"))?.incident;
@@ -118,7 +118,7 @@ impl SteerButton {
     }
 }
 
-/// What people may do about a canary that is under way.
+/// The buttons that steer a running canary.
 pub(super) fn steering(prompt: &PromptName, canary: &Canary) -> Option<SlackBlock> {
     if canary.end.is_some() {
         return None;
@@ -135,10 +135,10 @@ pub(super) fn steering(prompt: &PromptName, canary: &Canary) -> Option<SlackBloc
             Some(_) => one(Steer::Resume, "Resume").into(),
             None => one(Steer::Pause, "Pause").into(),
         });
-        elements.push(one(Steer::Skip, "Next step now").into());
+        elements.push(one(Steer::Skip, "Next stage now").into());
         elements.push(one(Steer::Hold, "Hold here").into());
     }
-    let promote = format!("{} gets all traffic now, whatever was measured.", split.arriving);
+    let promote = format!("{} gets all traffic now, regardless of the measurements.", split.arriving);
     elements.push(one(Steer::Promote, "Promote now").with_confirm(confirm("Promote", prompt, &promote)).into());
     let abort = format!("{} gets all traffic again.", split.leaving);
     elements.push(one(Steer::Abort, "Abort").with_confirm(confirm("Abort the canary of", prompt, &abort)).into());
@@ -155,13 +155,13 @@ pub(super) fn is_steering(actions: &SlackActionsBlock) -> bool {
     actions.elements.iter().any(steers)
 }
 
-/// The value of an option in the menu of marks: what is said of the version that a button would lead to. The version that
-/// serves is left out, so that it fits.
+/// The value of an option in the menu of marks: the mark, and the version. The served version is omitted, so that it
+/// fits.
 fn write_mark(kind: MarkKind, incident: &Incident, version: &VersionName) -> String {
     format!("{}:{}", kind.as_str(), value(incident, None, Some(version)))
 }
 
-/// `None` for anything that [`write_mark`] did not make.
+/// Returns `None` for text that [`write_mark`] did not create.
 pub fn read_mark(value: &str) -> Option<(MarkKind, Button)> {
     let (word, button) = value.split_once(':')?;
     let kind = MarkKind::parse(word)?;
@@ -174,7 +174,7 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     let mut elements = Vec::new();
     if (undecided && incident.phase.kind() != PhaseKind::Confirming) || incident.phase.kind() == PhaseKind::Escalated {
         let (way, others) = ways(incident);
-        // what is not urgent goes step by step, if people follow the first button
+        // for less urgent incidents, the first button is gradual
         let gently = incident.action == Action::Observe;
         let at_once = way.map(|to| approve(incident, to, !gently));
         let step_by_step = way.filter(|_| undecided).map(|to| approve_gradual(incident, to, gently));
@@ -192,7 +192,7 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     if let Some(split) = incident.gradual().filter(|_| incident.phase.kind() == PhaseKind::RollingBack) {
         let (onward, backward) = (!incident.is_marked_bad(&split.arriving), !incident.is_marked_bad(&split.leaving));
         if split.paused.is_some() && onward {
-            elements.push(button(incident, action::APPROVE_GRADUAL, "Go on", None, Some(&split.arriving)).into());
+            elements.push(button(incident, action::APPROVE_GRADUAL, "Continue", None, Some(&split.arriving)).into());
         }
         let all = format!("From {} back to {}, without further steps.", split.leaving, split.arriving);
         let all = confirm("Roll back", &incident.prompt, &all);
@@ -201,7 +201,7 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
             elements.push(now.with_style(SlackBlockButtonStyle::Primary).with_confirm(all).into());
         }
         let back = fit(&format!("Back to {}", split.leaving), 75);
-        let text = format!("All traffic to {} again, although it is being rolled back.", split.leaving);
+        let text = format!("All traffic goes to {} again, although it is being rolled back.", split.leaving);
         let confirmation = confirm("Stop the rollback of", &incident.prompt, &text);
         let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
         if backward {
@@ -224,12 +224,12 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
-/// The version that serves while the question is open: after a rollback that failed, the one rolled back to.
+/// The served version while the question is open: after a failed rollback, the one rolled back to.
 fn subject(incident: &Incident) -> &VersionName {
     incident.subject()
 }
 
-/// Where Approve leads, and the other versions that the menu offers.
+/// The version for Approve, and the other versions for the menu.
 fn ways(incident: &Incident) -> (Option<&VersionName>, Vec<&VersionName>) {
     let possible = |version: &&VersionName| *version != subject(incident) && **version != incident.version;
     let way = incident.target.iter().chain(&incident.choices).find(possible);
@@ -269,7 +269,7 @@ fn menu(incident: &Incident, versions: &[&VersionName]) -> Option<SlackActionBlo
     })
 }
 
-/// Says of a version that nobody should go back to it, or that it is trusted.
+/// The menu that marks a version as never to be used again, or as trusted.
 fn marks(incident: &Incident) -> SlackActionBlockElement {
     let switch = incident.switch.iter().flat_map(|switch| [&switch.from, &switch.to]);
     let mut named: Vec<&VersionName> = vec![&incident.version];
@@ -289,12 +289,12 @@ fn marks(incident: &Incident) -> SlackActionBlockElement {
         (!options.is_empty()).then(|| SlackBlockOptionGroup::new(plain(label), options))
     };
     let groups = [
-        group(MarkKind::Bad, "Never go back to this version", bad.collect()),
+        group(MarkKind::Bad, "Never roll back to this version", bad.collect()),
         group(MarkKind::Good, "Trust this version", good.collect()),
     ];
     let title = fit(&format!("Mark a version of {}?", incident.prompt), 100);
-    let text = "A mark moves no traffic. No rollback leads to a version that is marked as bad; one that is trusted may be \
-                gone back to at once.";
+    let text = "A mark moves no traffic. A version marked as bad is never a rollback target; a trusted version can be \
+                one at once.";
     let confirm =
         SlackBlockConfirmItem::new(plain(&title), literal(text).into(), plain("Yes, mark it"), plain("Not now"));
     SlackBlockStaticSelectElement::new()
@@ -338,7 +338,7 @@ fn value(incident: &Incident, from: Option<&VersionName>, to: Option<&VersionNam
     .encode()
 }
 
-/// Slack's own dialog before the click counts.
+/// Slack's dialog before the click takes effect.
 fn confirm(what: &str, prompt: &PromptName, versions: &str) -> SlackBlockConfirmItem {
     let title = fit(&format!("{what} {prompt}?"), 100);
     let text = format!("{versions} All its prompt servers follow at once.");

@@ -1,4 +1,4 @@
-//! How a canary stands: one message that is edited.
+//! The message about a canary, which is edited.
 
 use slack_morphism::prelude::SlackBlock;
 
@@ -12,7 +12,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     let (sign, title) = match &canary.end {
         None => ("🐤", "Canary"),
         Some(end) if end.promoted => ("✅", "Canary finished"),
-        Some(_) => ("↩", "Canary over"),
+        Some(_) => ("↩", "Canary ended"),
     };
     let mut stages = stages(split, |percent| percent);
     if canary.end.is_some() {
@@ -22,7 +22,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     if let Some(end) = &canary.end {
         line.push_str(&format!(". {}", end.text));
     } else if let Some(why) = &split.paused {
-        line.push_str(&format!(". Waits: {why}"));
+        line.push_str(&format!(". Waiting: {why}"));
     } else if let Some(check) = &split.last {
         line.push_str(&format!(". {}", check.finding.text));
     }
@@ -32,12 +32,12 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
         vec![Markup::words("By ").code(&who(split.operator.as_str(), 100)).and(", since ").date(canary.started)];
     match (&canary.end, split.next) {
         (Some(end), _) => small.push(Markup::words("Ended ").date(end.at)),
-        (None, Some(next)) => small.push(Markup::words("Next step ").date(next)),
-        (None, None) if canary.pause.is_some() => small.push(Markup::words("Stays so until someone resumes it")),
-        (None, None) => small.push(Markup::words("Stays so until someone changes it")),
+        (None, Some(next)) => small.push(Markup::words("Next stage ").date(next)),
+        (None, None) if canary.pause.is_some() => small.push(Markup::words("Paused until someone resumes it")),
+        (None, None) => small.push(Markup::words("Unchanged until someone changes it")),
     }
     if canary.end.is_none() && canary.by_time {
-        small.push(Markup::words("Goes on by time alone, because ").code("canary.analysis").and(" is off"));
+        small.push(Markup::words("Continues by time alone, because ").code("canary.analysis").and(" is off"));
     }
     blocks.extend(aside(small));
     blocks.extend(steering(prompt, canary));

@@ -1,4 +1,4 @@
-//! What came of a drill. Calls nobody, and asks nothing.
+//! The message about a drill. Notifies no one, and asks nothing.
 
 use slack_morphism::prelude::SlackBlock;
 
@@ -13,7 +13,7 @@ pub struct DrillMessage<'a> {
     pub version: &'a VersionName,
     pub operator: &'a str,
     pub started: Timestamp,
-    /// The end of "a critical alert would …".
+    /// Completes "a critical alert would …".
     pub dry_run: &'a str,
 }
 
@@ -21,7 +21,7 @@ pub fn drill(drill: &DrillMessage<'_>) -> Message {
     let DrillMessage { id, prompt, version, operator, started, dry_run } = *drill;
     let title = format!("🧪 Drill: {prompt} {version}");
     let mut blocks: Vec<SlackBlock> = vec![header(&title)];
-    blocks.push(ours(Markup::words("This is a drill. Nothing was changed, and nobody needs to do anything.")));
+    blocks.push(ours(Markup::words("This is a drill. Nothing was changed, and no action is needed.")));
     let line = format!("A critical alert on {version} would {}.", fit(dry_run, 1_000));
     blocks.extend(others(line.clone()));
     let by = Markup::words("Started by ").code(&who(operator, 100)).and(", ").date(started);

@@ -1,8 +1,8 @@
-//! What we say in Slack: pure functions of the incident, so that an outage of Slack collapses into one update.
+//! The messages in Slack: pure functions of the incident, so that an outage of Slack collapses into one update.
 //!
-//! Nothing here knows the time: moments are written so that Slack shows them in each reader's own time zone. All of
-//! Slack's limits hold for any incident, however long or hostile the texts in it. How texts from elsewhere are kept
-//! from being read as mentions, links or formatting: see [`text`].
+//! Nothing here knows the time: moments are written so that Slack shows them in each reader's own time zone. Messages
+//! respect all of Slack's limits for any incident, however long or hostile its texts. For how external texts are kept
+//! from acting as mentions, links or formatting, see [`text`].
 
 mod button;
 mod canary;
@@ -34,7 +34,7 @@ use crate::decision::{Incident, PhaseKind, Timestamp, TrafficSplit};
 use crate::deployed::Deployed;
 use text::{LinkAddress, Markup, code_span, escape, fit, literal};
 
-/// Slack's advice for a message's text; from 40,000 on it refuses.
+/// Slack's recommended limit for a message's text; it rejects 40,000 and more.
 const MAX_PLAIN: usize = 4_000;
 /// All links of a message together.
 const MAX_LINKS: usize = 2_500;
@@ -46,34 +46,34 @@ pub struct Message {
     pub blocks: Vec<SlackBlock>,
 }
 
-/// An incident and what the config says about who is asked.
+/// An incident, and the config's settings for its decider.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub incident: &'a Incident,
-    /// How the decider is called, from the config: the only text that is trusted to call someone.
+    /// The decider's mention, from the config: the only text that may mention people.
     pub mention: Option<&'a str>,
     /// What was deployed until it was opened, if that was read.
     pub deployed: Option<&'a Deployed>,
 }
 
-/// A sentence for one person, such as why a click changed nothing, as mrkdwn: it may hold names from elsewhere.
+/// A sentence for one person, such as why a click changed nothing, as mrkdwn: it may contain external names.
 pub fn ephemeral(sentence: &str) -> String {
     escape(&fit(sentence, 1_000))
 }
 
-/// Said in a thread whose root Slack does not let be edited, with Slack's code.
+/// The reply in a thread whose root Slack does not let the app edit, with Slack's code.
 pub fn frozen(code: &str) -> Message {
     let text = Markup::words("Slack does not allow edits of the first message of this thread (").code(code);
-    let text = text.and("): it stays as it is, and what is new follows as replies.");
-    let said = "The first message of this thread stays as it is: what is new follows as replies.".to_owned();
+    let text = text.and("): it stays unchanged, and updates follow as replies.");
+    let said = "The first message of this thread stays unchanged: updates follow as replies.".to_owned();
     Message { text: said, blocks: vec![ours(text)] }
 }
 
-/// All that `message` says as one text, for when Slack refuses its blocks for good.
+/// Everything in `message` as one text, for the case that Slack rejects its blocks.
 pub fn plain(message: &Message) -> String {
     let mut said = String::new();
     let mut say = |piece: String| {
-        // whole pieces only: half a link or code span would be read as something else
+        // whole pieces only: half a link or code span would be parsed differently
         if length(&said) + length(&piece) < MAX_PLAIN {
             said.push_str(if said.is_empty() { "" } else { "\n" });
             said.push_str(&piece);
@@ -92,7 +92,7 @@ pub fn plain(message: &Message) -> String {
             }),
             SlackBlock::Actions(actions) => {
                 let command = if button::is_steering(actions) { "canary PROMPT" } else { "decide INCIDENT" };
-                say(format!("The buttons can't be shown: decide with `prompt-rollback {command} …`"));
+                say(format!("The buttons cannot be shown: decide with `prompt-rollback {command} …`"));
             }
             _ => {}
         }
@@ -100,7 +100,7 @@ pub fn plain(message: &Message) -> String {
     said
 }
 
-/// As Slack counts at worst.
+/// The length as Slack counts it in the worst case.
 fn length(text: &str) -> usize {
     text.encode_utf16().count()
 }
@@ -120,7 +120,7 @@ fn ours(text: Markup) -> SlackBlock {
     SlackSectionBlock::new().with_text(text.object().into()).into()
 }
 
-/// A section of text from elsewhere; Slack takes no empty one.
+/// A section of external text; Slack rejects an empty one.
 fn others(text: String) -> Option<SlackBlock> {
     (!text.is_empty()).then(|| SlackSectionBlock::new().with_text(literal(text).into()).into())
 }
@@ -131,14 +131,14 @@ fn aside(texts: Vec<Markup>) -> Option<SlackBlock> {
     (!elements.is_empty()).then(|| SlackContextBlock::new(elements).into())
 }
 
-/// What is to be looked at first: firing before ended, then the strongest action and the most severe.
+/// Alerts by importance: firing before resolved, then by the strongest action and severity.
 fn ranked(incident: &Incident) -> Vec<&AlertRecord> {
     let mut alerts: Vec<_> = incident.alerts.iter().collect();
     alerts.sort_by_key(|alert| std::cmp::Reverse((alert.firing, alert.rank())));
     alerts
 }
 
-/// The worst alert's links, as many as fit.
+/// The links of the most severe alert, as many as fit.
 fn links(incident: &Incident) -> Vec<Markup> {
     let alerts = ranked(incident);
     let Some(alert) = alerts.first() else { return Vec::new() };
@@ -158,12 +158,12 @@ fn links(incident: &Incident) -> Vec<Markup> {
     .collect()
 }
 
-/// When the trouble began, as far as alerts tell; never after `by`.
+/// When the problem began, according to the alerts; never after `by`.
 fn began(incident: &Incident, by: Timestamp) -> Option<Timestamp> {
     incident.alerts.iter().filter_map(|alert| alert.began(by)).min()
 }
 
-/// `✓ 1 % → ▶ 5 % → 25 %`: the stages of a split, as `shown` tells the percent on the version that traffic moves to.
+/// `✓ 1 % → ▶ 5 % → 25 %`: the stages of a split. `shown` maps the percentage of the version that gains traffic.
 fn stages(split: &TrafficSplit, shown: fn(u8) -> u8) -> String {
     let stage = |(at, percent): (usize, &u8)| {
         let mark = match at.cmp(&(split.stage as usize)) {
@@ -176,7 +176,7 @@ fn stages(split: &TrafficSplit, shown: fn(u8) -> u8) -> String {
     split.plan.stages.iter().enumerate().map(stage).collect::<Vec<_>>().join(" → ")
 }
 
-/// Someone must decide or act now.
+/// Whether a person must decide or act now.
 fn waits(incident: &Incident) -> bool {
     matches!(incident.phase.kind(), PhaseKind::AwaitingDecision | PhaseKind::Escalated) || incident.pages()
 }

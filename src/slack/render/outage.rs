@@ -1,4 +1,4 @@
-//! Many prompts at once: one root for all of them.
+//! Coordinating incidents: one root for all prompts.
 
 use slack_morphism::prelude::{
     SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockButtonStyle, SlackBlockConfirmItem,
@@ -12,18 +12,18 @@ use super::{Message, aside, header, others, ours};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::outage::{Member, Outage, OutageAction, shared};
 
-/// Prompts with a row and a button of their own; a message takes 50 blocks.
+/// Prompts with a row and a button of their own; a message may have 50 blocks.
 const ROWS: usize = 20;
-/// Text of all these rows: Slack refuses messages of much more than 10,000 characters in all.
+/// Text of all these rows: Slack rejects messages of much more than 10,000 characters.
 const ROOM: usize = 5_500;
 /// Longest reason why one was not rolled back.
 const WHY: usize = 120;
-/// Prompts that are named in one section.
+/// Prompts named in one section.
 const NAMED: usize = 30;
-/// Values that are told of what prompts share.
+/// Shared labels that are shown.
 const SHARED: usize = 5;
 
-/// A coordinating incident, and what the config says about who is asked.
+/// A coordinating incident, and the config's settings for its decider.
 #[derive(Debug, Clone, Copy)]
 pub struct OutageMessage<'a> {
     pub outage: &'a Outage,
@@ -60,14 +60,14 @@ pub fn outage_root(view: &OutageMessage<'_>) -> Message {
         }
     }
     if rest > 0 {
-        blocks.extend(others(format!("and {rest} more that wait")));
+        blocks.extend(others(format!("and {rest} more waiting")));
     }
     blocks.extend(decided(view));
     blocks.extend(small_print(view));
     Message { text: summary(view), blocks }
 }
 
-/// The root in the channel for all incidents: no buttons, but the way to them.
+/// The root in the channel for all incidents: no buttons, but a link to them.
 pub fn outage_overview(view: &OutageMessage<'_>, thread: Option<&str>) -> Message {
     let mut blocks = state(view, None);
     if let Some(address) = thread.and_then(LinkAddress::parse) {
@@ -83,7 +83,7 @@ pub fn outage_reply(view: &OutageMessage<'_>, note: &Note) -> Message {
     let mut blocks: Vec<SlackBlock> = others(format!("{} {said}", sign(note.kind))).into_iter().collect();
     let last = view.outage.notes.last().is_some_and(|last| last.seq == note.seq);
     if note.kind == NoteKind::Asked && last && view.asks() && view.mention.is_some() {
-        blocks.push(ours(Markup::default().mention(view.mention).and(" please decide about what is left")));
+        blocks.push(ours(Markup::default().mention(view.mention).and(" please decide about the remaining prompts")));
     }
     blocks.extend(aside(vec![Markup::default().date(note.at)]));
     Message { text: escape(&said), blocks }
@@ -92,8 +92,8 @@ pub fn outage_reply(view: &OutageMessage<'_>, note: &Note) -> Message {
 fn title(view: &OutageMessage<'_>) -> String {
     let count = view.members.len();
     match (&view.outage.hold, view.outage.is_open(), view.waiting().next().is_some()) {
-        (_, false, _) => format!("⚪ Over: {count} prompts failed together"),
-        (Some(_), true, _) => format!("✋ {count} prompts fail together, held back"),
+        (_, false, _) => format!("⚪ Closed: {count} prompts failed together"),
+        (Some(_), true, _) => format!("✋ {count} prompts fail together, on hold"),
         (None, true, true) => format!("🔴 {count} prompts fail together: decision needed"),
         (None, true, false) => format!("↩ {count} prompts fail together, all decided"),
     }
@@ -132,7 +132,8 @@ fn state(view: &OutageMessage<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
     }
     if let Some(execution) = &outage.execution {
         let left = members.iter().filter(|member| member.is_due(execution)).count();
-        let what = if execution.what == OutageAction::Undo { "undoes the rollbacks" } else { "rolls back all" };
+        let what =
+            if execution.what == OutageAction::Undo { "is undoing the rollbacks" } else { "is rolling back all" };
         blocks.extend(others(format!("{} {what}: {left} to go.", who(execution.by.as_str(), 100))));
     }
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
@@ -156,12 +157,14 @@ fn buttons(view: &OutageMessage<'_>) -> Option<SlackBlock> {
             OutageAction::RollBack => {
                 ("Roll back all", format!("{waits} prompts go back to their last known-good versions."))
             }
-            OutageAction::Undo => ("Undo all", "The versions rolled back before are served again.".to_owned()),
+            OutageAction::Undo => {
+                ("Undo all", "The versions that were rolled back before are served again.".to_owned())
+            }
             OutageAction::Hold => (
                 "Hold all (provider outage)",
-                "No prompt is rolled back or escalated by itself while this lasts.".to_owned(),
+                "No automatic rollbacks and no escalations until the hold ends.".to_owned(),
             ),
-            OutageAction::Release => ("End the hold", "Automation goes on, and missed deadlines escalate.".to_owned()),
+            OutageAction::Release => ("End the hold", "Automation resumes, and missed deadlines escalate.".to_owned()),
         };
         let confirm = SlackBlockConfirmItem::new(
             plain(&format!("{label}?")),
@@ -180,25 +183,25 @@ fn buttons(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
-/// Why a member still waits although someone wanted it rolled back.
+/// Why a member still waits although someone requested its rollback.
 fn why(member: &Member) -> Option<String> {
     let failed = member.done.as_ref().filter(|done| done.failed).map(|done| &done.text);
     member.objection.as_ref().or(failed).map(|why| fit(why, WHY))
 }
 
-/// About how much text its row has, with the dialog of its button.
+/// The approximate length of its row, including its button's dialog.
 fn cost(member: &Member) -> usize {
     let version = member.version.as_str().len() + member.target.as_ref().map_or(0, |target| target.as_str().len());
-    // escaping can make five characters of one
+    // escaping can turn one character into five
     250 + 2 * (member.prompt.as_str().len() + version) + why(member).map_or(0, |why| 5 * why.chars().count())
 }
 
-/// A prompt that waits, and the button that rolls it back alone.
+/// A waiting prompt, with a button that rolls back this prompt only.
 fn row(at: usize, member: &Member) -> SlackBlock {
     let mut text = Markup::default().code(member.prompt.as_str()).and(" ").code(member.version.as_str());
     text = match &member.target {
         Some(target) => text.and(" → ").code(target.as_str()),
-        None => text.and(" → no other known-good version is known"),
+        None => text.and(" → no other known-good version exists"),
     };
     text = text.and(", began ").date(member.began);
     if let Some(why) = why(member) {
@@ -227,7 +230,7 @@ fn row(at: usize, member: &Member) -> SlackBlock {
     section.with_accessory(SlackSectionBlockElement::Button(button)).into()
 }
 
-/// The others in one section: how each stands.
+/// The state of the other prompts, in one section.
 fn decided(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     let all: Vec<&Member> = view.members.iter().filter(|member| !member.waits()).collect();
     let line = |member: &&Member| {
@@ -244,6 +247,6 @@ fn decided(view: &OutageMessage<'_>) -> Option<SlackBlock> {
 
 fn small_print(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     let id = &view.outage.id;
-    let all = Markup::words("All of them by ").code(&format!("prompt-rollback incidents {id}"));
+    let all = Markup::words("List them with ").code(&format!("prompt-rollback incidents {id}"));
     aside(vec![Markup::words("Incident ").code(&id.0), all])
 }

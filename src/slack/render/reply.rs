@@ -8,7 +8,7 @@ use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, LogEvent};
 use crate::deployed::is_change;
 
-/// Entries of the deployment log that an investigation starts with.
+/// Entries of the deployment log shown with an investigation.
 const LOG_SHOWN: usize = 5;
 
 /// One entry of the deployment log.
@@ -23,16 +23,16 @@ pub struct LogLine<'a> {
     pub reason: &'a str,
 }
 
-/// A prompt of the same group, and how it does.
+/// A prompt of the same group, and its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Related {
     pub prompt: String,
-    /// What it serves.
+    /// The version that it serves.
     pub version: Option<String>,
     pub health: &'static str,
 }
 
-/// Says how the prompts of the same group do; `all`: how many there are.
+/// Adds the state of prompts in the same group; `all`: how many there are.
 pub fn with_related(mut message: Message, group: &str, related: &[Related], all: usize) -> Message {
     if related.is_empty() {
         return message;
@@ -48,7 +48,7 @@ pub fn with_related(mut message: Message, group: &str, related: &[Related], all:
     message
 }
 
-/// `note` as a reply. `log` holds the newest entries first and is told with the note of an investigation only.
+/// Renders `note` as a reply. `log` holds the newest entries first, and is shown with an investigation only.
 pub fn reply(view: &View<'_>, note: &Note, log: &[LogLine<'_>]) -> Message {
     let incident = view.incident;
     let mut blocks = said(note);
@@ -61,7 +61,7 @@ pub fn reply(view: &View<'_>, note: &Note, log: &[LogLine<'_>]) -> Message {
     finished(view, note, blocks)
 }
 
-/// An escalation, as the channel where the thread is not hears of it: no buttons, but the way to them.
+/// An escalation, for the channel without the thread: no buttons, but a link to them.
 pub fn call(view: &View<'_>, note: &Note, thread: Option<&str>) -> Message {
     let mut blocks = said(note);
     blocks.push(asks(view));
@@ -108,14 +108,14 @@ pub(super) fn sign(kind: NoteKind) -> &'static str {
     }
 }
 
-/// A changed root calls nobody, so the reply does. Only while there is something to decide, and only the last one: after
-/// an outage of Slack old notes are told late.
+/// Whether the reply mentions the decider, because an edited root notifies no one. Only while there is something to
+/// decide, and only in the last note: after an outage of Slack, old notes are posted late.
 fn calls(incident: &Incident, note: &Note) -> bool {
     let asks = |kind| matches!(kind, NoteKind::Held | NoteKind::Asked | NoteKind::Escalated | NoteKind::Reopened);
     asks(note.kind) && waits(incident) && !incident.notes.iter().any(|later| later.seq > note.seq && asks(later.kind))
 }
 
-/// Those who do not follow the thread must notice as well.
+/// Whether people who do not follow the thread must notice as well.
 pub fn calls_channel(incident: &Incident, note: &Note) -> bool {
     note.kind == NoteKind::Escalated && calls(incident, note)
 }
@@ -131,7 +131,7 @@ fn when(incident: &Incident, note: &Note) -> Markup {
     }
 }
 
-/// What an investigation starts with.
+/// The starting points of an investigation.
 fn where_to_look(incident: &Incident, log: &[LogLine<'_>]) -> Vec<SlackBlock> {
     let description = ranked(incident).first().map(|alert| fit(&alert.description, 1_500));
     let mut blocks: Vec<SlackBlock> = description.and_then(others).into_iter().collect();

@@ -4,10 +4,10 @@ use super::text::{Markup, escape, fit, took};
 use super::{Message, aside, header, others, ours};
 use crate::report::{Case, DryRunReport, Tally};
 
-/// The report has all of them; a message is to be read.
+/// The report command shows all of them; a message must stay readable.
 const TRIGGERS: usize = 10;
 const CASES: usize = 10;
-/// A line; all of a section's stay below the 3,000 that Slack takes.
+/// Longest line; all lines of a section stay below Slack's limit of 3,000.
 const LINE: usize = 250;
 
 pub fn report(report: &DryRunReport) -> Message {
@@ -24,12 +24,12 @@ pub fn report(report: &DryRunReport) -> Message {
     rows.sort_by_key(|(name, tally)| (std::cmp::Reverse(tally.right + tally.wrong + tally.unclear), *name));
     blocks.extend(others(lines(rows.iter().map(|(name, tally)| said(name, tally)), TRIGGERS)));
     blocks.extend(others(lines(report.cases.iter().map(line), CASES)));
-    blocks.extend(aside(vec![Markup::words("All of them are told by ").code("prompt-rollback report --since 7d")]));
+    blocks.extend(aside(vec![Markup::words("For all of them, run ").code("prompt-rollback report --since 7d")]));
     let text = if many == 0 { title } else { format!("{title}. {}", said("All alerts", &total)) };
     Message { text: escape(&text), blocks }
 }
 
-/// `most` lines, and how many more there are.
+/// At most `most` lines, and how many more there are.
 fn lines(all: impl ExactSizeIterator<Item = String>, most: usize) -> String {
     let more = all.len().saturating_sub(most);
     let mut text: Vec<String> = all.take(most).map(|line| fit(&line, LINE)).collect();
@@ -43,7 +43,7 @@ fn said(name: &str, tally: &Tally) -> String {
     let Tally { right, wrong, unclear, .. } = tally;
     let saved = match tally.minutes_saved() {
         0 => String::new(),
-        minutes => format!("; {minutes} min sooner than people"),
+        minutes => format!("; {minutes} min earlier than people"),
     };
     format!("{name}: {right} right, {wrong} wrong, {unclear} unclear{saved}")
 }

@@ -1,4 +1,4 @@
-//! The root of a thread: the present state.
+//! The root of a thread: the current state.
 
 use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 
@@ -11,11 +11,11 @@ use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 
-/// Alerts told in full; the thread has all of them.
+/// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
-/// Versions marked as bad that are told with the reason.
+/// Versions marked as bad that are shown with the reason.
 const NEVER_SHOWN: usize = 3;
-/// More do not share the traffic.
+/// At most two versions share the traffic.
 const VERSIONS_SHOWN: usize = 2;
 
 /// The thread's root in the decider's channel, with the buttons that the phase allows.
@@ -29,7 +29,7 @@ pub fn root(view: &View<'_>) -> Message {
     Message { text: summary(incident), blocks }
 }
 
-/// The root in the channel for all incidents: no buttons, but the way to them. It calls only for a page.
+/// The root in the channel for all incidents: no buttons, but a link to them. It mentions people only for a page.
 pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
     let incident = view.incident;
     let mut blocks = state(incident, view.mention.filter(|_| incident.pages()));
@@ -58,7 +58,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     blocks.extend(others(what_is_wrong(incident)));
     blocks.push(SlackSectionBlock::new().with_fields(fields(incident, mention)).into());
     if let Some(objection) = incident.objection().filter(|_| incident.phase.is_undecided()) {
-        let text = format!("Not rolled back yet: {}. Approve once more to do it all the same.", objection.text);
+        let text = format!("Not rolled back yet: {}. Approve again to roll back anyway.", objection.text);
         blocks.extend(others(fit(&text, 600)));
     }
     if let Some(held) = incident.held.as_ref().filter(|_| incident.phase.is_undecided()) {
@@ -71,7 +71,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     blocks
 }
 
-/// What had traffic when it was opened, and what else had changed in the hour before.
+/// The versions with traffic when it was opened, and other changes in the hour before.
 fn what_was_deployed(incident: &Incident, deployed: &Deployed) -> Option<SlackBlock> {
     let opened = incident.opened_at;
     let mut lines = Vec::new();
@@ -103,7 +103,7 @@ fn named(line: Markup, version: &str) -> Markup {
     if version.is_empty() { line.and("nothing") } else { line.code(&fit(version, 64)) }
 }
 
-/// Who did it: the log calls us `system`, and whoever SET the key `external`.
+/// Who did it: the log has `system` for prompt-rollback, and `external` for a direct SET.
 fn by(line: Markup, event: &str, operator: &str) -> Markup {
     match (event, operator) {
         ("external", _) => line.and(", set in Redis from outside"),
@@ -113,7 +113,7 @@ fn by(line: Markup, event: &str, operator: &str) -> Markup {
     }
 }
 
-/// Which versions are not offered, and why.
+/// The versions that are not offered, and why.
 fn never_back_to(incident: &Incident) -> Option<String> {
     let never = &incident.never;
     let one = |never: &Never| {
@@ -128,7 +128,7 @@ fn never_back_to(incident: &Incident) -> Option<String> {
     if never.len() > NEVER_SHOWN {
         text.push(format!("and {} more", never.len() - NEVER_SHOWN));
     }
-    (!text.is_empty()).then(|| format!("Never back to {}", text.join(", ")))
+    (!text.is_empty()).then(|| format!("Not offered as a rollback target: {}", text.join(", ")))
 }
 
 fn title(incident: &Incident) -> &'static str {
@@ -184,7 +184,7 @@ fn what_was_done(incident: &Incident, switch: &Switch) -> String {
     text
 }
 
-/// How far a gradual rollback is, as one line that is edited.
+/// The progress of a gradual rollback, as one line that is edited.
 fn progress(incident: &Incident) -> Option<String> {
     let split = incident.gradual()?;
     let mut text = format!("Left on {}: {}", split.leaving, stages(split, |percent| 100 - percent));
@@ -199,7 +199,7 @@ fn progress(incident: &Incident) -> Option<String> {
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
     let verification = incident.verification().filter(|_| incident.is_checked())?;
-    let Some(check) = &verification.last else { return Some("Checking whether it helped.".to_owned()) };
+    let Some(check) = &verification.last else { return Some("Checking whether the rollback helped.".to_owned()) };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
         text.push_str(&format!("; {}", traffic.followers()));
@@ -207,7 +207,7 @@ fn verification(incident: &Incident) -> Option<String> {
     Some(text)
 }
 
-/// What happened last, where the phase alone doesn't tell by whom and why.
+/// The last event, if the phase alone does not say who and why.
 fn last_word(incident: &Incident) -> Option<&str> {
     let kind = match incident.phase.kind() {
         PhaseKind::Observing | PhaseKind::AwaitingDecision | PhaseKind::Verifying => return None,
@@ -218,7 +218,7 @@ fn last_word(incident: &Incident) -> Option<&str> {
     incident.notes.iter().rev().find(|note| note.kind == kind).map(|note| note.text.as_str())
 }
 
-/// What was measured against which threshold, as the alerts say it.
+/// What was measured against which threshold, according to the alerts.
 fn what_is_wrong(incident: &Incident) -> String {
     let alerts = ranked(incident);
     if alerts.is_empty() {
@@ -243,7 +243,7 @@ fn describe(alert: &AlertRecord) -> String {
         line.push_str(&format!(" (measured: {value})"));
     }
     if !alert.firing {
-        line.push_str(" (ended)");
+        line.push_str(" (resolved)");
     }
     let threshold = fit(&alert.description, 180);
     if threshold.is_empty() { line } else { format!("{line}\n{threshold}") }
@@ -257,9 +257,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
         }
         (Some(switch), _) => field("Rolled back").code(switch.from.as_str()).and(" → ").code(switch.to.as_str()),
         (None, Some(to)) => field("Rollback").code(incident.version.as_str()).and(" → ").code(to.as_str()),
-        (None, None) => {
-            field("Rollback").code(incident.version.as_str()).and(" → no other known-good version is known")
-        }
+        (None, None) => field("Rollback").code(incident.version.as_str()).and(" → no other known-good version exists"),
     };
     let mut fields = vec![
         field("Prompt").code(incident.prompt.as_str()),
@@ -275,19 +273,19 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
     fields.into_iter().map(|field| field.object().into()).collect()
 }
 
-/// When the present phase ends or did end.
+/// When the current phase ends, or ended.
 fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
     let label = match incident.phase.kind() {
         PhaseKind::Confirming => "Answer expected by",
-        PhaseKind::Observing => "Observed until",
+        PhaseKind::Observing => "Observing until",
         PhaseKind::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
         PhaseKind::AwaitingDecision => "Decide by",
-        PhaseKind::Investigating => "Asked again",
+        PhaseKind::Investigating => "Asking again",
         PhaseKind::RollingBack => {
-            return incident.gradual().and_then(|split| split.next).map(|at| ("Next step", at));
+            return incident.gradual().and_then(|split| split.next).map(|at| ("Next stage", at));
         }
-        PhaseKind::Verifying => "Outcome known by",
-        PhaseKind::Escalated => "Looked at again",
+        PhaseKind::Verifying => "Result expected by",
+        PhaseKind::Escalated => "Next check",
         _ => return incident.closed_at.map(|at| ("Closed", at)),
     };
     incident.deadline().map(|at| (label, at))
@@ -296,8 +294,11 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
 fn small_print(incident: &Incident) -> Option<SlackBlock> {
     let mut texts = vec![Markup::words("Incident ").code(&incident.id.0)];
     if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 {
-        let times =
-            if incident.deadline().is_some() { "nobody decided in time" } else { "no further escalation follows" };
+        let times = if incident.deadline().is_some() {
+            "no decision before the deadline"
+        } else {
+            "no further escalation follows"
+        };
         texts.push(Markup::words(times));
     }
     aside(texts)

@@ -1,8 +1,8 @@
-//! The two kinds of text that a message is made of.
+//! The two kinds of text in a message.
 //!
-//! [`Markup`] is ours: fixed words, and pieces that can't be anything else than what they are. Text from elsewhere
-//! (annotations, reasons, people's names) goes into [`literal`], whose objects Slack shows as they are: no mention, no
-//! link, no formatting, no emoji. So there is nothing to escape and no way to forget it.
+//! [`Markup`] is written by prompt-rollback: fixed words, and typed pieces that cannot be anything else. External text
+//! (annotations, reasons, people's names) goes into [`literal`], whose objects Slack shows unchanged: no mention, no
+//! link, no formatting, no emoji. So nothing needs escaping, and escaping cannot be forgotten.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::visible::{is_hidden, misleads};
 const MAX_URL: usize = 2_000;
 /// Longest name in a code span.
 const MAX_CODE: usize = 200;
-/// What would end a link's address before its end.
+/// Characters that would end a link's address early.
 const IN_URL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'|').add(b'`');
 
-/// mrkdwn made of our own words and of pieces that can't contain any.
+/// mrkdwn that consists of fixed words and of pieces that cannot contain markup.
 #[derive(Debug, Default)]
 pub struct Markup(String);
 
@@ -46,13 +46,13 @@ impl Markup {
         self
     }
 
-    /// One after the other.
+    /// Appends `next`.
     pub fn then(mut self, next: Self) -> Self {
         self.0.push_str(&next.0);
         self
     }
 
-    /// A moment, in the reader's own time zone.
+    /// A moment, in the reader's time zone.
     pub fn date(mut self, at: Timestamp) -> Self {
         let seconds = at.0.div_euclid(1_000);
         match jiff::Timestamp::from_second(seconds) {
@@ -76,7 +76,7 @@ impl Markup {
         self
     }
 
-    /// Calls someone. The only way to do so; `mention` comes from the config.
+    /// Mentions people. The only way to do so; `mention` comes from the config.
     pub fn mention(mut self, mention: Option<&str>) -> Self {
         if let Some(mention) = mention.filter(|mention| mention.len() <= Decider::MAX_MENTION) {
             self.0.push_str(mention);
@@ -89,14 +89,14 @@ impl Markup {
         self
     }
 
-    /// `verbatim`: Slack makes no links and mentions of its own.
+    /// `verbatim`: Slack adds no links or mentions of its own.
     pub fn object(self) -> SlackBlockMarkDownText {
         SlackBlockMarkDownText::new(self.0).with_verbatim(true)
     }
 }
 
-/// An address that may become a link: http or https, of bounded length, without a user before the host, and encoded so that it
-/// can't end early.
+/// An address that may become a link: http or https, of bounded length, without a user before the host, and encoded so
+/// that it cannot end early.
 #[derive(Debug)]
 pub struct LinkAddress(String);
 
@@ -107,7 +107,7 @@ impl LinkAddress {
             .iter()
             .find_map(|scheme| url.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..]))?;
         let has_host = rest.starts_with(|c: char| c.is_alphanumeric() || c == '[');
-        // an ellipsis: someone shortened it, so it leads nowhere
+        // an ellipsis shows that someone shortened it, so it leads nowhere
         if !has_host || misleads(url) || url.len() > MAX_URL || url.ends_with('…') {
             return None;
         }
@@ -120,13 +120,14 @@ impl LinkAddress {
     }
 }
 
-/// Text from elsewhere, shown as it is. The caller bounds it, with [`fit`].
+/// External text, shown unchanged. The caller limits it with [`fit`].
 pub fn literal(text: impl Into<String>) -> SlackBlockPlainText {
     SlackBlockPlainText::new(text.into()).with_emoji(false)
 }
 
-/// One line of at most `most` characters, as Slack counts at worst: UTF-16 units after its escaping. White space and
-/// control characters become single spaces; what is invisible or turns the direction of writing goes.
+/// One line of at most `most` characters, as Slack counts in the worst case: UTF-16 units after escaping. White space
+/// and control characters become single spaces; invisible characters and those that turn the direction of writing are
+/// removed.
 pub fn fit(text: &str, most: usize) -> String {
     let (mut line, mut room, mut gap) = (String::new(), most.saturating_sub(1), false);
     for c in text.chars() {
@@ -151,9 +152,9 @@ pub fn fit(text: &str, most: usize) -> String {
     line
 }
 
-/// Who did something, as [`fit`]: what proves who it is stays whole.
+/// An operator, shortened like [`fit`], but without cutting what verifies it.
 pub fn who(operator: &str, most: usize) -> String {
-    /// Of ids and of the names of tokens.
+    /// Longest id or token name.
     const MAX_PROOF: usize = 40;
     let operator = Operator::recorded(operator);
     match operator.parts() {
@@ -174,12 +175,12 @@ fn cost(c: char) -> usize {
     }
 }
 
-/// The three characters that Slack reads as control characters, wherever it reads mrkdwn.
+/// Escapes the three characters that control mrkdwn.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Literal text within mrkdwn. A backtick can't be escaped there: a look-alike stands for it.
+/// A code span in mrkdwn. A backtick cannot be escaped there, so it is replaced with a similar character.
 pub fn code_span(text: &str) -> String {
     let text = escape(text).replace('`', "ˋ");
     match text.contains('\n') {
@@ -189,7 +190,7 @@ pub fn code_span(text: &str) -> String {
     }
 }
 
-/// How long something took, finer than [`spoken`]: seconds are what this product is about.
+/// How long something took, more precisely than [`spoken`].
 pub fn took(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {

@@ -16,7 +16,7 @@ fn settings(slack: &double::Slack) -> config::SlackConfig {
     Config::load(None, env.into_iter()).expect("a config").slack
 }
 
-/// A workspace in which a message with a button waits, and a receiver of its clicks.
+/// A workspace with a message that has a button, and a receiver of its clicks.
 struct World {
     slack: double::Slack,
     message: Message,
@@ -47,7 +47,7 @@ impl World {
             .expect("connected");
     }
 
-    /// Clicks, and sees the click arrive.
+    /// Clicks, and waits until the click arrives.
     async fn click(&mut self) {
         let delivery = self.slack.click("U1", &self.message, "approve").send().await.expect("sent");
         assert!(delivery.acknowledged, "{}", delivery.body);
@@ -102,7 +102,7 @@ async fn ends_when_nobody_takes_the_clicks_or_there_is_no_token() {
 
 type Peer = WebSocketStream<TcpStream>;
 
-/// A connection being served, and Slack's end of it.
+/// A served connection, and Slack's end of it.
 async fn served(room: usize) -> (Peer, mpsc::Receiver<Interaction>, oneshot::Receiver<Ending>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("ws://{}", listener.local_addr().expect("an address"));
@@ -120,7 +120,7 @@ async fn say(peer: &mut Peer, message: Value) {
     peer.send(Frame::text(message.to_string())).await.expect("sent");
 }
 
-/// The id in the next acknowledgement, if one comes before the next ping.
+/// The id in the next acknowledgement, if one arrives before the next ping.
 async fn acknowledged(peer: &mut Peer) -> Option<String> {
     loop {
         match peer.next().await?.expect("a frame") {
@@ -147,7 +147,7 @@ async fn envelopes_of_any_kind_are_acknowledged() {
         say(&mut peer, json!({"type": kind, "envelope_id": format!("e{n}"), "payload": {}})).await;
         assert_eq!(acknowledged(&mut peer).await, Some(format!("e{n}")));
     }
-    // none of these is an envelope; the next one still gets through
+    // none of these is an envelope; the next one still arrives
     for text in ["", "{", "[]", "null", r#"{"type":"hello"}"#, r#"{"envelope_id":7}"#] {
         peer.send(Frame::text(text)).await.expect("sent");
     }
@@ -164,7 +164,7 @@ async fn a_click_without_room_is_left_to_slack() {
     for envelope in ["a", "b"] {
         say(&mut peer, click(envelope)).await;
     }
-    // acknowledged in order, so an answer to this one shows that there is none for b
+    // acknowledged in order, so the answer to this one shows that there is none for b
     say(&mut peer, json!({"type": "events_api", "envelope_id": "c"})).await;
     assert_eq!(acknowledged(&mut peer).await, Some("a".to_owned()));
     assert_eq!(acknowledged(&mut peer).await, Some("c".to_owned()));
@@ -192,10 +192,10 @@ async fn a_connection_works_on_after_the_goodbye() {
 #[tokio::test]
 async fn a_dead_connection_is_noticed() {
     let (_silent_peer, _clicks, left) = served(1).await;
-    tokio::time::pause(); // nothing happens here but timers
+    tokio::time::pause(); // only timers run here
     let started = Instant::now();
     let Ok(Ending::Lost(reason)) = left.await else { panic!("not lost") };
-    assert_eq!(reason, "slack is silent");
+    assert_eq!(reason, "Slack sent nothing for too long");
     assert!(started.elapsed() <= SILENCE + PING, "{:?}", started.elapsed());
 }
 

@@ -1,4 +1,4 @@
-//! What a record holds that this version does not understand: left by a later receiver, and kept for it.
+//! Fields of a record that this release does not know: written by a later receiver, and kept for it.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use crate::decision::IncidentId;
 const SCHEMA: &str = "schema";
 const INCIDENTS: &str = "incidents";
 
-/// What is not understood of a record as read; mostly nothing.
+/// The unknown fields of a record; usually none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Unknown(Option<Box<UnknownFields>>);
 
-/// What is not understood in one place and below it.
+/// The unknown fields of one value, and of the values inside it.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct UnknownFields {
-    /// Fields that are not understood at all.
+    /// Fields that are unknown as a whole.
     whole: BTreeMap<String, Value>,
     fields: BTreeMap<String, UnknownFields>,
     items: Vec<Item>,
 }
 
-/// An item of a list, told from others by what names it.
+/// An item of a list, identified by some of its fields.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Item {
     name: Name,
@@ -32,14 +32,14 @@ struct Item {
 
 type Name = Vec<Option<Value>>;
 
-/// A step from a value to one inside of it.
+/// A step from a value to one inside it.
 #[derive(Debug)]
 pub(super) enum PathStep {
     Key(String),
     Index(usize),
 }
 
-/// The steps to what serde ignored.
+/// The path to a value that serde ignored.
 pub(super) fn steps(path: &Path<'_>) -> Vec<PathStep> {
     let (parent, step) = match path {
         Path::Root => return Vec::new(),
@@ -52,13 +52,13 @@ pub(super) fn steps(path: &Path<'_>) -> Vec<PathStep> {
     steps
 }
 
-/// The mark of a whole record is written anew.
+/// Whether this is the schema number of the whole record, which is written anew.
 pub(super) fn is_schema(steps: &[PathStep]) -> bool {
     matches!(steps, [PathStep::Key(key)] if key == SCHEMA)
 }
 
 impl Unknown {
-    /// What is at `paths` of a record.
+    /// Takes the values at `paths` out of a record.
     pub(super) fn new(record: &Value, paths: &[Vec<PathStep>]) -> Self {
         let mut part = UnknownFields::default();
         for path in paths {
@@ -72,25 +72,25 @@ impl Unknown {
         self.0.is_none()
     }
 
-    /// Puts it back where it was. Goes with what has gone.
+    /// Puts the fields back where they were, except in values that are gone.
     pub(super) fn put_into(&self, record: &mut Value) {
         if let Some(part) = &self.0 {
             part.put_into(record);
         }
     }
 
-    /// What is not understood of an incident in a state.
+    /// The unknown fields of an incident in a state.
     pub fn of_incident(&self, id: &IncidentId) -> Unknown {
         let incidents = self.0.as_ref().and_then(|part| part.fields.get(INCIDENTS));
         let Some(item) = incidents.and_then(|part| part.items.iter().find(|item| item.is(id))) else {
             return Self::default();
         };
         let mut part = item.part.clone();
-        part.whole.remove(SCHEMA); // a record of its own has one already
+        part.whole.remove(SCHEMA); // a record of its own already has one
         Self(Some(Box::new(part)))
     }
 
-    /// `of` an incident that may be open again: it goes where the incident goes.
+    /// Adds the unknown fields of an incident that is open again: they move with the incident.
     pub(in crate::store) fn adopt(&mut self, id: &IncidentId, of: Unknown) {
         let Some(part) = of.0 else { return };
         let items = &mut self.0.get_or_insert_default().fields.entry(INCIDENTS.to_owned()).or_default().items;
@@ -123,7 +123,7 @@ impl UnknownFields {
             [PathStep::Index(index), rest @ ..] => {
                 let Some(items) = value.as_array() else { return };
                 let Some(value) = items.get(*index) else { return };
-                // every item, so that of two with one name each finds its own
+                // all items, so that two items with the same name each find their own
                 if self.items.is_empty() {
                     self.items = items.iter().map(|_| Item::default()).collect();
                 }
@@ -132,7 +132,7 @@ impl UnknownFields {
         }
     }
 
-    /// Once it is known which fields are not understood: these name nothing.
+    /// Identifies the items by their known fields, once it is known which these are.
     fn name_items(&mut self, value: &Value) {
         for (key, part) in &mut self.fields {
             part.name_items(&value[key.as_str()]);
@@ -169,7 +169,7 @@ impl UnknownFields {
     }
 }
 
-/// What names an item of a list and never changes: its id, or else all of these that it has.
+/// The fields that identify an item of a list and never change: its id, or else all of these that it has.
 fn name_of(item: &Value, unknown: &BTreeMap<String, Value>) -> Name {
     let known = |name: &str| item.get(name).filter(|_| !unknown.contains_key(name)).cloned();
     match known("id") {

@@ -1,5 +1,5 @@
-//! Redis' clock, held against this process' own, which nobody sets: a clock that was set or belongs to another master now is
-//! noticed at the next claim.
+//! Compares Redis' clock with the clock of this process, which is never set. If Redis' clock was set, or another master
+//! took over, the next claim notices.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,31 +8,31 @@ use tokio::time::Instant;
 
 use crate::decision::Timestamp;
 
-/// A new master's clock may differ by a little, and answers take a moment.
+/// A new master's clock may differ a little, and replies take time.
 const TOLERANCE: Duration = Duration::from_secs(5);
-/// Jumps that are remembered; nothing that is short enough to be ended by an older one is under way still.
+/// The number of jumps that are remembered: everything that an older one could have ended has ended.
 const JUMPS: usize = 16;
 
-/// How Redis' clock moved otherwise than time does.
+/// How Redis' clock moved apart from the passing of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum ClockStep {
     Back(Duration),
     Ahead(Duration),
 }
 
-/// What Redis TIME was at the last claim, and the jumps that were seen.
+/// Redis TIME at the last claim, and the observed jumps.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Pulse(Mutex<ClockReadings>);
 
 #[derive(Debug, Default)]
 struct ClockReadings {
     last: Option<(Instant, Timestamp)>,
-    /// When, by the clock after it, and by how much.
+    /// When, by the clock after the jump, and by how much.
     jumps: Vec<(Timestamp, Duration)>,
 }
 
 impl Pulse {
-    /// Whether the clock was set since the last claim.
+    /// Returns whether the clock was set since the last claim.
     pub fn step(&self, clock: Timestamp) -> Option<ClockStep> {
         let (at, then) = self.seen().last?;
         let expected = then.plus(at.elapsed());
@@ -48,7 +48,7 @@ impl Pulse {
         self.seen().last = Some((Instant::now(), clock));
     }
 
-    /// What it had jumped ahead by, if it had, is taken back first.
+    /// A step back first cancels an earlier jump ahead.
     pub fn went_back(&self, clock: Timestamp, by: Duration) {
         let mut seen = self.seen();
         let mut left = by;
@@ -63,7 +63,7 @@ impl Pulse {
         seen.last = Some((Instant::now(), clock));
     }
 
-    /// `now` is what everybody else takes for the time.
+    /// `now` is the time that all other code uses.
     pub fn jumped(&self, clock: Timestamp, now: Timestamp, by: Duration) {
         let mut seen = self.seen();
         if seen.jumps.len() == JUMPS {
@@ -73,7 +73,7 @@ impl Pulse {
         seen.last = Some((Instant::now(), clock));
     }
 
-    /// How much of the time since `since` never passed.
+    /// How much of the time since `since` did not really pass.
     pub fn jumps_since(&self, since: Timestamp) -> Duration {
         self.seen().jumps.iter().filter(|(at, _)| since < *at).map(|(_, by)| *by).sum()
     }

@@ -1,4 +1,4 @@
-//! Kinds of work, who is notified, and a claim on one piece of work.
+//! Kinds of work, notification targets, and claims.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -6,35 +6,36 @@ use std::sync::{Mutex, PoisonError};
 use crate::decision::{IncidentId, PromptName};
 use crate::store::drill::{DRILL, DrillId};
 
-/// Kinds of work, done by separate workers from separate sets: neither a worker that hangs nor a backlog delays another kind.
+/// Kinds of work. Separate workers with separate sets do them: neither a worker that hangs nor a backlog delays another
+/// kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
     /// Deadlines, observations, queries.
     Incident,
-    /// Showing a target what happens. Each target is a kind of its own.
+    /// Notifying a target. Each target is a kind of its own.
     Notify(Target),
     /// Paging people through Alertmanager.
     Page,
     /// Coordinating many prompts that fail together.
     Outage,
-    /// Moving texts to the archive and back.
+    /// Moving content to the archive and back.
     Archive,
-    /// Telling people each week what a dry run would have done.
+    /// Posting the weekly report of a dry run.
     Report,
-    /// Looking at versions that soak.
+    /// Checking versions that soak.
     Soak,
 }
 
 impl Work {
-    /// All kinds but notifying.
+    /// All kinds except notifications.
     pub const OWN: [Work; 6] = [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Report, Work::Soak];
-    /// The kinds that a commit schedules besides notifying, in the order in which `commit.lua` takes their sets.
+    /// The kinds that a commit schedules besides notifications, in the order in which `commit.lua` takes their sets.
     pub(in crate::store) const OF_COMMITS: [Work; 5] =
         [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Soak];
-    /// The kinds that earlier receivers left in the set of [`Work::Act`].
+    /// The kinds that earlier receivers stored in the set of [`Work::Incident`].
     pub(in crate::store) const ONCE_MIXED: [Work; 3] = [Work::Notify(Target::FIRST), Work::Outage, Work::Report];
 
-    /// As metrics and keys name it.
+    /// The name in metrics and keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Work::Incident => "act",
@@ -64,12 +65,12 @@ impl Work {
         format!("{incident}{}", self.suffix())
     }
 
-    /// Of what is due for a prompt itself. No incident's id begins like that.
+    /// The member for work of a prompt itself. No incident id begins like this.
     pub fn member_of(self, prompt: &PromptName) -> String {
         format!("{PROMPT}{prompt}{}", self.suffix())
     }
 
-    /// Whether this wake-up waits for days by the config rather than for minutes.
+    /// Whether this wake-up waits for days by the config, not for minutes.
     pub(super) fn waits_for_days(self, member: &str) -> bool {
         match self {
             Work::Incident => member.starts_with(PROMPT), // a stage of a canary
@@ -81,16 +82,17 @@ impl Work {
 
 const PROMPT: char = '@';
 
-/// Who is notified, by the name that keys, wake-ups, metrics and log lines have. Holds the end of its wake-ups: `|NAME`.
+/// A notification target, by its name in keys, wake-ups, metrics and log lines. Holds the suffix of its wake-ups:
+/// `|NAME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(&'static str);
 
 impl Target {
-    /// The only target of earlier receivers, whose keys keep their names.
+    /// The only target of earlier receivers; its keys keep their names.
     pub const FIRST: Target = Target("|slack");
 
     pub fn named(name: &str) -> Self {
-        // kept for as long as the process runs: the names of all its configs are few
+        // never freed: all configs of a process have few names
         static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
         let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
         let suffix = format!("|{name}");
@@ -107,16 +109,16 @@ impl Target {
     }
 }
 
-/// What a target is woken for.
+/// What a target subscribes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shows {
-    /// Incidents, canaries and drills, each as it is now: the record says what is to be shown.
+    /// Incidents, canaries and drills in their current state, which the record holds.
     Records,
-    /// What happened to a prompt, one event after the other: [`Store::events`](crate::store::Store::events).
+    /// The events of a prompt, in order: [`Store::events`](crate::store::Store::events).
     Events,
 }
 
-/// A target, and what it is woken for.
+/// A target, and what it subscribes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscription {
     pub target: Target,
@@ -129,7 +131,7 @@ impl Subscription {
     }
 }
 
-/// A wake-up that is ours until the lease expires.
+/// A leased wake-up, until the lease expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub work: Work,
@@ -142,12 +144,12 @@ impl Claim {
         self.work.member(&self.incident)
     }
 
-    /// The prompt that this is about, if it is about no incident.
+    /// The prompt, if this is not about an incident.
     pub fn prompt(&self) -> Option<PromptName> {
         PromptName::parse(self.incident.0.strip_prefix(PROMPT)?).ok()
     }
 
-    /// The drill that this is about, if it is about one.
+    /// The drill, if this is about one.
     pub fn drill(&self) -> Option<DrillId> {
         DrillId::parse(self.incident.0.strip_prefix(DRILL)?)
     }

@@ -15,13 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What the proxy does with traffic.
+/// What the proxy does with the traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// Hands everything on.
+    /// Forwards everything.
     Pass,
-    /// Accepts and reads, but hands nothing on and answers nothing. What was read meanwhile is lost, so a connection that
-    /// lost something closes when this ends: a stream has no gaps.
+    /// Accepts and reads, but forwards and answers nothing. What was read meanwhile is lost, so a connection that lost
+    /// something closes when this ends: a stream has no gaps.
     Stall,
     /// Closes all connections, and new ones at once.
     Cut,
@@ -29,7 +29,7 @@ pub enum Mode {
     Answer(Vec<u8>),
 }
 
-/// Which reply to lose: of the command that holds `pattern`, after `skip` others that do.
+/// Which reply to drop: that of the command that contains `pattern`, after `skip` others that do.
 #[derive(Debug)]
 struct Loss {
     pattern: Vec<u8>,
@@ -80,35 +80,36 @@ impl FaultProxy {
         format!("redis://{}", self.addr)
     }
 
-    /// Changes what happens to the open connections and to new ones.
+    /// Changes the mode for open and new connections.
     pub fn set(&self, mode: Mode) {
         self.shared.mode.send_replace(mode);
     }
 
-    /// Lets the next command that holds `pattern` through, swallows its reply and closes that connection: whoever sent
-    /// it can't know that it ran. By the time the connection closes, Redis has run it.
+    /// Forwards the next command that contains `pattern`, drops its reply and closes that connection, so that its
+    /// sender cannot know that it ran. Redis has run it by the time the connection closes.
     pub fn lose_next_reply_matching(&self, pattern: impl AsRef<[u8]>) {
         self.lose_reply_after(0, pattern);
     }
 
-    /// The same for the command after `skip` others that hold `pattern`; an empty pattern is in every command.
+    /// Like [`lose_next_reply_matching`](Self::lose_next_reply_matching), for the command after `skip` others that
+    /// contain `pattern`; an empty pattern matches every command.
     pub fn lose_reply_after(&self, skip: usize, pattern: impl AsRef<[u8]>) {
         *self.shared.lock() = Some(Loss { pattern: pattern.as_ref().to_vec(), skip });
     }
 
-    /// Strikes `per_mille` of the commands from now on, each with one of: a delay, a cut before or inside it, its reply
-    /// swallowed (then a cut, or silence), a cut inside the reply, one direction closed. 0 ends it.
+    /// Disturbs `per_mille` of the commands from now on, each in one of these ways: a delay, a cut before or inside it,
+    /// its reply dropped (then a cut, or silence), a cut inside the reply, one direction closed. 0 ends it.
     pub fn strike(&self, rng: Rng, per_mille: u64) {
         let plan = (per_mille > 0).then(|| Arc::new(Plan::new(rng, per_mille)));
         *self.shared.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = plan;
     }
 
-    /// How often [`strike`](Self::strike) did what.
+    /// How often [`strike`](Self::strike) did each of these.
     pub fn struck(&self) -> BTreeMap<&'static str, u64> {
         self.shared.struck.all()
     }
 
-    /// Whether a reply that was to be lost is still to come.
+    /// Whether a reply that is to be dropped has not come yet.
     pub fn loss_pending(&self) -> bool {
         self.shared.lock().is_some()
     }
@@ -189,14 +190,14 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
 
 struct ToClient {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
-    /// Bytes that may still go to the client.
+    /// Bytes that may still be forwarded to the client.
     left: AtomicUsize,
-    /// Once there are none left, the connection closes.
+    /// Whether the connection closes when none are left.
     ends: AtomicBool,
 }
 
 impl ToClient {
-    /// Nothing goes to the client any more.
+    /// Forwards nothing to the client any more.
     fn silence(&self) {
         self.left.store(0, Ordering::SeqCst);
     }
@@ -254,7 +255,7 @@ async fn commands(
                 Boundary::Cut => return Ok(()),
                 Boundary::CutInside => {
                     to.write_all(&command[..command.len() / 2]).await?;
-                    to.shutdown().await?; // read before the end, rather than dropped with it
+                    to.shutdown().await?; // read before the end, instead of dropped with it
                     return Ok(());
                 }
                 Boundary::Delay(wait) => tokio::time::sleep(wait).await,
@@ -271,7 +272,7 @@ async fn commands(
             }
             to.write_all(&command).await?;
             if matches!(boundary, Boundary::LoseReply | Boundary::HalfCloseServer) {
-                // Redis runs all it was sent before it sees the end and closes, which ends `replies`.
+                // Redis runs everything it was sent before it sees the end and closes, which ends `replies`
                 to.shutdown().await?;
                 std::future::pending::<()>().await;
             }
@@ -279,7 +280,8 @@ async fn commands(
     }
 }
 
-/// Bytes of the first whole command in `buffer`: an array of bulk strings. What isn't one (TLS) goes through as it comes.
+/// The bytes of the first complete command in `buffer`: an array of bulk strings. Anything else (TLS) is forwarded as
+/// it arrives.
 fn command_length(buffer: &[u8]) -> Option<usize> {
     let number = |at: usize, mark: u8| -> Option<(usize, usize)> {
         let end = at + buffer[at..].iter().position(|byte| *byte == b'\n')?;

@@ -1,4 +1,4 @@
-//! Faults at the boundaries of commands, drawn from a seed.
+//! Faults at the boundaries of commands, chosen from a seed.
 
 use crate::Rng;
 use std::collections::BTreeMap;
@@ -8,23 +8,23 @@ use std::time::Duration;
 /// What happens to one command and its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Boundary {
-    /// Nothing.
+    /// No fault.
     Pass,
-    /// It arrives this much later.
+    /// The command arrives this much later.
     Delay(Duration),
-    /// It never arrives; the connection closes.
+    /// The command never arrives; the connection closes.
     Cut,
-    /// Half of it arrives; the connection closes.
+    /// Half of the command arrives; the connection closes.
     CutInside,
-    /// It is run; its reply is swallowed, and the connection closes.
+    /// The command is run; its reply is dropped, and the connection closes.
     LoseReply,
-    /// It is run; this connection answers nothing any more, and stays open.
+    /// The command is run; this connection stays open, but answers nothing any more.
     Silence,
-    /// So many bytes of what is answered arrive; the connection closes.
+    /// This many bytes of the reply arrive; the connection closes.
     CutReply(usize),
-    /// It is run, like all that follow; the client reads the end of the stream instead of replies.
+    /// The command is run, like all that follow; the client reads the end of the stream instead of replies.
     HalfCloseClient,
-    /// It is run and answered, if that is quick; the server reads the end of the stream after it.
+    /// The command is run, and answered if that is quick; the server then reads the end of the stream.
     HalfCloseServer,
 }
 
@@ -44,7 +44,7 @@ impl Boundary {
     }
 }
 
-/// Strikes so many commands in a thousand, and counts what it does.
+/// Disturbs this many commands in a thousand, and counts the faults.
 #[derive(Debug)]
 pub(super) struct Plan {
     per_mille: u64,
@@ -74,7 +74,7 @@ impl Plan {
     }
 }
 
-/// How often each fault has struck, by its name.
+/// How often each fault occurred, by name.
 #[derive(Debug, Default)]
 pub(super) struct Struck(Mutex<BTreeMap<&'static str, u64>>);
 

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// `ok: false` and what comes with it.
+/// An error (`ok: false`), and its further fields.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusal {
     pub error: String,
@@ -72,7 +72,7 @@ impl Args {
         matches!(self.text(name).as_deref(), Some("true" | "1" | "t"))
     }
 
-    /// A structure: itself in JSON, JSON in a string in a form. `Err` if the string isn't JSON.
+    /// A structure: directly in JSON, or as JSON in a string of a form. `Err` if the string is not JSON.
     pub fn structure(&self, name: &str) -> Result<Option<Value>, serde_json::Error> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -83,7 +83,7 @@ impl Args {
     }
 }
 
-/// A request to `/api/<method>`, as it came.
+/// A request to `/api/<method>`.
 #[derive(Debug)]
 pub(super) struct Request<'r> {
     pub method: &'r str,
@@ -123,7 +123,7 @@ impl Request<'_> {
     fn token(&self, args: &Args) -> Option<String> {
         let header = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-        // A token among JSON arguments isn't one for Slack.
+        // Slack ignores a token among JSON arguments
         bearer.or_else(|| args.text("token").filter(|_| !self.is_json()))
     }
 }
@@ -148,7 +148,7 @@ pub(super) async fn handle(shared: &Shared, request: Request<'_>) -> Result<Answ
     Ok(answer.header("x-oauth-scopes", scopes))
 }
 
-/// Calls `apply` unless a fault prevents it, records the call and answers as the fault wants.
+/// Calls `apply` unless a fault prevents it, records the call, and answers as the fault requires.
 pub(super) async fn under_faults(
     shared: &Shared,
     method: &str,
@@ -258,7 +258,7 @@ fn refuse(refusal: &Refusal) -> Answer {
     }
 }
 
-/// What the record keeps: structures parsed, the token left out.
+/// The arguments for the record: structures parsed, the token omitted.
 fn shown_args(args: &Args) -> Value {
     let parse = |(key, value): (&String, &Value)| {
         let parsed = match value {

@@ -1,20 +1,20 @@
-//! Slack's rules for Block Kit in messages and modals: what it refuses with `invalid_blocks`.
+//! Slack's rules for Block Kit in messages and modals: what it rejects with `invalid_blocks`.
 //!
-//! Limits count characters, as Slack's schema does. Where Slack's public word is vaguer than its behaviour, the
-//! stricter reading holds, so that what passes here passes there.
+//! Limits count characters, as Slack's schema does. If Slack's documentation is less precise than its behavior, the
+//! stricter interpretation applies, so that what passes here passes in Slack.
 
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
-/// Where blocks are shown; it decides how many there may be.
+/// Where blocks are shown, which determines how many are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Surface {
     Message,
     Modal,
 }
 
-/// Slack refuses long messages by the sum of their blocks' texts, too. The sum isn't documented; refusals were seen
-/// from about 11,300 characters on, so this stays below.
+/// Slack also rejects long messages by the sum of their blocks' texts. The limit is not documented; rejections were
+/// seen from about 11,300 characters on, so this stays below.
 pub(super) const MAX_TEXT_OF_ALL_BLOCKS: usize = 10_000;
 
 const MAX_ACTION_ID: usize = 255;
@@ -32,7 +32,7 @@ const INTERACTIVE: [&str; 11] = [
     "checkboxes",
 ];
 
-/// All that is wrong, each with the place in Slack's notation. Empty: valid.
+/// All problems, each with its place in Slack's notation. Empty: valid.
 pub(super) fn problems(blocks: &[Value], surface: Surface) -> Vec<String> {
     let mut check = Check::default();
     let most = if surface == Surface::Message { 50 } else { 100 };
@@ -64,7 +64,7 @@ struct Check {
     block_ids: HashSet<String>,
 }
 
-/// Which kinds of text object a place takes.
+/// The kinds of text object that a place accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Text {
     Plain,
@@ -277,7 +277,8 @@ impl Check {
         self.string(map, "text", most, place);
     }
 
-    /// The string under `key`, if there; says so if it is none, empty or over `most` characters.
+    /// The string under `key`, if present; reports a problem if it is not a string, empty or longer than `most`
+    /// characters.
     fn string<'v>(&mut self, map: &'v Map<String, Value>, key: &str, most: usize, place: &str) -> Option<&'v str> {
         let place = format!("{place}/{key}");
         let Some(text) = map.get(key)?.as_str() else {

@@ -1,4 +1,4 @@
-//! A headless Chromium that opens a page and does what a person would.
+//! A headless Chromium that opens a page and acts like a person.
 
 use crate::http::Http;
 use crate::{Dir, PATIENCE, Process, ProcessBuilder, eventually};
@@ -27,7 +27,7 @@ impl Browser {
         let dir = Dir::new("browser")?;
         let profile = dir.path().join("profile");
         let port_file = profile.join("DevToolsActivePort");
-        // No sandbox: in a container the browser runs as root, and it sees our own page only.
+        // no sandbox: in a container the browser runs as root, and it opens only the double's page
         let process = ProcessBuilder::new("chromium", dir.path())
             .env("HOME", dir.path())
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
@@ -48,7 +48,7 @@ impl Browser {
         Ok(Self { socket, last_id: 0, _process: process, _dir: dir })
     }
 
-    /// The value of a JavaScript expression on the page; of a promise, what it comes to.
+    /// The value of a JavaScript expression on the page; a promise is awaited.
     pub async fn eval(&mut self, expression: &str) -> Result<Value> {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let answer = self.command("Runtime.evaluate", params).await?;
@@ -111,7 +111,7 @@ impl Browser {
         let command = json!({"id": id, "method": method, "params": params});
         self.socket.send(Frame::text(command.to_string())).await?;
         let answer = async {
-            // Between command and answer come events; none of them matters here.
+            // events arrive between command and answer, and are ignored
             while let Some(frame) = self.socket.next().await {
                 let answer: Value = match frame? {
                     Frame::Text(text) => serde_json::from_str(&text)?,

@@ -1,9 +1,9 @@
-//! The double's own time, which a test may move.
+//! The double's clock, which a test may move.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What the double takes for "now": timestamps, rate limits, signatures, the life of triggers and response URLs.
+/// The double's current time: for timestamps, rate limits, signatures, and the expiry of triggers and response URLs.
 #[derive(Debug)]
 pub struct Clock(Mutex<Kind>);
 
@@ -13,7 +13,7 @@ enum Kind {
     Running(Duration),
     /// Stands still unless moved.
     Frozen(Duration),
-    /// Went by `from` at `since`, and goes so many times as fast as the machine's since then.
+    /// Went by `from` at `since`, and runs this many times as fast as the machine's clock since then.
     Fast { since: Instant, from: Duration, times: u32 },
 }
 
@@ -35,7 +35,8 @@ impl Clock {
         }
     }
 
-    /// From now on a second lasts so many times less: all limits hold as they are, and a test with many messages ends.
+    /// Makes the clock run faster by this factor: all limits stay in force, and a test with many messages finishes
+    /// sooner.
     pub fn run_faster(&self, times: u32) {
         let from = self.since_epoch();
         *self.lock() = Kind::Fast { since: Instant::now(), from, times };

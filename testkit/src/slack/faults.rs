@@ -1,4 +1,4 @@
-//! Faults of Slack, on demand: which calls, how often, what happens instead.
+//! Faults of Slack on demand: which calls, how often, and what happens instead.
 
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ pub(super) enum Kind {
     Drop,
 }
 
-/// A fault and the calls that it strikes: all, unless narrowed by [`on`](Fault::on) and [`in_channel`](Fault::in_channel).
+/// A fault, and the calls that it affects: all, unless narrowed by [`on`](Fault::on) and
+/// [`in_channel`](Fault::in_channel).
 ///
-/// Lasts until healed, unless limited by [`times`](Fault::times). The first fault that matches strikes.
+/// Lasts until healed, unless limited by [`times`](Fault::times). The first fault that matches applies.
 #[derive(Debug, Clone)]
 pub struct Fault {
     pub(super) kind: Kind,
@@ -58,7 +59,7 @@ impl Fault {
         Self::of(Kind::Body(json.into()))
     }
 
-    /// Waits this long, then handles the call; not if the caller hung up meanwhile.
+    /// Waits this long, then handles the call, unless the client has disconnected.
     pub fn hang(wait: Duration) -> Self {
         Self::of(Kind::Hang(wait))
     }
@@ -78,32 +79,32 @@ impl Fault {
         Self::drop_connection().applied()
     }
 
-    /// Handles the call first: of an `internal_error` Slack says that a part may have succeeded, and a proxy gives up on a
-    /// call that goes on behind it.
+    /// Handles the call first: after an `internal_error` a part may have succeeded, as Slack documents, and a proxy may
+    /// give up on a call that continues behind it.
     pub fn applied(mut self) -> Self {
         self.applied = true;
         self
     }
 
-    /// Strikes this method only (`response_url` for replies to interactions, `upload` for file bytes).
+    /// Affects this method only (`response_url` for replies to interactions, `upload` for file bytes).
     pub fn on(mut self, method: impl Into<String>) -> Self {
         self.method = Some(method.into());
         self
     }
 
-    /// Strikes calls for this channel id only.
+    /// Affects calls for this channel id only.
     pub fn in_channel(mut self, channel: impl Into<String>) -> Self {
         self.channel = Some(channel.into());
         self
     }
 
-    /// Strikes this often, then never again.
+    /// Applies this often, then never again.
     pub fn times(mut self, times: usize) -> Self {
         self.left = Some(times);
         self
     }
 
-    /// Lets this many matching calls pass first.
+    /// Lets this many matching calls succeed first.
     pub fn after(mut self, calls: usize) -> Self {
         self.skip = calls;
         self
@@ -126,7 +127,7 @@ impl Fault {
     }
 }
 
-/// The fault that strikes this call, if any.
+/// The fault that affects this call, if any.
 pub(super) fn strike(faults: &mut [Fault], method: &str, channel: &str) -> Option<Struck> {
     let struck = |fault: &Fault| Struck { kind: fault.kind.clone(), applied: fault.applied };
     faults.iter_mut().find_map(|fault| fault.strikes(method, channel).then(|| struck(fault)))
@@ -136,6 +137,6 @@ pub(super) fn strike(faults: &mut [Fault], method: &str, channel: &str) -> Optio
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Struck {
     pub kind: Kind,
-    /// The call is handled before it is answered badly.
+    /// Whether the call is handled before the faulty answer.
     pub applied: bool,
 }

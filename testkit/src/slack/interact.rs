@@ -1,4 +1,4 @@
-//! Interactions: what Slack sends when a person clicks, and what the app may answer later.
+//! Interactions: what Slack sends when a person clicks, and how the app may answer later.
 
 use super::api::{Args, Refusal, under_faults};
 use super::methods::{Content, content, whisper};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(super) const USER_AGENT: &str = "Slackbot 1.0 (+https://api.slack.com/robots)";
 
-/// Slack gives an app this long; then the person sees an error.
+/// The app's time limit; after it, the person sees an error.
 pub(super) const ACK_WITHIN: Duration = Duration::from_secs(3);
 const RESPONSE_LIFE: Duration = Duration::from_secs(30 * 60);
 const RESPONSE_USES: u32 = 5;
@@ -33,7 +33,7 @@ pub enum Signature {
     Missing,
 }
 
-/// The way to the app.
+/// How an interaction reaches the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// A signed request to the request URL.
@@ -42,7 +42,7 @@ pub enum Via {
     Socket,
 }
 
-/// What came of an interaction.
+/// The result of an interaction.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// Whether the app acknowledged it in time: HTTP 200, or an ack of the envelope, within 3 s.
@@ -103,13 +103,13 @@ impl Interaction {
         self
     }
 
-    /// As from an app that is installed for a whole organisation: `team` is null.
+    /// As from an app that is installed for a whole organization: `team` is null.
     pub fn org_wide(mut self) -> Self {
         self.org_wide = true;
         self
     }
 
-    /// Leaves `message` out of the payload.
+    /// Omits `message` from the payload.
     pub fn without_message(mut self) -> Self {
         self.without_message = true;
         self
@@ -121,19 +121,19 @@ impl Interaction {
         self
     }
 
-    /// Signs it otherwise than Slack would.
+    /// Signs it differently from Slack.
     pub fn signature(mut self, signature: Signature) -> Self {
         self.signature = signature;
         self
     }
 
-    /// Goes this way; else over HTTP if there is a request URL, or else over a socket.
+    /// Sets the way; by default over HTTP if there is a request URL, otherwise over a socket.
     pub fn via(mut self, via: Via) -> Self {
         self.via = Some(via);
         self
     }
 
-    /// The payload as it would be sent now. Each call makes a new trigger and response URL.
+    /// The payload as it would be sent now. Each call creates a new trigger and response URL.
     pub fn payload(&self) -> Result<Value> {
         let mut state = self.shared.lock();
         let mut payload = build(&self.shared, &mut state, &self.user, &self.message, &self.action_id, &self.option)?;
@@ -155,7 +155,7 @@ impl Interaction {
         self.send_times(1).await?.pop().context("one delivery")
     }
 
-    /// Delivers the same interaction this often at the same time, with the same signature, as retries do.
+    /// Delivers the same interaction this often at the same time, with the same signature, like retries.
     pub async fn send_times(self, times: usize) -> Result<Vec<Delivery>> {
         let payload = self.payload()?;
         let body = form(&payload);
@@ -168,7 +168,7 @@ impl Interaction {
         for _ in 0..times {
             let (shared, payload, body, signature) =
                 (self.shared.clone(), payload.clone(), body.clone(), self.signature.clone());
-            // On the double's own runtime: the caller's may be paused, or busy.
+            // on the double's own runtime, because the caller's may be paused or busy
             sent.push(self.runtime.spawn(async move {
                 match via {
                     Via::Http => over_http(&shared, body, &signature, at).await,
@@ -247,7 +247,7 @@ fn build(
     let setup = &shared.setup;
     let person = state.users.get(user).with_context(|| format!("no user {user}"))?.clone();
     let channel = state.channel(&message.channel).context("the message's channel is gone")?.clone();
-    // The message as given, for a person clicks on what their screen shows, which may be older than the channel.
+    // the message as given: a person clicks on what their screen shows, which may be older than the channel
     let (block_id, element) = message
         .elements()
         .into_iter()
@@ -337,7 +337,7 @@ fn menu_state(message: &Message, action_id: &str, action: &Value) -> Value {
     values
 }
 
-/// A reply to a `response_url`: a whisper by default, or it replaces or deletes the message.
+/// A reply to a `response_url`: visible to one person by default, or it replaces or deletes the message.
 pub(super) async fn reply_to_interaction(shared: &Shared, id: &str, body: &[u8]) -> Result<Answer, Closed> {
     let args = match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Args(map),

@@ -1,7 +1,8 @@
-//! A double of Slack: a workspace on a loopback port that checks what Slack checks and fails when told to.
+//! A double of Slack: a workspace on a loopback port that validates like Slack and fails on demand.
 //!
-//! It takes the Web API calls, sends signed interactions or Socket Mode envelopes, and shows its channels on a web page
-//! at [`Slack::url`], where the buttons work. It runs on a thread of its own, so it answers even while a test blocks.
+//! It accepts the Web API calls, sends signed interactions or Socket Mode envelopes, and shows its channels on a web
+//! page at [`Slack::url`], where the buttons work. It runs on a thread of its own, so it answers even while a test
+//! blocks.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -16,7 +17,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Where Slack's documents and its behaviour differ, or leave a limit open, the double takes the stricter side.
+//! If Slack's documentation and its behavior differ, or a limit is undocumented, the double is the stricter one.
 
 mod api;
 mod blocks;
@@ -71,9 +72,9 @@ impl Drop for Slack {
     }
 }
 
-/// Where it is, and what the app under test needs to know.
+/// Addresses and secrets for the app under test.
 impl Slack {
-    /// A workspace to be set up.
+    /// A builder for a workspace.
     pub fn builder() -> SlackBuilder {
         SlackBuilder::default()
     }
@@ -108,7 +109,7 @@ impl Slack {
         &self.shared.setup.app_id
     }
 
-    /// What interactions are signed with.
+    /// The secret that signs interactions.
     pub fn signing_secret(&self) -> &str {
         &self.shared.setup.signing_secret
     }
@@ -129,7 +130,7 @@ impl Slack {
     }
 }
 
-/// What happens in it.
+/// Changes of the workspace.
 impl Slack {
     /// Makes calls fail.
     pub fn inject(&self, fault: Fault) {
@@ -151,12 +152,12 @@ impl Slack {
         self.shared.lock().rate_limits = rate_limits.map(rate_limits::Buckets::of);
     }
 
-    /// Takes the app's tokens away: every call is refused with `token_revoked`; `false` gives them back.
+    /// Revokes the app's tokens: every call is refused with `token_revoked`; `false` restores them.
     pub fn revoke(&self, revoked: bool) {
         self.shared.lock().revoked = revoked;
     }
 
-    /// Takes a scope from the bot's token.
+    /// Removes a scope from the bot's token.
     pub fn remove_scope(&self, scope: &str) {
         self.shared.lock().scopes.remove(scope);
     }
@@ -177,7 +178,7 @@ impl Slack {
         Ok(())
     }
 
-    /// A person writes a message, as a reply if there is a root.
+    /// Posts a message of a person, as a reply if there is a root.
     pub fn say(&self, user: &str, channel: &str, text: &str, root: Option<&Message>) -> Result<Message> {
         let mut state = self.shared.lock();
         let id = state.find_channel(channel).with_context(|| format!("no channel {channel}"))?.id.clone();
@@ -188,21 +189,21 @@ impl Slack {
         Ok(message)
     }
 
-    /// A person deletes a message; later edits of it find nothing.
+    /// Deletes a message as a person; later edits do not find it.
     pub fn delete(&self, message: &Message) {
         let mut state = self.shared.lock();
         state.version += 1;
         state.messages.remove(&(message.channel.clone(), message.ts.clone()));
     }
 
-    /// A person clicks a button or, with [`Interaction::option`], chooses from a menu of this message.
+    /// Clicks as a person on a button or, with [`Interaction::option`], in a menu of this message.
     ///
     /// The message is what their screen shows: one from before an edit makes a late click.
     pub fn click(&self, user: &str, message: &Message, action_id: &str) -> Interaction {
         Interaction::new(self.shared.clone(), self.runtime.clone(), user, message, action_id)
     }
 
-    /// Posts this body to the request URL, whatever it is, as Slack would.
+    /// Posts any body to the request URL, as Slack would.
     pub async fn post_interaction(&self, body: impl Into<String>, signature: Signature) -> Result<Delivery> {
         let (shared, body) = (self.shared.clone(), body.into());
         let at = match signature {
@@ -212,7 +213,7 @@ impl Slack {
         self.runtime.spawn(async move { interact::over_http(&shared, body, &signature, at).await }).await?
     }
 
-    /// `X-Slack-Request-Timestamp` and `X-Slack-Signature` for a body that is sent now, by whatever means.
+    /// `X-Slack-Request-Timestamp` and `X-Slack-Signature` for a body that is sent now.
     pub fn sign(&self, body: &str) -> (String, String) {
         let seconds = self.shared.clock.since_epoch().as_secs();
         (seconds.to_string(), interact::sign(self.signing_secret(), seconds, body))
@@ -229,22 +230,22 @@ impl Slack {
         self.shared.lock().sockets.open.len()
     }
 
-    /// Says on all sockets that they will end soon, and leaves them open.
+    /// Announces on all sockets that they will close soon, and leaves them open.
     pub fn warn_sockets(&self) {
         self.order(&[socket::goodbye("warning")]);
     }
 
-    /// Says on all sockets that they end now, and closes them.
+    /// Announces on all sockets that they close now, and closes them.
     pub fn refresh_sockets(&self) {
         self.order(&[socket::goodbye("refresh_requested"), Order::Close]);
     }
 
-    /// Ends all sockets without a word.
+    /// Closes all sockets without an announcement.
     pub fn cut_sockets(&self) {
         self.order(&[Order::Cut]);
     }
 
-    /// Leaves all sockets open, but dead: nothing is read, nothing sent, no ping either.
+    /// Leaves all sockets open, but dead: nothing is read or sent, not even pings.
     pub fn freeze_sockets(&self) {
         self.order(&[Order::Freeze]);
     }
@@ -256,7 +257,7 @@ impl Slack {
     }
 }
 
-/// What it holds.
+/// The content of the workspace.
 impl Slack {
     /// A channel by id or name.
     pub fn channel(&self, channel: &str) -> Option<Channel> {
@@ -275,7 +276,7 @@ impl Slack {
         id.map(|id| state.in_channel(&id).cloned().collect()).unwrap_or_default()
     }
 
-    /// The messages of a channel that are no replies, oldest first.
+    /// The messages of a channel that are not replies, oldest first.
     pub fn roots(&self, channel: &str) -> Vec<Message> {
         self.messages(channel).into_iter().filter(|message| message.thread_ts.is_none()).collect()
     }
@@ -285,14 +286,14 @@ impl Slack {
         self.shared.lock().replies(&root.channel, &root.ts).cloned().collect()
     }
 
-    /// A message as it is now.
+    /// The current state of a message.
     pub fn message(&self, channel: &str, ts: &str) -> Option<Message> {
         let state = self.shared.lock();
         let id = state.find_channel(channel)?.id.clone();
         state.message(&id, ts).cloned()
     }
 
-    /// What only this person sees, oldest first.
+    /// The messages that only this person sees, oldest first.
     pub fn ephemeral(&self, user: &str) -> Vec<Message> {
         let state = self.shared.lock();
         state.ephemeral.iter().filter(|message| message.ephemeral_to.as_deref() == Some(user)).cloned().collect()
@@ -318,7 +319,7 @@ impl Slack {
         self.shared.lock().calls.values().filter(|call| call.method == method).cloned().collect()
     }
 
-    /// Forgets the calls so far.
+    /// Clears the record of calls.
     pub fn forget_calls(&self) {
         self.shared.lock().calls.clear();
     }
@@ -333,7 +334,7 @@ impl Slack {
         self.shared.lock().clicks.clone()
     }
 
-    /// Looks every 20 ms until `probe` finds something; fails with `what` after `within`.
+    /// Calls `probe` every 20 ms until it returns something; fails with `what` after `within`.
     pub async fn wait_for<T>(&self, what: &str, within: Duration, probe: impl Fn(&Self) -> Option<T>) -> Result<T> {
         crate::eventually(what, within, async || probe(self)).await
     }

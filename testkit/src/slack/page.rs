@@ -1,4 +1,4 @@
-//! The web page that shows the workspace, and the two requests that it makes.
+//! The web page that shows the workspace, and its two requests.
 
 use super::interact;
 use super::records::{Click, Message};
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 pub(super) const HTML: &str = include_str!("page.html");
 
-/// Older ones aren't shown, so that polling stays cheap.
+/// Older ones are not shown, so that polling stays cheap.
 const MAX_ROOTS: usize = 200;
 
-/// Everything that the page shows, or nothing new since the version that it has.
+/// Everything that the page shows, or nothing if it is up to date.
 pub(super) fn state(shared: &Shared, query: &str) -> Answer {
     let since = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "since");
     let state = shared.lock();
@@ -70,7 +70,7 @@ fn show(shared: &Shared, state: &State, message: &Message) -> Value {
 
 /// A click: `{"user","channel","ts","action_id","option"?}`.
 pub(super) async fn click(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Answer {
-    // A form of another site can't send this type, so no other page in the browser can click here.
+    // a form on another site cannot send this type, so no other page in the browser can click here
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
         return Answer::text(415, "application/json only");
     }

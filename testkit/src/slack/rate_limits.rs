@@ -1,24 +1,24 @@
-//! Slack's rate limits: about one post a second per channel, and a minute's allowance per method.
+//! Slack's rate limits: about one post per second per channel, and a quota per minute for each method.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// How fast an app may call. A leaky bucket per method, for posts per channel.
+/// An app's rate limits: a leaky bucket per method, and for posts per channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Between two posts to one channel.
+    /// The interval between two posts to one channel.
     pub post_every: Duration,
-    /// How many posts may come at once before that holds.
+    /// How many posts may come at once before the interval applies.
     pub post_burst: u32,
-    /// Whether the other methods have the allowance of their tier (2: 20 a minute, 3: 50, 4: 100).
+    /// Whether the other methods have the quota of their tier (2: 20 a minute, 3: 50, 4: 100).
     pub tiers: bool,
 }
 
-/// The pace and what was taken so far.
+/// The limits, and the calls so far.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
     pub rate_limits: RateLimits,
-    /// By bucket: when it will be empty, since the epoch.
+    /// When each bucket will be empty, since the epoch.
     empty_at: HashMap<String, Duration>,
 }
 
@@ -33,7 +33,7 @@ impl Buckets {
         Self { rate_limits, ..Self::default() }
     }
 
-    /// Takes one call from its bucket; `Err` holds how long to wait.
+    /// Takes one call from its bucket; `Err` holds the time to wait.
     pub fn take(&mut self, method: &str, channel: &str, now: Duration) -> Result<(), Duration> {
         let (bucket, every, burst) = match (method, tier(method)) {
             ("chat.postMessage", _) => {
@@ -55,7 +55,7 @@ impl Buckets {
     }
 }
 
-/// Calls a minute of the method's tier; none for those with limits of their own.
+/// The quota per minute of the method's tier; `None` for methods with limits of their own.
 fn tier(method: &str) -> Option<u32> {
     Some(match method {
         "usergroups.users.list" | "usergroups.list" | "conversations.list" => 20,

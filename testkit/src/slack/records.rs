@@ -1,4 +1,4 @@
-//! What the double keeps and shows to tests: people, channels, messages, files, calls.
+//! The records of the double, for tests: users, channels, messages, files, calls.
 
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ pub struct User {
     pub id: String,
     /// The handle.
     pub name: String,
-    /// The name that people read.
+    /// The displayed name.
     pub real_name: String,
 }
 
@@ -34,17 +34,17 @@ pub struct Channel {
     pub id: String,
     /// Without `#`.
     pub name: String,
-    /// Private channels don't exist for a bot that is no member.
+    /// Private channels do not exist for a bot that is not a member.
     pub private: bool,
     /// Nothing can be posted to an archived channel.
     pub archived: bool,
-    /// Whether our bot was invited.
+    /// Whether the bot is a member.
     pub bot_is_member: bool,
     /// For a direct message, with whom.
     pub with: Option<String>,
 }
 
-/// A message: of a channel, a reply in a thread, or one that a single person sees.
+/// A message: in a channel, a reply in a thread, or visible to one person only.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
     /// Id of the channel.
@@ -63,17 +63,17 @@ pub struct Message {
     pub metadata: Option<Value>,
     /// The `ts` of the last edit.
     pub edited: Option<String>,
-    /// What it said before each edit, oldest first: `{"text","blocks","metadata"}`.
+    /// Its content before each edit, oldest first: `{"text","blocks","metadata"}`.
     pub history: Vec<Value>,
     /// Ids of its files.
     pub files: Vec<String>,
-    /// The only one who sees it, if ephemeral.
+    /// The only person who sees it, if ephemeral.
     pub ephemeral_to: Option<String>,
     /// Whether a reply is shown in the channel too.
     pub broadcast: bool,
-    /// Whether linked pages are unfolded below it.
+    /// Whether links in it show previews of pages.
     pub unfurl_links: bool,
-    /// Whether linked images are.
+    /// Whether links in it show previews of images.
     pub unfurl_media: bool,
 }
 
@@ -117,7 +117,7 @@ impl Message {
         self.elements().into_iter().map(|(_, element)| element).find(|element| element["action_id"] == action_id)
     }
 
-    /// Every text that its readers see, one per line: the blocks', or the plain text if there are none.
+    /// Every visible text, one per line: the blocks', or the plain text if there are none.
     pub fn visible_text(&self) -> String {
         fn collect(value: &Value, texts: &mut Vec<String>) {
             match value {
@@ -170,9 +170,9 @@ pub struct Call {
     pub method: String,
     /// Its arguments; structured ones parsed.
     pub args: Value,
-    /// HTTP status of the answer; 0 if there was none (yet).
+    /// HTTP status of the answer; 0 if there was none yet.
     pub status: u16,
-    /// The answer; with a lost reply, what it would have been.
+    /// The answer; if the reply was dropped, what it would have been.
     pub result: Value,
     /// Whether the call took effect.
     pub applied: bool,
@@ -198,7 +198,7 @@ pub struct Click {
 pub struct Ack {
     /// The envelope.
     pub envelope_id: String,
-    /// Since it was sent the last time; none if no such envelope was sent.
+    /// The time since it was last sent; `None` if no such envelope was sent.
     pub after: Option<Duration>,
     /// The response payload, if there was one.
     pub payload: Option<Value>,

@@ -1,4 +1,4 @@
-//! The HTTP side: one port for the Web API, uploads, response URLs, Socket Mode and the web page.
+//! The HTTP server: one port for the Web API, uploads, response URLs, Socket Mode and the web page.
 
 use super::api::{self, Request, under_faults};
 use super::interact::{self, reply_to_interaction};
@@ -47,7 +47,7 @@ impl Answer {
         Self::new(status, "application/json; charset=utf-8", body.to_string())
     }
 
-    /// JSON as it stands, whole or not.
+    /// Any text as JSON, valid or not.
     pub fn raw_json(status: u16, body: &str) -> Self {
         Self::new(status, "application/json; charset=utf-8", body.to_owned())
     }
@@ -65,7 +65,7 @@ impl Answer {
         self
     }
 
-    /// The body as JSON, or as a string if it is none.
+    /// The body as JSON, or as a string if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into())
     }
@@ -82,7 +82,7 @@ impl Answer {
 /// Serves until dropped.
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     loop {
-        // Out of file descriptors, for one: wait for some to be closed.
+        // for example out of file descriptors: wait until some are closed
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(connection(shared.clone(), stream))),
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
@@ -94,7 +94,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     stream.set_nodelay(true).ok();
     let service = service_fn(move |request| route(shared.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // The other side going away is its own business, and ours after a fault.
+    // errors are ignored: the client may disconnect, and faults close connections
     connection.with_upgrades().await.ok();
 }
 
@@ -165,7 +165,7 @@ fn file(shared: &Shared, id: &str) -> Answer {
     let kind = match content.as_slice() {
         [0x89, b'P', b'N', b'G', ..] => "image/png",
         [0xff, 0xd8, ..] => "image/jpeg",
-        // Whatever else was uploaded must not run in the page's origin.
+        // other uploads must not run in the page's origin
         _ => "application/octet-stream",
     };
     Answer::new(200, kind, content).header("x-content-type-options", "nosniff")

@@ -1,4 +1,4 @@
-//! Setting up a workspace.
+//! The builder of a workspace.
 
 use super::clock::Clock;
 use super::rate_limits::Buckets;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
-/// The scopes that the bot's token has unless told otherwise.
+/// The default scopes of the bot's token.
 const SCOPES: [&str; 9] = [
     "chat:write",
     "channels:read",
@@ -25,7 +25,7 @@ const SCOPES: [&str; 9] = [
     "files:write",
 ];
 
-/// A workspace to be.
+/// A workspace that is not started yet.
 #[derive(Debug)]
 #[must_use]
 pub struct SlackBuilder {
@@ -58,14 +58,14 @@ impl Default for SlackBuilder {
 }
 
 impl SlackBuilder {
-    /// A person: id (`U…`), handle, name.
+    /// Adds a user: id (`U…`), handle, name.
     pub fn user(mut self, id: &str, name: &str, real_name: &str) -> Self {
         let user = User { id: id.into(), name: name.into(), real_name: real_name.into() };
         self.state.users.insert(id.into(), user);
         self
     }
 
-    /// A user group: id (`S…`), handle, members.
+    /// Adds a user group: id (`S…`), handle, members.
     pub fn group(mut self, id: &str, handle: &str, members: &[&str]) -> Self {
         let members = members.iter().map(|&member| member.to_owned()).collect();
         let group = Group { id: id.into(), handle: handle.into(), members, disabled: false };
@@ -73,12 +73,12 @@ impl SlackBuilder {
         self
     }
 
-    /// A public channel that the bot is in: id (`C…`), name without `#`.
+    /// Adds a public channel with the bot as a member: id (`C…`), name without `#`.
     pub fn channel(self, id: &str, name: &str) -> Self {
         self.channel_with(id, name, |_| ())
     }
 
-    /// A channel that differs: private, archived, without the bot.
+    /// Adds a channel that differs: private, archived, without the bot.
     pub fn channel_with(mut self, id: &str, name: &str, change: impl FnOnce(&mut Channel)) -> Self {
         let (id, name) = (id.to_owned(), name.to_owned());
         let mut channel = Channel { id, name, private: false, archived: false, bot_is_member: true, with: None };
@@ -87,61 +87,61 @@ impl SlackBuilder {
         self
     }
 
-    /// Exactly these scopes for the bot's token.
+    /// Sets the scopes of the bot's token.
     pub fn scopes(mut self, scopes: &[&str]) -> Self {
         self.state.scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
         self
     }
 
-    /// Exactly these scopes for the app's token.
+    /// Sets the scopes of the app's token.
     pub fn app_scopes(mut self, scopes: &[&str]) -> Self {
         self.state.app_scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
         self
     }
 
-    /// Slack's rate limits, which are off otherwise.
+    /// Turns Slack's rate limits on; they are off by default.
     pub fn rate_limited(mut self, rate_limited: bool) -> Self {
         self.state.rate_limits = rate_limited.then(Buckets::default);
         self
     }
 
-    /// A clock that stands still but for [`Clock::advance`].
+    /// Sets a clock that moves only by [`Clock::advance`].
     pub fn frozen_at(mut self, at: SystemTime) -> Self {
         self.clock = Clock::frozen(at);
         self
     }
 
-    /// Where interactions go over HTTP.
+    /// Sets the URL for interactions over HTTP.
     pub fn request_url(mut self, url: impl Into<String>) -> Self {
         self.state.request_url = Some(url.into());
         self
     }
 
-    /// Sends an envelope again this often, if it isn't acknowledged in time or its socket ends.
+    /// Sends an envelope again this often, if it is not acknowledged in time or its socket closes.
     pub fn redeliveries(mut self, times: u32) -> Self {
         self.redeliveries = times;
         self
     }
 
-    /// Listens on this port instead of a free one.
+    /// Sets the port; by default a free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Other tokens than the usual ones: bot, app.
+    /// Sets the tokens: bot, app.
     pub fn tokens(mut self, bot: impl Into<String>, app: impl Into<String>) -> Self {
         (self.bot_token, self.app_token) = (bot.into(), app.into());
         self
     }
 
-    /// Another signing secret than the usual one.
+    /// Sets the signing secret.
     pub fn signing_secret(mut self, secret: impl Into<String>) -> Self {
         self.signing_secret = secret.into();
         self
     }
 
-    /// Another name for the bot.
+    /// Sets the name of the bot.
     pub fn bot_name(mut self, name: impl Into<String>) -> Self {
         self.bot_name = name.into();
         self
@@ -167,7 +167,7 @@ impl SlackBuilder {
             redeliveries: self.redeliveries,
         };
         let shared = Arc::new(Shared::new(setup, self.clock, self.state));
-        // A thread of its own: a test that blocks its runtime must not keep Slack from answering.
+        // on another thread: a test that blocks its runtime must not keep Slack from answering
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();

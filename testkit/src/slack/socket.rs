@@ -1,4 +1,4 @@
-//! Socket Mode: the app connects to us, gets its interactions in envelopes and acknowledges each one.
+//! Socket Mode: the app connects, gets its interactions in envelopes and acknowledges each one.
 
 use super::interact::{ACK_WITHIN, Delivery};
 use super::records::Ack;
@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 const MAX_SOCKETS: usize = 10;
 const PING_EVERY: Duration = Duration::from_secs(10);
 
-/// All that concerns sockets in the workspace's state.
+/// The state of sockets in the workspace.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     /// Each opens one socket.
@@ -45,20 +45,20 @@ pub(super) struct Link {
 
 impl Link {
     pub fn order(&self, order: Order) {
-        // A socket that just closed takes no orders.
+        // a socket that has just closed accepts no orders
         self.orders.send(order).ok();
     }
 }
 
-/// What a socket is told to do.
+/// A command to a socket.
 #[derive(Debug, Clone)]
 pub(super) enum Order {
     Send(String),
-    /// A close frame, then the end.
+    /// Sends a close frame, then closes.
     Close,
-    /// The end without a word.
+    /// Closes without a close frame.
     Cut,
-    /// Neither read nor write any more, but stay open: what a lost network looks like.
+    /// Stays open without reading or writing: like a lost network.
     Freeze,
 }
 
@@ -68,7 +68,7 @@ struct Waiting {
     acked: oneshot::Sender<Option<Value>>,
 }
 
-/// Slack's word that this socket is about to end: `warning`, `refresh_requested`, `link_disabled`.
+/// The announcement that this socket will close: `warning`, `refresh_requested`, `link_disabled`.
 pub(super) fn goodbye(reason: &str) -> Order {
     Order::Send(json!({"type": "disconnect", "reason": reason, "debug_info": {"host": "double"}}).to_string())
 }
@@ -122,17 +122,17 @@ async fn run(shared: Arc<Shared>, socket: WebSocketStream<TokioIo<hyper::upgrade
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
     loop {
         let sent = tokio::select! {
-            // an order takes effect before what the app sends after it was given
+            // an order takes effect before anything that the app sends after it
             biased;
             order = inbox.recv() => match order {
                 Some(Order::Send(text)) => out.send(Frame::text(text)).await,
                 Some(Order::Close) => {
-                    // The app may never answer the close frame; Slack doesn't wait for it either.
+                    // the app may never answer the close frame; Slack does not wait for it either
                     out.send(Frame::Close(None)).await.ok();
                     break;
                 }
                 Some(Order::Freeze) => {
-                    // Only a cut ends this.
+                    // only a cut ends this
                     while !matches!(inbox.recv().await, Some(Order::Cut) | None) {}
                     break;
                 }
@@ -154,7 +154,7 @@ async fn run(shared: Arc<Shared>, socket: WebSocketStream<TokioIo<hyper::upgrade
     }
     let mut state = shared.lock();
     state.sockets.open.retain(|open| open.id != link);
-    // Whoever waits for an ack over this socket learns that there will be none.
+    // tells callers that wait for an ack over this socket that there will be none
     state.sockets.waiting.retain(|_, waiting| waiting.link != link);
 }
 
@@ -173,13 +173,13 @@ fn acknowledge(shared: &Shared, text: &str) {
     let mut state = shared.lock();
     let after = state.sockets.sent_at.get(&envelope_id).map(Instant::elapsed);
     if let Some(waiting) = state.sockets.waiting.remove(&envelope_id) {
-        // It gave up waiting; the record below shows the late ack.
+        // the caller has given up; the record below shows the late ack
         waiting.acked.send(payload.clone()).ok();
     }
     state.acks.push(Ack { envelope_id, after, payload });
 }
 
-/// Sends an envelope over one socket and waits for its ack; again over the next one, as often as the double was set up.
+/// Sends an envelope over one socket and waits for its ack; then over the next one, as often as configured.
 pub(super) async fn deliver(shared: &Shared, payload: &Value) -> Result<Delivery> {
     let envelope_id = shared.lock().next_id("envelope-");
     let mut envelope = json!({

@@ -1,4 +1,4 @@
-//! The workspace behind the double: one lock over plain data.
+//! The state of the workspace: one lock over plain data.
 
 use super::clock::Clock;
 use super::faults::Fault;
@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// A stand-alone double may run for days; tests never come near.
+/// A stand-alone double may run for days; tests never reach the limit.
 const MAX_CALLS: usize = 100_000;
 
-/// How the workspace and the app in it were set up; never changes while the double runs.
+/// The setup of the workspace and its app; constant while the double runs.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
     pub base: String,
@@ -45,7 +45,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Records a call on its arrival, so that one which hangs is seen; its number completes it later.
+    /// Records a call when it arrives, so that one that hangs is visible; its number completes it later.
     pub fn arrived(&self, call: Call) -> u64 {
         let mut state = self.lock();
         if state.calls.len() == MAX_CALLS {
@@ -70,7 +70,7 @@ pub(super) struct State {
     pub users: BTreeMap<String, User>,
     pub groups: BTreeMap<String, Group>,
     pub channels: BTreeMap<String, Channel>,
-    /// By channel and `ts`: a `ts` has a fixed width, so the map is in the order of time.
+    /// By channel and `ts`. A `ts` has a fixed width, so the map is sorted by time.
     pub messages: BTreeMap<(String, String), Message>,
     pub ephemeral: Vec<Message>,
     pub files: BTreeMap<String, File>,
@@ -87,20 +87,20 @@ pub(super) struct State {
     pub sockets: Sockets,
     pub acks: Vec<Ack>,
     pub clicks: Vec<Click>,
-    /// Grows with every change that the web page shows.
+    /// Increases with every change that the web page shows.
     pub version: u64,
     last_ts: u128,
     last_id: u64,
 }
 
-/// What opens a modal: for three seconds, once.
+/// A trigger that opens a modal: for three seconds, once.
 #[derive(Debug)]
 pub(super) struct Trigger {
     pub since_epoch: Duration,
     pub used: bool,
 }
 
-/// Where an app answers an interaction: five times within half an hour.
+/// A URL where an app answers an interaction: five times within half an hour.
 #[derive(Debug, Clone)]
 pub(super) struct ResponseUrl {
     pub since_epoch: Duration,
@@ -117,7 +117,7 @@ impl State {
         format!("{}.{:06}", self.last_ts / 1_000_000, self.last_ts % 1_000_000)
     }
 
-    /// An id that was never given before, as `C0000001A`: Slack's are opaque too.
+    /// A new id such as `C0000001A`: opaque, like Slack's.
     pub fn next_id(&mut self, prefix: &str) -> String {
         self.last_id += 1;
         format!("{prefix}0{:07X}", self.last_id)
@@ -208,7 +208,7 @@ pub(super) fn show_file(file: &File, setup: &Setup) -> Value {
     })
 }
 
-/// Completes blocks as Slack does before it keeps them.
+/// Completes blocks as Slack does before it stores them.
 pub(super) fn complete_blocks(state: &mut State, mut blocks: Vec<Value>) -> Vec<Value> {
     fn complete_texts(value: &mut Value) {
         match value {

@@ -16,7 +16,7 @@ async fn tokens_are_checked() -> Result<()> {
     assert_eq!(call(&slack, "apps.connections.open", json!({})).await?.error(), "not_allowed_token_type");
     let answer = call(&slack, "auth.test", json!({})).await?.ok();
     assert_eq!(answer["user_id"], slack.bot_user());
-    // In a form the token may be an argument; in JSON it may not.
+    // in a form the token may be an argument; in JSON it may not
     let token = format!("token={}", slack.bot_token());
     request(&url, &[("content-type", "application/x-www-form-urlencoded")], token).await?.ok();
     let token = json!({"token": slack.bot_token()}).to_string();
@@ -49,7 +49,7 @@ async fn bodies_are_forms_or_json_where_slack_takes_json() -> Result<()> {
     let posted = form(&slack, "chat.postMessage", &[("channel", "#on-call"), ("blocks", &blocks)]).await?.ok();
     assert_eq!(posted["channel"], "C1");
     assert_eq!(posted["message"]["blocks"][0]["text"]["text"], "hello");
-    // JSON arguments of a method that doesn't take JSON are ignored, as if absent.
+    // JSON arguments are ignored for a method that does not accept JSON
     assert_eq!(call(&slack, "users.info", json!({"user": "U1"})).await?.error(), "invalid_arguments");
     let bearer = format!("Bearer {}", slack.bot_token());
     let url = format!("{}/chat.postMessage", slack.api_url());
@@ -144,7 +144,7 @@ async fn edits_are_refused_as_slack_does() -> Result<()> {
         let edit = json!({"channel": channel, "ts": ts, "text": text});
         Ok::<_, anyhow::Error>(call(&slack, "chat.update", edit).await?.error().to_owned())
     };
-    // A post takes a name; an edit wants the id that the post returned.
+    // a post accepts a name; an edit needs the id that the post returned
     assert_eq!(update("#on-call", &question.ts, "x").await?, "channel_not_found");
     assert_eq!(update("C2", &question.ts, "x").await?, "message_not_found");
     assert_eq!(update("C1", &question.ts, &"x".repeat(4_001)).await?, "msg_too_long");
@@ -254,7 +254,7 @@ async fn files_are_announced_uploaded_and_shared() -> Result<()> {
     let file = slack.files().remove(0);
     assert_eq!((file.title.as_str(), file.content.as_deref()), ("A", Some(&b"12345"[..])));
     assert_eq!(shared.files, [file.id]);
-    // The same bytes as the first part of a form.
+    // the same bytes as the first part of a form
     let announced = form(&slack, "files.getUploadURLExternal", &[("filename", "b.md"), ("length", "5")]).await?.ok();
     let part = "--X\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n12345\r\n--X--\r\n";
     let kind = [("content-type", "multipart/form-data; boundary=X")];

@@ -1,4 +1,4 @@
-//! The limits of Block Kit: at the limit a block passes, one above it is refused, and the place is named.
+//! The limits of Block Kit: blocks at the limit pass, blocks above it are rejected, and the error names the place.
 
 use super::{actions, button, call, plain, workspace};
 use anyhow::Result;
@@ -39,7 +39,7 @@ fn confirm(title: usize, text: usize, yes: usize, no: usize) -> Value {
     with(button("b"), "confirm", json!({"title": plain(title), "text": text, "confirm": plain(yes), "deny": plain(no)}))
 }
 
-/// Each limit: blocks at it, blocks above it, where the refusal points.
+/// Each limit: blocks at it, blocks above it, and the place in the error.
 fn limits() -> Vec<(&'static str, Vec<Value>, Vec<Value>, &'static str)> {
     let x = |length: usize| "x".repeat(length);
     let header = |length: usize| vec![json!({"type": "header", "text": plain(&x(length))})];

@@ -1,4 +1,4 @@
-//! Each fault does what it says, to the calls that it names, as often as it was told.
+//! Each fault has its documented effect, on the calls that it names, as often as configured.
 
 use super::{SOON, call, post_question, request, workspace};
 use anyhow::Result;

@@ -90,7 +90,7 @@ async fn payloads_vary_as_slacks_do() -> Result<()> {
     assert!(slack.click("U1", &question, "other").payload().is_err(), "a menu wants an option");
     assert!(slack.click("U1", &question, "missing").payload().is_err());
     assert!(slack.click("U9", &question, "approve").payload().is_err());
-    // From a whisper there is no message.
+    // an ephemeral message is not in the payload
     let whisper = json!({"channel": "C1", "user": "U1", "text": "?", "blocks": [actions(&[button("b")])]});
     call(&slack, "chat.postEphemeral", whisper).await?.ok();
     let payload = slack.click("U1", &slack.ephemeral("U1")[0], "b").payload()?;

@@ -1,4 +1,4 @@
-//! The double of Slack checks what Slack checks, and fails when told to.
+//! The double of Slack validates like Slack, and fails on demand.
 
 mod api;
 mod blocks;
@@ -77,7 +77,7 @@ async fn call(slack: &Slack, method: &str, args: Value) -> Result<Reply> {
     call_as(slack, slack.bot_token(), method, args).await
 }
 
-/// With the arguments as a form, as the methods that only read want them.
+/// Sends the arguments as a form, which methods that only read require.
 async fn form(slack: &Slack, method: &str, args: &[(&str, &str)]) -> Result<Reply> {
     let bearer = format!("Bearer {}", slack.bot_token());
     let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", bearer.as_str())];

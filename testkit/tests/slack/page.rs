@@ -1,4 +1,4 @@
-//! The web page: it shows what is there, and its clicks are interactions.
+//! The web page: it shows the workspace, and its clicks are interactions.
 
 use super::{App, actions, button, call, plain, post_question, request, workspace};
 use anyhow::Result;
@@ -46,7 +46,7 @@ async fn a_click_on_the_page_reaches_the_app() -> Result<()> {
         (&payload["user"]["id"], &payload["actions"][0]["selected_option"]["value"]),
         (&json!("U2"), &json!("v2"))
     );
-    // What a form on another site could send is refused.
+    // a request that a form on another site could send is refused
     assert_eq!(request(&url, &[("content-type", "text/plain")], click.to_string()).await?.status, 415);
     slack.delete(&question);
     let late = request(&url, &[("content-type", "application/json")], click.to_string()).await?;
@@ -57,10 +57,10 @@ async fn a_click_on_the_page_reaches_the_app() -> Result<()> {
     Ok(())
 }
 
-/// For what a browser on a busy machine does.
+/// A limit for a browser on a busy machine.
 const BROWSER_SOON: Duration = Duration::from_secs(120);
 
-/// What a malicious annotation may try; each must come out as text.
+/// What a malicious annotation may contain; each part must be shown as text.
 const NASTY: &str = "&lt;script&gt;document.title='owned'&lt;/script&gt; <img src=x onerror=document.title='owned'> \
     <javascript:document.title='owned'|click> *bold* `code` &lt;!channel&gt; <@U1>";
 
@@ -92,7 +92,7 @@ async fn a_person_decides_in_the_browser() -> Result<()> {
     assert_eq!(browser.eval("document.title").await?, "Slack double");
     assert_eq!(browser.eval(&format!("document.querySelectorAll(\"{body} :is(img, script, a)\").length")).await?, 0);
 
-    // Cancelled in the dialog: nothing is sent.
+    // cancelled in the dialog: nothing is sent
     let approve = "#messages [data-action-id=approve]";
     browser.click(approve).await?;
     assert_eq!(browser.eval("document.querySelector('#confirm-text').innerText").await?, "From v2 to v1.");
@@ -115,7 +115,7 @@ async fn a_person_decides_in_the_browser() -> Result<()> {
     slack.wait_for("the choice", BROWSER_SOON, |_| (app.received().len() == 2).then_some(())).await?;
     assert_eq!(app.received()[1].payload()["actions"][0]["selected_option"]["value"], "v1");
 
-    // What the app does next appears without a reload.
+    // changes by the app appear without a reload
     let reply = json!({"channel": "C1", "thread_ts": ts, "text": "Rolled back by <@U2>."});
     call(&slack, "chat.postMessage", reply).await?.ok();
     let edit = json!({"channel": "C1", "ts": ts, "text": "done", "blocks": []});

@@ -90,7 +90,7 @@ async fn an_unacknowledged_envelope_comes_again_over_another_socket() -> Result<
     let click = tokio::spawn(slack.click("U1", &question, "approve").send());
     let (first, second) = sockets.split_at_mut(1);
     let (first, second) = (&mut first[0], &mut second[0]);
-    // Whichever gets it ends without an ack.
+    // the socket that gets it closes without an ack
     let (envelope, other) = tokio::select! {
         envelope = first.next() => (envelope?, second),
         envelope = second.next() => (envelope?, first),

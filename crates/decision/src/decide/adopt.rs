@@ -1,4 +1,4 @@
-//! Prompts that others have served until now, taken over as they are. Doing it again changes nothing.
+//! Adopts prompts that were served without prompt-rollback. Adopting a prompt again changes nothing.
 
 use super::super::event::Adopt;
 use super::{Active, Adoption, Transaction};
@@ -20,14 +20,14 @@ pub(super) fn adopt(tx: &mut Transaction<'_>, request: &Adopt) -> Adoption {
             }
             tx.activate(version, None, "imported", &request.operator, None);
         }
-        // never overwritten: whoever set it knows better
+        // an active version is never overwritten
         (Active::Version(_), _) => {}
     }
     let Some(version) = tx.serving().cloned() else { return skipped("nothing is active") };
     let (policy, now) = (tx.policy, tx.now);
     let mut adopted = before.as_ref() != Some(&version);
     let trusted = tx.state.version(&version).is_some_and(|record| record.known_good(policy, now).is_some());
-    // what the other layout does not name is not what was vouched for
+    // the operator vouches only for a version that the other layout names
     let vouched = request.version.as_ref().is_none_or(|named| *named == version);
     if request.known_good && vouched && !trusted {
         if let Some(why) = doubtful(tx) {
@@ -49,7 +49,7 @@ fn skipped(why: &str) -> Adoption {
     Adoption::Skipped(why.to_owned())
 }
 
-/// Why what serves can't be trusted without a closer look, if it can't.
+/// Returns why the served version must not be trusted without evidence, if there is a reason.
 fn doubtful(tx: &Transaction<'_>) -> Option<String> {
     let version = tx.serving()?;
     if let Some(mark) = tx.state.marked_bad(version) {

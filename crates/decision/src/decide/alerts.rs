@@ -1,4 +1,4 @@
-//! What alerts do.
+//! Decisions about delivered alerts.
 
 use std::collections::HashMap;
 
@@ -21,19 +21,20 @@ use super::{Active, AlertOutcome, Outcome, Transaction, canary, confirm, ended, 
 enum Joined {
     Opened,
     Updated(&'static str),
-    /// Known already; asks for nothing new unless what held it is gone.
+    /// A repeat: it asks for nothing new, unless the guard that held it no longer applies.
     Again,
 }
 
 pub(super) enum Acted {
     RolledBack,
     Held(Guard),
-    /// Prometheus is asked again before it is done.
+    /// Prometheus is asked before the rollback.
     Confirming,
     Asked,
 }
 
-/// Handles all alerts of one delivery: those of one version together, so that a delivery switches at most once.
+/// Handles all alerts of one delivery. Alerts of one version are decided together, so that a delivery switches at most
+/// once.
 pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
     // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
@@ -48,7 +49,7 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
         }
     }
     let mut groups = by_version(alerts, &outcomes);
-    // of a canary the base goes first: a rollback from it ends the canary as well, and traffic moves once
+    // the base of a canary comes first: a rollback from it also ends the canary, so traffic moves once
     let base = tx.state.running_canary().map(|canary| canary.split.leaving.clone());
     groups.sort_by_cached_key(|(version, _)| {
         let target = gradual::split_to(tx, version).is_some();
@@ -64,8 +65,8 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
     outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
 }
 
-/// The places of the alerts that have no outcome yet, by version; versions in the order in which they first come. One pass: a
-/// delivery may name as many versions as it has alerts.
+/// The indexes of the alerts without an outcome, by version, in the order in which the versions first appear. One pass,
+/// because a delivery may name as many versions as it has alerts.
 pub(super) fn by_version<'a>(
     alerts: &'a [Alert],
     outcomes: &[Option<AlertOutcome>],
@@ -112,7 +113,8 @@ pub(super) fn outcome(outcome: Outcome, reason: &'static str, incident: Option<I
 }
 
 fn firing(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
-    // on the target of a gradual rollback, what asks for a rollback stops that; the rest is heard as everywhere
+    // alerts on the target of a gradual rollback pause it if they ask for a rollback, and are handled as usual
+    // otherwise
     let stops = |alert: &Alert| alert.trigger.action == Action::Rollback;
     let (urgent, rest): (Vec<&Alert>, Vec<&Alert>) = group.iter().copied().partition(|alert| stops(alert));
     let Some(stopped) = gradual::target_fails(tx, version, &urgent) else {
@@ -142,7 +144,7 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
         asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
     });
     let acted = if news { process(tx, &id, version, urgent) } else { process_if_unheld(tx, &id, version) };
-    // an alert that only came by lets a held one act, which has no outcome of its own in this delivery
+    // an alert that was only refreshed, and so has no outcome of its own, may let a held alert act
     let came_by = !group.iter().any(|alert| asks_rollback(alert));
     let describe = |(alert, joined): (&&Alert, Result<(IncidentId, Joined), AlertOutcome>)| {
         let (id, joined) = match joined {
@@ -165,7 +167,7 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
     group.iter().zip(joined).map(describe).collect()
 }
 
-/// Puts a firing alert where it belongs.
+/// Adds a firing alert to the incident that it belongs to.
 fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined), AlertOutcome> {
     let now = tx.now;
     let refresh_after = tx.policy.refresh_after();
@@ -191,7 +193,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
         if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
             record.absent_since = None; // it fires, whatever the last list of Alertmanager said
             if alert.began(now) > record.began(now) {
-                // it ended and fires anew, and its end was not heard of
+                // it resolved and fires again, but the `resolved` was not received
                 record.starts_at = alert.starts_at;
                 record.last_seen = now;
                 if predates {
@@ -219,7 +221,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     let resting = tx.state.incidents.iter_mut().find(|i| {
         i.version == alert.version
             && i.phase.kind() == PhaseKind::Resolved
-            && i.switch.is_none() // what was rolled back there is not what fires now
+            && i.switch.is_none() // an alert that fires now is not about a version that was rolled back there
             && i.closed_at.is_some_and(|at| now.since(at) < reopen_within)
     });
     if let Some(incident) = resting {
@@ -230,14 +232,14 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     Ok((open(tx, alert), Joined::Opened))
 }
 
-/// While `active` holds what is no version, an alert is the only sign of what serves: a critical one counts its version as served,
-/// unless it fired already when another version was.
+/// While `active` holds no valid version, an alert is the only evidence of what is served: a critical alert makes its
+/// version count as served, unless it already fired while another version was served.
 fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) {
     if !matches!(tx.snapshot.active, Active::Foreign(_)) || tx.has_traffic(version) {
         return;
     }
     let state = &tx.state;
-    // what was not heard of for long has ended
+    // an alert that was not received for long counts as ended
     let lately = |at: super::Timestamp| tx.now.since(at) < tx.policy.alert_resolve_timeout;
     let fired = |fingerprint: &str| {
         let inactive = |s: &InactiveAlert| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
@@ -270,7 +272,8 @@ pub(super) fn remember_inactive(tx: &mut Transaction<'_>, alert: &Alert) {
     }
 }
 
-/// What fired on a version without traffic is heard as soon as it has some: its alert may not be repeated for hours.
+/// Handles remembered alerts on a version as soon as it gets traffic, because Alertmanager may not repeat them for
+/// hours.
 pub(super) fn hear_inactive_alerts(tx: &mut Transaction<'_>) {
     tx.hears_inactive_alerts = true;
     for inactive in std::mem::take(&mut tx.returning) {
@@ -282,7 +285,7 @@ pub(super) fn hear_inactive_alerts(tx: &mut Transaction<'_>) {
     tx.hears_inactive_alerts = false;
 }
 
-/// Adds an alert to an open incident and says how.
+/// Adds an alert to an open incident, and returns how.
 fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'static str {
     incident.quiet_since = None;
     let text = describe(alert);
@@ -300,7 +303,7 @@ fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'stati
         }
         None => {
             if incident.alerts.len() >= Policy::MAX_ALERTS {
-                // an ended one goes first, then the weakest
+                // ended alerts are replaced first, then the least severe
                 let victim = (0..incident.alerts.len()).min_by_key(|i| {
                     let record = &incident.alerts[*i];
                     (record.firing, record.rank())
@@ -347,7 +350,7 @@ fn open(tx: &mut Transaction<'_>, alert: &Alert) -> IncidentId {
     id
 }
 
-/// The same trouble within `reopen_within`: the same incident, whose clocks go on.
+/// Reopens the incident if the same alert fires again within `reopen_within`. Its clocks continue.
 fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.rewind(now); // closed incidents are not rewound with the clock
     add(incident, alert, now);
@@ -358,7 +361,7 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
 }
 
-/// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
+/// Makes the incident follow the strongest of its firing alerts. `urgent`: one of the new alerts asks for a rollback.
 fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
     let (now, policy) = (tx.now, tx.policy);
     let choices = tx.choices(version, version);
@@ -374,7 +377,7 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
     let stronger = (strongest.action, worst.severity) > (incident.action, incident.severity);
     let decider =
         if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
-    // whoever was asked may answer until somebody else is asked
+    // the earlier decider may answer until another decider is asked
     let other = stronger || incident.target != target || incident.decider != decider;
     if let Some(why) = passed_over.filter(|_| incident.target != target) {
         incident.note(now, NoteKind::Alert, why);
@@ -409,11 +412,11 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
     };
     let incident = tx.incident(id)?;
     match &incident.phase {
-        // held back together with others: neither acted upon nor escalated
+        // on hold together with other prompts: no action and no escalation
         Phase::AwaitingDecision(Question { hold: Some(_), .. }) => {
             return Some(incident.held.as_ref().map_or(Acted::Asked, |held| Acted::Held(held.guard)));
         }
-        // a person has it in hand
+        // a person is investigating
         Phase::Investigating { .. } if !stronger && !urgent => return Some(Acted::Asked),
         Phase::Confirming(confirming) if confirming.pending.by == SwitchMode::Auto => {
             incident.question_number += anew;
@@ -424,9 +427,9 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
             let acts = [&strongest, &worst].into_iter().any(|alert| canary::acts_on(tx, version, alert));
             let skip_confirmation = acts && held.is_none() && !policy.requery;
             if !skip_confirmation || tx.lacks_content(&pending.to) {
-                return Some(Acted::Asked); // the answer decides
+                return Some(Acted::Asked); // the person's answer decides
             }
-            // the alert is the answer: what the person asked for is done, with the target that they named
+            // the alert answers the open question: the requested rollback happens, to the target that the person named
             let reason = format!("{} ({})", pending.reason, why(&strongest));
             tx.switch(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
             if let Some(incident) = tx.incident(id) {
@@ -462,7 +465,7 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
                 return Some(Acted::RolledBack);
             }
             (held, target) => {
-                let held = held?; // no target is a guard of its own
+                let held = held?; // a missing target is a guard of its own
                 if let Some(to) = target.filter(|_| rehearsed && incident.dry_run.is_none()) {
                     let (from, trigger) = (version.clone(), strongest.alertname.clone());
                     incident.dry_run = Some(DryRunRollback { at: now, from, to, trigger });
@@ -477,7 +480,7 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
         Action::Observe => {
             let opened_at = incident.opened_at;
             if let Phase::Observing { until: until @ None } = &mut incident.phase {
-                // reopened: the clock of the observation goes on
+                // reopened: the observation continues
                 *until = Some(opened_at.plus(strongest.time_limit).max(now));
             }
         }
@@ -485,8 +488,8 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
     Some(Acted::Asked)
 }
 
-/// `active` holds no version any more: says so, and asks anew whoever was asked. What is past its question goes on; a failed
-/// rollback is looked at again at `rest`.
+/// Records that `active` no longer holds a version, and asks again if a question is open. Phases after the question
+/// continue; a failed rollback is checked again at `rest`.
 pub(super) fn report_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
     let (now, heard) = (tx.now, tx.heard_of(id));
     if confirm::object_to_lapse(tx, id, fault) {
@@ -516,7 +519,7 @@ fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: 
     ask(incident, now, changed || other_guard, heard);
 }
 
-/// Says what keeps it from acting; whether that is another guard than before.
+/// Records the guard that holds the rollback. Returns whether it is another guard than before.
 pub(super) fn note_held(incident: &mut Incident, now: super::Timestamp, held: Held) -> bool {
     let guard = held.guard;
     let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
@@ -536,8 +539,8 @@ pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) {
     }
 }
 
-/// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
-/// Not while a person has it in hand.
+/// Repeats a rollback alert once its guard no longer applies, for example after automation was resumed or a version
+/// became known-good. Not while a person investigates.
 pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
     if gradual::held_is_over(tx, id) {
         return process(tx, id, version, true);
@@ -566,20 +569,20 @@ pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, versi
     None
 }
 
-/// Asks the decider, within the time limit; a deadline that runs already only moves earlier. `heard`: the last note that
-/// people have had of this incident, if they had any.
+/// Asks the decider, within the time limit. A deadline that is already running can only move earlier. `heard`: the last
+/// note of this incident that people received, if any.
 fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
     let limit = now.plus(incident.time_limit);
     let pages = incident.pages();
     let (waiting, objection) = match &mut incident.phase {
-        // the same question; one that was escalated as often as it may be does not start over
+        // the same question: one that has used all its escalations does not start over
         Phase::AwaitingDecision(question) if !changed => {
             question.deadline = question.deadline.map(|deadline| deadline.min(limit));
             return;
         }
         Phase::AwaitingDecision(question) => {
             let deadline = question.deadline.map_or(limit, |deadline| deadline.min(limit));
-            (Some(deadline), question.objection.take()) // whoever was told why not may go on all the same
+            (Some(deadline), question.objection.take()) // the decider already knows the objection and may overrule it
         }
         _ => (None, None),
     };
@@ -590,7 +593,7 @@ fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Opt
     incident.escalations = escalations;
 }
 
-/// The decider is to notice. Not needed for a new incident, nor where this event's own notes call already.
+/// Notifies the decider. Not needed for a new incident, or if this event's own notes already do so.
 fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
     let Some(heard) = heard else { return };
     let calls = |kind| matches!(kind, NoteKind::Held | NoteKind::Reopened);

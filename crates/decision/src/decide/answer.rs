@@ -1,4 +1,4 @@
-//! What a decision says.
+//! The answer of a decision, for the sender of the event.
 
 use super::super::encoding::words;
 use super::super::names::{IncidentId, VersionName};
@@ -6,28 +6,28 @@ use super::super::phase::PhaseKind;
 use super::super::state::MarkKind;
 use super::super::switch::SwitchMode;
 
-/// What is said to whoever sent the event.
+/// The answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// One for each alert, in the order of the event.
+    /// One outcome for each alert, in the order of the event.
     Alerts(Vec<AlertOutcome>),
     Changed {
         from: Option<String>,
         to: VersionName,
         incident: Option<IncidentId>,
-        /// The target was active already.
+        /// Whether the target was already active.
         unchanged: bool,
         mode: Option<SwitchMode>,
     },
-    /// Two versions share the traffic now.
+    /// Two versions now share the traffic.
     Shared {
         from: VersionName,
         to: VersionName,
-        /// On `to`.
+        /// The share of `to`.
         percent: u8,
         incident: Option<IncidentId>,
     },
-    /// The rollback waits until Prometheus has been asked.
+    /// The rollback waits for Prometheus' answer.
     Confirming {
         incident: IncidentId,
         to: VersionName,
@@ -39,7 +39,7 @@ pub enum Answer {
     Decided(PhaseKind),
     Marked(Marked),
     Adopted(Adoption),
-    /// `ready`: the text is in Redis; otherwise it is being brought back.
+    /// `ready`: the content is in Redis; otherwise it is being restored.
     Restoring {
         ready: bool,
     },
@@ -47,33 +47,33 @@ pub enum Answer {
     Noted,
 }
 
-/// What a person's mark has changed.
+/// What a person's mark changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marked {
     pub kind: MarkKind,
-    /// It was marked so already, for the same reason.
+    /// Whether the same mark, with the same reason, was already there.
     pub unchanged: bool,
-    /// How much of the traffic the version has: a mark takes none of it.
+    /// The version's share of the traffic. A mark does not change it.
     pub percent: u8,
-    /// Where a rollback goes now: from the version if it serves, else from what does.
+    /// The rollback target now: of the version if it serves, otherwise of the active version.
     pub target: Option<VersionName>,
 }
 
-/// What became of a prompt that was to be taken over.
+/// The result of adopting a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Adoption {
-    /// Noticed, served or trusted only now.
+    /// The version was registered, activated or trusted by this request.
     Adopted { version: VersionName, known_good: bool },
-    /// Nothing was left to do.
+    /// Nothing had to be done.
     Known { version: VersionName, known_good: bool },
-    /// Left as it is, and why.
+    /// Left unchanged, with the reason.
     Skipped(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertOutcome {
     pub outcome: Outcome,
-    /// snake_case, also a metric label.
+    /// In snake_case; also a metric label.
     pub reason: &'static str,
     pub incident: Option<IncidentId>,
 }
@@ -111,20 +111,20 @@ words! {
         AlreadyDecided = "already_decided",
         Stale = "stale",
         Differs = "differs",
-        /// Stages or percents that make no sense.
+        /// Invalid stages or percentages.
         BadStages = "bad_stages",
         SplitUnderWay = "split_under_way",
-        /// The text is in the archive.
+        /// The content is in the archive.
         Archived = "archived",
-        /// There is no text.
+        /// The version has no content.
         NoText = "no_text",
-        /// A promotion gate refuses.
+        /// A promotion gate is closed.
         GateClosed = "gate_closed",
     }
 }
 
 impl RefusalCode {
-    /// The thing asked about does not exist (404); otherwise its state forbids the request (409).
+    /// Whether the subject of the request does not exist (404). Otherwise its state forbids the request (409).
     pub fn is_not_found(self) -> bool {
         matches!(self, RefusalCode::UnknownPrompt | RefusalCode::UnknownIncident)
     }

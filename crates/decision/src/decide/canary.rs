@@ -1,4 +1,4 @@
-//! A new version step by step: forward by itself while nothing speaks against it, back to nothing at the first alert.
+//! Canaries: a new version gets traffic in stages, and loses it at the first alert.
 
 use std::time::Duration;
 
@@ -34,10 +34,12 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
         (TrafficShare::Percent(0), Some(canary)) => return Ok(stop(tx, canary, &request.operator)),
         (TrafficShare::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
         (TrafficShare::Canary(plan), _) => plan.clone(),
-        (TrafficShare::All, _) => return Err(bad("percent: all traffic is no share".to_owned())),
+        (TrafficShare::All, _) => {
+            return Err(bad("percent: expected a share of the traffic, got all of it".to_owned()));
+        }
     };
     let overridden = measure::must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
-    // a fixed share of the same version may be changed; anything else waits for the end of what is under way
+    // a fixed share of the same version may be changed; anything else must wait until the split ends
     let (id, base, started) = match running {
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
@@ -95,7 +97,7 @@ fn stop(tx: &mut Transaction<'_>, canary: &Canary, operator: &Operator) -> Answe
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
 }
 
-/// Why the canary may not move forward by itself, whatever was measured.
+/// Why the canary may not advance automatically, whatever was measured.
 fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
     let split = &canary.split;
     if let Some(held) = tx.switched_off(&split.arriving) {
@@ -143,7 +145,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     let obstacle = obstacle(tx, &canary);
     let asked = others(tx, &canary).next().is_some();
     let waits = match (&judged, &obstacle) {
-        // people need not be asked again about an incident, or about what they have switched off
+        // people are not asked about an incident that already asks them, or about automation that they turned off
         (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
         // but whoever switched automation off does not know of it
         (Err(Obstacle::Harm(why)), Some(obstacle)) if !asked => Some((format!("{why}; {obstacle}"), Duration::ZERO)),
@@ -177,10 +179,10 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     Answer::Noted
 }
 
-/// The next stage begins.
+/// Starts the next stage.
 fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     let now = tx.now;
-    close_question(tx, "the canary has gone on");
+    close_question(tx, "the canary has continued");
     let Some(canary) = tx.state.canary.as_mut() else { return };
     if canary.split.next_percent().is_some_and(|percent| percent < 100) {
         canary.split.enter(canary.split.stage + 1, now);
@@ -193,7 +195,7 @@ fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     tx.end_canary(&version, last, operator);
 }
 
-/// Asks people once about a canary that does not go on by itself.
+/// Asks people once about a canary that does not advance.
 fn ask(tx: &mut Transaction<'_>, why: &str) {
     let now = tx.now;
     let Some(split) = tx.state.running_canary().map(|canary| canary.split.clone()) else { return };
@@ -208,7 +210,8 @@ fn ask(tx: &mut Transaction<'_>, why: &str) {
         ..Incident::new(id.clone(), prompt, split.arriving.clone(), decider, now)
     };
     let text = format!(
-        "the canary of {} stays at {} %: {why}. Approve takes it back to {}; dismiss lets it wait; skip and promote let it go on",
+        "the canary of {} stays at {} %: {why}. Approve moves all traffic back to {}; dismiss keeps it waiting; \
+         skip and promote continue it",
         split.arriving,
         split.percent(),
         split.leaving
@@ -220,7 +223,7 @@ fn ask(tx: &mut Transaction<'_>, why: &str) {
     }
 }
 
-/// What people were asked about the canary needs no answer any more.
+/// Closes the question about the canary.
 pub(super) fn close_question(tx: &mut Transaction<'_>, why: &str) {
     let now = tx.now;
     let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
@@ -230,13 +233,13 @@ pub(super) fn close_question(tx: &mut Transaction<'_>, why: &str) {
     }
 }
 
-/// The question about the canary has gone unanswered for a day: it closes, without a page and without another question.
+/// Closes a question about the canary that was not answered for a day, without a page and without another question.
 pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bool {
     let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
     let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
     let only = tx.incident(id).is_some_and(|incident| is_only_a_question(incident));
     if own && only {
-        close_question(tx, "no answer within a day: the canary keeps waiting");
+        close_question(tx, "no decision within a day: the canary keeps waiting");
     }
     own && only
 }
@@ -260,7 +263,7 @@ fn is_only_a_question(incident: &Incident) -> bool {
     waits && incident.alerts.is_empty() && incident.switch.is_none()
 }
 
-/// A person steers the canary. It is theirs to go on whatever was measured; gates and marks want force as for any version.
+/// A person steers the canary, whatever was measured. Gates and marks require force, as for any activation.
 pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<Answer> {
     must_be_known(tx)?;
     let now = tx.now;
@@ -269,7 +272,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
         return Err(Refusal::new(RefusalCode::Moved, "no canary is under way"));
     };
     if about.as_ref().is_some_and(|(id, stage)| *id != canary.id || *stage != canary.split.stage) {
-        return Err(Refusal::new(RefusalCode::Stale, "the canary has moved on since"));
+        return Err(Refusal::new(RefusalCode::Stale, "the canary has moved on since then"));
     }
     let split = &canary.split;
     let (new, old) = (split.arriving.clone(), split.leaving.clone());
@@ -279,7 +282,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     }
     let has_next_stage = split.next_percent().is_some();
     if !has_next_stage && *steer != Steer::Promote {
-        let message = format!("{new} keeps {} % until someone changes it: it has no further stage", split.percent());
+        let message = format!("{new} keeps {} % until someone changes it: it has no further stages", split.percent());
         return Err(Refusal::new(RefusalCode::BadStages, message));
     }
     let last = split.next_percent().is_none_or(|percent| percent == 100);
@@ -302,7 +305,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
         }
         Steer::Pause | Steer::Resume | Steer::Hold => {
             if *steer == Steer::Hold {
-                close_question(tx, "its share stays as it is");
+                close_question(tx, "its share is kept");
             }
             let Some(canary) = tx.state.canary.as_mut() else { return Ok(Answer::Noted) };
             let split = &mut canary.split;
@@ -328,19 +331,20 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     Ok(Answer::Shared { from: old, to: new, percent: split.percent(), incident: None })
 }
 
-/// `version` is the one under trial, with a base to fall back to. Where that is marked as bad, an alert is handled as on
-/// any version that serves.
+/// Whether `version` is a canary with a base to fall back to. If the base is marked as bad, an alert is handled as on
+/// any version that serves alone.
 pub(super) fn is_trial(tx: &Transaction<'_>, version: &VersionName) -> bool {
     let split = tx.state.running_canary().map(|canary| &canary.split);
     split.is_some_and(|split| split.arriving == *version && tx.state.marked_bad(&split.leaving).is_none())
 }
 
-/// Whether `alert` takes traffic from `version` without a person.
+/// Whether `alert` takes the traffic from `version` without a person.
 pub(super) fn acts_on(tx: &Transaction<'_>, version: &VersionName, alert: &AlertRecord) -> bool {
     alert.action == Action::Rollback || (is_trial(tx, version) && alert.severity >= Severity::High)
 }
 
-/// An alert on the new version, high or worse, ends its canary: it needs no approval, no known-good target, no budget.
+/// Ends the canary on a high or critical alert on its new version. This needs no approval, no known-good target and no
+/// budget.
 pub(super) fn fails(
     tx: &mut Transaction<'_>,
     id: &IncidentId,
@@ -362,7 +366,7 @@ pub(super) fn fails(
     }
     let percent = split.percent();
     tx.switch(Some(version), &base, SwitchMode::Auto, &Operator::SYSTEM, reason, Some(id));
-    tx.automatic = None; // a canary's end is no sign of an outage
+    tx.automatic = None; // the end of a canary is no evidence of an outage
     if let Some(CanaryEnd { text, .. }) = tx.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
         *text = format!("stopped at {percent} %: {reason}");
     }
@@ -370,7 +374,7 @@ pub(super) fn fails(
 }
 
 impl Transaction<'_> {
-    /// `version`, one side of the canary, gets all traffic.
+    /// Gives all traffic to `version`, one side of the canary.
     fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &Operator) {
         let from = self.state.split().map(|split| split.other(version).to_string());
         self.activate(version, from, reason, operator, None);

@@ -11,7 +11,7 @@ use super::super::state::PromptState;
 use super::super::time::Timestamp;
 use super::super::trace::Trace;
 
-/// All that one script writes, at once or not at all.
+/// All writes of one script: applied at once or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub state: PromptState,
@@ -22,16 +22,16 @@ pub struct Commit {
     pub log: Vec<LogEntry>,
     pub changes: Vec<ChangeMessage>,
     pub wakes: Vec<Wake>,
-    /// Set if this switches without a person: refused if automation is paused or the budget spent in the meantime.
+    /// Set if this is an automatic switch: refused if automation was paused, or the budget spent, in the meantime.
     pub automatic: Option<Automatic>,
-    /// Content to keep (`Some`) or to drop (`None`).
+    /// Content to write (`Some`) or to delete (`None`).
     pub content: Vec<(VersionName, Option<String>)>,
-    /// All that has traffic after this commit, for the metrics.
+    /// All versions with traffic after this commit, for the metrics.
     pub served: Vec<Served>,
     pub canary: Rollout,
-    /// When something is to be done about the prompt's texts, if that is new.
+    /// When the prompt's content needs work, if that changed.
     pub chores: Option<Timestamp>,
-    /// When a soak is looked at next, if that is new.
+    /// When the soak is checked next, if that changed.
     pub soak: Option<Timestamp>,
 }
 
@@ -56,12 +56,12 @@ pub struct Served {
     pub first_active: Timestamp,
 }
 
-/// What the prompt's canary needs.
+/// Work for the prompt's canary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rollout {
-    /// When its next stage is due, if that is new.
+    /// When its next stage is due, if that changed.
     pub wake: Option<Timestamp>,
-    /// People are to be told how it stands.
+    /// Whether its Slack message must be updated.
     pub changed: bool,
 }
 
@@ -69,20 +69,20 @@ pub struct Rollout {
 pub enum Routing {
     Keep,
     Drop,
-    /// Percent of each version, sorted by version; together 100.
+    /// The percentage of each version, sorted by version; the sum is 100.
     Set(Vec<(VersionName, u8)>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncidentWrite {
     pub incident: Incident,
-    /// Its phase before; `None` for a new one.
+    /// The previous phase; `None` for a new incident.
     pub was: Option<PhaseKind>,
-    /// The incident that coordinates many prompts must take notice.
+    /// Whether the coordinating incident must process it.
     pub coordinate: bool,
 }
 
-/// An entry of the deployment log: what was served changed, or what may be gone back to.
+/// An entry of the deployment log: a change of the active version, or of the possible rollback targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     pub event: LogEvent,
@@ -103,22 +103,22 @@ words! {
         /// A stage of a canary.
         Canary = "canary",
         External = "external",
-        /// A person marked version `to`, which changes nothing that is served.
+        /// A person marked version `to`. Moves no traffic.
         MarkBad = "mark_bad",
         MarkGood = "mark_good",
-        /// Version `to` has become known-good by serving, which changes nothing that is served.
+        /// Version `to` became known-good by soaking. Moves no traffic.
         Soaked = "soaked",
     }
 }
 
 impl LogEvent {
-    /// What is served changed.
+    /// Whether the traffic moved.
     pub fn is_change(self) -> bool {
         !matches!(self, LogEvent::MarkBad | LogEvent::MarkGood | LogEvent::Soaked)
     }
 }
 
-/// What is told to prompt servers on the channel.
+/// The message to prompt servers on the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeMessage {
     pub from: Option<String>,

@@ -1,4 +1,4 @@
-//! A rollback that waits for Prometheus: whether the version is still bad, and whether its target would do better.
+//! A rollback that waits for Prometheus: whether the version still fails, and whether its target would be better.
 
 use super::super::event::Confirmed;
 use super::super::guards::{Guard, Held};
@@ -11,7 +11,7 @@ use super::super::switch::SwitchMode;
 use super::super::verification::{Finding, Verdict};
 use super::{Answer, Transaction, alerts, gradual, retention};
 
-/// Puts `pending` off until the answer is there, or the patience with it ends.
+/// Postpones `pending` until the answer arrives, or the time limit for it has passed.
 pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending) {
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
@@ -27,14 +27,14 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending)
             )
         }
     };
-    // an alert that repeats while people are asked is asked about again, without a word about it
+    // a repeated alert is asked about again without another note
     if pending.by != SwitchMode::Auto || incident.held.is_none() {
         incident.note(now, NoteKind::Checked, text);
     }
     incident.confirm(pending, now.plus(Policy::CONFIRM));
 }
 
-/// Prometheus did not answer in time: as good as an answer that says nothing.
+/// Prometheus did not answer in time: handled like an answer without data.
 pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     let Some(at) = tx.incident(id).and_then(|incident| incident.pending()).map(|pending| pending.at) else {
         return;
@@ -96,7 +96,7 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
             content_missing: false,
             text: format!("{} looks healthy again: {text}", pending.from),
         }),
-        // whoever asked for it has decided; nothing speaks against it
+        // the requester has decided, and nothing contradicts
         (None, Verdict::Unhealthy | Verdict::NoData | Verdict::Unknown) => None,
     };
     match objection {
@@ -121,13 +121,13 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
     Answer::Noted
 }
 
-/// The request itself was the first to find that `active` had lost its version: whoever asked for it could not know.
+/// Whether this request was the first to notice that `active` lost its version, so that its sender could not know.
 fn unseen_lapse(tx: &Transaction<'_>, pending: &Pending) -> Option<String> {
     let lapsed = tx.state.lapsed.as_ref().filter(|lapsed| lapsed.since == pending.at)?;
     (pending.by != SwitchMode::Auto).then(|| lapsed.fault())
 }
 
-/// `active` lost its version after a person had decided: they decide again, because nothing is overwritten unseen.
+/// `active` lost its version after a person decided: the person decides again, because nothing is overwritten unseen.
 pub(super) fn object_to_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str) -> bool {
     let Some(incident) = tx.incident(id) else { return false };
     let asked = incident.pending().filter(|pending| pending.by != SwitchMode::Auto).map(|pending| pending.at);
@@ -136,7 +136,7 @@ pub(super) fn object_to_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: 
     true
 }
 
-/// Whoever was paged still is: nothing has been decided.
+/// Keeps an earlier page: nothing has been decided.
 fn object_by_lapse(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, fault: String) {
     let Some(escalations) = tx.incident(id).map(|incident| incident.escalations) else { return };
     object(tx, id, pending, Objection { precheck: false, content_missing: false, text: fault });
@@ -149,16 +149,15 @@ fn unconfirmed(detail: String) -> Option<Held> {
     Some(Held { guard: Guard::Unconfirmed, detail })
 }
 
-/// Says why not, and asks once more: a second approval goes on.
+/// Records the objection and asks again. A second approval overrules it.
 pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
-    let again = if objection.content_missing { "try again" } else { "do it all the same" };
-    let text =
-        format!("not rolled back yet: {}. {} may approve once more to {again}", objection.text, pending.operator);
+    let again = if objection.content_missing { "try again" } else { "roll back anyway" };
+    let text = format!("not rolled back yet: {}. {} may approve again to {again}", objection.text, pending.operator);
     incident.note(now, NoteKind::Asked, text);
     match incident.phase {
-        // the rollback that did not help is still what people are paged for
+        // people are still paged about the rollback that did not help
         Phase::Escalated { .. } => incident.question_number += 1,
         _ => {
             let question = Question::until(now.plus(incident.time_limit));

@@ -1,4 +1,4 @@
-//! What the end of an alert does, and what comes after it.
+//! Ends of alerts, and copies that arrive late.
 
 use super::super::alert::{Alert, AlertRecord};
 use super::super::incident::Incident;
@@ -9,9 +9,9 @@ use super::super::state::EndedAlert;
 use super::alerts::outcome;
 use super::{AlertOutcome, Outcome, Transaction};
 
-/// A `firing` that was overtaken by the `resolved` of the same outbreak: it began before that one ended. Nothing but a new
-/// outbreak fires again, so for [`Policy::LATE_COPY`] nothing follows from it. Afterwards it is believed: a Prometheus that
-/// could not reach its Alertmanager for a while comes back with the outbreak that was taken for over.
+/// Whether a `firing` is a late copy: it began before the same outbreak was resolved. For [`Policy::LATE_COPY`] it is
+/// ignored, because only a new outbreak fires again. After that it counts: after a gap between Prometheus and
+/// Alertmanager, an outbreak that seemed to be over can come back.
 pub(super) fn is_late_copy(tx: &Transaction<'_>, alert: &Alert) -> bool {
     let Some(began) = alert.began(tx.now) else { return false };
     tx.state.ended.iter().any(|ended| {
@@ -28,7 +28,7 @@ fn is_of(ended: &EndedAlert, alert: &Alert) -> bool {
 fn remember(tx: &mut Transaction<'_>, alert: &Alert) {
     let now = tx.now;
     let (starts_at, ends_at) = (alert.began(now), alert.ended(now));
-    // without a time, a late copy can't be told from a new outbreak; an unknown version has no incident
+    // without a time, a late copy cannot be told from a new outbreak; an unknown version has no incident
     if (starts_at, ends_at) == (None, None) || tx.state.version(&alert.version).is_none() {
         return;
     }

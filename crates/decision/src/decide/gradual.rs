@@ -1,4 +1,4 @@
-//! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target is healthy.
+//! Gradual rollbacks. A person has decided on it, so it continues automatically as long as the target is healthy.
 
 use super::super::alert::Alert;
 use super::super::event::Stepped;
@@ -16,7 +16,7 @@ use super::super::time::spoken;
 use super::super::verification::{Check, Finding, Verdict};
 use super::{AlertOutcome, Answer, LogEvent, Outcome, Refusal, RefusalCode, Transaction, alerts, mark};
 
-/// Only one split at a time, nor beside one that waits for an answer to begin, but for that of incident `own`.
+/// Refuses a second split, also while another one waits for an answer to begin, except that of incident `own`.
 pub(super) fn must_be_free(tx: &Transaction<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
     let refusal = |message| Err(Refusal::new(RefusalCode::SplitUnderWay, message));
     if let Some(split) = tx.state.split() {
@@ -28,20 +28,20 @@ pub(super) fn must_be_free(tx: &Transaction<'_>, own: Option<&IncidentId>) -> Re
         ));
     }
     if let Some(lapsed) = &tx.state.lapsed {
-        let message = format!("{}: a version can get all traffic, and no share of it", lapsed.fault());
+        let message = format!("{}: a version can be activated, but not with a share of the traffic", lapsed.fault());
         return Err(Refusal::new(RefusalCode::Moved, message));
     }
     let others = tx.state.open_incidents().filter(|incident| Some(&incident.id) != own);
     let mut pending = others.filter_map(|incident| incident.pending());
     match pending.find(|pending| pending.gradual.is_some()) {
         Some(Pending { from, to, operator, .. }) => {
-            refusal(format!("a gradual rollback from {from} to {to} is about to begin (asked for by {operator})"))
+            refusal(format!("a gradual rollback from {from} to {to} is about to begin (requested by {operator})"))
         }
         None => Ok(()),
     }
 }
 
-/// Takes the first step of what was asked for. Nothing but this prompt's own split may be under way.
+/// Starts the first stage. Only this prompt's own split may be in progress.
 pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending) {
     let now = tx.now;
     let Pending { by, from, to, operator, reason, gradual, .. } = pending;
@@ -50,7 +50,7 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending)
         return;
     };
     let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
-    let text = format!("{operator} rolls {from} back to {to} step by step: {} left on {from}", left.join(", "));
+    let text = format!("{operator} started a gradual rollback from {from} to {to}: {} left on {from}", left.join(", "));
     let split = TrafficSplit::begin(true, (from, to.clone()), plan, operator.clone(), reason, now);
     let Some(incident) = tx.incident(id) else { return };
     incident.phase = Phase::RollingBack(split.clone());
@@ -63,7 +63,7 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending)
     tx.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
 }
 
-/// Prometheus was asked whether it may go on.
+/// Handles Prometheus' answer to whether the rollback may continue.
 pub(super) fn stepped(tx: &mut Transaction<'_>, step: &Stepped) -> Answer {
     let now = tx.now;
     let Some(split) = rolling(tx, &step.incident).filter(|split| split.since == step.since) else {
@@ -84,15 +84,15 @@ pub(super) fn stepped(tx: &mut Transaction<'_>, step: &Stepped) -> Answer {
     Answer::Noted
 }
 
-/// A stage has ended. Where there is a Prometheus, its answer decides ([`stepped`]).
+/// Ends a stage. With a Prometheus, its answer decides ([`stepped`]).
 pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (policy, now) = (tx.policy, tx.now);
     let Some(split) = rolling(tx, id) else { return };
-    // an answer that does not come says nothing
+    // a missing answer counts as no data
     if policy.verify && split.next.is_none_or(|next| now.since(next) < TrafficSplit::CHECK_EVERY) {
         return;
     }
-    split.check = split.next; // nobody to ask
+    split.check = split.next; // there is no Prometheus to ask
     if split.next.is_some_and(|next| next <= now) {
         advance(tx, id);
     }
@@ -102,7 +102,7 @@ fn rolling<'d>(tx: &'d mut Transaction<'_>, id: &IncidentId) -> Option<&'d mut T
     tx.incident(id)?.gradual_mut()
 }
 
-/// One stage on.
+/// Starts the next stage.
 pub(super) fn advance(tx: &mut Transaction<'_>, id: &IncidentId) {
     let now = tx.now;
     let Some(split) = rolling(tx, id) else { return };
@@ -128,7 +128,7 @@ fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &TrafficSplit, opera
     }
 }
 
-/// Stays where it is and calls people.
+/// Keeps the current stage and notifies people.
 pub(super) fn pause(tx: &mut Transaction<'_>, id: &IncidentId, why: String) {
     let now = tx.now;
     let Some(split) = rolling(tx, id).filter(|split| split.paused.is_none()) else { return };
@@ -142,7 +142,7 @@ pub(super) fn pause(tx: &mut Transaction<'_>, id: &IncidentId, why: String) {
     incident.note(now, NoteKind::Escalated, text);
 }
 
-/// A person lets a paused one go on: with the next stage, at once.
+/// Resumes a paused rollback at a person's request: the next stage starts at once.
 pub(super) fn resume(
     tx: &mut Transaction<'_>,
     id: &IncidentId,
@@ -157,8 +157,8 @@ pub(super) fn resume(
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "no gradual rollback is under way"));
     };
     if split.paused.is_none() {
-        let when = split.next.map_or_else(String::new, |at| format!(", the next in {}", spoken(at.since(now))));
-        let message = format!("{} rolls back step by step already{when}", split.operator);
+        let when = split.next.map_or_else(String::new, |at| format!(", next stage in {}", spoken(at.since(now))));
+        let message = format!("{} is already rolling back step by step{when}", split.operator);
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
     let (from, to) = (split.leaving.clone(), split.arriving.clone());
@@ -178,12 +178,12 @@ pub(super) fn resume(
     })
 }
 
-/// The gradual rollback to `version` that is under way.
+/// The gradual rollback to `version` that is in progress.
 pub(super) fn split_to<'d>(tx: &'d Transaction<'_>, version: &VersionName) -> Option<&'d TrafficSplit> {
     tx.state.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
 }
 
-/// Why only a person may give the target more.
+/// Why only a person may give more traffic to the target.
 pub(super) fn target_risk(tx: &Transaction<'_>, split: &TrafficSplit) -> Option<String> {
     let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
     let marked = || tx.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
@@ -209,19 +209,19 @@ pub(super) fn stay(tx: &mut Transaction<'_>, version: &VersionName, alertname: &
     }
 }
 
-/// A critical alert on the bad version waited for the target to serve well, which it does.
+/// Ends the hold of a critical alert on the bad version that waited for the target, which is now healthy.
 pub(super) fn held_is_over(tx: &Transaction<'_>, id: &IncidentId) -> bool {
     let held = tx.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
     let split = held.and_then(|incident| incident.gradual());
     split.is_some_and(|split| tx.switched_off(&split.leaving).is_none() && target_risk(tx, split).is_none())
 }
 
-/// What an alert on the bad version does to a gradual rollback: a critical one ends the patience, unless the target is no
-/// better.
+/// Handles an alert on the bad version of a gradual rollback: a critical alert completes the rollback at once, unless
+/// the target is no better.
 pub(super) fn on_alert(tx: &mut Transaction<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
     let split = rolling(tx, id)?.clone();
     if tx.hears_inactive_alerts {
-        return Some(alerts::Acted::Asked); // it was heard before: the stages go on
+        return Some(alerts::Acted::Asked); // a repeat: the stages continue
     }
     let Some(reason) = urgent else { return Some(alerts::Acted::Asked) };
     // someone stopped automation: it goes on no faster than they were promised
@@ -245,8 +245,8 @@ fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) -> Guard {
     guard
 }
 
-/// `group` asks for a rollback of the target of a gradual rollback: that stays where it is, and people are called. `None`: no
-/// such thing.
+/// Pauses the gradual rollback whose target `group` wants to roll back, and notifies people. `None`: the target is not
+/// one of a gradual rollback.
 pub(super) fn target_fails(
     tx: &mut Transaction<'_>,
     version: &VersionName,

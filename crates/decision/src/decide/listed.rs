@@ -1,4 +1,4 @@
-//! What Alertmanager still lists. Inhibited, silenced and truncated alerts never send `resolved`.
+//! Alertmanager's list of alerts. Inhibited, silenced and truncated alerts never send `resolved`.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub(super) fn compare(tx: &mut Transaction<'_>, id: &IncidentId, listed: &BTreeS
         if listed.contains(&alert.fingerprint) {
             alert.listed = true;
             alert.absent_since = None;
-            // as good as a repeat, which may come more rarely than we forget
+            // as good as a repeat: repeats may be rarer than `forget_after`
             if now.since(alert.last_seen) >= refresh_after {
                 alert.last_seen = now;
             }

@@ -1,5 +1,4 @@
-//! What people say of a version: never to be gone back to, or trusted. A mark moves no traffic; questions that are open
-//! follow it.
+//! Marks: a person declares a version bad or good. A mark moves no traffic; open questions follow it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -60,10 +59,10 @@ fn answer(tx: &Transaction<'_>, request: &Marking, unchanged: bool) -> Answer {
     Answer::Marked(Marked { kind: request.kind, unchanged, percent, target })
 }
 
-/// The same was said before, and still holds.
+/// Whether the same mark is already there and still in force.
 fn is_marked(record: &VersionRecord, kind: MarkKind, reason: &str) -> bool {
     let said = record.mark.as_ref().is_some_and(|mark| mark.kind == kind && mark.reason == reason);
-    // a rollback ends what a good mark gave
+    // a rollback ends the trust that a good mark gave
     said && (kind == MarkKind::Bad || (record.known_good.is_some() && record.quarantine.is_none()))
 }
 
@@ -73,7 +72,7 @@ fn apply(record: &mut VersionRecord, mark: Mark) {
             record.known_good = None;
             record.soak = None;
             if let Some(quarantine) = &mut record.quarantine {
-                quarantine.known_good = None; // an undo does not bring it back
+                quarantine.known_good = None; // an undo does not restore it
             }
         }
         MarkKind::Good => {
@@ -84,7 +83,7 @@ fn apply(record: &mut VersionRecord, mark: Mark) {
     record.mark = Some(mark);
 }
 
-/// Where each open incident may go, the first choice first.
+/// The possible targets of each open incident, the first choice first.
 fn ways(tx: &Transaction<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
     let targets = tx.targets();
     let ways =
@@ -92,7 +91,7 @@ fn ways(tx: &Transaction<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
     tx.state.open_incidents().map(ways).collect()
 }
 
-/// The incident was closed before: its thread tells of the mark all the same.
+/// Notes the mark in the thread of an incident that is already closed.
 fn note_in_closed(tx: &mut Transaction<'_>, id: &IncidentId, said: &str) {
     let now = tx.now;
     if tx.state.open_incidents().any(|incident| incident.id == *id) {
@@ -113,8 +112,8 @@ fn is_about(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) ->
         .is_some_and(|i| i.version == *version || i.subject() == version || i.target.as_ref() == Some(version))
 }
 
-/// What is on its way to `version`, which was marked as bad, does not get there: true if something was, and people must
-/// decide anew.
+/// Cancels what is on its way to `version`, which was marked as bad. Returns whether something was, so that people must
+/// decide again.
 fn leave_it(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, instead: Option<&VersionName>) -> bool {
     let now = tx.now;
     let mark = tx.state.marked_bad(version).map(Mark::to_string).unwrap_or_default();
@@ -125,7 +124,7 @@ fn leave_it(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, in
     }
     let Some(pending) = incident.pending().filter(|pending| pending.to == *version).cloned() else { return false };
     if let (SwitchMode::Auto, Some(to)) = (pending.by, instead) {
-        // the alert asks to leave one version, whatever the other
+        // the alert asks to leave one version, whichever the target
         incident.confirm(Pending { to: to.clone(), at: now, ..pending }, now.plus(Policy::CONFIRM));
         return false;
     }
@@ -139,18 +138,18 @@ fn leave_it(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, in
     true
 }
 
-/// What a mark means for one incident.
+/// The effect of a mark on one incident.
 struct MarkEffect {
-    /// Where it could go, the first choice first, and where it may go now.
+    /// The possible targets before and after the mark, the first choice first.
     before: Vec<VersionName>,
     after: Vec<VersionName>,
-    /// A rollback that someone had asked for was given up.
+    /// Whether a requested rollback was cancelled.
     left: bool,
-    /// The mark is about a version that the incident is about, or was made in its thread.
+    /// Whether the incident is about the marked version, or the mark was made in its thread.
     named: bool,
 }
 
-/// Offers what may be gone back to now, and asks again where the question has changed.
+/// Offers the targets that are possible now, and asks again if the question has changed.
 fn offer(tx: &mut Transaction<'_>, id: &IncidentId, said: &str, news: MarkEffect) {
     let now = tx.now;
     let MarkEffect { before, after, left, named } = news;
@@ -168,7 +167,7 @@ fn offer(tx: &mut Transaction<'_>, id: &IncidentId, said: &str, news: MarkEffect
         };
         incident.question_number += 1;
         if let Phase::AwaitingDecision(question) = &mut incident.phase {
-            question.objection = None; // it spoke against another target
+            question.objection = None; // the objection was about another target
         }
         incident.note(now, NoteKind::Asked, format!("{said}: {then}"));
     } else if named {
@@ -183,7 +182,7 @@ fn offer(tx: &mut Transaction<'_>, id: &IncidentId, said: &str, news: MarkEffect
     }
 }
 
-/// Each open incident knows which versions are not offered, and why.
+/// Updates, for each open incident, the versions that are not offered, and why.
 pub(super) fn follow(tx: &mut Transaction<'_>) {
     let bad = Bad::of(tx);
     if bad.marked.is_empty() && tx.state.open_incidents().all(|incident| incident.never.is_empty()) {
@@ -196,14 +195,14 @@ pub(super) fn follow(tx: &mut Transaction<'_>) {
     for ((incident, never), (_, ways)) in open.zip(told).zip(ways) {
         incident.never = never;
         incident.choices.retain(|choice| !bad.contains(choice));
-        // a rollback that was under way to it has ended, and people are asked again
+        // its rollback to this version was cancelled, and people are asked again
         if incident.phase.is_undecided() && incident.target.as_ref().is_some_and(|target| bad.contains(target)) {
             incident.target = ways.first().cloned();
         }
     }
 }
 
-/// The versions that are marked as bad, the latest marks first.
+/// The versions that are marked as bad, the latest mark first.
 struct Bad<'s> {
     marked: Vec<(&'s VersionName, &'s Mark)>,
     places: HashMap<&'s VersionName, usize>,
@@ -218,7 +217,7 @@ impl<'s> Bad<'s> {
         Self { marked, places }
     }
 
-    /// What is not offered in `incident`: what it is about comes first.
+    /// The versions that `incident` does not offer, those that it is about first.
     fn never(&self, incident: &Incident) -> Vec<Never> {
         let switch = incident.switch.iter().flat_map(|switch| [&switch.from, &switch.to]);
         let about =
@@ -233,7 +232,7 @@ impl<'s> Bad<'s> {
     }
 }
 
-/// Only with force does a person go to a version that was marked as bad.
+/// Refuses a switch to a version that is marked as bad, unless forced.
 pub(super) fn must_not_be_bad(tx: &Transaction<'_>, version: &VersionName, force: bool) -> Result<(), Refusal> {
     match tx.state.marked_bad(version).filter(|_| !force) {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Figures for the gates, asked for by a person and brought by the worker.
+//! Measurements for the gates: requested by a person, delivered by the worker.
 
 use super::super::gates::{Gate, closed};
 use super::super::names::VersionName;
@@ -7,7 +7,7 @@ use super::super::verification::Evidence;
 use super::person::{must_be_known, unknown_version};
 use super::{Answer, Refusal, RefusalCode, Transaction};
 
-/// Figures that are being brought already are not asked for again.
+/// Requests measurements, unless they are already being made.
 pub(super) fn asked(tx: &mut Transaction<'_>, version: &VersionName) -> Result<Answer, Refusal> {
     must_be_known(tx)?;
     let now = tx.now;
@@ -30,7 +30,8 @@ pub(super) fn measured(tx: &mut Transaction<'_>, version: &VersionName, evidence
     Answer::Noted
 }
 
-/// Whether the gates let `version` have a share, or `all`. A closed one opens with force and a reason: what to log of that.
+/// Checks that the gates let `version` have a share of the traffic, or all of it (`all`). Force with a reason overrides
+/// a closed gate; returns what to log of that.
 pub(super) fn must_be_open(
     tx: &Transaction<'_>,
     version: &VersionName,

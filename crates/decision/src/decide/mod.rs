@@ -1,5 +1,5 @@
-//! The decision tree. One file per source of events; this one holds what they share: the transaction that becomes a commit, and
-//! the moves that change what is served.
+//! The decision tree. One file per source of events. This file holds the shared parts: the transaction that becomes a
+//! commit, and the moves that change the active version.
 
 mod adopt;
 mod alerts;
@@ -46,23 +46,23 @@ use super::targets::Targets;
 use super::time::Timestamp;
 use super::verification::Verification;
 
-/// One prompt as it was loaded, in one round trip.
+/// The state of one prompt, loaded in one round trip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     pub prompt: PromptName,
     pub active: Active,
-    /// Fields and values of `routing`, as they are.
+    /// Fields and values of `routing`, unparsed.
     pub routing: Vec<(String, String)>,
     pub state: PromptState,
-    /// Who paused automation for this prompt or for all, and why.
+    /// Who paused automation for this prompt or for all prompts, and why.
     pub paused: Option<String>,
     /// How many other prompts were rolled back automatically within the budget's window.
     pub recent_auto: u32,
-    /// For [`Event::Decide`] and [`Event::Mark`]: the incident, which may be closed and so gone from the state.
+    /// For [`Event::Decide`] and [`Event::Mark`]: the incident. A closed incident is no longer in the state.
     pub incident: Option<Incident>,
-    /// For [`Event::Register`] and some of [`Event::ArchiveReport`]: the content that this version has in Redis.
+    /// For [`Event::Register`] and some of [`Event::ArchiveReport`]: this version's content in Redis.
     pub content: Option<String>,
-    /// What this decision's commit will be called.
+    /// The id of this decision's commit.
     pub commit: CommitId,
     /// Ids for the incidents that this decision may open: one for each version that the event names.
     pub fresh_ids: Vec<IncidentId>,
@@ -73,14 +73,14 @@ pub struct Snapshot {
 pub enum Active {
     Absent,
     Version(VersionName),
-    /// Someone SET what is no version; the text is shortened for the log.
+    /// Someone SET a value that is not a version. The text is shortened for the log.
     Foreign(String),
 }
 
 impl Active {
-    /// What a value of the key says. Whitespace and NUL around a version are not part of it.
+    /// Reads a value of the key. Whitespace and NUL around a version are ignored.
     pub fn read(value: Option<&[u8]>) -> Self {
-        /// As long as the longest version.
+        /// The longest version fits.
         const SHOWN: usize = VersionName::MAX;
         let Some(value) = value else { return Active::Absent };
         let text = std::str::from_utf8(trimmed(value)).ok();
@@ -101,7 +101,7 @@ impl Active {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     pub answer: Answer,
-    /// `None`: nothing is to be written.
+    /// `None` if there is nothing to write.
     pub commit: Option<Commit>,
 }
 
@@ -140,7 +140,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
     tx.finish(answer)
 }
 
-/// A commit in the making.
+/// A commit that is being built.
 struct Transaction<'a> {
     policy: &'a Policy,
     snapshot: &'a Snapshot,
@@ -152,12 +152,12 @@ struct Transaction<'a> {
     changes: Vec<ChangeMessage>,
     automatic: Option<Automatic>,
     content: Vec<(VersionName, Option<String>)>,
-    /// What fires on a version that has just got traffic.
+    /// Alerts on a version that has just got traffic.
     returning: Vec<InactiveAlert>,
-    /// Nothing is done about that in the same commit: people are asked first.
+    /// Whether this commit handles remembered alerts. If not, people are asked first.
     hears_inactive_alerts: bool,
     ids_used: usize,
-    /// The place of the incident that was last asked for.
+    /// The index of the incident that was last looked up.
     looked_at: usize,
 }
 
@@ -189,7 +189,7 @@ impl<'a> Transaction<'a> {
         tx
     }
 
-    /// Runs a person's request; a refusal leaves nothing of it behind.
+    /// Runs a person's request. A refused request leaves no change.
     fn refused_or<T>(&mut self, request: fn(&mut Self, &T) -> Result<Answer, Refusal>, argument: &T) -> Answer {
         request(self, argument).unwrap_or_else(|refusal| {
             *self = Self::new(self.policy, self.snapshot, self.now);
@@ -198,7 +198,7 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    /// `active` is not what we left there: someone SET it by hand or from CI. Follow, never overwrite.
+    /// Handles an `active` that someone SET by hand or from CI: it is followed, never overwritten.
     fn notice_outside_change(&mut self) {
         let snapshot = self.snapshot;
         let actual = snapshot.active.version();
@@ -211,7 +211,7 @@ impl<'a> Transaction<'a> {
         let tampered =
             !shares.is_empty() && (shares.len() != snapshot.routing.len() || !shares.iter().enumerate().all(as_left));
         if left.as_ref() == actual && tampered {
-            // whoever removed the split wants all traffic where `active` says
+            // whoever removed the split wants all traffic on the version in `active`
             let text = actual.map(VersionName::to_string);
             self.record(
                 LogEvent::External,
@@ -247,7 +247,7 @@ impl<'a> Transaction<'a> {
                 None => self.lapse(to),
             }
         }
-        // a split counts only while `active` is one of its fields, and only the one that we know of goes on
+        // a split continues only while `active` is one of its fields and the split is the recorded one
         let stale = !snapshot.routing.is_empty()
             && !snapshot.routing.iter().any(|(field, _)| actual.is_some_and(|v| v.as_str() == field));
         if stale || (left.as_ref() != actual && !shares.is_empty() && !snapshot.routing.is_empty()) {
@@ -260,7 +260,7 @@ impl<'a> Transaction<'a> {
         self.state.serving.as_ref().map(|s| &s.version)
     }
 
-    /// `version` serves, or may do so: without a version in `active`, prompt servers keep what they have.
+    /// Whether `version` has traffic, or may have it: without a version in `active`, prompt servers keep their version.
     fn has_traffic(&self, version: &VersionName) -> bool {
         let kept = |lapsed: &Lapsed| lapsed.versions.contains(version);
         self.serving() == Some(version)
@@ -268,7 +268,7 @@ impl<'a> Transaction<'a> {
             || self.state.lapsed.as_ref().is_some_and(kept)
     }
 
-    /// What `active` holds, as text for people.
+    /// The content of `active`, as text for people.
     fn served_text(&self) -> Option<String> {
         match (&self.snapshot.active, self.serving()) {
             (_, Some(version)) => Some(version.to_string()),
@@ -277,7 +277,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Makes room for `new` by forgetting the versions longest out of use that nobody could need.
+    /// Makes room for `new`: forgets the versions that were unused for longest and that nothing needs.
     fn limit_versions(&mut self, new: &VersionName) {
         let excess = self.state.versions.len().saturating_sub(Policy::MAX_VERSIONS);
         if excess == 0 {
@@ -294,7 +294,7 @@ impl<'a> Transaction<'a> {
                 && !needed.contains(&v.version)
         };
         let mut spare: Vec<&VersionRecord> = self.state.versions.iter().filter(spare).collect();
-        // what a person said of a version is the last to be forgotten
+        // marked versions are forgotten last
         spare.sort_by_key(|v| (v.mark.is_some(), v.last_active.unwrap_or(v.known_since), v.known_since));
         spare.truncate(excess);
         let with_text: Vec<_> = spare.iter().filter(|v| v.has_content).map(|v| (v.version.clone(), None)).collect();
@@ -316,7 +316,7 @@ impl<'a> Transaction<'a> {
         self.log.push(LogEntry { event, from, to, reason: reason.to_owned(), operator: operator.clone(), incident });
     }
 
-    /// Ends an incident whose version has no traffic any more. Its alerts go on firing for as long as their windows reach back.
+    /// Closes an incident whose version no longer has traffic. Its alerts keep firing for the length of their windows.
     fn close_without_traffic(&mut self, id: &IncidentId, phase: Phase, text: String) {
         let now = self.now;
         let Some(incident) = self.incident(id) else { return };
@@ -328,7 +328,7 @@ impl<'a> Transaction<'a> {
     fn remember(&mut self, new: impl IntoIterator<Item = InactiveAlert>) {
         let mut served = self.state.served();
         served.extend(self.serving().into_iter().chain(self.state.lapsed.iter().flat_map(|l| &l.versions)).cloned());
-        // what fires on the target of a gradual rollback only stops that
+        // an alert on the target of a gradual rollback only pauses that rollback
         served.retain(|version| gradual::split_to(self, version).is_none());
         let Self { state: PromptState { inactive_alerts, versions, .. }, returning, .. } = self;
         let known: HashSet<&VersionName> = versions.iter().map(|record| &record.version).collect();
@@ -342,7 +342,7 @@ impl<'a> Transaction<'a> {
                 s.version == inactive.version && s.alert.fingerprint == inactive.alert.fingerprint
             };
             if let Some(same) = inactive_alerts.iter_mut().find(is_same) {
-                // an incident that closes brings along what it heard, which may be older
+                // a closing incident hands over its alerts, which may be older
                 let latest = |inactive: &InactiveAlert| (inactive.alert.last_seen, inactive.alert.rank());
                 if latest(&inactive) >= latest(same) {
                     *same = inactive;
@@ -356,7 +356,7 @@ impl<'a> Transaction<'a> {
                 continue;
             }
             if inactive_alerts.len() >= Policy::MAX_INACTIVE_ALERTS {
-                // one alert is enough to call a version unhealthy: where there are several, one makes room
+                // one alert is enough to call a version unhealthy: of several alerts, one makes room
                 let (counts, unknowns) = full.get_or_insert_with(|| {
                     let mut counts: HashMap<VersionName, usize> = HashMap::new();
                     inactive_alerts.iter().for_each(|s| *counts.entry(s.version.clone()).or_default() += 1);
@@ -403,8 +403,7 @@ impl<'a> Transaction<'a> {
         before.notes.last().map(|note| note.seq)
     }
 
-    /// The guard that keeps `from` from being rolled back without a person. The end of a canary needs no target, and no
-    /// budget.
+    /// The guard that holds an automatic rollback of `from`. The end of a canary needs no target and no budget.
     fn guard(&self, from: &VersionName) -> Option<Held> {
         match canary::is_trial(self, from) {
             true => self.held(from, |guard| guard.is_off() || guard == Guard::PredatesActivation),
@@ -412,12 +411,12 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// The guard that would hold if automation were switched on.
+    /// The guard that would hold if automation were on.
     fn guard_if_armed(&self, from: &VersionName) -> Option<Held> {
         self.held(from, |guard| !guard.is_off())
     }
 
-    /// Automation is off, for this prompt or for all.
+    /// The guard that applies because automation is off, for this prompt or for all prompts.
     fn switched_off(&self, from: &VersionName) -> Option<Held> {
         self.held(from, Guard::is_off)
     }
@@ -448,34 +447,35 @@ impl<'a> Transaction<'a> {
         facts.held(self.policy, asked)
     }
 
-    /// The alert that fires on a version which may be rolled back to, in words.
+    /// Describes the alert that fires on a possible rollback target.
     fn trouble_on(&self, target: &VersionName) -> Option<String> {
         let alert = self.state.trouble_on(target, self.policy, self.now)?;
         Some(format!("{} fires on {target} too", alert.alertname))
     }
 
-    /// Why the version that people left last is no target, in words.
+    /// Describes why the version that people last moved away from is not a target.
     fn fled_text(&self, from: Option<&VersionName>) -> Option<String> {
         let (version, fled) = self.state.last_fled(from)?;
         Some(format!("{version} {}", fled.spoken(self.now)))
     }
 
-    /// Where people may go from `from` without force, the first choice first; never to `bad`, which misbehaves.
+    /// The versions that people may choose instead of `from` without force, the first choice first; never `bad`, which
+    /// misbehaves.
     fn choices(&self, from: &VersionName, bad: &VersionName) -> Vec<VersionName> {
         choices(&self.targets(), from, bad)
     }
 
-    /// Where a rollback may go, whichever version it leaves.
+    /// The possible rollback targets, from any version.
     fn targets(&self) -> Targets<'_> {
         self.state.targets(self.policy, self.now)
     }
 
-    /// Why newer versions than the target of a rollback from `from` are not it, in words.
+    /// Describes why newer versions are not the target of a rollback from `from`.
     fn passed_over(&self, from: &VersionName) -> Option<String> {
         passed_over(&self.targets(), from)
     }
 
-    /// Gives `to` all traffic, as a rollback of `bad`, a version with traffic if there is one. `incident` is the one on it.
+    /// Gives `to` all traffic, as a rollback of `bad` if that is a version with traffic. `incident` is the one on it.
     fn switch(
         &mut self,
         bad: Option<&VersionName>,
@@ -508,7 +508,7 @@ impl<'a> Transaction<'a> {
             incident.held = None;
             incident.note(now, NoteKind::Switched, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
-        // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
+        // the base of a canary kept its traffic, so the end of the canary starts no cooldown for it
         let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
         let before = self.state.serving.clone().filter(|serving| base && serving.version == *to);
         let by = if base { ActivatedBy::Person } else { ActivatedBy::Rollback };
@@ -517,7 +517,7 @@ impl<'a> Transaction<'a> {
         if let (Some(id), Some(bad)) = (incident, &bad) {
             self.end_earlier_rollbacks(id, bad, to);
         }
-        // not before: a gradual rollback ends with the traffic that it shared
+        // later, because a gradual rollback ends with the traffic that it shared
         if let Some(incident) = incident.filter(|_| bad.is_some()).and_then(|id| self.incident(id)) {
             incident.phase = Phase::Verifying { until: deadline };
         }
@@ -526,7 +526,7 @@ impl<'a> Transaction<'a> {
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
         }
         if let Some(record) = self.state.version_mut(to) {
-            record.quarantine = None; // a forced rollback to it says so; any other target has none
+            record.quarantine = None; // only a forced rollback has a quarantined target
         }
         self.state.last_rollback = Some(now);
         if mode == SwitchMode::Auto {
@@ -535,12 +535,12 @@ impl<'a> Transaction<'a> {
         self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
     }
 
-    /// `bad` got traffic again and was rolled back again, as `id` says: only that is verified.
+    /// Closes earlier rollbacks of `bad` after incident `id` rolled it back again: only that rollback is verified.
     fn end_earlier_rollbacks(&mut self, id: &IncidentId, bad: &VersionName, to: &VersionName) {
         let now = self.now;
         let earlier = |i: &&mut Incident| i.phase.is_open() && i.id != *id && i.version == *bad && i.subject() == to;
         for incident in self.state.incidents.iter_mut().filter(earlier) {
-            let text = format!("{bad} was rolled back to {to} once more: see incident {id}");
+            let text = format!("{bad} was rolled back to {to} again: see incident {id}");
             incident.close(Phase::Superseded { by: Some(to.clone()) }, now, text);
         }
     }
@@ -557,7 +557,7 @@ impl<'a> Transaction<'a> {
         let before = |(place, incident): (usize, &Incident)| {
             let known = &snapshot.state.incidents;
             let is_it = |before: &&Incident| before.id == incident.id;
-            // nothing moves an incident within the state
+            // incidents keep their places in the state
             known.get(place).filter(is_it).or_else(|| known.iter().chain(&snapshot.incident).find(is_it))
         };
         let now_and_before = self.state.incidents.iter().enumerate().map(|at| (at.1, before(at)));
@@ -574,8 +574,8 @@ impl<'a> Transaction<'a> {
         let wakes: Vec<Wake> = changed
             .iter()
             .filter_map(|(incident, before)| {
-                // a page begins and ends at once, not when the next thing is due; the one of an unverified rollback must not
-                // be lost with the worker that closes it
+                // a page must begin and end at once instead of at the next wake-up, and the page of an unverified
+                // rollback must survive the worker that closes the incident
                 let turned = before.is_some_and(Incident::pages) != incident.pages();
                 let unverified = incident.phase == Phase::Unverified
                     && before.is_none_or(|before| before.phase.kind() != PhaseKind::Unverified);
@@ -591,7 +591,7 @@ impl<'a> Transaction<'a> {
         if unchanged {
             return Decision { answer, commit: None };
         }
-        // prompt servers keep their version while the key holds none: traffic has not moved
+        // prompt servers keep their version while the key holds none: the traffic has not moved
         if self.log.iter().any(|entry| entry.event.is_change()) && self.state.lapsed.is_none() {
             self.state.moved_by = self.snapshot.commit.clone();
         }
@@ -631,7 +631,7 @@ impl<'a> Transaction<'a> {
         self.state.served().into_iter().map(served).collect()
     }
 
-    /// Drops what can't matter any more; done only when something is written anyway.
+    /// Drops records that no longer matter; only when something is written anyway.
     fn forget_the_past(&mut self) {
         let (policy, now) = (self.policy, self.now);
         self.state.incidents.retain(|i| {
@@ -646,12 +646,13 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Where people may go from `from` without force, the first choice first; never to `bad`, which misbehaves.
+/// The versions that people may choose instead of `from` without force, the first choice first; never `bad`, which
+/// misbehaves.
 fn choices(targets: &Targets<'_>, from: &VersionName, bad: &VersionName) -> Vec<VersionName> {
     targets.from(Some(from)).filter(|target| *target != bad).take(Policy::MAX_CHOICES).cloned().collect()
 }
 
-/// Why newer versions than the target of a rollback from `from` are not it, in words.
+/// Describes why newer versions are not the target of a rollback from `from`.
 fn passed_over(targets: &Targets<'_>, from: &VersionName) -> Option<String> {
     let over = targets.passed_over(Some(from));
     let target = targets.from(Some(from)).next()?;
@@ -659,7 +660,7 @@ fn passed_over(targets: &Targets<'_>, from: &VersionName) -> Option<String> {
     (!words.is_empty()).then(|| format!("{}: {target} is the rollback target instead", words.join(", ")))
 }
 
-/// Where the incident is, looked for from `near` on: whoever goes through all of them finds each at once.
+/// The index of the incident, searched from `near` on, so that a loop over all incidents finds each at once.
 fn place_of(id: &IncidentId, incidents: &[Incident], near: usize) -> Option<usize> {
     let near = near.min(incidents.len());
     let is_it = |incident: &Incident| incident.id == *id;
@@ -667,7 +668,7 @@ fn place_of(id: &IncidentId, incidents: &[Incident], near: usize) -> Option<usiz
     behind.or_else(|| incidents[..near].iter().position(is_it))
 }
 
-/// What still fires on the incident's version.
+/// The alerts that still fire on the incident's version.
 fn inactive_alerts_of(incident: &Incident) -> impl Iterator<Item = InactiveAlert> {
     let firing = incident.alerts.iter().filter(|alert| alert.firing);
     firing.map(|alert| InactiveAlert { version: incident.version.clone(), alert: alert.clone() })

@@ -1,4 +1,4 @@
-//! One prompt's part in an outage. What all of its prompts do together is in [`super::super::outage`].
+//! One prompt's part in an outage. [`super::super::outage`] holds what all its prompts do together.
 
 use super::super::guards::Guard;
 use super::super::incident::Incident;
@@ -9,7 +9,7 @@ use super::super::phase::{Phase, Question};
 use super::super::switch::SwitchMode;
 use super::{Answer, Transaction, alerts};
 
-/// What the budget holds is a matter of many prompts, unless nothing is ever automatic.
+/// Lets the coordinating incident take in incidents that the budget holds, unless automatic rollbacks are off.
 pub(super) fn mark(tx: &mut Transaction<'_>) {
     if tx.policy.max_auto_rollbacks == 0 {
         return;
@@ -19,14 +19,14 @@ pub(super) fn mark(tx: &mut Transaction<'_>) {
     }
 }
 
-/// Whether what became of `after` changes what its coordinating incident shows or does.
+/// Whether the change to `after` matters to the coordinating incident.
 pub(super) fn affects_outage(before: Option<&Incident>, after: &Incident) -> bool {
     let seen = |i: &Incident| (i.outage, i.phase.kind(), i.question_number, i.hold().is_some(), i.target.clone());
     after.outage && before.map(seen) != Some(seen(after))
 }
 
-/// Holds `id` back, or lets it go. Only where nobody has it in hand: a question that waits, or an automatic rollback that
-/// is being confirmed.
+/// Puts `id` on hold, or ends the hold. Only while no person is handling it: for a waiting question, or an automatic
+/// rollback that is being confirmed.
 pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, by: Option<&Operator>) -> Answer {
     let now = tx.now;
     let Some(incident) = tx.incident(id).filter(|i| i.outage) else { return Answer::Noted };
@@ -57,7 +57,7 @@ pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, by: Option<&Operat
     Answer::Noted
 }
 
-/// The budget may have room again: what it held acts without waiting for its alert to be repeated.
+/// Lets an incident act that the budget held, without waiting for its alert to repeat: the budget may have room again.
 pub(super) fn resume(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
     let by_budget = |i: &&mut Incident| i.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
     let Some(version) = tx.incident(id).filter(by_budget).map(|i| i.version.clone()) else { return Answer::Noted };

@@ -1,4 +1,4 @@
-//! What people ask for, through API, CLI and buttons.
+//! Requests by people, through API, CLI and buttons.
 
 use std::cmp::Ordering;
 
@@ -70,7 +70,7 @@ fn no_known_good(tx: &Transaction<'_>, from: Option<&VersionName>) -> Refusal {
 pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> OrRefusal<Answer> {
     must_be_known(tx)?;
     let (policy, now) = (tx.policy, tx.now);
-    // of two versions that share the traffic, the one under trial or on its way out
+    // of two versions that share the traffic: the canary, or the version that a gradual rollback leaves
     let split = tx.state.split();
     let trial = split.map(|split| if tx.state.running_canary().is_some() { &split.arriving } else { &split.leaving });
     let named = request.from.as_ref().filter(|from| split.is_some_and(|split| split.has(from)));
@@ -107,7 +107,7 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> OrRefusa
         gradual::must_be_free(tx, incident.as_ref())?;
     }
     if served.is_none() || tx.state.split().is_some() {
-        tx.must_have_content(&target, request.force)?; // nothing could wait for it
+        tx.must_have_content(&target, request.force)?; // an instant activation cannot wait for the content
     }
     if let (Some(bad), Some(id)) = (&served, &incident) {
         let pending = Pending {
@@ -135,7 +135,7 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> OrRefusa
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(SwitchMode::Manual) })
 }
 
-/// Without a version in `active`: the one that a rollback leaves, because an incident is open on it or it is named.
+/// The version to roll back while `active` holds none: the one that the request names, or that has an open incident.
 fn in_trouble<'d>(tx: &'d Transaction<'_>, request: &Rollback) -> Option<&'d VersionName> {
     let troubled = |version: &VersionName| tx.state.open_incidents().any(|i| i.subject() == version);
     let named = |version| request.from.as_ref().map_or_else(|| troubled(version), |from| from == version);
@@ -143,8 +143,8 @@ fn in_trouble<'d>(tx: &'d Transaction<'_>, request: &Rollback) -> Option<&'d Ver
     kept.find(|version| named(version) && request.target.as_ref() != Some(*version))
 }
 
-/// Puts a person's rollback off until Prometheus has been asked, unless that is pointless or was overruled, and until the
-/// target's text is in Redis.
+/// Postpones a person's rollback until Prometheus has answered, unless that is pointless or was overruled, and until
+/// the target's content is in Redis.
 fn confirm_first(
     tx: &mut Transaction<'_>,
     id: &IncidentId,
@@ -172,7 +172,7 @@ fn confirm_first(
     Ok(Some(Answer::Confirming { incident: id.clone(), to }))
 }
 
-/// The open incident on `bad`, or a new one that says who asked.
+/// The open incident on `bad`, or a new one that names the requester.
 fn incident_on(tx: &mut Transaction<'_>, bad: &VersionName, request: &Rollback) -> IncidentId {
     let Rollback { operator, reason, target, .. } = request;
     let now = tx.now;
@@ -188,7 +188,7 @@ fn incident_on(tx: &mut Transaction<'_>, bad: &VersionName, request: &Rollback) 
         time_limit: Action::Rollback.default_time_limit(),
         ..Incident::new(id.clone(), prompt, bad.clone(), decider, now)
     };
-    incident.note(now, NoteKind::Opened, format!("{operator} asked for a rollback: {reason}"));
+    incident.note(now, NoteKind::Opened, format!("{operator} requested a rollback: {reason}"));
     if let Some(why) = tx.passed_over(bad).filter(|_| target.is_none()) {
         incident.note(now, NoteKind::Alert, why);
     }
@@ -243,7 +243,7 @@ pub(super) fn activate(tx: &mut Transaction<'_>, request: &Activation) -> OrRefu
         record.quarantine = None;
     }
     if unchanged {
-        // a person stands behind it now: no cooldown
+        // a person's activation ends the cooldown
         if let Some(serving) = tx.state.serving.as_mut().filter(|s| s.by == ActivatedBy::Rollback) {
             serving.by = ActivatedBy::Person;
         }
@@ -280,12 +280,12 @@ pub(super) fn register(tx: &mut Transaction<'_>, request: &Register) -> OrRefusa
     record.registered = true;
     record.contact = record.contact.take().or_else(|| request.contact.clone());
     record.staged_at = record.staged_at.or(request.staged_at);
-    // a person's word is worth more than time alone
+    // a person's word counts more than time alone
     if request.known_good && record.known_good.is_none_or(|good| good.by == Earned::Time) {
         record.trust(now);
     }
     let known_good = record.known_good(policy, now).is_some();
-    // what is safe in the archive stays there
+    // content that is safe in the archive stays there
     let archived = record.archived.as_ref().is_some_and(|archived| !archived.lost);
     if let Some(content) = request.content.as_ref().filter(|_| stored.is_none() && !archived) {
         record.has_content = true;
@@ -296,7 +296,7 @@ pub(super) fn register(tx: &mut Transaction<'_>, request: &Register) -> OrRefusa
     Ok(Answer::Registered { created, known_good })
 }
 
-/// Another text than the one in the archive.
+/// Whether the archive holds different content.
 fn archived_differs(record: &VersionRecord, request: &Register) -> bool {
     matches!((&record.archived, &request.content), (Some(archived), Some(text)) if !archived.is_of(text))
 }
@@ -307,7 +307,7 @@ pub(super) fn choose(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answ
     let snapshot = tx.snapshot;
     match (&snapshot.incident, known) {
         (_, true) => {}
-        // closed, and so gone from the state: an undo or a refusal still needs it
+        // a closed incident is no longer in the state, but an undo or a refusal needs it
         (Some(closed), false) => tx.state.incidents.push(closed.clone()),
         (None, false) => {
             let message = format!("no incident {}: it may have expired", click.incident);
@@ -333,7 +333,7 @@ pub(super) fn choose(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answ
     }
 }
 
-/// The incident, if `still` says that it may be decided that way.
+/// The incident, if `still` allows this decision in its phase.
 fn undecided<'d>(
     tx: &'d mut Transaction<'_>,
     click: &Decide,
@@ -359,7 +359,7 @@ fn undecided<'d>(
         }
         _ if incident.phase.kind() == PhaseKind::Investigating => {
             let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
-            format!("this is in hand already: {}", decided.map_or("someone investigates", |note| &note.text))
+            format!("already under investigation: {}", decided.map_or("someone is investigating", |note| &note.text))
         }
         (_, Some(who)) => format!("{who} already decided this: {}", incident.phase),
         (_, None) => format!("this incident is already closed: {}", incident.phase),
@@ -367,7 +367,7 @@ fn undecided<'d>(
     Err(Refusal::new(RefusalCode::AlreadyDecided, message))
 }
 
-/// What became of a gradual rollback that began just now.
+/// The answer about a gradual rollback that has just begun.
 fn shared_or_changed(
     tx: &mut Transaction<'_>,
     id: &IncidentId,
@@ -387,7 +387,7 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     let incident = undecided(tx, click, |phase| {
         phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
     })?;
-    // after a rollback that failed, the version rolled back to is what serves
+    // after a failed rollback, the served version is the one rolled back to
     let (subject, switch) = (incident.subject().clone(), incident.switch.clone());
     let reason = incident.summary().to_owned();
     if let Some(switch) = switch {
@@ -409,7 +409,7 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is already active")));
     }
     if tx.state.split().is_some() {
-        tx.must_have_content(&target, click.force)?; // nothing could wait for it
+        tx.must_have_content(&target, click.force)?; // an instant rollback cannot wait for the content
     }
     let pending = Pending {
         by: SwitchMode::Approved,
@@ -443,10 +443,10 @@ fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let incident = undecided(tx, click, |phase| {
         matches!(phase, PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::AwaitingDecision)
     })?;
-    // asked again then; nothing escalates before
+    // no escalation until the question is asked again
     incident.phase = Phase::Investigating { until: now.plus(incident.time_limit) };
     incident.question_number += 1;
-    incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
+    incident.note(now, NoteKind::Decided, format!("{} is investigating", click.operator));
     Ok(Answer::Decided(PhaseKind::Investigating))
 }
 
@@ -461,12 +461,12 @@ fn dismiss(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     Ok(Answer::Decided(PhaseKind::Dismissed))
 }
 
-/// Silences what fires now until it resolves or gets worse.
+/// Silences the alerts that fire now, until they resolve or get worse.
 fn silence(tx: &mut Transaction<'_>, id: &IncidentId) {
     let now = tx.now;
     let Some(incident) = tx.state.incidents.iter().find(|incident| incident.id == *id) else { return };
     let version = &incident.version;
-    // the record of a closed incident is not kept up to date; whether its alerts still fire is remembered apart
+    // the record of a closed incident is not updated: whether its alerts still fire is stored separately
     let still = |fingerprint: &str| {
         let inactive = |s: &InactiveAlert| s.version == *version && s.alert.fingerprint == fingerprint;
         incident.phase.is_open() || tx.state.inactive_alerts.iter().any(inactive)
@@ -489,7 +489,7 @@ fn silence(tx: &mut Transaction<'_>, id: &IncidentId) {
     tx.state.silences.extend(silenced);
 }
 
-/// An incident takes back, or goes on from, only what it did itself.
+/// Refuses to undo or continue a switch that another change followed.
 fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefusal<()> {
     if tx.state.is_last_move(switch) && tx.has_traffic(&switch.to) {
         return Ok(());
@@ -499,7 +499,7 @@ fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefusal<()> {
     Err(Refusal::new(RefusalCode::Moved, message))
 }
 
-/// The rollback was a mistake: serve the version again and trust it as before.
+/// The rollback was a mistake: serves the version again, and trusts it as before.
 fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let now = tx.now;
     let incident = undecided(tx, click, |phase| !matches!(phase, PhaseKind::Dismissed | PhaseKind::Superseded))?;
@@ -508,7 +508,7 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         return Ok(back(tx, click, &split));
     }
     let Some(switch) = incident.switch.clone().filter(|_| !incident.is_shipped()) else {
-        return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, "this incident has no rollback to undo"));
     };
     must_be_last_move(tx, &switch)?;
     mark::must_not_be_bad(tx, &switch.from, click.force)?;
@@ -534,10 +534,10 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     Ok(Answer::Changed { from, to: switch.from, incident, unchanged: false, mode: None })
 }
 
-/// All traffic back to the version that a gradual rollback was about to leave.
+/// Returns all traffic to the version that a gradual rollback was leaving.
 fn back(tx: &mut Transaction<'_>, click: &Decide, split: &TrafficSplit) -> Answer {
     let now = tx.now;
-    let left_with = tx.left_with(&split.arriving); // as long as the incident is open
+    let left_with = tx.left_with(&split.arriving); // while the incident is still open
     silence(tx, &click.incident);
     if let Some(incident) = tx.incident(&click.incident) {
         incident.decided_by = Some(click.operator.clone());

@@ -1,5 +1,5 @@
-//! An alert that began before its version was activated: it may be about what served before, or about a fault that was
-//! mended meanwhile. People are asked at once; automation acts when the requests since the activation are bad as well.
+//! Alerts that began before their version was activated. Such an alert may be about the previous version, or about a
+//! fault that was fixed since. People are asked at once; automation acts if the requests since the activation fail too.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::super::time::{Timestamp, spoken};
 use super::super::verification::{Finding, Verdict};
 use super::{Answer, Transaction, alerts, canary};
 
-/// By how much everything that asks for a rollback of `version` began before its activation, while that counts.
+/// By how much all rollback alerts on `version` began before its activation, while that matters.
 pub(super) fn predates(tx: &Transaction<'_>, version: &VersionName) -> Option<Duration> {
     if tx.hears_inactive_alerts {
-        // it was heard before, whatever a clock that went back may say, and people are asked first
+        // a known alert keeps its verdict even if a clock went back, and people are asked first
         let about = tx.state.open_incidents().filter(|i| i.version == *version);
         let began = about.flat_map(|i| &i.alerts).filter_map(|alert| alert.began(tx.now)).min();
         return Some(began.map_or(Duration::ZERO, |began| tx.now.since(began)));
@@ -27,15 +27,15 @@ pub(super) fn predates(tx: &Transaction<'_>, version: &VersionName) -> Option<Du
     if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
         return None;
     }
-    // nothing can be wrong with a version long before anybody knows it: such a moment says nothing
+    // an alert from long before the version was known cannot be about it: its start time is meaningless
     let oldest = record.known_since.minus(Policy::KNOWN_LATE);
     let before = |began: &Timestamp| (oldest..=since).contains(began);
     let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(tx, version, alert));
-    // of the latest one, if all of them began before
+    // of the latest alert, if all of them began before
     urgent.map(|alert| alert.began(tx.now).filter(before).map(|began| since.since(began))).min()?
 }
 
-/// Asks about the requests since `version` got its traffic, for as long as that is what holds `id`.
+/// Asks about the requests since `version` got its traffic, while this guard holds `id`.
 pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) {
     let since = tx.state.version(version).and_then(|record| record.traffic_since);
     let next = tx.now.plus(Policy::RECHECK_EVERY);
@@ -49,16 +49,19 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, version: &Version
     }
 }
 
-/// Prometheus was asked.
+/// Handles Prometheus' answer.
 pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Finding) -> Answer {
     let now = tx.now;
     let Some((version, since)) = waiting(tx, id) else { return Answer::Noted };
     let age = now.since(since);
     let text = match finding.verdict {
-        Verdict::Unhealthy => format!("asked about the requests since {version} got traffic: {}", finding.text),
+        Verdict::Unhealthy => format!("checked only requests since {version} got traffic: {}", finding.text),
         Verdict::Unknown if age >= Policy::PREDATES => {
             let age = spoken(age);
-            format!("it fires {age} after {version} got traffic, and Prometheus can't tell: {}", finding.text)
+            format!(
+                "it fires {age} after {version} got traffic, and Prometheus cannot tell whether it fails: {}",
+                finding.text
+            )
         }
         Verdict::Healthy | Verdict::NoData | Verdict::Unknown => {
             later(tx, id);
@@ -74,7 +77,7 @@ pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Fin
     Answer::Noted
 }
 
-/// No answer has come: as good as one that says nothing.
+/// Handles a missing answer like one without data.
 pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
     let Some((version, _)) = waiting(tx, id) else { return };
     if !tx.policy.verify {
@@ -83,7 +86,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
     later(tx, id);
 }
 
-/// The version of an incident that waits for this answer, and since when that has traffic.
+/// The version of an incident that waits for this answer, and since when it has traffic.
 fn waiting(tx: &Transaction<'_>, id: &IncidentId) -> Option<(VersionName, Timestamp)> {
     let incident = tx.state.open_incidents().find(|incident| incident.id == *id)?;
     Some((incident.version.clone(), incident.recheck()?.since))

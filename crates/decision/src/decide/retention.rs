@@ -1,4 +1,4 @@
-//! Texts: which stay in Redis, which go to the archive, and when they may be forgotten.
+//! Content: which versions' content stays in Redis, which moves to the archive, and when it may be deleted.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use super::super::switch::SwitchMode;
 use super::super::time::Timestamp;
 use super::{Answer, Refusal, RefusalCode, Transaction, alerts, confirm, person};
 
-/// What is to be done about a prompt's texts now.
+/// What is to be done about a prompt's content now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chores {
     pub archive: Vec<VersionName>,
@@ -36,7 +36,7 @@ pub fn chores(state: &PromptState, policy: &Policy, now: Timestamp) -> Chores {
         let needed = needed.contains(&record.version);
         let old = !needed && now.since(record.last_use()) >= policy.keep;
         let list = match &record.archived {
-            Some(_) if !policy.archive => continue, // out of reach
+            Some(_) if !policy.archive => continue, // without an archive it is out of reach
             Some(archived) if archived.wanted.is_some() || (needed && !archived.lost) => &mut chores.restore,
             _ if old => &mut chores.forget,
             None if policy.archive && !needed => &mut chores.archive,
@@ -47,7 +47,7 @@ pub fn chores(state: &PromptState, policy: &Policy, now: Timestamp) -> Chores {
     chores
 }
 
-/// When there are chores next, if nothing happens before.
+/// When there is work next, if nothing else happens.
 pub fn next(state: &PromptState, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
     if !chores(state, policy, now).is_empty() {
         return Some(now);
@@ -62,7 +62,7 @@ pub fn next(state: &PromptState, policy: &Policy, now: Timestamp) -> Option<Time
     contents.flat_map(moments).flatten().filter(|at| *at > now).min()
 }
 
-/// The versions whose texts must be in Redis.
+/// The versions whose content must be in Redis.
 pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Vec<&'s VersionName> {
     let versions = || state.versions.iter();
     let named = |name: &VersionName| state.version(name).map(|record| &record.version);
@@ -90,7 +90,7 @@ pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Ve
     needed
 }
 
-/// A person wants a text back.
+/// Restores content at a person's request.
 pub(super) fn restore(tx: &mut Transaction<'_>, version: &VersionName) -> Result<Answer, Refusal> {
     let (now, archive) = (tx.now, tx.policy.archive);
     person::must_be_known(tx)?;
@@ -114,13 +114,13 @@ pub(super) fn restore(tx: &mut Transaction<'_>, version: &VersionName) -> Result
     Ok(Answer::Restoring { ready: false })
 }
 
-/// Something was done about a text; the world may have moved on meanwhile.
+/// Handles a report about content. The state may have changed meanwhile.
 pub(super) fn kept(tx: &mut Transaction<'_>, kept: &ArchiveReport) -> Answer {
     let now = tx.now;
     let chores = chores(&tx.state, tx.policy, now);
     let in_redis = tx.snapshot.content.as_ref();
     match kept {
-        // what is dropped from Redis is what was archived, and nothing has come to need it
+        // delete from Redis only what was archived, and only if nothing needs it by now
         ArchiveReport::Archived { version, text } if chores.archive.contains(version) && in_redis == Some(text) => {
             if let Some(record) = tx.state.version_mut(version) {
                 record.archived = Some(Archived::new(text, now));
@@ -179,7 +179,7 @@ fn missing(tx: &mut Transaction<'_>, version: &VersionName, why: &str, lost: boo
     }
 }
 
-/// The rollback that waits can't be made: its target's text is not in Redis.
+/// Objects to the waiting rollback, because its target's content is not in Redis.
 pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending) {
     let text = format!("the content of {} is in the archive: {}", pending.to, tx.fault_of(&pending.to));
     match pending.by {
@@ -200,7 +200,8 @@ impl Transaction<'_> {
         archived.and_then(|archived| archived.fault.as_deref()).unwrap_or("it was not restored in time")
     }
 
-    /// A version without its text is served only by those who know that it can't be had.
+    /// Refuses to activate a version without its content, unless its content is known to be lost and the request is
+    /// forced.
     pub(super) fn must_have_content(&self, version: &VersionName, force: bool) -> Result<(), Refusal> {
         let archived = self.state.version(version).filter(|r| r.has_content).and_then(|r| r.archived.as_ref());
         let Some(archived) = archived.filter(|archived| !(force && archived.fault.is_some())) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What changes who gets how much traffic: all to one version, a share to each of two, or none.
+//! Changes of the traffic: all of it to one version, a share to each of two, or none.
 
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
@@ -13,7 +13,7 @@ use super::super::time::Timestamp;
 use super::{LogEvent, Routing, Transaction, alerts, canary, inactive_alerts_of, shipped};
 
 impl Transaction<'_> {
-    /// `version` has all traffic from now on.
+    /// Gives all traffic to `version`.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         // one that had a share of the traffic for a while is shipped when it gets all of it
         let promoted = self.state.running_canary().is_some_and(|canary| canary.split.arriving == *version);
@@ -27,7 +27,7 @@ impl Transaction<'_> {
         self.limit_versions(version);
     }
 
-    /// `version` has traffic from now on, if it had none before.
+    /// Gives traffic to `version`, if it has none yet.
     fn gain_traffic(&mut self, version: &VersionName, operator: &Operator) {
         let now = self.now;
         let record = self.state.version_entry(version, now);
@@ -45,27 +45,27 @@ impl Transaction<'_> {
         self.hear_of(version);
     }
 
-    /// What fires on `version` is news, now that it has traffic.
+    /// Handles remembered alerts on `version`, which now has traffic.
     pub(super) fn hear_of(&mut self, version: &VersionName) {
         let now = self.now;
         let alert_resolve_timeout = self.policy.alert_resolve_timeout;
         let (own, others) = self.state.inactive_alerts.drain(..).partition(|s| s.version == *version);
         self.state.inactive_alerts = others;
         let mut own: Vec<InactiveAlert> = own;
-        // its last rollback may not be verified yet
+        // its last rollback may still be unverified
         let earlier = self.state.open_incidents().filter(|i| i.version == *version && i.subject() != version);
         own.extend(earlier.flat_map(inactive_alerts_of));
         self.returning.extend(own.into_iter().filter(|s| now.since(s.alert.last_seen) < alert_resolve_timeout));
     }
 
-    /// The same as [`Transaction::serve`], and prompt servers are told so.
+    /// Gives all traffic to `version`, and tells prompt servers.
     pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         self.serve(version, by, operator);
         self.set_active(version);
         self.routing = Routing::Drop;
     }
 
-    /// The same, because a person wants it so.
+    /// Gives all traffic to `version` at a person's request, and tells prompt servers.
     pub(super) fn activate(
         &mut self,
         version: &VersionName,
@@ -82,8 +82,8 @@ impl Transaction<'_> {
         self.active = (self.snapshot.active.version() != Some(version)).then(|| version.clone());
     }
 
-    /// Each served version but `kept` loses all traffic. This ends its soak, the incidents about it, and a split. `shipped`:
-    /// who put `kept`, which had no traffic, in the place of all of them.
+    /// Takes all traffic from each served version but `kept`, which ends their soaks, their incidents and the split.
+    /// `shipped`: who activated `kept`, if it had no traffic.
     fn retire(&mut self, kept: &VersionName, shipped: Option<&Operator>) {
         let kept = Some(kept);
         let mut losing = self.take_served();
@@ -96,15 +96,16 @@ impl Transaction<'_> {
         }
     }
 
-    /// Each version with traffic. None serves any more.
+    /// Takes the list of versions with traffic; none of them serves afterwards.
     fn take_served(&mut self) -> Vec<VersionName> {
-        self.settle_soaks(); // while it is known what served
+        self.settle_soaks(); // while the served versions are known
         let mut versions = self.state.served();
         versions.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !versions.contains(v)));
         versions
     }
 
-    /// `version` loses all traffic, to `successor` if that gets all of it. `left_with`: the incident that people leave it with.
+    /// Takes all traffic from `version`; `successor` gets all of it, if given. `left_with`: the open incident at that
+    /// moment.
     pub(super) fn retire_one(
         &mut self,
         version: &VersionName,
@@ -188,12 +189,12 @@ impl Transaction<'_> {
         }
     }
 
-    /// When a failed rollback of a prompt whose key holds no version is looked at again: somebody may have retired the prompt.
+    /// When a failed rollback of a prompt without a valid key is checked again: the prompt may have been retired.
     pub(super) fn rests_at(&self) -> Option<Timestamp> {
         self.state.lapsed.as_ref().map(|_| self.now.plus(self.policy.alert_resolve_timeout))
     }
 
-    /// One version has all traffic, or none has any.
+    /// Ends the split, because one version has all traffic, or none has any.
     fn end_split(&mut self, kept: Option<&VersionName>) {
         let now = self.now;
         if let Some(canary) = self.state.canary.as_mut().filter(|canary| canary.end.is_none()) {
@@ -212,7 +213,7 @@ impl Transaction<'_> {
                 Some(kept) if *kept == split.leaving => {
                     format!("the gradual rollback is over: {kept} has all traffic again")
                 }
-                Some(_) => continue, // closed with the traffic of its version, or by what gave the target all of it
+                Some(_) => continue, // closed with its version's traffic, or by the switch to the target
                 None => format!("the gradual rollback to {} has stopped", split.arriving),
             };
             incident.note(now, NoteKind::Asked, text);
@@ -220,7 +221,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Traffic is shared as the present stage of `split` says.
+    /// Shares traffic as the current stage of `split` says.
     pub(super) fn share(
         &mut self,
         split: &TrafficSplit,

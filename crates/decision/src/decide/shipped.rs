@@ -1,5 +1,5 @@
-//! Fix forward: another version is shipped while an incident is open. The incident goes on with that version, verified like
-//! a rollback: whoever was paged is told when it is better.
+//! Fix forward: another version is activated while an incident is open. The incident continues with that version, which
+//! is verified like a rollback, so that people who were paged learn whether it is better.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use super::super::switch::{Switch, SwitchMode};
 use super::super::verification::Verification;
 use super::Transaction;
 
-/// Whether the trouble is not over, so that `heir` must prove to be better.
+/// Whether the problem persists, so that `heir` must be verified.
 pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
     let unproved = matches!(incident.phase, Phase::Escalated { .. } | Phase::Verifying { .. });
     incident.version != *heir && (unproved || incident.is_firing())
 }
 
-/// Where in the state the incidents are that `heir` has taken over, by the version that misbehaved.
+/// The indexes of the incidents that `heir` has taken over, by misbehaving version.
 pub(super) fn taken(tx: &Transaction<'_>, heir: &VersionName) -> HashMap<VersionName, usize> {
     let mut taken = HashMap::new();
     for (place, incident) in tx.state.incidents.iter().enumerate() {
@@ -29,7 +29,7 @@ pub(super) fn taken(tx: &Transaction<'_>, heir: &VersionName) -> HashMap<Version
     taken
 }
 
-/// `operator` has put `heir` in the place of the version that the incident at `place` is about.
+/// Hands the incident at `place` over to `heir`, with which `operator` replaced the version in trouble.
 pub(super) fn hand_on(
     tx: &mut Transaction<'_>,
     place: usize,
@@ -44,16 +44,20 @@ pub(super) fn hand_on(
     let (escalations, undeliverable) = (incident.escalations, incident.undeliverable);
     let other = *taken.entry(incident.version.clone()).or_insert(place);
     if other != place {
-        // one of them is enough, as loud as the louder one
+        // one incident is enough, with the higher escalation
         let other = &mut incidents[other];
         other.escalations = other.escalations.max(escalations);
         other.undeliverable |= undeliverable;
-        let text = format!("{operator} put {heir} in the place of {from}: see incident {}", other.id);
+        let text = format!("{operator} replaced {from} with {heir}: see incident {}", other.id);
         incidents[place].close(Phase::Superseded { by: Some(to) }, now, text);
         return;
     }
     let incident = &mut incidents[place];
-    incident.note(now, NoteKind::Checked, format!("{operator} put {to} in the place of {from}: is it better?"));
+    incident.note(
+        now,
+        NoteKind::Checked,
+        format!("{operator} replaced {from} with {to}: checking whether that helped"),
+    );
     incident.target = Some(to.clone());
     incident.held = None;
     incident.switch = Some(Switch {

@@ -1,4 +1,4 @@
-//! Known-good is earned by soaking: serving, alone or the larger share, while nothing speaks against the version.
+//! Soaks: a version becomes known-good by serving, alone or with the larger share, while nothing contradicts.
 
 use super::super::event::SoakLook;
 use super::super::names::{IncidentId, VersionName};
@@ -9,7 +9,7 @@ use super::super::state::VersionRecord;
 use super::super::time::{Timestamp, spoken};
 use super::{Answer, LogEntry, LogEvent, Transaction, canary};
 
-/// Takes in a look at a soak.
+/// Handles a measurement of a soak.
 pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
     let (policy, now) = (tx.policy, tx.now);
     let Some(record) = tx.state.version_mut(&look.version) else { return Answer::Noted };
@@ -30,7 +30,7 @@ pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
     Answer::Noted
 }
 
-/// What the log says of it.
+/// The log entry's text.
 fn text(by: Earned, from: Timestamp, last: Option<String>, policy: &Policy, now: Timestamp) -> String {
     let served = format!("served for {}", spoken(now.since(from)));
     match (by, last) {
@@ -47,10 +47,11 @@ fn text(by: Earned, from: Timestamp, last: Option<String>, policy: &Policy, now:
 }
 
 impl Transaction<'_> {
-    /// What time did since the last commit: the clock may have gone back, and soaks that want no evidence may be over.
+    /// Accounts for time since the last commit: the clock may have gone back, and soaks that need no evidence may be
+    /// over.
     pub(super) fn pass_time(&mut self) {
         let now = self.now;
-        // what lies far ahead was written before the clock went back: it has lasted since now, as far as is known
+        // a time in the future was written before the clock went back: count from now
         let serving = self.state.serving.iter_mut().map(|serving| &mut serving.since);
         let versions = self.state.versions.iter_mut().filter_map(|record| record.traffic_since.as_mut());
         let began = serving.chain(versions).filter(|at| at.since(now) >= Policy::CLOCK_STEP);
@@ -59,7 +60,7 @@ impl Transaction<'_> {
         self.earn_by_time();
     }
 
-    /// Starts and ends soaks as the state of the prompt now says. What has been earned by now stays.
+    /// Starts and ends soaks according to the state of the prompt. What was earned so far stays.
     pub(super) fn settle_soaks(&mut self) {
         self.earn_by_time();
         let (policy, now) = (self.policy, self.now);
@@ -92,7 +93,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// `version` has proved itself, and the log says so.
+    /// Makes `version` known-good, and logs it.
     fn earn(&mut self, version: &VersionName, good: KnownGood, text: &str) {
         let Some(record) = self.state.version_mut(version) else { return };
         let mut reason = text.to_owned();
@@ -100,7 +101,7 @@ impl Transaction<'_> {
             reason.push_str("; it is no longer quarantined");
         } else if let Some(fled) = &record.fled {
             reason.push_str(&format!(
-                "; a rollback may go to it again although people left it with incident {}",
+                "; it can be a rollback target again, although its traffic was moved away while incident {}",
                 fled.incident
             ));
         }
@@ -115,8 +116,8 @@ impl Transaction<'_> {
         });
     }
 
-    /// Since when `version`, which serves, does so with nothing against it, as far as is known: now, or since the last alert
-    /// on it was forgotten, which no commit notes. `None` while an incident of it is open or an alert of it fires.
+    /// Since when `version`, which serves, has had nothing against it: now, or since its last alert was forgotten,
+    /// which no commit records. `None` while it has an open incident or a firing alert.
     fn untroubled_since(&self, version: &VersionName) -> Option<Timestamp> {
         if self.state.is_in_trouble(version) {
             return None;
@@ -129,8 +130,8 @@ impl Transaction<'_> {
         (lapsed <= self.now).then(|| lapsed.max(serves))
     }
 
-    /// The incident that people leave `version` with if it loses its traffic now: undecided, or failed, or one whose target
-    /// it is although an alert fires on it.
+    /// The incident that `version` would leave behind by losing its traffic now: undecided, or failed, or one whose
+    /// target it is although an alert fires on it.
     pub(super) fn left_with(&self, version: &VersionName) -> Option<IncidentId> {
         let fires = self.state.trouble_on(version, self.policy, self.now).is_some();
         let arriving = |i: &super::Incident| i.gradual().is_some_and(|split| split.arriving == *version);

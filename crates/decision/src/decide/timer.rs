@@ -1,4 +1,4 @@
-//! What time does.
+//! Decisions about time that has passed.
 
 use super::super::incident::Incident;
 use super::super::names::IncidentId;
@@ -7,7 +7,7 @@ use super::super::phase::{Phase, PhaseKind, Question};
 use super::super::policy::Policy;
 use super::{Answer, Transaction, canary, confirm, gradual, recheck, verify};
 
-/// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
+/// Does what is due for `id`, which may be nothing.
 pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
     let (policy, now) = (tx.policy, tx.now);
     let Some(incident) = tx.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
@@ -42,8 +42,8 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
     Answer::Noted
 }
 
-/// A failed rollback of a prompt whose key has held no version for long: whoever retires a prompt deletes its key. It is over
-/// when none of the versions that the incident is about has an alert any more.
+/// Closes a failed rollback of a prompt whose key has held no version for long: deleting the key retires a prompt. It
+/// closes once no alert fires on any version that the incident is about.
 fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (policy, now) = (tx.policy, tx.now);
     let again = tx.rests_at();
@@ -66,13 +66,13 @@ fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
     if alerts.chain(inactive_alerts).any(fires) {
         return;
     }
-    let text = format!("{fault}, and no alert fires any more: the prompt seems to be retired");
+    let text = format!("{fault}, and no alert is firing: the prompt seems to be retired");
     if let Some(incident) = tx.incident(id) {
         incident.close(Phase::Superseded { by: None }, now, text);
     }
 }
 
-/// An inhibited, silenced or truncated alert never says that it ended.
+/// Ends alerts that were not repeated for long: an inhibited, silenced or truncated alert never sends `resolved`.
 fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: super::Timestamp) {
     let mut forgotten = Vec::new();
     for alert in
@@ -101,7 +101,7 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
             incident.note(now, NoteKind::Asked, "still firing after the observation period: a person must decide");
             incident.ask(Question::until(now.plus(Policy::AFTER_OBSERVING)), now);
         }
-        // quiet, but not for long enough: the quiet clock decides
+        // resolved, but not for long enough: the quiet period decides
         Phase::Observing { until } => *until = None,
         Phase::AwaitingDecision(question) => {
             incident.escalations += 1;
@@ -115,7 +115,7 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
             incident.note(now, NoteKind::Escalated, text);
         }
         Phase::Investigating { .. } => {
-            incident.note(now, NoteKind::Asked, "still under investigation: asked again");
+            incident.note(now, NoteKind::Asked, "still under investigation: asking again");
             incident.ask(Question::until(now.plus(limit)), now);
         }
         _ => {}

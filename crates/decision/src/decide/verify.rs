@@ -1,4 +1,4 @@
-//! Did the rollback help? Checks after a switch, until it is proved or the time for that is over.
+//! Verification: checks after a switch, until recovery is confirmed or the time is over.
 
 use super::super::event::Checked;
 use super::super::names::IncidentId;
@@ -10,7 +10,7 @@ use super::super::time::{Timestamp, spoken};
 use super::super::verification::{Check, Traffic, Verdict, Verification};
 use super::{Answer, Transaction, gradual};
 
-/// Takes in one look at the version rolled back to.
+/// Handles one check of the version rolled back to.
 pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
     let (policy, now) = (tx.policy, tx.now);
     let Some(incident) = tx.incident(&check.incident).filter(|incident| incident.is_checked()) else {
@@ -20,7 +20,7 @@ pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
         return Answer::Noted;
     };
     let Some(mut verification) = switch.verification.clone() else { return Answer::Noted };
-    // each question counts once, whoever else asked it meanwhile
+    // each answer counts once, also if several workers asked
     if verification.checks != check.number {
         return Answer::Noted;
     }
@@ -76,7 +76,7 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
             verification.healthy = 0;
             verification.healthy_since = None;
         }
-        // another receiver may see the Prometheus that this one does not
+        // another receiver may reach Prometheus although this one does not
         Verdict::Unknown => {}
     }
     let often = verification.checks < policy.verify_fast_checks;
@@ -98,7 +98,7 @@ fn recovered(tx: &mut Transaction<'_>, id: &IncidentId) {
     tx.close_without_traffic(id, Phase::Recovered, text);
 }
 
-/// The servers that kept the bad version have stopped serving it: what is left is whether the other one is healthy.
+/// The last servers have stopped serving the bad version: what is left is whether the target is healthy.
 fn followed_at_last(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (now, policy) = (tx.now, tx.policy);
     let Some(incident) = tx.incident(id) else { return };
@@ -107,8 +107,8 @@ fn followed_at_last(tx: &mut Transaction<'_>, id: &IncidentId) {
     incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
 }
 
-/// No proof by the deadline: people are paged for what was measured. Where too little was, the checks go on until
-/// `verification.max`.
+/// Handles the deadline without recovery: pages if the target was measured as unhealthy. If too little was measured,
+/// the checks continue until `verification.max`.
 pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (policy, now) = (tx.policy, tx.now);
     let Some(incident) = tx.incident(id) else { return };
@@ -147,7 +147,7 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     // who is paged for what was shipped instead decides now
     if !verification.late && !incident.pages() {
         let rest = policy.verification_max.saturating_sub(policy.verification_deadline);
-        let text = format!("not verified {limit} after the switch: {missing}. The checks go on for {}", spoken(rest));
+        let text = format!("not verified {limit} after the switch: {missing}. Checks continue for {}", spoken(rest));
         incident.note(now, NoteKind::Checked, text);
         incident.phase = Phase::Verifying { until: now.plus(rest) };
         if let Some(verification) = incident.switch.as_mut().and_then(|switch| switch.verification.as_mut()) {
@@ -162,7 +162,7 @@ fn unverified(tx: &mut Transaction<'_>, id: &IncidentId, missing: &str) {
     let Some(incident) = tx.incident(id) else { return };
     let text = format!("could not verify the recovery of {}: {missing}. Check it manually", incident.subject());
     if incident.pages() {
-        // who was paged before another version was shipped is told when that is better, or decides
+        // people who were paged before another version was activated learn that it is better, or decide
         escalate(tx, id, RollbackFailure::NotRecovered, text);
     } else {
         tx.close_without_traffic(id, Phase::Unverified, text);
@@ -204,7 +204,7 @@ fn still_serving(traffic: &Traffic, bad: &str) -> String {
     )
 }
 
-/// `; 9 of 9 instances follow; v2 was last seen 4 s after the switch`, as far as that is known.
+/// `; 9 of 9 instances follow; v2 was last seen 4 s after the switch`, as far as it is known.
 fn propagation(traffic: Option<&Traffic>, bad: &str, switch: Timestamp) -> String {
     let Some(traffic) = traffic else { return String::new() };
     let seen = match traffic.bad_last_seen {

@@ -1,4 +1,4 @@
-//! An incident as its record holds it: flat, with the name of its phase, and beside it what belongs to that.
+//! The stored form of an incident: flat, with the name of its phase beside the fields of that phase.
 
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ fn hold(incident: &Incident) -> Option<Operator> {
     incident.hold().cloned()
 }
 
-/// Where an incident goes back to if what waits is not done.
+/// The phase that the incident returns to if the pending rollback does not happen.
 #[derive(Serialize, Deserialize)]
 struct PhaseBefore {
     phase: PhaseKind,
@@ -183,7 +183,7 @@ impl PhaseBefore {
             PhaseKind::Observing => Phase::Observing { until: self.deadline },
             PhaseKind::Investigating => Phase::Investigating { until: self.deadline.unwrap_or(since) },
             PhaseKind::Escalated => Phase::Escalated { until: self.deadline, reason: failure(self.not_followed) },
-            // whatever else it was, people can answer this
+            // in any other case, people can answer a question
             _ => Phase::AwaitingDecision(Question {
                 deadline: self.deadline,
                 recheck: self.recheck,
@@ -199,7 +199,7 @@ fn failure(not_followed: bool) -> RollbackFailure {
 }
 
 impl From<Record> for Incident {
-    /// A record whose phase lacks what belongs to it is read as a question to people.
+    /// Reads a record. If the fields of its phase are missing, it becomes a question to people.
     fn from(record: Record) -> Self {
         let since = record.updated_at;
         let Record { deadline, recheck, hold, objection, verification, .. } = record;
@@ -207,7 +207,7 @@ impl From<Record> for Incident {
         let phase = match (record.phase, record.pending, record.gradual) {
             (PhaseKind::Confirming, Some(pending), _) => {
                 let until = deadline.unwrap_or(pending.at.plus(Policy::CONFIRM));
-                // the version before wrote none
+                // the previous release wrote none
                 let before = match record.before {
                     Some(before) => before.into_phase(since),
                     None if record.switch.is_some() => {
@@ -218,7 +218,7 @@ impl From<Record> for Incident {
                 Phase::Confirming(Box::new(Confirming { pending, until, before }))
             }
             (PhaseKind::RollingBack, _, Some(split)) => {
-                // the version before wrote only when the present stage began
+                // the previous release wrote only when the current stage began
                 let began = if split.began == Timestamp::default() { split.since } else { split.began };
                 Phase::RollingBack(TrafficSplit { began, ..split })
             }
@@ -258,7 +258,7 @@ impl From<Record> for Incident {
             decided_by: record.decided_by,
             question_number: record.question_number,
             escalations: record.escalations,
-            // the version before told by its notes
+            // the previous release derived it from the notes
             paged: record.paged || record.notes.iter().any(|note| note.kind == NoteKind::Escalated),
             undeliverable: record.undeliverable,
             outage: record.outage,

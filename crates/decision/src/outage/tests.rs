@@ -126,7 +126,7 @@ fn an_order_means_who_was_there_and_each_once() {
     let done = Some(Done { execution: execution.at, failed: false, text: String::new() });
     let rows = [
         (member("a", PhaseKind::AwaitingDecision), true, "waits"),
-        (member("a", PhaseKind::Investigating), true, "in hand, and the whole was decided"),
+        (member("a", PhaseKind::Investigating), true, "under investigation, and the whole was decided"),
         (Member { joined: later(11), ..member("a", PhaseKind::AwaitingDecision) }, false, "joined after the click"),
         (
             Member { done: done.clone(), ..member("a", PhaseKind::AwaitingDecision) },
@@ -182,7 +182,7 @@ fn it_closes_when_nothing_waits_or_is_being_verified() {
     for phase in PhaseKind::ALL {
         let mut outage = outage();
         outage.close_if_over(&[member("a", PhaseKind::Recovered), member("b", phase)], later(9));
-        // a rollback that did not help is a matter of its own
+        // a rollback that did not help is handled separately
         let over = !phase.is_open() || phase == PhaseKind::Escalated;
         assert_eq!(outage.closed_at.is_some(), over, "{phase}");
     }

@@ -1,4 +1,4 @@
-//! What a prompt's record holds in another shape than we do.
+//! The parts of a prompt's record that differ from the types in memory.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 use crate::trigger::Trigger;
 use crate::verification::Evidence;
 
-/// A version as it is read. serde's `flatten`, which writes it, would lose what a later receiver has added.
+/// A version, for reading. With serde's `flatten`, which is used for writing, fields of a later receiver would be lost.
 #[derive(Deserialize)]
 pub(super) struct StoredVersion {
     version: VersionName,
@@ -39,7 +39,7 @@ pub(super) struct StoredVersion {
     restored_at: Option<Timestamp>,
 }
 
-/// An older receiver writes when a soak began, and keeps how this one watched the soak before.
+/// An older receiver writes when a soak began, and keeps an outdated record of how it was watched.
 impl From<StoredVersion> for VersionRecord {
     fn from(record: StoredVersion) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl From<StoredVersion> for VersionRecord {
     }
 }
 
-/// Beside the alert stands what the version before reads.
+/// Beside the alert, the fields that the previous release reads.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredInactiveAlert {
     version: VersionName,
@@ -95,7 +95,7 @@ impl From<super::InactiveAlert> for StoredInactiveAlert {
 impl From<StoredInactiveAlert> for super::InactiveAlert {
     fn from(record: StoredInactiveAlert) -> Self {
         let StoredInactiveAlert { version, fingerprint, alertname, severity, last_seen, alert } = record;
-        // the version before kept no more than this: people are asked, whoever they are
+        // the previous release stored nothing else: ask people, whoever the decider is
         let action = Action::Page;
         let alert = alert.unwrap_or_else(|| AlertRecord {
             fingerprint,

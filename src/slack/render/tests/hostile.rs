@@ -1,4 +1,4 @@
-//! Incidents with anything in them that others can write.
+//! Incidents whose external fields contain anything.
 
 use proptest::prelude::*;
 
@@ -136,7 +136,7 @@ proptest! {
     }
 }
 
-/// A log in which every word is `text`, told as often as may be.
+/// A log in which every word is `text`, shown as often as possible.
 fn deployed_by(text: impl Fn() -> String) -> Deployed {
     let placed = || Deployment { version: text(), since: Some(NOW.0), event: text(), operator: text() };
     let other = || Other {
@@ -194,7 +194,7 @@ fn even_100_kilobytes_of_it_fit() {
     }
 }
 
-/// The words of others stand where Slack shows them literally, unchanged.
+/// External words appear where Slack shows them literally, unchanged.
 #[test]
 fn text_from_elsewhere_is_shown_as_it_is() {
     for nasty in NASTY.iter().filter(|nasty| !nasty.contains('\r')) {

@@ -1,4 +1,4 @@
-//! Every message that we can send, as a snapshot, and what holds for all of them.
+//! Snapshots of every message, and properties of all messages.
 
 mod hostile;
 mod outage;
@@ -60,7 +60,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
     }
 }
 
-/// Waits for on-call to decide about v2.1.0, which v2.0.9 would replace.
+/// Waits for on-call to decide about v2.1.0, with the target v2.0.9.
 fn waiting() -> Incident {
     let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
     let prompt = PromptName::parse("customer-support").expect("a name");
@@ -105,7 +105,7 @@ fn asked(deadline: Option<Timestamp>) -> Phase {
     Phase::AwaitingDecision(Question { deadline, ..Question::default() })
 }
 
-/// With whatever belongs to it.
+/// The phase with its data.
 fn in_phase(kind: PhaseKind) -> Phase {
     match kind {
         PhaseKind::Confirming => confirming().phase,
@@ -132,7 +132,7 @@ fn closed(mut incident: Incident, phase: Phase, text: &str) -> Incident {
 fn states() -> Vec<(&'static str, Incident)> {
     let choices: Vec<_> = ["v2.0.9", "v2.0.8", "v1.9.0"].map(version).into();
     let mut investigating = Incident { phase: in_phase(PhaseKind::Investigating), ..waiting() };
-    investigating.note(after(20), NoteKind::Decided, "Maya investigates");
+    investigating.note(after(20), NoteKind::Decided, "Maya is investigating");
     let mut escalated = Incident {
         phase: Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered },
         choices: choices.clone(),
@@ -182,7 +182,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     ]
 }
 
-/// Maya approved it step by step; the second step is held.
+/// Maya approved a gradual rollback, which is at its second stage.
 fn rolling_back(paused: Option<&str>) -> Incident {
     let mut split = TrafficSplit {
         leaving: version("v2.1.0"),
@@ -204,7 +204,11 @@ fn rolling_back(paused: Option<&str>) -> Incident {
         (split.paused, split.next, split.check) = (Some(why.to_owned()), None, None);
     }
     let mut incident = Incident { phase: Phase::RollingBack(split), ..waiting() };
-    incident.note(NOW, NoteKind::Decided, "Maya rolls v2.1.0 back to v2.0.9 step by step: 75 %, 50 %, 25 %, 0 % left");
+    incident.note(
+        NOW,
+        NoteKind::Decided,
+        "Maya started a gradual rollback from v2.1.0 to v2.0.9: 75 %, 50 %, 25 %, 0 % left",
+    );
     incident
 }
 
@@ -300,7 +304,7 @@ fn note(kind: NoteKind) -> Note {
         NoteKind::Alert => "got worse: PromptErrorRateCritical (critical): Error rate is 12.1%",
         NoteKind::Held => "held (paused): automation is paused (Maya: provider outage)",
         NoteKind::Switched => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
-        NoteKind::Decided => "Maya investigates",
+        NoteKind::Decided => "Maya is investigating",
         NoteKind::Marked => "Maya marked v2.0.8 as bad: answers without the safety fix",
         NoteKind::Asked => "still firing after the observation period: a person must decide",
         NoteKind::Checked => "Maya requested a rollback from v2.1.0 to v2.0.9: asking Prometheus first",
@@ -320,7 +324,7 @@ const LOG: [LogLine<'static>; 6] = [LogLine {
     reason: "activated",
 }; 6];
 
-/// What a reader sees, then each block in a line.
+/// What a reader sees, then each block on a line.
 fn shown(message: &Message) -> String {
     let blocks: Vec<_> = message.blocks.iter().map(|block| serde_json::to_string(block).unwrap()).collect();
     format!("{}\n\n{}\n\n{}", message.text, plain(message), blocks.join("\n"))
@@ -433,7 +437,12 @@ fn what_is_marked_bad_is_not_offered_again_but_may_be_trusted() {
     let marked = Incident { never: vec![never("v2.1.0"), never("v2.0.7")], ..incident };
     assert_eq!(marks_of(&marked), (owned(&["v2.0.9", "v2.0.8"]), owned(&["v2.1.0", "v2.0.7"])));
     let text = plain(&root(&view(&marked)));
-    assert!(text.contains("Never back to v2.1.0 (marked as bad by Maya: answers without the safety fix)"), "{text}");
+    assert!(
+        text.contains(
+            "Not offered as a rollback target: v2.1.0 (marked as bad by Maya: answers without the safety fix)"
+        ),
+        "{text}"
+    );
 }
 
 #[test]
@@ -593,7 +602,7 @@ fn a_button_comes_back_as_it_went() {
         let button = Button { incident: waiting().id, from, to, question_number: u32::MAX };
         assert_eq!(Button::decode(&button.encode()), Some(button));
     }
-    // an option's value holds one long name
+    // an option's value can hold one long name
     let button =
         Button { incident: waiting().id, from: Some(long('a')), to: Some(long('b')), question_number: u32::MAX };
     assert!(button.encode().len() <= 150);
@@ -655,7 +664,7 @@ fn durations_are_told_to_the_second_where_seconds_count() {
 fn a_line_keeps_to_its_length_and_loses_only_what_nobody_sees() {
     assert_eq!(text::fit("  a\r\n\tb \u{0}c\u{202e}d  ", 50), "a b cd");
     assert_eq!(text::fit("abcdef", 4), "abc…");
-    assert_eq!(text::fit("&&&&", 12), "&&…"); // each is &amp; to Slack
+    assert_eq!(text::fit("&&&&", 12), "&&…"); // each is &amp; for Slack
     assert_eq!(text::fit("🙂🙂", 4), "🙂…");
     assert_eq!(text::fit("\u{200b}\n", 4), "");
 }

@@ -1,4 +1,4 @@
-//! One root for many prompts: what it shows, and that it fits whatever they are called.
+//! The root for many prompts: its content, and that it fits whatever they are called.
 
 use super::super::{Message, OutageMessage, outage_overview, outage_reply, outage_root};
 use super::valid::problems;
@@ -74,7 +74,7 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
             assert_eq!(problems(&message, CALL), Vec::<String>::new(), "long: {long}");
         }
         let said = said(&outage_root(&view));
-        assert!(said.contains("more that wait") && said.contains("and 470 more"), "the rest is counted: {said}");
+        assert!(said.contains("more waiting") && said.contains("and 470 more"), "the rest is counted: {said}");
     }
 }
 

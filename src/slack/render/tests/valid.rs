@@ -1,11 +1,11 @@
-//! What Slack demands of a message, and what we do: nobody is called, and nothing becomes a link, through texts from
-//! elsewhere.
+//! What Slack requires of a message, and what prompt-rollback guarantees: external text mentions no one and becomes no
+//! link.
 
 use serde_json::Value;
 
 use super::super::{Message, plain};
 
-/// All that is wrong with `message`; only `mention` may call someone.
+/// All problems of `message`; only `mention` may mention someone.
 pub fn problems(message: &Message, mention: Option<&str>) -> Vec<String> {
     let mut check = Check { mention, found: Vec::new(), action_ids: Vec::new() };
     check.size("text", &message.text, 4_000);
@@ -19,7 +19,7 @@ pub fn problems(message: &Message, mention: Option<&str>) -> Vec<String> {
     for block in blocks {
         check.block(block);
     }
-    // not documented; refusals were seen above 11,000
+    // not documented; rejections were seen above 11,000
     if total(&Value::from(blocks.clone())) > 10_000 {
         check.say("too much text in all blocks together");
     }
@@ -39,7 +39,7 @@ fn total(value: &Value) -> usize {
 
 #[derive(PartialEq)]
 enum Words {
-    /// Only such as we say.
+    /// Only text of prompt-rollback itself.
     Ours,
     Any,
 }
@@ -155,7 +155,7 @@ impl Check<'_> {
     }
 
     fn size(&mut self, place: &str, text: &str, most: usize) {
-        // as Slack counts at worst
+        // as Slack counts in the worst case
         let length: usize = text.chars().map(char::len_utf16).sum();
         if text.trim().is_empty() || length > most {
             self.say(format!("{place}: {length} characters, expected 1 to {most}"));
@@ -168,7 +168,7 @@ impl Check<'_> {
         }
     }
 
-    /// Walks as Slack does: `<…>` is control, all else is text.
+    /// Parses as Slack does: `<…>` is control, everything else is text.
     fn mrkdwn(&mut self, place: &str, text: &str, words: Words) {
         let text = match self.mention {
             Some(mention) => text.replace(mention, "MENTION"),
@@ -209,7 +209,7 @@ fn is_date(token: &str) -> bool {
     seconds.parse::<i64>().is_ok() && rest.starts_with("{date_short_pretty} {time_secs}|")
 }
 
-/// A link with a label of ours, to the web.
+/// A link to the web, labelled by prompt-rollback.
 fn is_link(token: &str) -> bool {
     let Some((url, label)) = token.split_once('|') else { return false };
     let labels = ["Runbook", "Dashboard", "Alertmanager", "Query", "Decide in the thread", "Go to the thread"];

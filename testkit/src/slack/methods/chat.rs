@@ -1,4 +1,4 @@
-//! `chat.*`: post, edit, whisper, link.
+//! `chat.*`: post, edit, ephemeral messages, permalinks.
 
 use crate::slack::api::{Args, Outcome, Refusal};
 use crate::slack::blocks::{MAX_TEXT_OF_ALL_BLOCKS, Surface, problems, text_length};
@@ -6,15 +6,15 @@ use crate::slack::records::{Channel, Message};
 use crate::slack::state::{Shared, State, complete_blocks};
 use serde_json::{Value, json};
 
-/// Slack shortens longer posts with a warning. Nobody wants that, so here it is an error.
+/// Slack shortens longer posts with a warning. Here that is an error, because it is never intended.
 const MAX_POSTED_TEXT: usize = 40_000;
 const MAX_EDITED_TEXT: usize = 4_000;
-/// The size isn't documented beyond there being one; 8 kB is on the safe side of what is reported.
+/// The limit is documented without its size; 8 kB is below what users report.
 const MAX_METADATA: usize = 8_192;
-/// What Slack shows in a notification of blocks that came without a text.
+/// What Slack shows in a notification of blocks without a text.
 const NO_FALLBACK: &str = "This content can't be displayed.";
 
-/// Text and blocks of a message, checked.
+/// Validated text and blocks of a message.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub text: String,
@@ -22,7 +22,7 @@ pub(crate) struct Content {
     pub blocks: Option<Vec<Value>>,
 }
 
-/// Reads and checks what a message says.
+/// Parses and validates the content of a message.
 pub(crate) fn content(state: &mut State, args: &Args, most: usize) -> Result<Content, Refusal> {
     let blocks = match args.structure("blocks") {
         Ok(None) => None,
@@ -130,7 +130,7 @@ pub(super) fn post_message(shared: &Shared, state: &mut State, args: &Args) -> O
 pub(super) fn update(shared: &Shared, state: &mut State, args: &Args) -> Outcome {
     let id = args.required("channel")?;
     let ts = args.required("ts")?;
-    // Unlike a post, an edit takes the channel's id only.
+    // unlike a post, an edit accepts only the channel's id
     let channel = state.channel(&id).filter(|channel| !channel.private || channel.bot_is_member);
     if channel.ok_or("channel_not_found")?.archived {
         return Err("is_inactive".into());
@@ -160,7 +160,7 @@ pub(super) fn update(shared: &Shared, state: &mut State, args: &Args) -> Outcome
 pub(super) fn post_ephemeral(shared: &Shared, state: &mut State, args: &Args) -> Outcome {
     let user = args.required("user")?;
     let channel = destination(state, args)?;
-    // Everyone of the workspace is in every channel here.
+    // in the double, every user is a member of every channel
     if !state.users.contains_key(&user) {
         return Err("user_not_in_channel".into());
     }
@@ -170,7 +170,7 @@ pub(super) fn post_ephemeral(shared: &Shared, state: &mut State, args: &Args) ->
     Ok(json!({"message_ts": ts}))
 }
 
-/// Keeps a message that one person sees.
+/// Stores a message that only one person sees.
 pub(crate) fn whisper(
     shared: &Shared,
     state: &mut State,

@@ -1,4 +1,4 @@
-//! Reading: channels and their messages, people and groups.
+//! Reads channels and their messages, users and groups.
 
 use crate::slack::api::{Args, Outcome, Refusal};
 use crate::slack::records::{Channel, Group, Message};
@@ -77,7 +77,7 @@ pub(super) fn join(_: &Shared, state: &mut State, args: &Args) -> Outcome {
     Ok(json!({"channel": show(channel)}))
 }
 
-/// Whether a message is within `oldest` and `latest`; a `ts` compares as text, for its width is fixed.
+/// Whether a message is within `oldest` and `latest`. A `ts` can be compared as text, because its width is fixed.
 fn range(args: &Args) -> Result<impl Fn(&str) -> bool + use<>, Refusal> {
     let bound = |name: &str, error: &'static str| match args.text(name).filter(|ts| !ts.is_empty() && ts != "0") {
         None => Ok(None),

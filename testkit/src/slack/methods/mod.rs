@@ -11,7 +11,7 @@ use super::state::{Shared, State, Trigger};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Which of the app's two tokens a method takes.
+/// Which of the app's two tokens a method accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     Bot,
@@ -21,7 +21,7 @@ pub(super) enum Token {
 pub(super) struct Method {
     pub name: &'static str,
     pub token: Token,
-    /// One of these is enough; none means that any token will do.
+    /// One of these is sufficient; none means that any token will do.
     pub scopes: &'static [&'static str],
     pub takes_json: bool,
     pub post_only: bool,
@@ -39,7 +39,7 @@ const READ: &[&str] = &["channels:read", "groups:read"];
 const HISTORY: &[&str] = &["channels:history", "groups:history"];
 const FILES: &[&str] = &["files:write"];
 
-/// Which take JSON is Slack's choice, method by method.
+/// Slack decides for each method whether it accepts JSON.
 static METHODS: [Method; 17] = [
     method("auth.test", &[], true, auth_test),
     method("chat.postMessage", WRITE, true, chat::post_message),

@@ -1,4 +1,4 @@
-//! Alerts that began before their version got traffic, and versions that come back again and again.
+//! Alerts that began before their version got traffic, and versions that are reactivated repeatedly.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn held(world: &World) -> Option<Guard> {
     world.latest().held.as_ref().map(|held| held.guard)
 }
 
-/// v2 was rolled back, mended and activated again; its alert of before fires on, and Prometheus can be asked.
+/// v2 was rolled back, fixed and activated again; its earlier alert still fires, and Prometheus can be asked.
 fn activated_again() -> World {
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
@@ -146,7 +146,7 @@ fn whoever_keeps_putting_a_version_back_is_asked_about_once() {
     let asking = world.state.open_incidents().count();
     assert!(asking <= 1, "one incident, one question");
     let detail = &world.latest().held.as_ref().expect("held").detail;
-    assert!(detail.starts_with("external has put v2 back 3 times"), "{detail}");
+    assert!(detail.starts_with("external has reactivated v2 3 times"), "{detail}");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn what_a_closing_incident_heard_long_ago_does_not_hide_what_fires_now() {
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
     world.alert(high("v2"));
-    world.release("v3"); // the incident goes on with it
+    world.release("v3"); // the incident continues with it
     world.step_clock(24 * 3_600);
     let worse = Alert { fingerprint: high("v2").fingerprint, ..critical("v2") };
     assert_eq!(world.alert(worse), "ignored not_active");

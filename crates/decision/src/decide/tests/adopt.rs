@@ -1,4 +1,4 @@
-//! Prompts that were served before we knew them.
+//! Adopting prompts that were already served.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The rows of the decision tree that alerts drive.
+//! The rows of the decision tree for alerts.
 
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ fn a_rollback_reports_what_it_did_to_everyone() {
     assert_eq!(commit.changes[0].to.as_deref(), Some("v1"));
     assert_eq!(commit.routing, Routing::Drop, "a split of traffic ends with the rollback");
     let [served] = &commit.served[..] else { panic!("one version serves") };
-    assert_eq!((&served.version, &served.previous), (&v("v1"), &None), "the quarantined version is nobody's target");
+    assert_eq!((&served.version, &served.previous), (&v("v1"), &None), "the quarantined version is no target");
     assert!(served.first_active < world.now.minus(hours(2)), "a rollback does not make v1 young again");
     assert_eq!(commit.automatic.map(|a| (a.max, a.window)), Some((5, minutes(5))));
 }
@@ -178,7 +178,7 @@ fn another_alert_joins_and_the_strongest_action_wins() {
     let incident = world.latest();
     assert_eq!((incident.action, incident.decider.as_str()), (Action::Page, "on-call"));
     assert_eq!(incident.deadline(), Some(world.now.plus(minutes(5))));
-    assert_eq!(incident.question_number, 2, "what is asked changed");
+    assert_eq!(incident.question_number, 2, "the question has changed");
     world.pass(minutes(1));
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     assert_eq!((world.incidents.len(), world.phase()), (1, PhaseKind::Verifying));

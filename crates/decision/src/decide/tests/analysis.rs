@@ -1,4 +1,4 @@
-//! A canary goes on only when what was measured speaks for it.
+//! A canary advances only when the measurements allow it.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ pub(super) fn harmful() -> Compared {
     Compared { harm: Some("success 90.00 %".to_owned()), ..compared(1_000, false) }
 }
 
-/// v1 is known-good; v2 begins its canary, which is analysed with a Prometheus.
+/// v1 is known-good; v2 begins its canary, with analysis and a Prometheus.
 pub(super) fn begun() -> World {
     let mut world = World::new();
     world.release("v1");
@@ -65,7 +65,7 @@ fn the_settings_of_its_own_prompt_hold_and_no_other_prompt_s() {
     }
 }
 
-/// What takes the knowledge away, and what the canary then says.
+/// A change that removes the knowledge, and the canary's reason to wait.
 type Unknown = (fn(&mut World), &'static str);
 
 #[test]
@@ -73,7 +73,7 @@ fn what_is_not_known_holds_it_and_people_are_asked_once() {
     let nothing: [Unknown; 7] = [
         (|world| world.looks.compared = Some(Ok(compared(19, true))), "19 of 20 requests of v2 in this stage"),
         (|world| world.looks.compared = Some(Err("prometheus: no answer".to_owned())), "prometheus: no answer"),
-        (|world| world.looks.compared = None, "Prometheus was not asked"),
+        (|world| world.looks.compared = None, "Prometheus was not queried"),
         (|world| world.looks.alive = false, "no heartbeat of the alert path"),
         (
             |world| {
@@ -120,7 +120,7 @@ fn what_is_not_known_holds_it_and_people_are_asked_once() {
 fn harm_holds_it_and_people_are_asked_at_once() {
     let mut world = begun();
     world.looks.compared = Some(Ok(harmful()));
-    world.looks.alive = false; // harm is harm
+    world.looks.alive = false; // harm stops it anyway
     world.pass(minutes(10));
     assert_eq!((percent(&world), questions(&world)), (Some(1), 1));
     assert!(world.latest().summary().contains("v2 is worse: success 90.00 %"), "{}", world.latest().summary());
@@ -214,7 +214,7 @@ fn people_steer_it() {
     }
     assert!(matches!(world.steer(Steer::Abort), Answer::Changed { .. }));
     assert_eq!((percent(&world), world.active.version()), (None, Some(&v("v1"))));
-    assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "nothing is said against it");
+    assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "no quarantine");
 }
 
 #[test]
@@ -272,19 +272,19 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(config(256))]
 
-    /// Answers never come, are partial or late, and Redis' clock jumps: by itself no stage ends before its time, nor without
-    /// what must be known.
+    /// Answers never come, are partial or late, and Redis' clock jumps: no stage ends automatically before its time, or
+    /// without the required knowledge.
     #[test]
     fn no_stage_ends_early_or_blind(steps in prop::collection::vec(step(), 1..60), with_prometheus in any::<bool>()) {
         let mut world = begun();
         world.policy.verify = with_prometheus;
         let mut entered = world.prometheus_time();
-        let mut back = Duration::ZERO; // a heartbeat seems younger by so much
+        let mut back = Duration::ZERO; // a heartbeat seems younger by this much
         for step in steps {
             let before = world.state.running_canary().map(|canary| (canary.id.clone(), canary.split.stage));
             let by_person = matches!(step, Step::Steer(Steer::Skip));
             match step {
-                // as the receiver: whatever is due is looked at within a minute
+                // as the receiver: due work is done within a minute
                 Step::Pass(n) => world.pass(seconds(n)),
                 Step::Clock(by) => {
                     back += seconds((-by).max(0).unsigned_abs());
@@ -316,7 +316,7 @@ proptest! {
                     prop_assert!(!promoted || found.no_worse, "{found:?}");
                 }
             }
-            // the last stage began no earlier than the one before it could end
+            // the last stage began no earlier than the previous one could end
             entered = world.prometheus_time().min(entered.plus(if by_person { Duration::MAX } else { minutes(10) * (now - stage) }));
         }
     }

@@ -6,7 +6,7 @@ fn finding(verdict: Verdict) -> Option<Finding> {
     Some(Finding::new(verdict, "error ratio 7.00 %"))
 }
 
-/// Whoever is asked first has a Prometheus to be asked.
+/// With a Prometheus that is asked first.
 fn asking() -> World {
     let mut world = World::with_a_fresh_release();
     (world.policy.confirm, world.policy.verify) = (true, true);
@@ -91,7 +91,11 @@ fn while_the_provider_is_blamed_a_repeat_asks_nothing_new_and_the_deadline_pages
     world.blame = None;
     world.alert(critical("v2"));
     world.pass(seconds(1));
-    assert_eq!((world.phase(), world.served()), (PhaseKind::Verifying, "v1"), "it acts once nobody else is to blame");
+    assert_eq!(
+        (world.phase(), world.served()),
+        (PhaseKind::Verifying, "v1"),
+        "it acts once no provider outage is suspected"
+    );
 }
 
 #[test]

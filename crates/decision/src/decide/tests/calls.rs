@@ -1,4 +1,4 @@
-//! Whom the notes of an incident call: once for each question, and a page until someone decides.
+//! Which notes of an incident mention the decider: once for each question, and a page until someone decides.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn a_question_that_comes_up_later_calls_once() {
     assert_eq!(asked(&world), 1, "more of the same");
     world.choose(Choice::Investigate);
     world.alert(high("v2").named("Timeouts"));
-    assert_eq!(asked(&world), 1, "in hand");
+    assert_eq!(asked(&world), 1, "a person is investigating");
     world.pass(minutes(5));
     assert_eq!(asked(&world), 2, "the investigation's time is over");
 }
@@ -86,12 +86,12 @@ fn a_question_that_slack_does_not_take_pages_until_it_is_decided() {
     let deadline = world.latest().deadline();
     assert_eq!(deadline, Some(world.now.plus(minutes(5))), "the deadline stays");
     world.choose(Choice::Investigate);
-    assert!(!world.latest().pages(), "a person has it in hand");
+    assert!(!world.latest().pages(), "a person is investigating");
     world.pass(minutes(5));
     assert!(world.latest().pages(), "asked again, and still not to be seen");
     world.choose(Choice::Approve);
     assert!(!world.latest().pages());
-    assert_eq!(undeliverable(&mut world), None, "there is no question any more");
+    assert_eq!(undeliverable(&mut world), None, "the question is closed");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn an_observation_that_slack_does_not_take_pages_once_there_is_a_question() {
     let mut world = World::with_a_fresh_release();
     world.alert(medium("v2"));
     undeliverable(&mut world).expect("a note");
-    assert!(!world.latest().pages(), "nothing is to be decided");
+    assert!(!world.latest().pages(), "there is no open question");
     world.pass(hours(1));
     assert!(world.latest().pages());
 }

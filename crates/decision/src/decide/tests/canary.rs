@@ -1,4 +1,4 @@
-//! New versions step by step.
+//! Canaries.
 
 use super::super::super::split::TrafficSplit;
 use super::*;
@@ -145,7 +145,7 @@ fn people_may_end_it_either_way_or_hold_it() {
     let mut back = world.clone();
     assert!(matches!(back.share("v2", TrafficShare::Percent(0), false), Answer::Changed { .. }));
     assert_eq!((percent(&back), active(&back)), (None, "v1"));
-    assert!(back.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "nothing is said against it");
+    assert!(back.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "no quarantine");
     let mut other = world.clone();
     assert!(matches!(other.activate("v1", false), Answer::Changed { unchanged: false, .. }));
     assert_eq!((percent(&other), active(&other)), (None, "v1"));
@@ -174,7 +174,7 @@ fn what_someone_sets_outside_ends_it() {
     let mut world = begun();
     world.routing = vec![("v1".to_owned(), "50".to_owned()), ("v2".to_owned(), "50".to_owned())];
     world.look();
-    assert_eq!((percent(&world), active(&world), world.routing.len()), (None, "v1", 0), "not ours any more");
+    assert_eq!((percent(&world), active(&world), world.routing.len()), (None, "v1", 0), "an external split is dropped");
 }
 
 fn paused(world: &World) -> String {
@@ -191,7 +191,7 @@ fn no_canary_moves_forward_while_automation_is_off() {
         assert!(paused(&world).contains(if dry_run { "dry run" } else { "by dana" }));
         (world.paused, world.policy.dry_run) = (None, false);
         world.pass(TrafficSplit::CHECK_EVERY);
-        assert_eq!(percent(&world), Some(5), "it goes on when automation is on again");
+        assert_eq!(percent(&world), Some(5), "it continues when automation is on again");
     }
 }
 
@@ -236,7 +236,7 @@ fn a_question_about_the_present_version_does_not_name_the_failed_one_as_its_targ
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v0");
     world.alert(high("v2"));
-    world.alert(critical("v1")); // v1 is passed over
+    world.alert(critical("v1")); // v1 is skipped
     world.share("v0", plan(), false);
     assert_eq!(world.alert(critical("v0")), "rolled_back alert");
     let on_v2 = world.state.open_incidents().find(|incident| incident.version == v("v2")).expect("a question");

@@ -42,7 +42,7 @@ fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
     assert_eq!((world.phase(), world.served()), (PhaseKind::AwaitingDecision, "v2"));
     assert_eq!(world.latest().question_number, ask + 1, "an earlier button is stale");
     assert!(world.latest().objection().is_some_and(|o| !o.precheck && o.text.contains("error ratio 7.00 %")));
-    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "the second approval goes on");
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "the second approval overrules it");
     assert_eq!(world.served(), "v1");
     assert_eq!(world.latest().objection(), None);
 }
@@ -55,7 +55,7 @@ fn a_second_rollback_whose_version_went_meanwhile_leaves_the_first_to_be_verifie
     world.share("v2", TrafficShare::Canary(Policy::default().canary.usual.plan), true);
     let asked = world.roll_back(Rollback { target: Some(v("v0")), ..world::rollback() });
     assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
-    world.routing.clear(); // someone ends the canary by hand
+    world.routing.clear(); // someone ends the canary manually
     world.pass(seconds(12));
     let phases: Vec<_> = world.incidents.values().map(|incident| incident.phase.kind()).collect();
     assert_eq!((phases, world.served()), (vec![PhaseKind::Verifying, PhaseKind::Superseded], "v1"));
@@ -83,7 +83,7 @@ fn a_rollback_without_an_alert_is_confirmed_too_and_its_incident_ends_by_itself(
 
     world.roll_back(world::rollback());
     world.pass(seconds(1));
-    assert!(matches!(world.roll_back(world::rollback()), Answer::Changed { .. }), "the second time goes on");
+    assert!(matches!(world.roll_back(world::rollback()), Answer::Changed { .. }), "the second approval overrules it");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The end of an alert, and copies that come too late.
+//! The end of an alert, and copies that arrive too late.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn a_late_copy_reopens_nothing_and_pages_nobody() {
     world.pass(seconds(70));
     assert_eq!(world.phase(), PhaseKind::Resolved);
     assert_eq!(world.alert(alert.clone()), "ignored already_resolved");
-    // the other Alertmanager of the cluster had heard of it a moment later
+    // the other Alertmanager of the cluster received it a moment later
     assert_eq!(world.alert(alert.starting(began.plus(seconds(4)))), "ignored already_resolved");
     world.pass(hours(2));
     assert_eq!((world.phase(), world.notes(NoteKind::Reopened)), (PhaseKind::Resolved, 0));
@@ -49,7 +49,7 @@ fn a_new_outbreak_is_heard_however_soon_it_comes() {
 
 #[test]
 fn after_five_minutes_the_same_outbreak_is_believed_again() {
-    // a Prometheus that could not reach its Alertmanager for a while
+    // a gap between Prometheus and its Alertmanager
     let (mut world, began) = world();
     let alert = critical("v2").starting(began);
     world.paused = Some("dana".to_owned());
@@ -92,5 +92,5 @@ fn a_burst_of_ends_is_remembered_within_bounds() {
     assert_eq!(world.state.ended.len(), Policy::MAX_ENDED);
     let nobodys = high("v99").starting(began);
     world.alert(nobodys.ended_at(world.now));
-    assert!(world.state.ended.iter().all(|ended| ended.version == v("v2")), "nobody knows v99");
+    assert!(world.state.ended.iter().all(|ended| ended.version == v("v2")), "v99 is unknown");
 }

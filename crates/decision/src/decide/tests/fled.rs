@@ -1,4 +1,5 @@
-//! What people fled from is no target by itself, and an alert on one target does not keep a rollback from another.
+//! A version that people moved away from is no automatic target, and an alert on one target does not prevent a rollback
+//! to another.
 
 use super::*;
 
@@ -36,7 +37,7 @@ fn a_version_that_loses_its_traffic_with_an_undecided_incident_is_no_target_howe
     type Way = (&'static str, fn(&mut World));
     let ways: [Way; 6] = [
         ("a hotfix is activated", |world| world.release("v3")),
-        ("the key is SET by hand", |world| {
+        ("the key is SET manually", |world| {
             world.set_active("v3");
             world.look();
         }),
@@ -76,7 +77,7 @@ fn a_version_that_loses_its_traffic_with_an_undecided_incident_is_no_target_howe
             let record = world.state.version(&v("v2")).expect("v2").clone();
             assert_eq!(record.fled.as_ref().map(|fled| &fled.incident), Some(&incident), "{way}");
             assert!(!world.is_known_good("v2"), "{way}");
-            world.alert(alert("v2").resolved()); // for want of traffic
+            world.alert(alert("v2").resolved()); // because it has no traffic
             world.pass(minutes(5));
             assert_eq!(world.alert(critical("v3")), "rolled_back alert", "{way}");
             assert_eq!(world.served(), "v1", "{way}: not back to v2");
@@ -99,7 +100,8 @@ fn a_canary_that_is_stopped_with_an_undecided_incident_was_fled_from_and_its_bas
 
 #[test]
 fn whoever_is_not_fled_from_keeps_its_trust() {
-    // replaced in peace, replaced after the incident was decided, and replaced while a rollback to it is being verified
+    // replaced without a problem, replaced after the incident was decided, and replaced while a rollback to it is being
+    // verified
     let mut world = three_good();
     world.release("v3");
     assert!(world.is_known_good("v2") && !fled(&world, "v2"));
@@ -116,7 +118,7 @@ fn whoever_is_not_fled_from_keeps_its_trust() {
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
     assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Verifying));
     world.release("v4");
-    assert!(world.is_known_good("v2") && !fled(&world, "v2"), "nothing speaks against v2");
+    assert!(world.is_known_good("v2") && !fled(&world, "v2"), "nothing contradicts v2");
 }
 
 #[test]
@@ -171,7 +173,9 @@ fn a_person_may_go_back_to_it_with_force_and_hears_why_it_needs_that() {
     assert!(world.is_known_good("v2") && !fled(&world, "v2"));
     let told = world.log.iter().rfind(|entry| entry.event == LogEvent::Soaked).expect("an entry").reason.clone();
     assert!(
-        told.ends_with(&format!("; a rollback may go to it again although people left it with incident {incident}")),
+        told.ends_with(&format!(
+            "; it can be a rollback target again, although its traffic was moved away while incident {incident}"
+        )),
         "{told}"
     );
 }

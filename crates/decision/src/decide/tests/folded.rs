@@ -11,7 +11,7 @@ fn a_critical_and_a_high_of_one_version_make_one_rollback_and_one_incident() {
             Action::Rollback => "rolled_back alert",
             _ => "incident_opened page",
         });
-        // whichever comes second joins the incident that the first opened
+        // the second one joins the incident that the first opened
         assert_eq!(said[0], expected[0]);
         assert!(said[1] == expected[1] || said[1] == "incident_updated joined", "{said:?}");
         assert_eq!((world.rollbacks(), world.incidents.len()), (vec!["v2>v1".to_owned()], 1));
@@ -77,7 +77,7 @@ fn a_delivery_can_not_roll_back_onwards_from_the_target() {
         world.pass(hours(2));
     }
     world.release("v2");
-    // v1 is unhealthy: one step to v0, not one to v1 and another from there
+    // v1 is unhealthy: one step to v0, instead of one to v1 and another from there
     let said = world.deliver(&[critical("v2"), critical("v1")]);
     assert_eq!(said, ["rolled_back alert", "ignored not_active"]);
     assert_eq!(world.rollbacks(), ["v2>v0"]);

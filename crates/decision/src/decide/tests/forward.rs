@@ -1,4 +1,4 @@
-//! Fix forward: another version is shipped while an incident is open.
+//! Fix forward: another version is activated while an incident is open.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What a new version must show before it gets traffic.
+//! Promotion gates.
 
 use super::*;
 use crate::gates;
@@ -58,7 +58,7 @@ fn an_ab_test_comes_before_all_traffic_and_must_be_fresh() {
     assert!(closed(world.activate("v2", false)).contains("success 99.00 %"));
     evidence(&mut world, true);
     world.pass(minutes(5));
-    assert!(closed(world.activate("v2", false)).contains("too long"));
+    assert!(closed(world.activate("v2", false)).contains("too old"));
     evidence(&mut world, true);
     assert!(matches!(world.activate("v2", false), Answer::Changed { .. }));
 }

@@ -1,4 +1,4 @@
-//! Rollbacks step by step.
+//! Gradual rollbacks.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn world() -> World {
     world
 }
 
-/// dana approves it, step by step.
+/// dana approves a gradual rollback.
 fn begun() -> World {
     let mut world = world();
     world.alert(high("v2"));
@@ -22,7 +22,7 @@ fn of_v2() -> Rollback {
     Rollback { from: Some(v("v2")), ..world::rollback() }
 }
 
-/// `v1 25, v2 75 > v2`: the shares and what `active` holds.
+/// `v1 25, v2 75 > v2`: the shares, and the value of `active`.
 fn traffic(world: &World) -> String {
     let shares: Vec<_> = world.routing.iter().map(|(version, percent)| format!("{version} {percent}")).collect();
     format!("{} > {}", shares.join(", "), world.active.version().map_or("nothing", VersionName::as_str))
@@ -77,7 +77,7 @@ fn a_target_that_fails_pauses_it_and_calls_people() {
 
     let mut all = world.clone();
     assert!(matches!(all.choose(Choice::Approve), Answer::Changed { .. }));
-    assert_eq!((traffic(&all).as_str(), all.phase()), (" > v1", PhaseKind::Verifying), "all the way now");
+    assert_eq!((traffic(&all).as_str(), all.phase()), (" > v1", PhaseKind::Verifying), "all traffic now");
 
     let mut back = world.clone();
     assert!(matches!(back.choose(Choice::Undo), Answer::Changed { .. }));
@@ -103,7 +103,7 @@ fn without_an_answer_it_goes_on_towards_the_good_version() {
     world.alert(high("v2"));
     world.choose(Choice::ApproveGradual);
     world.pass(minutes(31));
-    assert_eq!(traffic(&world), " > v1", "there is nobody to ask");
+    assert_eq!(traffic(&world), " > v1", "there is no Prometheus to ask");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn an_answer_that_never_comes_holds_nothing_up_for_long() {
 #[test]
 fn an_outage_delays_a_stage_and_none_is_skipped() {
     let mut world = begun();
-    world.now = world.now.plus(minutes(100)); // the workers are away
+    world.now = world.now.plus(minutes(100)); // the workers are down
     assert_eq!(traffic(&world), "v1 25, v2 75 > v2");
     world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.10 %"));
     world.pass(seconds(2));
@@ -144,7 +144,7 @@ fn other_alerts_on_the_bad_version_join_and_change_nothing() {
     let mut paused = begun();
     paused.paused = Some("by dana".to_owned());
     paused.alert(critical("v2"));
-    assert_eq!(traffic(&paused), "v1 25, v2 75 > v2", "the kill switch holds what nobody asked for");
+    assert_eq!(traffic(&paused), "v1 25, v2 75 > v2", "the kill switch holds automatic steps");
 }
 
 #[test]
@@ -170,10 +170,7 @@ fn a_critical_alert_on_the_bad_version_waits_for_a_target_that_fails_too() {
         assert_eq!(traffic(&world), "v1 25, v2 75 > v2", "never forward");
         let next = if order[0].version == v("v1") { critical("v2") } else { high("v2") };
         let said = world.deliver(&[critical("v1").resolved(), next]);
-        assert!(
-            said[1] == "rolled_back alert" || said[1] == "incident_updated joined",
-            "whatever comes next: {said:?}"
-        );
+        assert!(said[1] == "rolled_back alert" || said[1] == "incident_updated joined", "in any order: {said:?}");
         assert_eq!((traffic(&world).as_str(), world.latest().held.as_ref()), (" > v1", None));
     }
 }
@@ -239,7 +236,7 @@ fn what_someone_sets_outside_ends_it() {
     let mut world = begun();
     world.routing.clear();
     world.look();
-    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v2", PhaseKind::AwaitingDecision), "asked anew");
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v2", PhaseKind::AwaitingDecision), "asked again");
     let mut world = begun();
     world.release("v3");
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v3", PhaseKind::Verifying), "is v3 better?");

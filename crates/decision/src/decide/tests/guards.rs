@@ -1,8 +1,8 @@
-//! What keeps a rollback from happening by itself, and what becomes of the incident.
+//! The guards, and the incidents that they hold.
 
 use super::*;
 
-/// Puts one guard in the way.
+/// Creates the state in which `guard` holds.
 pub(super) fn put(world: &mut World, guard: Guard) {
     match guard {
         Guard::Paused => world.paused = Some("dana: launch".to_owned()),
@@ -12,7 +12,7 @@ pub(super) fn put(world: &mut World, guard: Guard) {
         Guard::NoKnownGood => world.state.version_mut(&v("v1")).expect("v1").known_good = None,
         Guard::TargetUnhealthy => assert_eq!(world.alert(high("v1")), "ignored not_active"),
         Guard::Cooldown => {
-            // v2 becomes what a rollback put there
+            // v2 becomes a version that a rollback activated
             world.release("v3");
             let back = Rollback { target: Some(v("v2")), ..rollback() };
             assert!(matches!(world.roll_back(back), Answer::Changed { unchanged: false, .. }));
@@ -28,7 +28,7 @@ pub(super) fn put(world: &mut World, guard: Guard) {
     }
 }
 
-/// The guards that the snapshot alone shows.
+/// The guards that depend only on the snapshot.
 fn at_once() -> impl DoubleEndedIterator<Item = Guard> {
     let others = [Guard::PredatesActivation, Guard::Unconfirmed];
     Guard::ALL.into_iter().filter(move |guard| !others.contains(guard))
@@ -289,7 +289,7 @@ fn a_canary_does_not_make_the_version_beside_it_younger() {
     let mut world = beside(5);
     assert_eq!(world.alert(critical("v2")), "held served_long");
     let detail = world.latest().held.clone().expect("a guard").detail;
-    assert_eq!(detail, "v2 has served for 21 days; only v3 is new beside it");
+    assert_eq!(detail, "v2 has served for 21 days; the only other change is v3");
     let mut world = beside(5);
     world.share("v3", TrafficShare::Percent(0), false);
     assert_eq!(world.alert(critical("v2")), "held served_long", "the canary was taken back");

@@ -1,4 +1,4 @@
-//! An incident acts only on what it did.
+//! An incident undoes or continues only its own switch.
 
 use super::*;
 
@@ -12,13 +12,13 @@ fn an_old_undo_does_nothing_where_the_target_serves_for_another_reason() {
     assert_eq!(world.phase(), PhaseKind::Unverified);
     world.release("v3");
     world.pass(hours(24 * 14));
-    world.activate("v1", true); // by chance where the rollback of two weeks ago went
+    world.activate("v1", true); // by chance the target of the rollback two weeks ago
     assert_eq!(world::refusal(&world.happens(&undo).answer), RefusalCode::Moved);
     assert_eq!(world.served(), "v1");
     assert!(world.is_quarantined("v2"));
 }
 
-/// v2 was rolled back to v1, which is being verified, and is tried again as a canary.
+/// v2 was rolled back to v1, which is being verified, and gets a canary again.
 fn tried_again() -> World {
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
@@ -61,7 +61,7 @@ fn a_record_of_the_version_before_is_undone_while_its_target_serves_since_then()
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     let id = world.latest().id.clone();
-    // as it was written when switches had no identity
+    // as it was written before switches named their commit
     world.state.moved_by = CommitId::default();
     let forget = |incident: &mut Incident| incident.switch.as_mut().expect("a switch").commit = CommitId::default();
     world.state.incidents.iter_mut().for_each(forget);

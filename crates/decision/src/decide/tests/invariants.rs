@@ -1,4 +1,4 @@
-//! What must hold of every decision, whatever led to it. Checked by each story and by the properties.
+//! Invariants of every decision, whatever led to it. Checked by all tests and by the properties.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     alerts_end_no_page(before, event, commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
-        assert_eq!(write.was, known.map(|i| i.phase.kind()), "the phase before is told as it was");
+        assert_eq!(write.was, known.map(|i| i.phase.kind()), "the previous phase is recorded");
     }
     for wake in &commit.wakes {
         assert!(
@@ -65,7 +65,7 @@ fn alerts_end_no_page(before: &Snapshot, event: &Event, commit: &Commit) {
 
 /// Whoever reads the records knows what was known.
 fn records_say_it_all(commit: &Commit) {
-    // an escalation on record is read as a page, as the version before wrote none of its own
+    // an escalation in a record is read as a page, because the previous release recorded no pages
     let as_read = |incident: &Incident| {
         let paged = incident.paged || incident.notes.iter().any(|note| note.kind == NoteKind::Escalated);
         Incident { paged, ..incident.clone() }
@@ -97,12 +97,12 @@ fn changes_are_logged(before: &Snapshot, commit: &Commit) {
             assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), before.active.version());
         }
     }
-    assert_eq!(changes.len(), commit.changes.len(), "prompt servers hear of every change");
+    assert_eq!(changes.len(), commit.changes.len(), "every change is published");
     let served: Vec<_> = commit.served.iter().map(|s| s.version.clone()).collect();
     assert_eq!(served, commit.state.served());
 }
 
-/// What prompt servers read is what the state says.
+/// The keys for prompt servers match the state.
 fn traffic_is_as_the_state_says(before: &Snapshot, commit: &Commit) {
     let active = commit.active.as_ref().or(before.active.version());
     let splits = commit.state.incidents.iter().filter_map(|i| i.gradual());
@@ -131,7 +131,7 @@ fn traffic_is_as_the_state_says(before: &Snapshot, commit: &Commit) {
 
 fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit, now: Timestamp) {
     let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Operator::SYSTEM);
-    // the end of a canary, or of the patience with a gradual rollback, is no decision to roll back
+    // the end of a canary, or of a gradual rollback after a critical alert, is no decision to roll back
     let split = before.state.split().filter(|_| commit.automatic.is_none());
     assert_eq!(
         system && split.is_none(),
@@ -142,9 +142,9 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
         return;
     }
     let entry = commit.log.iter().find(|e| e.event == LogEvent::Rollback).expect("an entry");
-    let bad = &v(entry.from.as_deref().expect("only what is served can be rolled back"));
+    let bad = &v(entry.from.as_deref().expect("only a served version can be rolled back"));
     assert!(before.paused.is_none(), "automation is paused");
-    assert!(before.active.version().is_some(), "nobody knows what is served");
+    assert!(before.active.version().is_some(), "the served version is unknown");
     if let Some(split) = split {
         let target = entry.to.as_deref().map(v).expect("a target");
         assert!(before.state.marked_bad(&target).is_none(), "{target} is marked as bad: {entry:?}");
@@ -183,13 +183,16 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
     assert_ne!(target, bad);
     let record = before.state.version(target).expect("a target is known before");
     assert!(record.marked_bad().is_none(), "{target} is marked as bad");
-    // where a person sends traffic step by step, against all advice if need be, all of it may go
+    // a split that a person started may complete, against all advice if they insist
     let chosen = before.state.split().is_some_and(|split| split.leaving == *bad && split.arriving == *target);
     assert!(chosen || record.is_target(policy, now), "{target} is quarantined, or not known-good");
-    assert!(commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()), "what was rolled back is quarantined");
+    assert!(
+        commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()),
+        "the rolled-back version is quarantined"
+    );
 }
 
-/// What was fled from is not trusted; only what serves, with nothing against it, soaks.
+/// A version that people moved away from is not trusted; only a served version, with nothing against it, soaks.
 fn trust_is_consistent(commit: &Commit) {
     for record in &commit.state.versions {
         let trusted = record.known_good.or(record.quarantine.as_ref().and_then(|quarantine| quarantine.known_good));
@@ -201,7 +204,8 @@ fn trust_is_consistent(commit: &Commit) {
     }
 }
 
-/// P2: known-good is lost only by a rollback away from that version, or by losing traffic with an undecided or firing incident.
+/// P2: a version stops being known-good only by a rollback away from it, or by losing traffic with an undecided or
+/// firing incident.
 fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commit, now: Timestamp) {
     for was in before.state.versions.iter().filter(|record| record.known_good(policy, now).is_some()) {
         let Some(is) = commit.state.version(&was.version) else { continue }; // forgotten as a whole
@@ -213,16 +217,16 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
                 .log
                 .iter()
                 .any(|e| e.event == LogEvent::Rollback && e.from.as_deref() == Some(was.version.as_str()));
-        // it may have lost it outside, and be given it back at once
+        // it may have lost it externally, and got it back at once
         let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
         let keeps = commit.state.served().contains(&was.version) && !moved;
-        // without a version in the key, prompt servers keep what they have
+        // without a version in the key, prompt servers keep their version
         let unclear = before.state.lapsed.is_some() || commit.state.lapsed.is_some();
         let lost_traffic = (before.state.served().contains(&was.version) || unclear) && !keeps;
         let left = is.fled.as_ref().filter(|fled| fled.at == now && lost_traffic);
         let known =
             |id: &IncidentId| commit.incidents.iter().any(|write| write.incident.id == *id && write.was.is_some());
-        // or its alert fired already, and is heard in the same commit
+        // or its alert already fired, and is handled in the same commit
         let inactive = before.state.inactive_alerts.iter().any(|inactive| inactive.version == was.version);
         let undecided = left.is_some_and(|fled| known(&fled.incident) || inactive);
         let by_mark = |e: &LogEntry| e.event == LogEvent::MarkBad && e.to.as_deref() == Some(was.version.as_str());
@@ -235,19 +239,20 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
     }
 }
 
-/// Its alert began before the version's activation, and fires still.
+/// Its alert began before the version's activation, and still fires.
 fn rechecks(before: &Snapshot, incident: &IncidentId) -> bool {
     let waits = before.state.incidents.iter().find(|i| i.id == *incident);
     waits.is_some_and(|i| i.is_firing() && i.recheck().is_some())
 }
 
-/// What is pending is decided, and only waited for a text.
+/// The pending rollback was decided, and only waited for content.
 fn asks_nobody(before: &Snapshot, incident: &IncidentId) -> bool {
     let waited = before.state.incidents.iter().find(|i| i.id == *incident);
     waited.and_then(|i| i.pending()).is_some_and(|pending| pending.skip_confirmation)
 }
 
-/// No rollback leads to it by itself or is offered, no canary goes on with it, and no person goes to it without force.
+/// No automatic rollback goes to it, no question offers it, no canary promotes it, and no person activates it without
+/// force.
 fn what_is_marked_bad_is_left_alone(
     policy: &Policy,
     before: &Snapshot,
@@ -256,7 +261,7 @@ fn what_is_marked_bad_is_left_alone(
     now: Timestamp,
 ) {
     let is_bad = |version: &VersionName| commit.state.marked_bad(version).is_some();
-    // what changed outside is noticed in the same commit
+    // external changes are noticed in the same commit
     let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
     if let (Event::Mark(marking), false) = (event, moved) {
         let good = |state: &PromptState, version: &VersionName| {
@@ -271,7 +276,7 @@ fn what_is_marked_bad_is_left_alone(
         assert!(!served.previous.as_ref().is_some_and(is_bad), "{served:?}");
     }
     for incident in commit.state.open_incidents() {
-        // where it has gone, or is going because a person wants it so, is no offer
+        // a target that a person chose is no offer
         let offered = incident.choices.iter().chain(incident.target.iter().filter(|_| incident.phase.is_undecided()));
         let bad: Vec<_> = offered.filter(|version| is_bad(version)).collect();
         assert!(bad.is_empty(), "{bad:?} offered by {incident:?}");
@@ -289,7 +294,7 @@ fn what_is_marked_bad_is_left_alone(
             Event::Steer(request) => request.force,
             _ => false,
         };
-        // forced earlier, and done only now or step by step
+        // forced earlier, and completed only now
         let asked = before.state.open_incidents().any(|incident| {
             incident.pending().is_some_and(|pending| pending.to == *version && pending.by != SwitchMode::Auto)
                 || incident.gradual().is_some_and(|split| split.arriving == *version)
@@ -303,10 +308,10 @@ fn what_is_marked_bad_is_left_alone(
 fn incidents_are_consistent(commit: &Commit) {
     let mut troubled = BTreeSet::new();
     for incident in commit.state.open_incidents() {
-        // once it is rolled back, a version may get traffic again, and be in trouble again
+        // after a rollback, a version may get traffic again, and be in trouble again
         let about = (&incident.version, incident.subject());
         assert!(troubled.insert(about), "two open incidents on {}", incident.version);
-        // an incident lives as long as the traffic that it is about
+        // an incident lasts as long as the traffic that it is about
         let kept = |lapsed: &Lapsed| lapsed.versions.contains(incident.subject());
         let served = commit.state.served().contains(incident.subject());
         assert!(served || commit.state.lapsed.as_ref().is_some_and(kept), "{:?} {incident:?}", commit.state.lapsed);
@@ -323,7 +328,7 @@ fn incidents_are_consistent(commit: &Commit) {
     }
 }
 
-/// No text is dropped that anything needs, or that is nowhere else; nothing is served whose text is not there.
+/// No content is dropped that anything needs, or that exists nowhere else; no version is served without its content.
 fn texts_are_kept(policy: &Policy, before: &Snapshot, commit: &Commit, now: Timestamp) {
     let needed = rules::needed(&commit.state, policy, now);
     let is_target = |version| {
@@ -336,7 +341,7 @@ fn texts_are_kept(policy: &Policy, before: &Snapshot, commit: &Commit, now: Time
             assert!(record.has_content && record.archived.is_none());
             continue;
         }
-        assert!(!needed.contains(&version) && !is_target(version), "the text of {version} is needed");
+        assert!(!needed.contains(&version) && !is_target(version), "the content of {version} is needed");
         match &record.archived {
             Some(archived) => assert!(before.content.as_ref().is_some_and(|text| archived.is_of(text))),
             None => assert!(now.since(record.last_use()) >= policy.keep, "{version} is dropped early"),

@@ -1,4 +1,4 @@
-//! How a version earns to be a rollback's target, and loses it.
+//! How a version becomes a rollback target, and stops being one.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn a_version_replaced_before_it_soaked_is_no_target() {
         let mut world = released();
         world.pass(soaked);
         world.release("v2");
-        world.pass(hours(10)); // out of service no clock runs
+        world.pass(hours(10)); // without traffic, no time counts
         assert_eq!(world.alert(critical("v2")), outcome);
     }
 }
@@ -153,7 +153,11 @@ fn a_rolled_back_version_is_quarantined_even_if_it_was_known_good() {
     world.alert(critical("v2"));
     assert!(world.is_quarantined("v2"));
     world.pass(hours(1));
-    assert_eq!(world.alert(critical("v1")), "held no_known_good", "never back to what was just rolled back");
+    assert_eq!(
+        world.alert(critical("v1")),
+        "held no_known_good",
+        "never back to the version that was just rolled back"
+    );
     world.mark_known_good("v2");
     assert_eq!(world.alert(critical("v1")), "duplicate duplicate", "a mark does not lift the quarantine");
     assert_eq!(world.served(), "v1");
@@ -188,7 +192,7 @@ fn a_quarantined_version_that_ci_sets_again_stays_quarantined_until_it_has_soake
     assert!(!world.is_quarantined("v2"));
 }
 
-/// v1 has soaked for so long and is the base of v2's canary.
+/// v1 has soaked for this long, and is the base of v2's canary.
 fn base_of_a_canary(soaked: Duration) -> World {
     let mut world = released();
     world.pass(soaked);
@@ -271,7 +275,7 @@ fn a_dismissed_alert_that_ended_without_a_word_delays_the_soak_and_does_not_prev
     world.alert(high("v2"));
     world.choose(Choice::Dismiss);
     let (alert_resolve_timeout, soak) = (world.policy.alert_resolve_timeout, world.policy.soak);
-    world.pass(alert_resolve_timeout + soak); // nothing happens meanwhile: nothing is committed
+    world.pass(alert_resolve_timeout + soak); // nothing happens meanwhile, so nothing is committed
     world.release("v3");
     assert!(world.is_known_good("v2"));
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");

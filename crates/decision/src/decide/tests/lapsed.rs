@@ -1,9 +1,10 @@
-//! `active` was deleted, or holds what is no version: nothing that is open is over, and nothing happens without a person.
+//! `active` was deleted, or holds a value that is not a version: open incidents stay open, and nothing happens without
+//! a person.
 
 use super::world::rollback;
 use super::*;
 
-/// What someone does to the key, the guard that follows, and how people are told.
+/// A change of the key, the guard that follows, and the text for people.
 fn faults() -> [(Active, &'static str, &'static str); 2] {
     let foreign = Active::read(Some(b"{oops}\n"));
     [
@@ -44,7 +45,7 @@ fn an_open_question_stays_open_and_is_asked_anew_with_what_the_key_holds() {
         let incident = world.latest();
         assert_eq!(incident.phase.kind(), PhaseKind::AwaitingDecision);
         assert_eq!(incident.held.as_ref().map(|held| held.guard.as_str()), Some(guard));
-        assert_eq!(incident.question_number, ask + 1, "what is asked has changed");
+        assert_eq!(incident.question_number, ask + 1, "the question has changed");
         assert!(incident.deadline().is_some());
         let told = incident.notes.last().expect("a note");
         assert!(told.kind == NoteKind::Held && told.text.starts_with(fault), "{told:?}");
@@ -68,7 +69,7 @@ fn a_page_goes_on_whatever_the_key_holds() {
         world.look();
         assert!(world.latest().pages(), "{active:?}");
         world.pass(hours(3));
-        assert!(world.latest().pages(), "{active:?}: nobody decided");
+        assert!(world.latest().pages(), "{active:?}: no one decided");
         assert_eq!(world.choose(Choice::Dismiss), Answer::Decided(PhaseKind::Dismissed));
     }
 }
@@ -82,7 +83,7 @@ fn a_critical_on_the_version_that_served_last_is_held_and_asked_about() {
         assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
         assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
         world.pass(minutes(2));
-        assert!(world.latest().pages(), "nobody decided in time");
+        assert!(world.latest().pages(), "no decision before the deadline");
         assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
         assert_eq!(world.served(), "v1");
     }
@@ -100,7 +101,7 @@ fn both_sides_of_a_split_are_kept_and_the_split_moves_no_further() {
         world.look();
         assert!(world.state.split().is_none());
         world.pass(hours(5));
-        assert_eq!(world.active, active, "nothing moves by itself");
+        assert_eq!(world.active, active, "no automatic move");
         for version in ["v2", "v3"] {
             assert_eq!(world.alert(critical(version)), format!("held {guard}"), "{version}");
         }
@@ -108,7 +109,7 @@ fn both_sides_of_a_split_are_kept_and_the_split_moves_no_further() {
         assert_eq!(
             world.alert(critical("v1")) == "ignored not_active",
             deleted,
-            "of an odd value nobody knows what it means"
+            "an invalid value is never interpreted"
         );
     }
 }
@@ -201,7 +202,7 @@ fn a_version_that_is_set_again_takes_its_incident_along_and_the_alert_acts() {
         world.set_value(b"v2\n");
         world.look();
         assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
-        assert_eq!(world.alert(critical("v2")), "rolled_back alert", "nothing holds it any more");
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert", "no guard holds it");
         assert_eq!((world.served(), world.incidents.len()), ("v1", 1));
     }
 }
@@ -235,7 +236,7 @@ fn a_rollback_by_command_leaves_the_version_in_trouble_and_can_restore_it_too() 
         world.active = active;
         world.look();
         let request = Rollback { from: Some(v("v2")), ..rollback() };
-        assert!(matches!(world.roll_back(request), Answer::Changed { unchanged: false, .. }), "v2 is what was served");
+        assert!(matches!(world.roll_back(request), Answer::Changed { unchanged: false, .. }), "v2 was served");
         assert_eq!((world.served(), world.is_quarantined("v2")), ("v1", true));
     }
 }
@@ -243,7 +244,7 @@ fn a_rollback_by_command_leaves_the_version_in_trouble_and_can_restore_it_too() 
 #[test]
 fn while_nobody_knows_what_is_served_a_critical_says_so() {
     let mut world = World::with_a_fresh_release();
-    world.alert(high("v1")); // fired before, when something else was served
+    world.alert(high("v1")); // fired before, when another version was served
     world.set_value(b"\"v7\"");
     assert_eq!(world.alert(high("v7")), "ignored unknown_version", "only a critical");
     assert_eq!(world.alert(critical("v7")), "held foreign_value");
@@ -257,7 +258,7 @@ fn while_nobody_knows_what_is_served_a_critical_says_so() {
 
     let mut world = World::new();
     world.set_value(b"\"v7\"");
-    assert_eq!(world.alert(critical("v7")), "held foreign_value", "even if nobody has ever heard of the prompt");
+    assert_eq!(world.alert(critical("v7")), "held foreign_value", "even for an unknown prompt");
 
     let mut world = World::with_a_fresh_release();
     world.set_value(b"?");
@@ -286,7 +287,7 @@ fn another_odd_value_is_told_again() {
 #[test]
 fn a_version_soaks_no_further_while_the_key_holds_none() {
     let mut world = World::with_a_fresh_release();
-    world.pass(minutes(40)); // ten short of the hour
+    world.pass(minutes(40)); // ten minutes before the hour
     world.active = Active::Absent;
     world.look();
     world.pass(hours(2));

@@ -1,5 +1,6 @@
-//! What an onlooker writes down of each version, apart from what the state says: who was fled from, who was vouched for, and
-//! since when each has served with nothing open against it. It says whether an automatic rollback goes to the right place.
+//! An independent record of each version, apart from the state: whether people moved away from it, whether it is
+//! trusted, and since when it has served with nothing against it. It shows whether an automatic rollback goes to the
+//! right target.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +8,20 @@ use super::*;
 
 #[derive(Clone, Default)]
 pub(super) struct Ledger {
-    /// Time that has passed, whatever Redis' clock says.
+    /// The time that has really passed, whatever Redis' clock shows.
     pub elapsed: Duration,
-    /// So much of it has not been lived through yet.
+    /// How much of the clock's time has not really passed yet.
     pub ahead: Duration,
     pages: BTreeMap<VersionName, Page>,
 }
 
 #[derive(Clone, Default)]
 struct Page {
-    /// Serves, alone or the larger share, with no incident open on it.
+    /// Since when it has served, alone or with the larger share, with no incident open on it.
     untroubled: Option<Duration>,
-    /// A person or a soak vouches for it, and nobody fled from it since.
+    /// Whether a person or a soak made it known-good, and people have not moved away from it since.
     good: bool,
-    /// What an undo of its rollback brings back.
+    /// Whether an undo of its rollback restores that.
     kept: bool,
 }
 
@@ -43,9 +44,9 @@ impl Ledger {
         // the end of a split goes to the side that a person chose
         if let Some(to) = rolled.filter(|_| before.state.split().is_none()).and_then(|entry| entry.to.as_deref()) {
             let vouched = self.page(&v(to)).good || soaked.iter().any(|entry| entry.to.as_deref() == Some(to));
-            assert!(vouched, "P5: rolled back to {to}, which nobody vouches for");
+            assert!(vouched, "P5: rolled back to {to}, which is not known-good");
         }
-        // without a version in the key, prompt servers keep what they have
+        // without a version in the key, prompt servers keep their version
         let have = |state: &PromptState| {
             let kept = state.lapsed.iter().flat_map(|lapsed| lapsed.versions.clone());
             state.served().into_iter().chain(kept).collect::<Vec<_>>()
@@ -87,7 +88,7 @@ impl Ledger {
         self.pages.entry(version.clone()).or_default()
     }
 
-    /// It has served long enough, and Prometheus said enough good of it, or had said nothing bad for very long.
+    /// It has served long enough, and Prometheus measured enough good requests, or nothing bad for a very long time.
     fn must_be_earned(&mut self, policy: &Policy, before: &Snapshot, event: &Event, entry: &LogEntry, now: Duration) {
         let version = v(entry.to.as_deref().expect("a soak is of a version"));
         let served = now - self.page(&version).untroubled.unwrap_or(now);

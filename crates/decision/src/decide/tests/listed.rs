@@ -1,4 +1,4 @@
-//! What Alertmanager's own list of alerts tells.
+//! Alertmanager's list of alerts.
 
 use super::*;
 
@@ -97,7 +97,7 @@ fn the_page_ends_as_soon_as_someone_decides() {
         world.alert(high("v2"));
         assert!(!world.latest().pages());
         world.pass(minutes(5));
-        assert!(world.latest().pages(), "nobody decided in time");
+        assert!(world.latest().pages(), "no decision before the deadline");
         let click = world.click(choice);
         let commit = world.happens(&click).commit.expect("a decision");
         assert!(!world.latest().pages(), "{choice:?}");

@@ -1,4 +1,4 @@
-//! What people say of a version: never to be gone back to, or trusted.
+//! Marks: versions that people declared bad or good.
 
 use super::*;
 use world::{marking, refusal};
@@ -234,14 +234,14 @@ fn a_rollback_that_waits_for_prometheus_does_not_go_to_what_was_marked_meanwhile
         world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 9 %"));
         world.pass(seconds(2));
     };
-    // an alert asks to leave v2, whatever the target
+    // the alert asks to leave v2, whatever the target
     let mut world = waits(true);
     assert_eq!(world.alert(critical("v2")), "held confirming");
     world.mark("v1", MarkKind::Bad);
     assert_eq!(world.phase(), PhaseKind::Confirming);
     unhealthy(&mut world);
     assert_eq!((world.served(), world.phase()), ("v0", PhaseKind::Verifying));
-    // a person named v1: nobody has decided to go elsewhere
+    // a person named v1, and has not chosen another target
     let mut world = waits(false);
     world.alert(high("v2"));
     assert!(matches!(world.choose(Choice::Approve), Answer::Confirming { .. }));
@@ -280,7 +280,7 @@ fn a_gradual_rollback_pauses_when_its_target_is_marked_bad_and_goes_on_only_with
     let percent = world.state.percent(&v("v1"));
     assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
     world.pass(hours(2));
-    assert_eq!(world.state.percent(&v("v1")), percent, "no further by itself");
+    assert_eq!(world.state.percent(&v("v1")), percent, "no further automatically");
     for choice in [Choice::ApproveGradual, Choice::Approve] {
         let Event::Decide(click) = world.click(choice) else { unreachable!() };
         let click = Decide { target: (choice == Choice::Approve).then(|| v("v1")), ..click };
@@ -334,7 +334,7 @@ fn an_undo_does_not_bring_back_what_was_marked_bad_since() {
     assert_eq!(refusal(&world.choose(Choice::Undo)), RefusalCode::NeedsForce);
     let Event::Decide(undo) = world.click(Choice::Undo) else { unreachable!() };
     world.happens(&Event::Decide(Decide { force: true, ..undo }));
-    assert_eq!((world.served(), world.is_known_good("v2")), ("v2", false), "served, and trusted no more than before");
+    assert_eq!((world.served(), world.is_known_good("v2")), ("v2", false), "served, and not trusted more than before");
 }
 
 #[test]

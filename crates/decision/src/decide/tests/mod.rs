@@ -1,4 +1,4 @@
-//! Stories about one prompt: each test drives a [`World`] and reads what came out.
+//! Tests about one prompt: each drives a [`World`], and checks the results.
 
 mod activation;
 mod adopt;

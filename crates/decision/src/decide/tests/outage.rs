@@ -83,13 +83,13 @@ fn a_page_that_was_raised_ends_with_the_hold_and_the_clock_starts_over_when_it_e
     world.pass(minutes(2));
     assert!(world.latest().pages());
     hold(&mut world, Some("maya"));
-    assert!(!world.latest().pages(), "nobody is paged while it lasts");
+    assert!(!world.latest().pages(), "no one is paged during the hold");
     world.pass(hours(1));
     hold(&mut world, None);
     assert_eq!(world.latest().deadline(), Some(world.now.plus(minutes(2))));
     assert!(!world.latest().pages());
     world.pass(minutes(2));
-    assert!(world.latest().pages(), "nobody decided");
+    assert!(world.latest().pages(), "no one decided");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Changes of `active` that others made: followed, never overwritten.
+//! External changes of `active`: followed, never overwritten.
 
 use super::world::rollback;
 use super::*;

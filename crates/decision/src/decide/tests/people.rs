@@ -1,4 +1,4 @@
-//! What people answer to an incident.
+//! People's answers to an incident.
 
 use super::world::refusal;
 use super::*;
@@ -162,9 +162,9 @@ fn a_dismissed_alert_that_stopped_without_a_word_is_heard_again_later() {
         world.pass(hours(4));
         assert_eq!(world.alert(high("v2")), "ignored dismissed", "it still repeats");
     }
-    world.pass(world.policy.alert_resolve_timeout); // silenced in Alertmanager: no resolved ever came
+    world.pass(world.policy.alert_resolve_timeout); // silenced in Alertmanager: a `resolved` never came
     assert_eq!(world.alert(high("v2")), "incident_opened page");
-    assert!(world.state.silences.is_empty(), "and the dismissal takes no room any more");
+    assert!(world.state.silences.is_empty(), "and the dismissal is forgotten");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn an_outbreak_that_began_after_the_dismissal_is_heard() {
     assert_eq!(world.alert(high("v2")), "ignored dismissed", "without startsAt");
     assert_eq!(world.alert(high("v2").began_at(Timestamp(-1))), "ignored dismissed", "0001-01-01");
     assert_eq!(world.alert(high("v2").began_at(world.now.plus(hours(1)))), "ignored dismissed", "in the future");
-    world.pass(hours(2)); // its `resolved` got lost
+    world.pass(hours(2)); // its `resolved` was lost
     assert_eq!(world.alert(high("v2").began_at(world.now.minus(minutes(1)))), "incident_opened page");
 }
 

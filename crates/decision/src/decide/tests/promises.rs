@@ -1,4 +1,4 @@
-//! What the module promises of every history: it ends in an action, a question or a page.
+//! Promises about every history: it ends in an action, a question or a page.
 //!
 //! P2 and P5, about known-good versions, are checked with each decision; see [`invariants`](super::invariants).
 
@@ -10,7 +10,7 @@ use proptest::test_runner::RngSeed;
 use super::properties::{Step, a_world, at, delivery, step, take};
 use super::*;
 
-/// As many histories as PROPTEST_CASES says, from a seed of their own; without it `cases`, which are always the same.
+/// The number of histories is PROPTEST_CASES, from a random seed; by default `cases`, which are always the same.
 pub(super) fn config(cases: u32) -> ProptestConfig {
     let (failure_persistence, max_shrink_iters) = (None, 4_000);
     match std::env::var_os("PROPTEST_CASES") {
@@ -29,17 +29,17 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..60)
 }
 
-/// What fires now, as Alertmanager would say it: by fingerprint, with when it was last heard of.
+/// The alerts that fire now, as in Alertmanager: by fingerprint, with the time of the last delivery.
 #[derive(Default, Clone)]
 struct Firing(BTreeMap<(VersionName, String), (Alert, Timestamp)>);
 
 impl Firing {
-    /// After `world` has taken `step`.
+    /// Updates it after `world` has taken `step`.
     fn take(&mut self, step: &Step, world: &World) {
         let Step::Deliver(alerts) = step else { return };
         for alert in &at(alerts, world.now) {
             let key = (alert.version.clone(), alert.fingerprint.clone());
-            // a copy that its end has overtaken
+            // a copy that arrived after its end
             let over = world.state.ended.iter().any(|ended| {
                 (&ended.version, &ended.fingerprint) == (&key.0, &key.1) && ended.starts_at == alert.began(world.now)
             });
@@ -51,9 +51,9 @@ impl Firing {
         }
     }
 
-    /// Criticals that ask for a rollback, and that nobody has been told to forget.
+    /// Firing critical alerts that ask for a rollback and that no one dismissed.
     fn criticals(&self, world: &World) -> impl Iterator<Item = &Alert> {
-        // a repeat is noted only now and then
+        // a repeat is recorded only now and then
         let recent =
             |at: Timestamp| world.now.since(at) + world.policy.refresh_after() < world.policy.alert_resolve_timeout;
         let all = self.0.values().filter(move |(_, at)| recent(*at)).map(|(alert, _)| alert);
@@ -61,13 +61,13 @@ impl Firing {
     }
 }
 
-/// An approval as a click would send it; a version that a person may choose is named where nothing is offered.
+/// An approval as a click would send it. If nothing is offered, it names a version that a person may choose.
 fn approval(world: &World, incident: &Incident, choice: Choice, target: Option<VersionName>) -> Option<Answer> {
     let mut world = world.clone();
     let (incident, force) = (incident.id.clone(), target.is_some());
     let click = Decide { incident, choice, operator: Operator::recorded("maya"), target, force, question_number: None };
     let answer = world.happens(&Event::Decide(click)).answer;
-    // a text in the archive is brought back first, and the refusal says how
+    // archived content is restored first, and the refusal says how
     let counts = match &answer {
         Answer::Refused(refusal) => refusal.code == RefusalCode::Archived,
         _ => true,
@@ -81,7 +81,7 @@ fn is_answerable(world: &World, incident: &Incident) -> bool {
     if approve.into_iter().any(|choice| approval(world, incident, choice, None).is_some()) {
         return true;
     }
-    // nothing is offered: any other version that has its text, or is known to have lost it
+    // nothing is offered: any other version that has its content, or is known to have lost it
     let mut others = world.state.versions.iter().filter(|record| record.version != *incident.subject()).peekable();
     others.peek().is_none()
         || others.any(|record| approval(world, incident, Choice::Approve, Some(record.version.clone())).is_some())
@@ -101,7 +101,7 @@ proptest! {
             world.look();
             for alert in firing.criticals(&world) {
                 if !world.state.served().contains(&alert.version) {
-                    continue; // its traffic is gone
+                    continue; // it has no traffic any more
                 }
                 let silenced = world.state.silences.iter().any(|s| s.fingerprint == alert.fingerprint && s.version == alert.version);
                 let full = world.state.inactive_alerts.len() >= Policy::MAX_INACTIVE_ALERTS;
@@ -110,16 +110,16 @@ proptest! {
                 }
                 let mut state = world.state.clone();
                 let Some(incident) = state.open_incident_on(&alert.version) else {
-                    // on its way in: the target of a gradual rollback, whose incident waits for a person
+                    // it is gaining traffic as the target of a gradual rollback, whose incident waits for a person
                     let gradual = world.state.open_incidents().any(|i| i.gradual().is_some_and(|split| split.has(&alert.version)));
-                    // dismissed or undone, and silent until now
+                    // dismissed or undone, and silenced until now
                     let answered = world.incidents.values().any(|i| i.version == alert.version && i.phase == crate::Phase::Dismissed);
-                    prop_assert!(gradual || answered, "nobody is asked about {alert:?}\n{:?}", world.state);
+                    prop_assert!(gradual || answered, "no one is asked about {alert:?}\n{:?}", world.state);
                     continue;
                 };
                 let soon = incident.next_wake(&world.policy).is_some_and(|at| at <= world.now.plus(minutes(11)));
                 let rolling = incident.gradual().is_some_and(|split| split.paused.is_none());
-                // a person went back to the version that fires, and is told in time that this does not help
+                // a person went back to the version in trouble, and learns in time that this does not help
                 let checked = incident.is_checked() && incident.subject() == &alert.version;
                 let waits = incident.pending().is_some() || rolling || checked;
                 prop_assert!((waits && soon) || is_answerable(&world, incident), "no answer counts: {incident:?}");
@@ -172,14 +172,14 @@ proptest! {
         let mut world = a_world();
         let mut seen: BTreeSet<(String, Option<Timestamp>)> = BTreeSet::new();
         for step in &history {
-            world.now = world.now.plus(Duration::from_millis(1)); // an activation is named by its moment
+            world.now = world.now.plus(Duration::from_millis(1)); // an activation is identified by its time
             let (before, logged) = (world.clone(), world.log.len());
             take(&mut world, step);
             let own = |entry: &&LogEntry| entry.event == LogEvent::Rollback && entry.operator == Operator::SYSTEM;
             for entry in world.log[logged..].iter().filter(own) {
                 let from = entry.from.clone().expect("a version is rolled back");
                 let since = |world: &World| world.state.version(&v(&from)).and_then(|record| record.traffic_since);
-                // within one step of the history more may have happened
+                // more may have happened within one step of the history
                 if let Some(since) = since(&before) {
                     prop_assert!(seen.insert((from.clone(), Some(since))), "{from} was rolled back twice since {since:?}");
                 }
@@ -217,7 +217,7 @@ proptest! {
             let anew = Alert { starts_at: Some(Timestamp(afterwards.now.0 - 1)), ..again.clone() };
             prop_assert!(heard(&afterwards, &anew), "it began anew: {silent:?}");
             afterwards.jump_to(afterwards.now.plus(afterwards.policy.alert_resolve_timeout));
-            prop_assert!(heard(&afterwards, &again), "it was not heard of for long: {silent:?}");
+            prop_assert!(heard(&afterwards, &again), "it was not repeated for long: {silent:?}");
         }
     }
 
@@ -290,7 +290,7 @@ proptest! {
         }
         world.look();
         let delivery = at(&delivery, world.now);
-        // an alert without a beginning acts at once; Alertmanager never adds one later
+        // an alert without a start time acts at once; Alertmanager never adds one later
         let told_later = |alert: &Alert| {
             let known = world.state.open_incidents().filter(|i| i.version == alert.version).flat_map(|i| &i.alerts);
             alert.starts_at.is_some() && known.into_iter().any(|k| k.fingerprint == alert.fingerprint && k.starts_at.is_none())
@@ -303,7 +303,7 @@ proptest! {
                 .state
                 .open_incidents()
                 .map(|i| {
-                    // while Prometheus is asked again, what held it before is kept for the answer
+                    // while Prometheus is asked again, the earlier guard is kept for the answer
                     let held = i.held.as_ref().filter(|_| i.pending().is_none()).map(|held| held.guard);
                     format!("{} {} {} {held:?} {:?}", i.version, i.phase, i.decider, i.target)
                 })

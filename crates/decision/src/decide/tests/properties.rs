@@ -1,5 +1,5 @@
-//! What holds whatever happens: random events over a few versions, with time in between.
-//! Each decision is checked by [`invariants`](super::invariants) as it is applied.
+//! Properties of any history: random events about a few versions, with time in between. Each decision is checked by
+//! [`invariants`](super::invariants) as it is applied.
 
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ pub(super) enum Step {
     },
     Set(usize),
     Adopt(Option<usize>, bool),
-    /// Someone SETs the key, past us.
+    /// Someone SETs the key directly.
     SetValue(Vec<u8>),
     Delete,
     TrafficSplit(usize, usize),
@@ -61,7 +61,7 @@ pub(super) enum Step {
         works: bool,
     },
     Says(Option<Verdict>, bool),
-    /// Canaries are analysed, and what is found out then.
+    /// What the analysis of canaries measures.
     Looks(bool, super::world::Looks),
     Steer(Steer),
     Measures(Result<SoakMeasurement, String>),
@@ -105,13 +105,13 @@ pub(super) fn delivery() -> impl Strategy<Value = Vec<Alert>> {
     })
 }
 
-/// The moments of [`delivery`] are told from now.
+/// Times in [`delivery`] are relative to now.
 pub(super) fn at(alerts: &[Alert], now: Timestamp) -> Vec<Alert> {
     let began = |alert: &Alert| alert.starts_at.map(|ago| Timestamp(now.0 + ago.0));
     alerts.iter().map(|alert| Alert { starts_at: began(alert), ..alert.clone() }).collect()
 }
 
-/// What shells, scripts and people write: mostly no version, and sometimes one that something surrounds.
+/// Values that shells, scripts and people write: mostly no version, and sometimes one with white space around it.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let pad = || prop::sample::select(vec!["", "\n", "\r\n", " ", "\0"]);
     let padded = (pad(), version(), pad()).prop_map(|(before, n, behind)| format!("{before}{}{behind}", VERSIONS[n]));
@@ -149,7 +149,7 @@ fn clock() -> impl Strategy<Value = i64> {
     prop_oneof![-30..30_i64, -8_000..8_000_i64, Just(-365 * 86_400), Just(86_400)]
 }
 
-/// The same on a Redis whose clock jumps at times.
+/// Like `step`, with a Redis whose clock jumps sometimes.
 fn step_or_jump() -> impl Strategy<Value = Step> {
     prop_oneof![40 => step(), 1 => clock().prop_map(Step::Clock)]
 }
@@ -191,7 +191,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Takes one step; every answer and commit of it.
+/// Takes one step, and returns its answers and commits.
 pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
     let named = |n: &usize| v(VERSIONS[*n]);
     let operator = Operator::recorded("dana");
@@ -201,7 +201,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Days(n) => {
-            world.step_clock(i64::try_from(24 * 3_600 * n).unwrap_or_default()); // no receiver ran: what came due is done late
+            world.step_clock(i64::try_from(24 * 3_600 * n).unwrap_or_default()); // no receiver ran: due work is late
             return None;
         }
         Step::Tidy => {
@@ -227,7 +227,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::SetValue(value) => {
             world.set_value(value);
-            world.active.version()?; // what is no version is noticed with whatever comes next
+            world.active.version()?; // an invalid value is noticed with the next event
             Event::CheckDrift
         }
         Step::Delete => {
@@ -358,7 +358,7 @@ proptest! {
         }
         let delivery = at(&delivery, world.now);
         let begins = |said: &[String], what: &str| said.iter().any(|said| said.starts_with(what));
-        // after a rollback what fires on the version gone back to is news, and what fires on the other is an alert on an inactive version
+        // after a rollback, alerts on the target are new, and alerts on the other version are remembered
         if begins(&world.deliver(&delivery), "rolled_back") {
             let next = world.deliver(&delivery);
             prop_assert!(!begins(&next, "rolled_back"), "{next:?}");
@@ -410,13 +410,13 @@ proptest! {
         for incident in world.state.open_incidents() {
             let wanted = incident.next_wake(&world.policy);
             let planned = world.wakes.get(&incident.id).copied();
-            // what a dead worker should have asked, even if Prometheus is back, is taken up a moment later
+            // a question that a dead worker did not ask is asked a moment later, if Prometheus is back
             let grace = world.now.plus(seconds(1));
             match wanted.map(|wanted| wanted.max(grace)) {
                 Some(wanted) => prop_assert!(planned.is_some_and(|at| at <= wanted), "{planned:?} for {wanted:?}"),
                 // pages until a person ends it
                 None if incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() => {}
-                None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "{incident:?} sleeps for good"),
+                None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "no wake-up: {incident:?}"),
             }
         }
     }
@@ -439,7 +439,7 @@ proptest! {
         for before in world.state.open_incidents() {
             let mut after = before.clone();
             after.rewind(world.now);
-            prop_assert_eq!(before, &after, "a clock that goes on changes nothing");
+            prop_assert_eq!(before, &after, "a clock that does not step changes nothing");
             // from when it was written, which is some time ago
             let checks = [before.gradual().map(|s| &s.last), before.verification().map(|v| &v.last)];
             let checks = checks.into_iter().flatten().flatten().map(|check| check.at);
@@ -470,7 +470,7 @@ proptest! {
         take(&mut world, &Step::Archive { on: true, works: true });
         world.look();
         world.tidy();
-        world.tidy(); // what came back may have taken another's place
+        world.tidy(); // restored content may have taken another version's place
         let needed = rules::needed(&world.state, &world.policy, world.now);
         for version in needed {
             prop_assert!(!world.is_archived(version.as_str()), "{version} is needed and archived");
@@ -499,12 +499,12 @@ proptest! {
         let last: Vec<VersionName> = world.state.served();
         world.active = Active::read(value.as_deref());
         if world.active.version().is_some_and(|version| !last.contains(version)) {
-            return Ok(()); // another version: what it replaces is superseded
+            return Ok(()); // another version: the replaced one is superseded
         }
         let only_trimmed = world.active.version().is_some();
         let lapse_before = world.state.lapsed.clone();
         world.look();
-        // who knows that the key holds no version may decide; who decided before is asked again
+        // people who know that the key holds no version may decide; a person who decided before is asked again
         let decided = world.state.open_incidents().filter_map(|i| i.pending()).any(|pending| pending.by != SwitchMode::Auto);
         prop_assert!(only_trimmed || !decided || world.state.lapsed == lapse_before, "{:?}", world.state);
         for was in &before {
@@ -515,16 +515,16 @@ proptest! {
                 prop_assert!(asks && (now.pages() || !was.pages() || was.phase.kind() == PhaseKind::RollingBack), "{now:?}");
             }
         }
-        // what fires on a version that served last is an open incident, or somebody silenced it
+        // an alert on a version that served last has an open incident, or is silenced
         let said = world.deliver(&delivery);
         if world.active.version().is_none() {
             for (alert, said) in delivery.iter().zip(&said) {
                 let fires = alert.status == AlertStatus::Firing && last.contains(&alert.version);
                 prop_assert!(!fires || !said.contains("not_active"), "{said}: {alert:?}");
             }
-            prop_assert_eq!(&world.active, &Active::read(value.as_deref()), "acted upon by itself");
+            prop_assert_eq!(&world.active, &Active::read(value.as_deref()), "acted automatically");
         }
-        // time alone acts on nothing
+        // time alone causes no action
         let key = world.active.clone();
         for n in rest {
             world.pass(seconds(n));

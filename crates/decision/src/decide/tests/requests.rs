@@ -11,7 +11,7 @@ fn from(version: &str) -> Rollback {
     Rollback { from: Some(v(version)), ..world::rollback() }
 }
 
-/// from, to, unchanged
+/// from, to, and whether nothing had to be changed
 fn changed(answer: &Answer) -> (Option<&str>, &str, bool) {
     match answer {
         Answer::Changed { from, to, unchanged, .. } => (from.as_deref(), to.as_str(), *unchanged),
@@ -131,7 +131,7 @@ fn an_automatic_rollback_counts_as_recent_too() {
     assert_eq!(refusal(&world.roll_back(world::rollback())), RefusalCode::RecentlyRolledBack);
     assert_eq!(refusal(&world.roll_back(from("v2"))), RefusalCode::Moved);
     let as_wanted = Rollback { from: Some(v("v2")), ..to("v1") };
-    assert!(changed(&world.roll_back(as_wanted)).2, "what was wanted is so");
+    assert!(changed(&world.roll_back(as_wanted)).2, "the target is already active");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn activating_another_version_supersedes_the_open_incident() {
     world.release("v3");
     assert_eq!(world.phase(), PhaseKind::Superseded);
     world.pass(hours(1));
-    assert_eq!(world.latest().escalations, 0, "nobody is asked any more");
+    assert_eq!(world.latest().escalations, 0, "the question is closed");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Where texts are, and for how long.
+//! Content: where it is, and for how long.
 
 use super::world::{refusal, registration};
 use super::*;
 
-/// v1 … v6 were served one after the other, and all soaked; v6 serves. The archive is on and has been tidied.
+/// v1 … v6 were served one after another, and all soaked; v6 serves. The archive is on, and all its work is done.
 fn archived() -> World {
     let mut world = World::new();
     world.policy.archive = true;
@@ -75,7 +75,7 @@ fn without_an_archive_texts_stay_for_their_time() {
 
 #[test]
 fn what_is_needed_stays_whatever_its_age() {
-    // what is done to the world of `archived`, and which texts are in Redis then
+    // a change to the world of `archived`, and the content that is in Redis afterwards
     type Story = (&'static str, fn(&mut World), &'static str);
     let stories: [Story; 7] = [
         ("staged", |w| drop(w.register_text("v7")), "v4 v5 v6 v7"),
@@ -104,7 +104,7 @@ fn what_is_needed_stays_whatever_its_age() {
             },
             "v4 v5 v6 v7",
         ),
-        ("SET by hand", |w| w.set_active("v1"), "v1 v5 v6"),
+        ("SET manually", |w| w.set_active("v1"), "v1 v5 v6"),
         (
             "one more known-good",
             |w| {
@@ -143,7 +143,7 @@ fn the_text_of_what_becomes_a_target_comes_back() {
 fn an_automatic_rollback_waits_for_its_targets_text() {
     for (files, says, served, phase) in [
         (true, Verdict::NoData, "v3", PhaseKind::Verifying),
-        (true, Verdict::Healthy, "v3", PhaseKind::Verifying), // it is not asked about
+        (true, Verdict::Healthy, "v3", PhaseKind::Verifying), // Prometheus is not asked about it
         (false, Verdict::NoData, "v6", PhaseKind::AwaitingDecision),
     ] {
         let mut world = archived();
@@ -199,7 +199,7 @@ fn content_that_can_not_be_had_is_an_objection_and_never_rolls_back_by_itself() 
         assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");
         let objection = world.latest().objection().expect("an objection");
         assert!(objection.content_missing && objection.text.contains(why), "{}", objection.text);
-        // once more tries again, and does not switch either
+        // another request tries again, and does not switch either
         world.roll_back(to("v1", false));
         world.pass(seconds(15));
         assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");
@@ -324,7 +324,7 @@ fn a_version_never_changes_wherever_its_text_is() {
     assert_eq!(world.state, before, "it stays in the archive");
     let other = Register { content: Some("other".to_owned()), ..registration("v1") };
     assert_eq!(refusal(&world.happens(&Event::Register(other.clone())).answer), RefusalCode::Differs);
-    // lost, and so put back by whoever has it
+    // lost, and registered again with the content
     lose(&mut world, "v1");
     restore(&mut world, "v1");
     world.tidy();

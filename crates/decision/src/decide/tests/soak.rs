@@ -1,4 +1,4 @@
-//! What a soak wants to see, and how people hear of its end.
+//! The requirements of a soak, and how people learn of its end.
 
 use super::*;
 
@@ -20,13 +20,13 @@ fn by(world: &World, version: &str) -> Option<Earned> {
     world.state.version(&v(version)).expect("a version").known_good.map(|good| good.by)
 }
 
-/// Entries of the log that say that a version has soaked.
+/// Log entries about versions that have soaked.
 fn told(world: &World) -> Vec<String> {
     let soaked = world.log.iter().filter(|entry| entry.event == LogEvent::Soaked);
     soaked.map(|entry| format!("{}: {}", entry.to.as_deref().unwrap_or_default(), entry.reason)).collect()
 }
 
-/// What the soak of v2 still wants, as people read it.
+/// What the soak of v2 is missing, as text for people.
 fn wants(world: &World) -> String {
     let soak = world.state.version(&v("v2")).and_then(|record| record.soak.clone()).expect("a soak");
     soak.watch.and_then(|watch| watch.last).unwrap_or_default()
@@ -53,7 +53,7 @@ fn a_quiet_night_proves_nothing_until_the_limit_and_then_the_log_says_by_time_on
     assert_eq!(wants(&world), "19 of 20 requests measured");
     world.release("v3");
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
-    assert_eq!(world.served(), "v1", "v2 has proved nothing");
+    assert_eq!(world.served(), "v1", "v2 is not known-good");
 
     let mut world = released();
     world.measures = measured(19, 0);
@@ -100,7 +100,7 @@ fn without_a_prometheus_time_alone_counts_and_that_is_said() {
 fn the_thresholds_are_those_of_the_rows_and_not_that_of_recovery() {
     for (failed, good) in [(15, true), (20, true), (21, false)] {
         let mut world = released();
-        world.measures = measured(1_000, failed); // recovery wants less than 1 %
+        world.measures = measured(1_000, failed); // recovery requires less than 1 %
         world.pass(hours(1));
         assert_eq!(by(&world, "v2").is_some(), good, "{failed} of 1000");
     }
@@ -109,7 +109,7 @@ fn the_thresholds_are_those_of_the_rows_and_not_that_of_recovery() {
 #[test]
 fn too_many_failures_begin_the_soak_anew_and_never_count_by_time() {
     let mut world = released();
-    world.measures = measured(10, 4); // a quiet night, where no row sees enough
+    world.measures = measured(10, 4); // a quiet night, in which no rule has enough requests
     world.pass(hours(48));
     assert_eq!((by(&world, "v2"), wants(&world).as_str()), (None, "soak restarted: 4 of 10 requests failed"));
     world.measures = measured(30, 0);
@@ -147,8 +147,8 @@ fn an_answer_about_an_earlier_soak_says_nothing_of_the_present_one() {
     world.pass(minutes(30));
     world.alert(high("v2"));
     world.alert(high("v2").resolved());
-    world.pass(minutes(2)); // the incident is resolved, and the soak began anew
-    world.step_clock(3_600); // no worker has looked yet
+    world.pass(minutes(2)); // the incident is resolved, and the soak restarted
+    world.step_clock(3_600); // no worker has checked yet
     let look = |from| Event::Soak(SoakLook { version: v("v2"), from, measured: Some(measured(5_000, 0)) });
     assert_eq!(world.happens(&look(from)).commit, None);
     assert_eq!(by(&world, "v2"), None);
@@ -185,7 +185,7 @@ fn a_version_set_while_no_receiver_ran_soaks_from_when_it_is_seen() {
     let mut world = released();
     world.policy.verify = false;
     world.set_active("v3");
-    world.step_clock(5 * 3_600); // nobody looks
+    world.step_clock(5 * 3_600); // no worker checks
     world.look();
     world.pass(hours(1) - seconds(1));
     assert!(!world.is_known_good("v3"));

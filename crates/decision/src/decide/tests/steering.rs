@@ -1,4 +1,4 @@
-//! What a person does with a canary that is under way, and what becomes of the question about one that waits.
+//! Steering a canary, and the question about a waiting one.
 
 use super::super::super::phase::{Phase, Question};
 use super::super::super::split::Plan;
@@ -53,7 +53,7 @@ fn people_are_asked_again_in_the_next_step_and_a_question_without_an_answer_clos
     assert_eq!((questions(&world), world.phase()), (2, PhaseKind::AwaitingDecision));
     world.pass(hours(25));
     assert_eq!((questions(&world), world.phase(), percent(&world)), (2, PhaseKind::Resolved, Some(5)));
-    assert!(world.incidents.values().all(|incident| incident.escalations == 0), "nobody is paged for it");
+    assert!(world.incidents.values().all(|incident| incident.escalations == 0), "no one is paged");
 }
 
 #[test]

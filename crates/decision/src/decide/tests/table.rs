@@ -1,10 +1,11 @@
-//! `docs/decisions.md` is made of what is decided: `DECISIONS=write cargo test -p prompt-rollback-decision table` writes it anew.
+//! Generates the tables of `docs/decisions.md` from decisions: `DECISIONS=write cargo test -p prompt-rollback-decision
+//! table` writes the file.
 
 use super::*;
 
 type Kind = (&'static str, fn() -> Alert);
 
-/// A situation that an operator may find, and how it comes about.
+/// A situation that an operator may find, and how it arises.
 type State = (&'static str, fn() -> World);
 
 fn fresh() -> World {
@@ -17,7 +18,7 @@ fn after(alert: Alert) -> World {
     world
 }
 
-/// With a Prometheus that says this of a target after a rollback of v2.
+/// A Prometheus with this verdict about the target after a rollback of v2.
 fn verified(verdict: Verdict, time: Duration) -> World {
     let mut world = fresh();
     (world.policy.verify, world.says) = (true, Some(Finding::new(verdict, "error ratio 7.00 %")));
@@ -54,7 +55,7 @@ const STATES: [State; 10] = [
         world.pass(minutes(2));
         world
     }),
-    ("`dismissed`, and its alerts fire on", || {
+    ("`dismissed`, and its alerts still fire", || {
         let mut world = fresh();
         world.paused = Some("dana".to_owned());
         world.deliver(&[critical("v2"), high("v2"), recommend("v2"), medium("v2")]);
@@ -64,7 +65,7 @@ const STATES: [State; 10] = [
     }),
 ];
 
-/// Puts `guard` in the way of a rollback of v2, which an alert asks for.
+/// Makes `guard` hold a rollback of v2, which an alert requests.
 fn guarded(guard: Guard) -> Option<World> {
     let mut world = fresh();
     match guard {
@@ -89,13 +90,13 @@ fn head(cells: &[&str]) -> String {
     row(cells.iter().map(|cell| (*cell).to_owned())) + &row(cells.iter().map(|_| "---".to_owned()))
 }
 
-/// `held paused` → `held{paused}`.
+/// Formats `held paused` as `held{paused}`.
 fn said(outcome: &str) -> String {
     let (outcome, reason) = outcome.split_once(' ').expect("an outcome and its reason");
     format!("`{outcome}{{{reason}}}`")
 }
 
-/// Where the incident is afterwards, and who is told more than the thread.
+/// The incident's state afterwards, and who is notified besides the thread.
 fn then(before: &World, after: &World) -> String {
     let Some(incident) = after.incidents.values().next_back() else { return String::new() };
     let was = before.incidents.get(&incident.id);
@@ -208,5 +209,5 @@ fn the_tables_for_operators_are_what_is_decided() {
     if std::env::var_os("DECISIONS").is_some() {
         std::fs::write(path, &made).expect("docs/decisions.md is written");
     }
-    assert!(doc == made, "docs/decisions.md is out of date: write it anew with DECISIONS=write");
+    assert!(doc == made, "docs/decisions.md is out of date: regenerate it with DECISIONS=write");
 }

@@ -1,4 +1,4 @@
-//! What time does to an incident.
+//! The effects of time on an incident.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
     };
     let step_back = |world: &mut World| {
         world.now = world.now.minus(hours(1));
-        due(world); // whoever notices wakes all that waits
+        due(world); // the wake-up runs everything that waits
     };
     let pass = |world: &mut World, time: Duration| {
         world.now = world.now.plus(time);
@@ -55,7 +55,7 @@ fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
     step_back(&mut world);
     pass(&mut world, hours(1));
     assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
-    // an alert that has ended
+    // an alert that resolved
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.alert(high("v2").resolved());
@@ -74,7 +74,7 @@ fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
     assert!(world.latest().verification().is_some_and(|verification| verification.late));
     pass(&mut world, minutes(55));
     assert_eq!(world.phase(), PhaseKind::Unverified);
-    // another event than the wake-up is first
+    // another event comes before the wake-up
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.now = world.now.minus(hours(1));
@@ -118,7 +118,7 @@ fn firing_again_within_an_hour_reopens_the_same_incident() {
     assert_eq!(
         (incident.question_number, incident.deadline()),
         (ask + 1, Some(world.now.plus(minutes(5)))),
-        "asked anew"
+        "asked again"
     );
 
     let mut world = resolved();
@@ -255,7 +255,7 @@ fn without_an_answer_from_the_metrics_a_rollback_ends_unverified_never_recovered
     world.alert(critical("v2"));
     world.alert(critical("v2").resolved());
     world.pass(world.policy.verification_deadline - seconds(1));
-    assert_eq!(world.phase(), PhaseKind::Verifying, "a resolved alert is no proof");
+    assert_eq!(world.phase(), PhaseKind::Verifying, "a resolved alert proves nothing");
     world.pass(seconds(1));
     assert_eq!(world.phase(), PhaseKind::Unverified);
 }

@@ -1,4 +1,4 @@
-//! Whether a rollback helped.
+//! Verification of rollbacks.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn two_healthy_checks_in_a_row_are_a_recovery() {
     world.pass(seconds(5));
     assert_eq!(world.phase(), PhaseKind::Recovered);
     assert!(world.latest().notes.last().is_some_and(|note| note.text.contains("10 s after the switch: it is healthy")));
-    // the alert fires on for as long as its window reaches back, and is known when it ends
+    // the alert keeps firing for the length of its window; its end is received
     assert_eq!(world.alert(critical("v2")), "ignored not_active");
     assert_eq!(world.alert(critical("v2").resolved()), "resolved resolved");
     assert_eq!(world.phase(), PhaseKind::Recovered);
@@ -103,7 +103,7 @@ fn what_is_not_proved_healthy_by_the_deadline_is_a_critical_incident() {
     assert_eq!(incident.choices, [v("v0")], "neither the bad one nor the one that did not help");
     let said = &incident.notes.last().expect("a note").text;
     assert!(said.contains("it is unhealthy") && said.contains("@maya"), "{said}");
-    // a person goes further back, without another question to Prometheus
+    // a person goes further back, without asking Prometheus again
     world.policy.confirm = true;
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
     assert_eq!((world.served(), world.phase()), ("v0", PhaseKind::Verifying));
@@ -208,7 +208,7 @@ fn servers_that_do_not_follow_the_key_are_named_once_and_paged_for_until_they_st
     assert!(world.latest().pages());
     let named = world.latest().notes.iter().filter(|note| note.text.contains("pod-3, pod-7")).count();
     assert_eq!(named, 2, "as a warning, and with the page");
-    // checked on, for however long
+    // the checks continue, however long
     world.pass(hours(3));
     assert!(world.latest().pages());
     world.traffic = traffic(Some(world.now), &[], &[]);

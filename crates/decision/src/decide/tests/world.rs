@@ -1,4 +1,4 @@
-//! A model of what the store keeps of one prompt: applies each commit, runs the wake-ups, and checks the invariants.
+//! A model of the stored state of one prompt: applies each commit, runs the wake-ups, and checks the invariants.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +20,18 @@ pub(super) struct World {
     pub log: Vec<LogEntry>,
     pub wakes: BTreeMap<IncidentId, Timestamp>,
     pub contents: BTreeMap<VersionName, String>,
-    /// What the archive holds; `None`: it fails.
+    /// The files in the archive; `None`: it fails.
     pub files: Option<BTreeMap<VersionName, String>>,
-    /// Where the archive's files are while it fails.
+    /// The archive's files while it fails.
     pub unplugged: BTreeMap<VersionName, String>,
-    /// What Prometheus says whenever it is asked; `None`: the worker that asks is dead.
+    /// Prometheus' answer to every question; `None`: the worker that asks is dead.
     pub says: Option<Finding>,
     pub blame: Option<String>,
     pub precheck: Option<String>,
     pub traffic: Option<Traffic>,
-    /// What Prometheus says of a version that soaks.
+    /// Prometheus' measurement of a version that soaks.
     pub measures: Result<SoakMeasurement, String>,
-    /// What is found out for the end of a canary's stage.
+    /// The measurements at the end of a canary's stage.
     pub looks: Looks,
     /// The last heartbeat of the alert path.
     pub heartbeat: Option<Heartbeat>,
@@ -46,10 +46,10 @@ pub(super) struct World {
     commits: u64,
 }
 
-/// What is found out for the end of a canary's stage.
+/// The measurements at the end of a canary's stage.
 #[derive(Debug, Clone)]
 pub struct Looks {
-    /// The worker gets to its end.
+    /// Whether the worker asks at all.
     pub asks: bool,
     /// Heartbeats arrive.
     pub alive: bool,
@@ -57,10 +57,10 @@ pub struct Looks {
 }
 
 impl World {
-    /// A prompt that nobody has heard of.
+    /// An unknown prompt.
     pub fn new() -> Self {
         Self {
-            // by time alone, unless a story says otherwise
+            // by time alone, unless a test says otherwise
             policy: Policy {
                 canary: CanaryPolicies {
                     usual: CanaryPolicy { analysis: false, ..CanaryPolicy::default() },
@@ -174,7 +174,7 @@ impl World {
             self.incidents.insert(write.incident.id.clone(), write.incident.clone());
         }
         for wake in &commit.wakes {
-            // as ZADD LT: a wake-up only moves earlier
+            // like ZADD LT: a wake-up only moves earlier
             let at = self.wakes.entry(wake.incident.clone()).or_insert(wake.at);
             *at = wake.at.min(*at);
         }
@@ -187,7 +187,7 @@ impl World {
         self.log.extend(commit.log.iter().cloned());
     }
 
-    /// Time passes; every wake-up that comes due is run at its moment.
+    /// Lets time pass, and runs every due wake-up at its time.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
         self.ledger.elapsed += time;
@@ -206,18 +206,18 @@ impl World {
         self.now = end;
     }
 
-    /// It is later at once: no receiver ran meanwhile.
+    /// Jumps to a later time: no receiver ran in between.
     pub fn jump_to(&mut self, at: Timestamp) {
         self.ledger.elapsed += at.since(self.now);
         self.now = at;
     }
 
-    /// Redis' clock jumps. Workers that see it go back look at once at what waits for minutes.
+    /// Lets Redis' clock jump. Workers that see it go back at once run everything that waits for minutes.
     pub fn step_clock(&mut self, seconds: i64) {
         let by = Duration::from_secs(seconds.unsigned_abs());
         self.prometheus_ahead -= seconds * 1_000;
         if seconds >= 0 {
-            self.ledger.elapsed += by; // nobody can tell it from time
+            self.ledger.elapsed += by; // indistinguishable from time
             self.now = self.now.plus(by);
             return;
         }
@@ -287,7 +287,7 @@ impl World {
         if self.says.is_none() {
             next = next.map(|next| next.max(self.now.plus(seconds(1)))); // another worker takes it later
         }
-        // a clock that went back is noticed by the first wake-up, and what is due by then comes with the second
+        // a clock that went back is noticed by the first wake-up, and work that is due by then comes with the second
         let before = self.woken.replace((id.clone(), self.now));
         let again = before.is_some_and(|before| before == (id.clone(), self.now));
         let rests = asks_now || !again || next.is_none_or(|next| next > self.now);
@@ -301,7 +301,7 @@ impl World {
         self.state.incidents.iter().any(|i| i.id == *id && i.pending().is_some())
     }
 
-    /// What the worker does about texts that are due, all of them.
+    /// Does everything that the worker does about due content.
     pub fn tidy(&mut self) {
         let due = rules::chores(&self.state, &self.policy, self.now);
         for version in due.restore {
@@ -338,7 +338,7 @@ impl World {
         self.happens(&Event::ArchiveReport(kept));
     }
 
-    /// What the worker does before it runs a wake-up.
+    /// What the worker does before a wake-up.
     fn ask_prometheus(&mut self, id: &IncidentId) {
         let Some(finding) = self.says.clone() else { return };
         let waits = self.state.incidents.iter().find(|i| i.id == *id && i.phase.kind() == PhaseKind::Confirming);
@@ -375,7 +375,7 @@ impl World {
         self.happens(&event);
     }
 
-    /// Delivers `alerts` together; says for each its outcome and reason.
+    /// Delivers `alerts` together; returns the outcome and reason of each.
     pub fn deliver(&mut self, alerts: &[Alert]) -> Vec<String> {
         match self.happens(&Event::Alerts(alerts.to_vec())).answer {
             Answer::Alerts(outcomes) => {
@@ -396,7 +396,7 @@ impl World {
         decide(&self.policy, &self.snapshot(&event), &event, self.now).commit.is_some()
     }
 
-    /// Registers `version` and serves it.
+    /// Registers `version` and activates it.
     pub fn release(&mut self, version: &str) {
         self.register(version);
         let answer = self.activate(version, false);
@@ -411,7 +411,7 @@ impl World {
         self.happens(&Event::Register(Register { known_good: true, ..registration(version) })).answer
     }
 
-    /// dana's word on `version`.
+    /// dana marks `version`.
     pub fn mark(&mut self, version: &str, kind: MarkKind) -> Answer {
         self.happens(&Event::Mark(marking(version, kind))).answer
     }
@@ -456,7 +456,7 @@ impl World {
         self.happens(&click).answer
     }
 
-    /// CI or a person SETs the key, past us.
+    /// Someone SETs the key directly.
     pub fn set_active(&mut self, version: &str) {
         self.active = Active::Version(v(version));
     }
@@ -492,7 +492,7 @@ impl World {
         self.state.version(&v(version)).is_some_and(|record| record.archived.is_some())
     }
 
-    /// Registers `version` with a text, and serves it.
+    /// Registers `version` with content, and activates it.
     pub fn release_text(&mut self, version: &str) {
         self.register_text(version);
         assert!(matches!(self.activate(version, false), Answer::Changed { .. }));
@@ -507,7 +507,7 @@ impl World {
         self.state.version(&v(version)).expect("a known version").quarantine.is_some()
     }
 
-    /// Log entries of what changed what is served.
+    /// Log entries that changed the active version.
     pub fn changes(&self) -> Vec<&LogEntry> {
         self.log.iter().filter(|entry| entry.event.is_change()).collect()
     }
@@ -532,7 +532,7 @@ pub(super) fn marking(version: &str, kind: MarkKind) -> Marking {
     Marking { version: v(version), kind, reason, operator, incident: None }
 }
 
-/// dana wants the version before.
+/// dana requests a rollback to the previous version.
 pub(super) fn rollback() -> Rollback {
     Rollback {
         target: None,
@@ -600,12 +600,12 @@ impl Alert {
         Self { status: AlertStatus::Resolved, ..self }
     }
 
-    /// When it began, as the sender tells it.
+    /// Its start, as the sender reports it.
     pub(super) fn starting(self, at: Timestamp) -> Self {
         Self { starts_at: Some(at), ..self }
     }
 
-    /// Its end, as the sender tells it.
+    /// Its end, as the sender reports it.
     pub(super) fn ended_at(self, at: Timestamp) -> Self {
         Self { ends_at: Some(at), ..self.resolved() }
     }
