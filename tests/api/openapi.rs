@@ -7,26 +7,24 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Dir, Receiver, Redis};
 use serde_json::Value;
 
-use crate::common::{SOON, critical, deliver, ship};
+use crate::common::{critical, deliver, ship};
 
 #[tokio::test]
 async fn the_description_of_the_api_needs_no_token() -> Result<()> {
     let redis = Redis::start()?;
-    let receiver = start(&redis, "[server]\napi_token = \"hunter22\"\n").await?;
+    let receiver = start(&redis, "[server]\napi_token = \"hunter22\"\n")?;
     let described = receiver.http().get("/openapi.json").await?;
     ensure!(described.status == 200, "{described:?}");
-    let described: Value = serde_json::from_str(&described.body)?;
+    let described: Value = serde_json::from_slice(&described.body)?;
     ensure!(described["openapi"] == "3.1.0" && described["paths"]["/api/rollback"]["post"].is_object());
     Ok(())
 }
 
-async fn start(redis: &Redis, config: &str) -> Result<Receiver> {
-    let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+fn start(redis: &Redis, config: &str) -> Result<Receiver> {
+    Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .config(config)
-        .start()?;
-    receiver.wait_ready(SOON).await?;
-    Ok(receiver)
+        .start()
 }
 
 /// Requests that the description allows and requests that it forbids: no answer is a 5xx, or has a status or a shape that is
@@ -34,7 +32,7 @@ async fn start(redis: &Redis, config: &str) -> Result<Receiver> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_receiver_answers_as_its_description_says() -> Result<()> {
     let redis = Redis::start()?;
-    let receiver = start(&redis, "").await?;
+    let receiver = start(&redis, "")?;
     let http = receiver.http();
     for prompt in ["p", "q"] {
         ship(&http, prompt).await?;

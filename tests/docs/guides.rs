@@ -14,10 +14,10 @@ use prompt_rollback_testkit::{
 };
 use serde_json::json;
 
-use crate::deploy::Cluster;
-use crate::runbooks::leads_somewhere;
-use crate::server::PromptServer;
-use crate::world::SOON;
+use super::deploy::Cluster;
+use super::runbooks::leads_somewhere;
+use super::world::SOON;
+use crate::e2e::server::PromptServer;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prompt-rollback");
 
@@ -179,7 +179,7 @@ kubectl() {
         ensure!(told.contains(part), "{part:?} is missing: {told}");
     }
     ensure!(told.lines().filter(|line| *line == "created").count() == 2, "{told}");
-    crate::deploy::check_objects(&blocks(&page, "yaml"))
+    super::deploy::check_objects(&blocks(&page, "yaml"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
