@@ -319,8 +319,7 @@ mod tests {
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test")).with_context_activation(false);
         begin_export();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
-        let spans = ended.0.lock().expect("no panic").clone();
-        spans
+        ended.0.lock().expect("no panic").clone()
     }
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
