@@ -91,7 +91,7 @@ down: ## stop the containers and keep their data
 pins: ## print the digests of the container images
 	scripts/pins
 
-requirements: ## lock the Python packages of the example, of bench-peers, of scripts/ and of tests/kubernetes to the newest versions that requirements.in allows
+requirements: ## lock the Python packages of the example, of bench-peers, of scripts/ and of the tests to the newest versions that requirements.in allows
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; \
 	lock() { (cd "$$1" && "$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes \
@@ -99,7 +99,8 @@ requirements: ## lock the Python packages of the example, of bench-peers, of scr
 	lock examples/python --python-version "$$(sed -n 's/^FROM python:\([0-9]*\.[0-9]*\).*/\1/p' examples/python/Dockerfile)"; \
 	lock benches/peers --universal --python-version 3.11; \
 	lock scripts --universal --python-version 3.11 --no-deps; \
-	lock tests/kubernetes --universal --python-version 3.11
+	lock tests/kubernetes --universal --python-version 3.11; \
+	lock tests/api --universal --python-version 3.11
 
 # Each container reads its secrets as a different user, so the files are world-readable. The directory is not, and git ignores it.
 $(SECRETS):

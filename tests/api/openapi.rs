@@ -38,7 +38,7 @@ async fn the_receiver_answers_as_its_description_says() -> Result<()> {
         ship(&http, prompt).await?;
     }
     deliver(&http, &[critical("p")]).await?;
-    let schemathesis = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/schemathesis");
+    let schemathesis = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/api/bin/schemathesis");
     let dir = Dir::new("schemathesis")?;
     let url = format!("http://{}", receiver.addr());
     let run = Command::new(&schemathesis)
