@@ -12,39 +12,30 @@ const LAYERS: &[&[&str]] = &[
     &["app"],
     &["notify"],
     &["http", "reconciler"],
-    &["clicks"],
-    &["coordinate", "drafts", "drills", "reports"],
+    &["service"],
     &["engine"],
     &["live", "metrics"],
     &["store"],
     &[
         "alertmanager::client",
-        "precheck",
         "notify::webhook::client",
         "notify::webhook::signature",
         "prometheus",
         "slack::client",
         "slack::socket",
     ],
-    &["outgoing"],
+    &["http_client"],
     &["alertmanager", "slack"],
     &["postmortem", "report"],
-    &["comparison", "deployed"],
+    &["deployed"],
     &["config"],
     &["api", "events"],
     &["elsewhere", "tls", "visible"],
     &["decision"],
 ];
 /// What speaks to other services, and who may let it: a request touches Redis only.
-const CLIENTS: &[&str] = &[
-    "alertmanager::client",
-    "precheck",
-    "notify::webhook::client",
-    "outgoing",
-    "prometheus",
-    "slack::client",
-    "slack::socket",
-];
+const CLIENTS: &[&str] =
+    &["alertmanager::client", "http_client", "notify::webhook::client", "prometheus", "slack::client", "slack::socket"];
 const USERS_OF_CLIENTS: &[&str] = &["app", "cli", "notify", "reconciler"];
 /// Crates that few modules know.
 const CRATES: &[(&str, &[&str])] = &[("redis", &["config", "store"]), ("prometheus_client", &["metrics"])];

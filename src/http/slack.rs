@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::reply::{ApiError, Reply, text};
-use crate::clicks::handle_patiently;
 use crate::elsewhere;
+use crate::service::clicks::handle_patiently;
 use crate::slack::payload::{self, Interaction};
 
 /// Slack's interactions are a few kB.

@@ -18,9 +18,9 @@ use super::reply::{ApiError, Reply, json};
 use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
 use crate::config::{Labels, SourceConfig};
 use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
-use crate::drills;
 use crate::elsewhere::{self, Large};
 use crate::engine::{Engine, EngineError, Handled};
+use crate::service::drills;
 use crate::store::StoreError;
 
 /// Deliveries of more bytes are handled two at a time: what is read of them takes several times their size.

@@ -13,7 +13,6 @@ use futures_util::future::join_all;
 use ulid::Ulid;
 
 use super::worker::{rest, while_leased};
-use crate::coordinate::update;
 use crate::decision::outage::{
     Done, Execution, Member, Outage, OutageAction, needs_outage, rolled_back_before, room_at,
 };
@@ -22,6 +21,7 @@ use crate::decision::{
 };
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
+use crate::service::coordinate::update;
 use crate::store::outage::{Coordinated, WriteOutcome};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};

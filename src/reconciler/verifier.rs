@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures_util::future::{OptionFuture, join, join_all, join3};
 
+use super::precheck::Precheck;
 use super::sample;
-use crate::comparison::Comparison;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
 use crate::decision::{
@@ -19,7 +19,7 @@ use crate::decision::{
 };
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{IncidentMetric, Missing};
-use crate::precheck::Precheck;
+use crate::prometheus::ab_test::Comparison;
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Recorded};

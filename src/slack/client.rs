@@ -25,7 +25,7 @@ use slack_morphism::prelude::{
 
 use super::render::Message;
 use crate::config;
-use crate::outgoing::{BaseUrl, Capped, Outgoing, OutgoingError};
+use crate::http_client::{BaseUrl, Capped, Outgoing, OutgoingError};
 
 mod error;
 mod probe;

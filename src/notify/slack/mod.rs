@@ -25,11 +25,11 @@ use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
 use super::{Acceptance, Notified, Notifier, NotifyTask, Reachable, Shown, backoff};
-use crate::clicks::EphemeralReply;
 use crate::config::{Config, Decider, Weekly};
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::engine::Engine;
 use crate::live::Current;
+use crate::service::clicks::EphemeralReply;
 use crate::slack::client::{LONGEST_WAIT, Slack, SlackError};
 use crate::slack::render;
 use crate::store::StoreError;

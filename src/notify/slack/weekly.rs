@@ -6,7 +6,7 @@ use super::posting::{ThreadProgress, posting};
 use super::{Halt, SlackNotifier};
 use crate::config::Weekly;
 use crate::decision::{IncidentId, Timestamp};
-use crate::reports;
+use crate::service::reports;
 use crate::slack::client::Place;
 use crate::slack::render;
 use crate::store::StoreError;

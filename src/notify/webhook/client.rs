@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::signature::Key;
 use crate::config;
-use crate::outgoing::{BaseUrl, Outgoing, OutgoingError};
+use crate::http_client::{BaseUrl, Outgoing, OutgoingError};
 
 /// For one request in all: two of them stay below a lease.
 const TIMEOUT: Duration = Duration::from_secs(10);
