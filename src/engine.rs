@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::decision::{
-    Alert, AlertOutcome, Answer, ArchiveReport, Commit, Decision, Event, IncidentId, Outcome, Policy, PromptName,
-    Rehearsed, SwitchMode, Timestamp, decide, rehearse,
+    Alert, AlertOutcome, Answer, Commit, Decision, Event, IncidentId, Needs, Outcome, Policy, PromptName, Rehearsed,
+    SwitchMode, Timestamp, decide, rehearse,
 };
 use crate::elsewhere;
 use crate::events::{self, Happened};
 use crate::metrics::Metrics;
 use crate::store::receipt::{HandledRequest, Receipt};
 use crate::store::schedule::IDLE;
-use crate::store::{Committed, LoadOptions, Loaded, Store, StoreError, fresh_ulid};
+use crate::store::{Committed, Loaded, RedisFault, Store, StoreError, fresh_ulid};
 
 /// Rounds of load, decide and commit before giving way: each lost round means that another one's commit succeeded.
 const ROUNDS: u32 = 12;
@@ -89,7 +89,7 @@ impl Engine {
 
     /// The prompt as it is now.
     pub async fn load(&self, prompt: &PromptName) -> Result<Loaded, StoreError> {
-        self.store.load(prompt, self.policy.budget_window, LoadOptions::default()).await
+        self.store.load(prompt, self.policy.budget_window, Needs::default()).await
     }
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
@@ -132,7 +132,7 @@ impl Engine {
     /// What [`Engine::handle`] would answer now; nothing is written.
     pub async fn foresee(&self, prompt: &PromptName, event: &Event) -> Result<Answer, EngineError> {
         let mut loaded = self.load(prompt).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
+        loaded.snapshot.fresh_ids = fresh_ids(event.may_open(), loaded.now);
         Ok(decide(&self.policy, &loaded.snapshot, event, loaded.now).answer)
     }
 
@@ -143,25 +143,11 @@ impl Engine {
         receipt: Option<&Receipt>,
     ) -> Result<Handled, EngineError> {
         let event = given.event();
-        let wanted = LoadOptions {
-            incident: match event {
-                Event::Decide(click) => Some(&click.incident),
-                Event::Mark(marking) => marking.incident.as_ref(),
-                _ => None,
-            },
-            content: match event {
-                Event::Register(request) => Some(&request.version),
-                Event::ArchiveReport(ArchiveReport::Archived { version, .. } | ArchiveReport::Gone { version }) => {
-                    Some(version)
-                }
-                _ => None,
-            },
-        };
         for round in 0..ROUNDS {
             if round > 2 {
                 tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
             }
-            let loaded = self.store.load(prompt, self.policy.budget_window, wanted).await?;
+            let loaded = self.store.load(prompt, self.policy.budget_window, event.needs()).await?;
             if let Some(receipt) = receipt
                 && let Some(before) = self.store.handled_before(receipt, loaded.now).await?
             {
@@ -174,15 +160,7 @@ impl Engine {
                 _ => HandledRequest::Done,
             };
             let Some(commit) = decision.commit else {
-                if !matches!(
-                    event,
-                    Event::CheckDrift
-                        | Event::Timer { .. }
-                        | Event::Listed { .. }
-                        | Event::Undeliverable { .. }
-                        | Event::ArchiveReport(_)
-                        | Event::Soak(_)
-                ) {
+                if event.is_relied_on() {
                     self.store.wait_for_replicas().await?;
                 }
                 if let (Some(receipt), HandledRequest::Refused(why)) = (receipt, &outcome) {
@@ -250,7 +228,7 @@ impl Engine {
 
     async fn decide(&self, mut loaded: Loaded, given: &Given<'_>) -> (Loaded, Decision) {
         let decide_now = |policy: &Policy, loaded: &mut Loaded, event: &Event| {
-            loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
+            loaded.snapshot.fresh_ids = fresh_ids(event.may_open(), loaded.now);
             decide(policy, &loaded.snapshot, event, loaded.now)
         };
         match given {
@@ -272,7 +250,7 @@ impl Engine {
     /// What `alert` would do now. Writes nothing.
     pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
         let mut loaded = self.load(&alert.prompt).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(may_open(&Event::Alerts(vec![alert.clone()])), loaded.now);
+        loaded.snapshot.fresh_ids = fresh_ids(Event::Alerts(vec![alert.clone()]).may_open(), loaded.now);
         Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
     }
 
@@ -298,7 +276,10 @@ impl Engine {
         let mut asked = 0;
         loop {
             match self.store.commit_once(id, loaded, commit, receipt, events).await {
-                Err(StoreError::Unavailable { kind: "connection" | "timeout" | "moved", .. }) if asked < ASK_AGAIN => {
+                Err(StoreError::Unavailable {
+                    kind: RedisFault::Connection | RedisFault::Timeout | RedisFault::Moved,
+                    ..
+                }) if asked < ASK_AGAIN => {
                     asked += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -334,16 +315,6 @@ fn switch_mode(answer: &Answer) -> Option<SwitchMode> {
 fn finished(commit: &Commit, now: Timestamp) -> Option<SwitchMode> {
     let switches = commit.incidents.iter().filter_map(|write| write.incident.switch.as_ref());
     switches.filter(|switch| switch.at == now && switch.mode != SwitchMode::Shipped).map(|switch| switch.mode).next()
-}
-
-/// How many incidents `event` opens at most. Two versions may get traffic on top, one from outside, on which alerts fire.
-fn may_open(event: &Event) -> usize {
-    let own = match event {
-        Event::Alerts(alerts) => alerts.len(),
-        Event::Rollback(_) | Event::Activate(_) | Event::Promotion(_) => 1,
-        _ => 0,
-    };
-    own + 2
 }
 
 /// Ids for new incidents.

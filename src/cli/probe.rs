@@ -5,12 +5,12 @@ use futures_util::future::join_all;
 use super::check::{Probe, StoreReport};
 use crate::api::PromptSummary;
 use crate::config::{self, Config};
-use crate::decision::{Policy, Timestamp};
+use crate::decision::{Needs, Policy, Timestamp};
 use crate::events;
 use crate::notify::webhook::client::{Untaken, WebhookClient};
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
-use crate::store::{Clock, LoadOptions, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
+use crate::store::{Clock, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
 
 /// Looks at Slack, where it is configured: token, scopes, channels and user groups.
 pub async fn probe_slack(config: &Config) -> Vec<Probe> {
@@ -102,7 +102,7 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSumm
     loop {
         let page = store.known(behind.as_deref()).await?;
         for prompt in page.items {
-            let Ok(loaded) = store.load(&prompt, policy.budget_window, LoadOptions::default()).await else { continue };
+            let Ok(loaded) = store.load(&prompt, policy.budget_window, Needs::default()).await else { continue };
             let active = loaded.snapshot.active.version();
             let state = &loaded.snapshot.state;
             if state.target(active, policy, loaded.now).is_some() {

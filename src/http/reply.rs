@@ -14,6 +14,7 @@ use super::exposition::{CutOff, Reading};
 use crate::api;
 use crate::decision::{IncidentId, Refusal};
 use crate::engine::EngineError;
+use crate::metrics::Denial;
 use crate::store::StoreError;
 
 pub type Reply = Response<ResponseBody>;
@@ -86,7 +87,7 @@ pub struct ApiError {
     pub code: &'static str,
     pub message: String,
     /// Why the request was not let in, as a metric has it; `None`: it was.
-    pub refused: Option<&'static str>,
+    pub refused: Option<Denial>,
 }
 
 impl ApiError {
@@ -96,8 +97,8 @@ impl ApiError {
 
     /// The request was not let in.
     #[must_use]
-    pub fn refused(self, reason: &'static str) -> Self {
-        Self { refused: Some(reason), ..self }
+    pub fn refused(self, denial: Denial) -> Self {
+        Self { refused: Some(denial), ..self }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {

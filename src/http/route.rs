@@ -22,6 +22,7 @@ use super::{
     serving, slack, webhook,
 };
 use crate::live::Current;
+use crate::metrics::Denial;
 
 /// Longest body, but for alerts and the text of a version: whatever else people send is a few names and reasons.
 const MAX_SHORT: usize = 64 << 10;
@@ -136,8 +137,8 @@ pub async fn answer(
         if failure.status.is_server_error() {
             tracing::warn!(code = failure.code, why = failure.message, "request failed");
         }
-        if let Some(reason) = failure.refused {
-            refused(&contexts.get(), reason, peer);
+        if let Some(denial) = failure.refused {
+            refused(&contexts.get(), denial, peer);
         }
         failure.into_reply()
     });
@@ -149,11 +150,11 @@ pub async fn answer(
 }
 
 /// Leaves a trace of a request that was not let in, without what it sent.
-fn refused(context: &Context, reason: &'static str, peer: Peer) {
-    context.engine.metrics.refused(reason);
-    if let Some(untold) = context.refusals.should_log(reason, Instant::now().into_std()) {
+fn refused(context: &Context, denial: Denial, peer: Peer) {
+    context.engine.metrics.refused(denial);
+    if let Some(untold) = context.refusals.should_log(denial, Instant::now().into_std()) {
         let from = peer.address;
-        tracing::warn!(reason, %from, not_told = untold, "a request was refused");
+        tracing::warn!(reason = denial.as_str(), %from, not_told = untold, "a request was refused");
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Context;
 use super::reply::{ApiError, Reply, text};
 use crate::elsewhere;
+use crate::metrics::Denial;
 use crate::service::clicks::handle_patiently;
 use crate::slack::payload::{self, Interaction};
 
@@ -34,7 +35,7 @@ pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), ApiError> {
 
 fn unsigned() -> ApiError {
     let message = "not signed by Slack with slack.signing_secret within the last five minutes";
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused("wrong_signature")
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused(Denial::WrongSignature)
 }
 
 /// `arrived`: when the head of the request did.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::client::{PrometheusError, Series};
 use super::question::{EVIDENCE, Metric};
 use crate::config::Labels;
-use crate::decision::verification::{Finding, Verdict};
+use crate::decision::finding::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, VersionName};
 
 /// Failures without which a ratio does not act, as in `PromptErrorRateCritical`.

@@ -12,7 +12,8 @@ use futures_util::future::{OptionFuture, join, join_all, join3};
 use super::precheck::Precheck;
 use super::sample;
 use crate::config::Labels;
-use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
+use crate::decision::finding::{Finding, Verdict};
+use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{
     Checked, Compared, Confirmed, Event, Evidence, Incident, Look, PhaseKind, PromptName, PromptState, Stepped,
     SwitchMode, Timestamp, TrafficSplit, VersionName, soak,

@@ -2,35 +2,23 @@
 
 use std::collections::HashMap;
 
-use super::super::alert::{Alert, AlertRecord, AlertStatus};
-use super::super::guards::{Guard, Held};
-use super::super::incident::Incident;
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Pending, Phase, PhaseKind, Question};
-use super::super::policy::Policy;
-use super::super::severity::{Action, Severity};
-use super::super::state::InactiveAlert;
-use super::super::switch::{DryRunRollback, SwitchMode};
-use super::super::trigger::Trigger;
-use super::{Active, AlertOutcome, Outcome, Transaction, canary, confirm, ended, gradual, recheck};
+use super::answer::{AlertOutcome, Outcome};
+use super::response::Acted;
+use super::snapshot::Active;
+use super::transaction::Transaction;
+use super::{ended, gradual, response, transaction};
+use crate::{
+    Action, Alert, AlertRecord, AlertStatus, Guard, InactiveAlert, Incident, IncidentId, NoteKind, OutcomeReason,
+    Phase, PhaseKind, Policy, Severity, Timestamp, VersionName,
+};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Joined {
     Opened,
-    Updated(&'static str),
+    Updated(OutcomeReason),
     /// Known already; asks for nothing new unless what held it is gone.
     Again,
-}
-
-pub(super) enum Acted {
-    RolledBack,
-    Held(Guard),
-    /// Prometheus is asked again before it is done.
-    Confirming,
-    Asked,
 }
 
 /// Handles all alerts of one delivery: those of one version together, so that a delivery switches at most once.
@@ -45,14 +33,14 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
     }
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Firing && ended::is_late_copy(tx, alert) {
-            *outcome = Some(self::outcome(Outcome::Ignored, "already_resolved", None));
+            *outcome = Some(AlertOutcome::new(Outcome::Ignored, OutcomeReason::AlreadyResolved, None));
         }
     }
     let mut groups = by_version(alerts, &outcomes);
     // of a canary the base goes first: a rollback from it ends the canary as well, and traffic moves once
     let base = tx.state.running_canary().map(|canary| canary.split.leaving.clone());
     groups.sort_by_cached_key(|(version, _)| {
-        let target = gradual::split_to(tx, version).is_some();
+        let target = tx.state.gradual_to(version).is_some();
         (tx.has_traffic(version), !target, base.as_ref() != Some(*version))
     });
     for (version, places) in groups {
@@ -65,7 +53,10 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
         follow_targets(tx);
     }
     // every alert is either resolved or belongs to one of the versions
-    outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
+    outcomes
+        .into_iter()
+        .map(|o| o.unwrap_or_else(|| AlertOutcome::new(Outcome::Ignored, OutcomeReason::NotActive, None)))
+        .collect()
 }
 
 /// The places of the alerts that have no outcome yet, by version; versions in the order in which they first come. One pass: a
@@ -100,7 +91,11 @@ fn follow_targets(tx: &mut Transaction<'_>) {
     let targets = tx.targets();
     let news = undecided.map(|incident| {
         let version = &incident.version;
-        (incident.id.clone(), super::choices(&targets, version, version), super::passed_over(&targets, version))
+        (
+            incident.id.clone(),
+            transaction::choices(&targets, version, version),
+            transaction::passed_over(&targets, version),
+        )
     });
     let news: Vec<_> = news.collect();
     for (id, choices, passed_over) in news {
@@ -116,15 +111,11 @@ fn follow_targets(tx: &mut Transaction<'_>) {
     }
 }
 
-pub(super) fn outcome(outcome: Outcome, reason: &'static str, incident: Option<IncidentId>) -> AlertOutcome {
-    AlertOutcome { outcome, reason, incident }
-}
-
 fn firing(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
     // on the target of a gradual rollback, what asks for a rollback stops that; the rest is heard as everywhere
     let stops = |alert: &Alert| alert.trigger.action == Action::Rollback;
     let (urgent, rest): (Vec<&Alert>, Vec<&Alert>) = group.iter().copied().partition(|alert| stops(alert));
-    let Some(stopped) = gradual::target_fails(tx, version, &urgent) else {
+    let Some(stopped) = target_fails(tx, version, &urgent) else {
         return join_all(tx, version, group);
     };
     let heard = join_all(tx, version, &rest);
@@ -143,7 +134,8 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
     let urgent = group.iter().zip(&joined).any(|(alert, joined)| {
         asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
     });
-    let acted = if news { process(tx, &id, version, urgent) } else { process_if_unheld(tx, &id, version) };
+    let acted =
+        if news { response::process(tx, &id, version, urgent) } else { response::process_if_unheld(tx, &id, version) };
     // an alert that only came by lets a held one act, which has no outcome of its own in this delivery
     let came_by = !group.iter().any(|alert| asks_rollback(alert));
     let describe = |(alert, joined): (&&Alert, Result<(IncidentId, Joined), AlertOutcome>)| {
@@ -153,16 +145,18 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
         };
         let rollback = asks_rollback(alert);
         let (what, reason) = match (&acted, joined) {
-            (Some(Acted::RolledBack), _) if rollback || came_by => (Outcome::RolledBack, "alert"),
+            (Some(Acted::RolledBack), _) if rollback || came_by => (Outcome::RolledBack, OutcomeReason::Alert),
             (Some(Acted::Held(guard)), Joined::Opened | Joined::Updated(_)) if rollback => {
-                (Outcome::Held, guard.as_str())
+                (Outcome::Held, OutcomeReason::Guard(*guard))
             }
-            (Some(Acted::Confirming), Joined::Opened | Joined::Updated(_)) if rollback => (Outcome::Held, "confirming"),
-            (_, Joined::Again) => (Outcome::Duplicate, "duplicate"),
-            (_, Joined::Opened) => (Outcome::IncidentOpened, alert.trigger.action.as_str()),
+            (Some(Acted::Confirming), Joined::Opened | Joined::Updated(_)) if rollback => {
+                (Outcome::Held, OutcomeReason::Confirming)
+            }
+            (_, Joined::Again) => (Outcome::Duplicate, OutcomeReason::Duplicate),
+            (_, Joined::Opened) => (Outcome::IncidentOpened, OutcomeReason::Action(alert.trigger.action)),
             (_, Joined::Updated(reason)) => (Outcome::IncidentUpdated, reason),
         };
-        outcome(what, reason, Some(id))
+        AlertOutcome::new(what, reason, Some(id))
     };
     group.iter().zip(joined).map(describe).collect()
 }
@@ -184,7 +178,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
         if now.since(silenced.since) >= refresh_after {
             silenced.since = now;
         }
-        return Err(outcome(Outcome::Ignored, "dismissed", None));
+        return Err(AlertOutcome::new(Outcome::Ignored, OutcomeReason::Dismissed, None));
     }
     let served = tx.has_traffic(&alert.version);
     if let Some(incident) = tx.state.open_incident_on(&alert.version) {
@@ -195,7 +189,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
                 record.starts_at = alert.starts_at;
                 record.last_seen = now;
                 if predates {
-                    return Ok((incident.id.clone(), Joined::Updated("firing_again")));
+                    return Ok((incident.id.clone(), Joined::Updated(OutcomeReason::FiringAgain)));
                 }
             }
             if now.since(record.last_seen) >= refresh_after {
@@ -213,7 +207,11 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     if !served {
         remember_inactive(tx, alert);
         let known = tx.state.version(&alert.version).is_some();
-        return Err(outcome(Outcome::Ignored, if known { "not_active" } else { "unknown_version" }, None));
+        return Err(AlertOutcome::new(
+            Outcome::Ignored,
+            if known { OutcomeReason::NotActive } else { OutcomeReason::UnknownVersion },
+            None,
+        ));
     }
     let reopen_within = tx.policy.reopen_within;
     let resting = tx.state.incidents.iter_mut().find(|i| {
@@ -225,7 +223,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     if let Some(incident) = resting {
         reopen(incident, alert, now);
         let id = incident.id.clone();
-        return Ok((id, Joined::Updated("reopened")));
+        return Ok((id, Joined::Updated(OutcomeReason::Reopened)));
     }
     Ok((open(tx, alert), Joined::Opened))
 }
@@ -238,7 +236,7 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
     }
     let state = &tx.state;
     // what was not heard of for long has ended
-    let lately = |at: super::Timestamp| tx.now.since(at) < tx.policy.alert_resolve_timeout;
+    let lately = |at: Timestamp| tx.now.since(at) < tx.policy.alert_resolve_timeout;
     let fired = |fingerprint: &str| {
         let inactive = |s: &InactiveAlert| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
         state.inactive_alerts.iter().any(|s| s.version == *version && inactive(s))
@@ -283,7 +281,7 @@ pub(super) fn hear_inactive_alerts(tx: &mut Transaction<'_>) {
 }
 
 /// Adds an alert to an open incident and says how.
-fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'static str {
+fn add(incident: &mut Incident, alert: &Alert, now: Timestamp) -> OutcomeReason {
     incident.quiet_since = None;
     let text = describe(alert);
     let place = incident.alerts.iter().position(|r| r.fingerprint == alert.fingerprint);
@@ -293,9 +291,9 @@ fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'stati
             let first_seen = incident.alerts[place].first_seen;
             incident.alerts[place] = AlertRecord { first_seen, ..AlertRecord::new(alert, now) };
             if was_firing {
-                ("worse", format!("got worse: {text}"))
+                (OutcomeReason::Worse, format!("got worse: {text}"))
             } else {
-                ("firing_again", format!("fires again: {text}"))
+                (OutcomeReason::FiringAgain, format!("fires again: {text}"))
             }
         }
         None => {
@@ -308,7 +306,7 @@ fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'stati
                 incident.alerts.remove(victim.unwrap_or_default());
             }
             incident.alerts.push(AlertRecord::new(alert, now));
-            ("joined", text)
+            (OutcomeReason::Joined, text)
         }
     };
     incident.note(now, NoteKind::Alert, text);
@@ -348,7 +346,7 @@ fn open(tx: &mut Transaction<'_>, alert: &Alert) -> IncidentId {
 }
 
 /// The same trouble within `reopen_within`: the same incident, whose clocks go on.
-fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
+fn reopen(incident: &mut Incident, alert: &Alert, now: Timestamp) {
     incident.rewind(now); // closed incidents are not rewound with the clock
     add(incident, alert, now);
     incident.closed_at = None;
@@ -358,224 +356,22 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
 }
 
-/// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
-fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
-    let (now, policy) = (tx.now, tx.policy);
-    let choices = tx.choices(version, version);
-    let target = choices.first().cloned();
-    let content_missing = target.as_ref().is_some_and(|target| tx.lacks_content(target));
-    let passed_over = tx.passed_over(version);
-    let held = tx.guard(version);
-    let rehearsed =
-        held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && tx.guard_if_armed(version).is_none();
-    let heard = tx.heard_of(id);
-    let incident = tx.incident(id)?;
-    let strongest = incident.strongest()?.clone();
-    let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
-    let decider =
-        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
-    // whoever was asked may answer until somebody else is asked
-    let other = stronger || incident.target != target || incident.decider != decider;
-    if let Some(why) = passed_over.filter(|_| incident.target != target) {
-        incident.note(now, NoteKind::Alert, why);
+/// `group` asks for a rollback of the target of a gradual rollback: that stays where it is, and people are called. `None`: no
+/// such thing.
+fn target_fails(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Option<Vec<AlertOutcome>> {
+    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+    let id = tx.state.open_incidents().find(to_version)?.id.clone();
+    let why = format!("{} fires on {version}", group.first()?.alertname);
+    let mut outcomes = Vec::with_capacity(group.len());
+    for alert in group {
+        let known = |s: &InactiveAlert| s.version == *version && s.alert.fingerprint == alert.fingerprint;
+        let (what, reason) = match tx.state.inactive_alerts.iter().any(known) {
+            true => (Outcome::Duplicate, OutcomeReason::Duplicate),
+            false => (Outcome::IncidentUpdated, OutcomeReason::Guard(Guard::TargetUnhealthy)),
+        };
+        remember_inactive(tx, alert);
+        outcomes.push(AlertOutcome::new(what, reason, Some(id.clone())));
     }
-    incident.severity = strongest.severity;
-    incident.action = strongest.action;
-    incident.time_limit = strongest.time_limit;
-    incident.decider = decider;
-    incident.target = target.clone();
-    incident.choices = choices;
-    if incident.phase.kind() == PhaseKind::RollingBack {
-        let waits = urgent || incident.held.is_some();
-        let reason = (waits && strongest.action == Action::Rollback).then(|| why(&strongest));
-        return gradual::on_alert(tx, id, reason.as_deref());
-    }
-    match canary::fails(tx, id, version, strongest.severity, &why(&strongest)) {
-        Some(Ok(())) => return Some(Acted::RolledBack),
-        Some(Err(held)) => {
-            let guard = held.guard;
-            let incident = tx.incident(id)?;
-            hold_by(incident, now, held, other, heard);
-            recheck::begin(tx, id, version);
-            return Some(Acted::Held(guard));
-        }
-        None => {}
-    }
-    let incident = tx.incident(id)?;
-    match &incident.phase {
-        // held back together with others: neither acted upon nor escalated
-        Phase::AwaitingDecision(Question { hold: Some(_), .. }) => {
-            return Some(incident.held.as_ref().map_or(Acted::Asked, |held| Acted::Held(held.guard)));
-        }
-        // a person has it in hand
-        Phase::Investigating { .. } if !stronger && !urgent => return Some(Acted::Asked),
-        Phase::Confirming(confirming) if confirming.pending.by == SwitchMode::Auto => return Some(Acted::Confirming),
-        Phase::Confirming(confirming) => {
-            let pending = confirming.pending.clone();
-            let skip_confirmation = strongest.action == Action::Rollback && held.is_none() && !policy.requery;
-            if !skip_confirmation || tx.lacks_content(&pending.to) {
-                return Some(Acted::Asked); // the answer decides
-            }
-            // the alert is the answer: what the person asked for is done, with the target that they named
-            let reason = format!("{} ({})", pending.reason, why(&strongest));
-            tx.switch(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
-            if let Some(incident) = tx.incident(id) {
-                incident.decided_by = Some(pending.operator);
-                if let Some(switch) = &mut incident.switch {
-                    switch.decided_at = Some(pending.at);
-                }
-            }
-            return Some(Acted::RolledBack);
-        }
-        _ => {}
-    }
-    match strongest.action {
-        Action::Rollback => match (held, target) {
-            (None, Some(target)) => {
-                let reason = why(&strongest);
-                if policy.requery || content_missing {
-                    let (from, operator) = (version.clone(), Operator::SYSTEM);
-                    let (skip_confirmation, gradual, by) = (!policy.requery, None, SwitchMode::Auto);
-                    let pending =
-                        Pending { by, from, to: target, operator, reason, gradual, skip_confirmation, at: now };
-                    confirm::begin(tx, id, pending);
-                    return Some(Acted::Confirming);
-                }
-                tx.switch(Some(version), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
-                return Some(Acted::RolledBack);
-            }
-            (held, target) => {
-                let held = held?; // no target is a guard of its own
-                if let Some(to) = target.filter(|_| rehearsed && incident.dry_run.is_none()) {
-                    let (from, trigger) = (version.clone(), strongest.alertname.clone());
-                    incident.dry_run = Some(DryRunRollback { at: now, from, to, trigger });
-                }
-                let guard = held.guard;
-                hold_by(incident, now, held, other, heard);
-                recheck::begin(tx, id, version);
-                return Some(Acted::Held(guard));
-            }
-        },
-        Action::Page | Action::Recommend => ask(incident, now, other, heard),
-        Action::Observe => {
-            let opened_at = incident.opened_at;
-            if let Phase::Observing { until: until @ None } = &mut incident.phase {
-                // reopened: the clock of the observation goes on
-                *until = Some(opened_at.plus(strongest.time_limit).max(now));
-            }
-        }
-    }
-    Some(Acted::Asked)
-}
-
-/// `active` holds no version any more: says so, and asks anew whoever was asked. What is past its question goes on; a failed
-/// rollback is looked at again at `rest`.
-pub(super) fn report_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
-    let (now, heard) = (tx.now, tx.heard_of(id));
-    if confirm::object_to_lapse(tx, id, fault) {
-        return;
-    }
-    let Some(version) = tx.incident(id).map(|incident| incident.version.clone()) else { return };
-    let asks = |incident: &Incident| incident.phase.kind() == PhaseKind::AwaitingDecision;
-    let asks_rollback = tx.incident(id).is_some_and(|i| asks(i) && i.action == Action::Rollback);
-    let held = if asks_rollback { tx.guard(&version) } else { None };
-    let Some(incident) = tx.incident(id) else { return };
-    let text = format!("{fault}: automatic rollbacks are held, and prompt servers keep the version they have");
-    incident.note(now, NoteKind::Held, text);
-    match &mut incident.phase {
-        Phase::AwaitingDecision(question) if question.hold.is_none() => {
-            if asks_rollback {
-                incident.held = held;
-            }
-            ask(incident, now, true, heard);
-        }
-        Phase::Escalated { until, .. } => *until = rest,
-        _ => {}
-    }
-}
-
-fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: bool, heard: Option<u32>) {
-    let other_guard = note_held(incident, now, held);
-    ask(incident, now, changed || other_guard, heard);
-}
-
-/// Says what keeps it from acting; whether that is another guard than before.
-pub(super) fn note_held(incident: &mut Incident, now: super::Timestamp, held: Held) -> bool {
-    let guard = held.guard;
-    let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
-    if other_guard {
-        incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
-    }
-    incident.held = Some(held);
-    other_guard
-}
-
-/// Asks a person instead of rolling back.
-pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) {
-    let now = tx.now;
-    let heard = tx.heard_of(id);
-    if let Some(incident) = tx.incident(id) {
-        hold_by(incident, now, held, false, heard);
-    }
-}
-
-/// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
-/// Not while a person has it in hand.
-pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
-    if gradual::held_is_over(tx, id) {
-        return process(tx, id, version, true);
-    }
-    let waits = {
-        let incident = tx.incident(id)?;
-        incident.phase.kind() == PhaseKind::AwaitingDecision
-            && incident.held.as_ref().is_some_and(|held| !held.guard.waits_for_news())
-            && incident.hold().is_none()
-            && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(tx, version, &alert))
-    };
-    if waits && tx.has_traffic(version) && tx.guard(version).is_none() {
-        return process(tx, id, version, true);
-    }
-    None
-}
-
-/// Asks the decider, within the time limit; a deadline that runs already only moves earlier. `heard`: the last note that
-/// people have had of this incident, if they had any.
-fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
-    let limit = now.plus(incident.time_limit);
-    let (waiting, objection) = match &mut incident.phase {
-        // the same question; one that was escalated as often as it may be does not start over
-        Phase::AwaitingDecision(question) if !changed => {
-            question.deadline = question.deadline.map(|deadline| deadline.min(limit));
-            return;
-        }
-        Phase::AwaitingDecision(question) => {
-            let deadline = question.deadline.map_or(limit, |deadline| deadline.min(limit));
-            (Some(deadline), question.objection.take()) // whoever was told why not may go on all the same
-        }
-        _ => (None, None),
-    };
-    call(incident, now, heard);
-    // a page goes on until someone decides, also when it gets worse
-    let escalations = if waiting.is_some() { incident.escalations.min(1) } else { 0 };
-    incident.ask(Question { objection, ..Question::until(waiting.unwrap_or(limit)) }, now);
-    incident.escalations = escalations;
-}
-
-/// The decider is to notice. Not needed for a new incident, nor where this event's own notes call already.
-fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
-    let Some(heard) = heard else { return };
-    let calls = |kind| matches!(kind, NoteKind::Held | NoteKind::Reopened);
-    if incident.notes.iter().any(|note| note.seq > heard && calls(note.kind)) {
-        return;
-    }
-    let text = match incident.phase.kind() {
-        PhaseKind::AwaitingDecision => "the question has changed: check the message again",
-        PhaseKind::Investigating => "more severe than the alert under investigation: asking again",
-        _ => "observation ended early: a person must decide",
-    };
-    incident.note(now, NoteKind::Asked, text);
-}
-
-fn why(alert: &AlertRecord) -> String {
-    if alert.summary.is_empty() { alert.alertname.clone() } else { format!("{}: {}", alert.alertname, alert.summary) }
+    gradual::pause(tx, &id, why);
+    Some(outcomes)
 }

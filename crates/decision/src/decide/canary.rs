@@ -2,24 +2,19 @@
 
 use std::time::Duration;
 
-use super::super::alert::AlertRecord;
-use super::super::analysis::{self, Obstacle};
-use super::super::event::{Activation, Promotion, Steer, Steering, TrafficShare};
-use super::super::gates::closed;
-use super::super::guards::Held;
-use super::super::incident::Incident;
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Phase, Question};
-use super::super::policy::{CanaryPolicy, Policy};
-use super::super::serving::ActivatedBy;
-use super::super::severity::{Action, Severity};
-use super::super::split::{Canary, CanaryEnd, CanaryPause, CanaryWait, Plan, TrafficSplit};
-use super::super::switch::SwitchMode;
-use super::super::verification::{Check, Finding, Verdict};
-use super::person::{OrRefusal, must_be_known};
-use super::{Answer, LogEvent, Refusal, RefusalCode, Transaction, gradual, mark, measure};
+use super::answer::Answer;
+use super::commit::LogEvent;
+use super::precondition::{must_be_free, must_be_known, must_be_open, must_not_be_bad};
+use super::question;
+use super::transaction::{Cause, Transaction};
+use crate::analysis::{self, Obstacle};
+use crate::gates::closed;
+use crate::split::CanaryEnd;
+use crate::{
+    ActivatedBy, Activation, Canary, CanaryPause, CanaryPolicy, CanaryWait, Check, Finding, Held, Incident, IncidentId,
+    Operator, OrRefusal, Plan, Promotion, Refusal, RefusalCode, Severity, Steer, Steering, SwitchMode, TrafficShare,
+    TrafficSplit, Verdict, VersionName,
+};
 
 fn policy<'a>(tx: &Transaction<'a>) -> &'a CanaryPolicy {
     tx.policy.canary.of(&tx.snapshot.prompt)
@@ -36,12 +31,12 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
         (TrafficShare::Canary(plan), _) => plan.clone(),
         (TrafficShare::All, _) => return Err(bad("percent: all traffic is no share".to_owned())),
     };
-    let overridden = measure::must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
+    let overridden = must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
     // a fixed share of the same version may be changed; anything else waits for the end of what is under way
     let (id, base, started) = match running {
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
-            gradual::must_be_free(tx, None)?;
+            must_be_free(tx, None)?;
             let Some(base) = tx.serving().cloned() else {
                 let message = format!("no version is active that could share its traffic with {version}");
                 return Err(Refusal::new(RefusalCode::Moved, message));
@@ -54,7 +49,7 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
     };
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
     let split = TrafficSplit::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
-    close_question(tx, "someone changed the share");
+    question::close_about_canary(tx, "someone changed the share");
     tx.state.canary = Some(Canary::new(id, split.clone(), started, !policy(tx).analysis));
     tx.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
@@ -67,7 +62,7 @@ fn bad(message: String) -> Refusal {
 /// A person takes the new version back; nothing is said against it.
 fn stop(tx: &mut Transaction<'_>, canary: &Canary, operator: &Operator) -> Answer {
     let (from, to) = (canary.split.arriving.clone(), canary.split.leaving.clone());
-    tx.end_canary(&to, "canary stopped", operator);
+    tx.end_canary(&to, Cause { operator, reason: "canary stopped", incident: None });
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
 }
 
@@ -82,7 +77,7 @@ fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
     }
     let serious = |i: &&Incident| i.phase.is_undecided() && i.severity >= Severity::High && split.has(&i.version);
     let own = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref());
-    let others = || tx.state.open_incidents().filter(|i| Some(&i.id) != own || !is_only_a_question(i));
+    let others = || tx.state.open_incidents().filter(|i| Some(&i.id) != own || !question::is_only_a_question(i));
     if let Some(incident) = others().find(serious) {
         return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));
     }
@@ -133,7 +128,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
         canary.split.next = Some(now.plus(TrafficSplit::CHECK_EVERY));
         let waiting = canary.waiting.get_or_insert(CanaryWait { since: now, asked: None });
         if waiting.asked.is_none() && now.since(waiting.since) >= patience {
-            ask(tx, &why);
+            question::ask_about_canary(tx, &why);
         }
         return Answer::Noted;
     }
@@ -145,7 +140,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
 /// The next stage begins.
 fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     let now = tx.now;
-    close_question(tx, "the canary has gone on");
+    question::close_about_canary(tx, "the canary has gone on");
     let Some(canary) = tx.state.canary.as_mut() else { return };
     if canary.split.next_percent().is_some_and(|percent| percent < 100) {
         canary.split.enter(canary.split.stage + 1, now);
@@ -155,61 +150,7 @@ fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
         return;
     }
     let version = canary.split.arriving.clone();
-    tx.end_canary(&version, last, operator);
-}
-
-/// Asks people once about a canary that does not go on by itself.
-fn ask(tx: &mut Transaction<'_>, why: &str) {
-    let now = tx.now;
-    let Some(split) = tx.state.running_canary().map(|canary| canary.split.clone()) else { return };
-    let id = tx.next_id();
-    let (prompt, decider) = (tx.snapshot.prompt.clone(), tx.policy.fallback_decider.clone());
-    let mut incident = Incident {
-        phase: Phase::AwaitingDecision(Question::until(now.plus(Policy::CANARY_QUESTION))),
-        severity: Severity::Medium,
-        action: Action::Recommend,
-        target: Some(split.leaving.clone()),
-        time_limit: Action::Recommend.default_time_limit(),
-        ..Incident::new(id.clone(), prompt, split.arriving.clone(), decider, now)
-    };
-    let text = format!(
-        "the canary of {} stays at {} %: {why}. Approve takes it back to {}; dismiss lets it wait; skip and promote let it go on",
-        split.arriving,
-        split.percent(),
-        split.leaving
-    );
-    incident.note(now, NoteKind::Opened, text);
-    tx.state.incidents.push(incident);
-    if let Some(waiting) = tx.state.canary.as_mut().and_then(|canary| canary.waiting.as_mut()) {
-        waiting.asked = Some(id);
-    }
-}
-
-/// What people were asked about the canary needs no answer any more.
-pub(super) fn close_question(tx: &mut Transaction<'_>, why: &str) {
-    let now = tx.now;
-    let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
-    let Some(id) = waiting.and_then(|waiting| waiting.asked.clone()) else { return };
-    if let Some(incident) = tx.incident(&id).filter(|incident| is_only_a_question(incident)) {
-        incident.close(Phase::Resolved, now, why);
-    }
-}
-
-/// The question about the canary has gone unanswered for a day: it closes, without a page and without another question.
-pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bool {
-    let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
-    let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
-    let only = tx.incident(id).is_some_and(|incident| is_only_a_question(incident));
-    if own && only {
-        close_question(tx, "no answer within a day: the canary keeps waiting");
-    }
-    own && only
-}
-
-/// It holds no alert and no rollback.
-fn is_only_a_question(incident: &Incident) -> bool {
-    let waits = incident.phase.is_undecided() && incident.pending().is_none();
-    waits && incident.alerts.is_empty() && incident.switch.is_none()
+    tx.end_canary(&version, Cause { operator, reason: last, incident: None });
 }
 
 /// A person steers the canary. It is theirs to go on whatever was measured; gates and marks want force as for any version.
@@ -226,7 +167,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     let split = &canary.split;
     let (new, old) = (split.arriving.clone(), split.leaving.clone());
     if *steer == Steer::Abort {
-        mark::must_not_be_bad(tx, &old, *force)?;
+        must_not_be_bad(tx, &old, *force)?;
         return Ok(stop(tx, &canary, operator));
     }
     let has_next_stage = split.next_percent().is_some();
@@ -237,13 +178,13 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     let last = split.next_percent().is_none_or(|percent| percent == 100);
     match steer {
         Steer::Skip | Steer::Promote => {
-            mark::must_not_be_bad(tx, &new, *force)?;
+            must_not_be_bad(tx, &new, *force)?;
             let all = last || *steer == Steer::Promote;
-            let overridden = measure::must_be_open(tx, &new, all, *force, reason.as_deref())?;
+            let overridden = must_be_open(tx, &new, all, *force, reason.as_deref())?;
             if all {
                 let why = overridden.or_else(|| reason.clone()).unwrap_or_else(|| "canary promoted".to_owned());
                 let percent = split.percent();
-                tx.end_canary(&new, &why, operator);
+                tx.end_canary(&new, Cause { operator, reason: &why, incident: None });
                 let from = (percent < 100).then(|| old.to_string());
                 return Ok(Answer::Changed { from, to: new, incident: None, unchanged: false, mode: None });
             }
@@ -254,7 +195,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
         }
         Steer::Pause | Steer::Resume | Steer::Hold => {
             if *steer == Steer::Hold {
-                close_question(tx, "its share stays as it is");
+                question::close_about_canary(tx, "its share stays as it is");
             }
             let Some(canary) = tx.state.canary.as_mut() else { return Ok(Answer::Noted) };
             let split = &mut canary.split;
@@ -280,18 +221,6 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     Ok(Answer::Shared { from: old, to: new, percent: split.percent(), incident: None })
 }
 
-/// `version` is the one under trial, with a base to fall back to. Where that is marked as bad, an alert is handled as on
-/// any version that serves.
-pub(super) fn is_trial(tx: &Transaction<'_>, version: &VersionName) -> bool {
-    let split = tx.state.running_canary().map(|canary| &canary.split);
-    split.is_some_and(|split| split.arriving == *version && tx.state.marked_bad(&split.leaving).is_none())
-}
-
-/// Whether `alert` takes traffic from `version` without a person.
-pub(super) fn acts_on(tx: &Transaction<'_>, version: &VersionName, alert: &AlertRecord) -> bool {
-    alert.action == Action::Rollback || (is_trial(tx, version) && alert.severity >= Severity::High)
-}
-
 /// An alert on the new version, high or worse, ends its canary: it needs no approval, no known-good target, no budget.
 pub(super) fn fails(
     tx: &mut Transaction<'_>,
@@ -299,9 +228,9 @@ pub(super) fn fails(
     version: &VersionName,
     severity: Severity,
     reason: &str,
-) -> Option<std::result::Result<(), Held>> {
+) -> Option<Result<(), Held>> {
     let split = &tx.state.running_canary()?.split;
-    if !is_trial(tx, version) || severity < Severity::High {
+    if !tx.state.is_trial(version) || severity < Severity::High {
         return None;
     }
     let base = split.leaving.clone();
@@ -309,7 +238,8 @@ pub(super) fn fails(
         return Some(Err(held));
     }
     let percent = split.percent();
-    tx.switch(Some(version), &base, SwitchMode::Auto, &Operator::SYSTEM, reason, Some(id));
+    let cause = Cause { operator: &Operator::SYSTEM, reason, incident: Some(id) };
+    tx.switch(Some(version), &base, SwitchMode::Auto, cause);
     tx.automatic = None; // a canary's end is no sign of an outage
     if let Some(CanaryEnd { text, .. }) = tx.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
         *text = format!("stopped at {percent} %: {reason}");
@@ -319,8 +249,8 @@ pub(super) fn fails(
 
 impl Transaction<'_> {
     /// `version`, one side of the canary, gets all traffic.
-    fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &Operator) {
+    fn end_canary(&mut self, version: &VersionName, cause: Cause<'_>) {
         let from = self.state.split().map(|split| split.other(version).to_string());
-        self.activate(version, from, reason, operator, None);
+        self.activate(version, from, cause);
     }
 }

@@ -1,12 +1,9 @@
 //! What the end of an alert does, and what comes after it.
 
-use super::super::alert::Alert;
-use super::super::names::VersionName;
-use super::super::note::NoteKind;
-use super::super::policy::Policy;
-use super::super::state::EndedAlert;
-use super::alerts::outcome;
-use super::{AlertOutcome, Outcome, Transaction};
+use super::answer::{AlertOutcome, Outcome};
+use super::transaction::Transaction;
+use crate::state::EndedAlert;
+use crate::{Alert, NoteKind, OutcomeReason, Policy, VersionName};
 
 /// A `firing` that was overtaken by the `resolved` of the same outbreak: it began before that one ended. Nothing but a new
 /// outbreak fires again, so for [`Policy::LATE_COPY`] nothing follows from it. Afterwards it is believed: a Prometheus that
@@ -71,8 +68,8 @@ pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome 
         }
     }
     match (ended, known) {
-        (true, _) => outcome(Outcome::Resolved, "resolved", id),
-        (false, true) => outcome(Outcome::Duplicate, "duplicate", id),
-        (false, false) => outcome(Outcome::Ignored, "unknown_alert", None),
+        (true, _) => AlertOutcome::new(Outcome::Resolved, OutcomeReason::Resolved, id),
+        (false, true) => AlertOutcome::new(Outcome::Duplicate, OutcomeReason::Duplicate, id),
+        (false, false) => AlertOutcome::new(Outcome::Ignored, OutcomeReason::UnknownAlert, None),
     }
 }

@@ -1,51 +1,21 @@
 //! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target is healthy.
 
-use super::super::alert::Alert;
-use super::super::event::Stepped;
-use super::super::guards::{Guard, Held};
-use super::super::incident::Incident;
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Pending, Phase};
-use super::super::serving::ActivatedBy;
-use super::super::split::TrafficSplit;
-use super::super::switch::SwitchMode;
-use super::super::time::spoken;
-use super::super::verification::{Check, Finding, Verdict};
-use super::{AlertOutcome, Answer, LogEvent, Outcome, Refusal, RefusalCode, Transaction, alerts, mark};
-
-/// Only one split at a time, nor beside one that waits for an answer to begin, but for that of incident `own`.
-pub(super) fn must_be_free(tx: &Transaction<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
-    let refusal = |message| Err(Refusal::new(RefusalCode::SplitUnderWay, message));
-    if let Some(split) = tx.state.split() {
-        let what = if tx.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
-        let TrafficSplit { leaving, arriving, operator, .. } = split;
-        let percent = split.percent();
-        return refusal(format!(
-            "{what} from {leaving} to {arriving} is under way ({percent} % on {arriving}, by {operator})"
-        ));
-    }
-    if let Some(lapsed) = &tx.state.lapsed {
-        let message = format!("{}: a version can get all traffic, and no share of it", lapsed.fault());
-        return Err(Refusal::new(RefusalCode::Moved, message));
-    }
-    let others = tx.state.open_incidents().filter(|incident| Some(&incident.id) != own);
-    let mut pending = others.filter_map(|incident| incident.pending());
-    match pending.find(|pending| pending.gradual.is_some()) {
-        Some(Pending { from, to, operator, .. }) => {
-            refusal(format!("a gradual rollback from {from} to {to} is about to begin (asked for by {operator})"))
-        }
-        None => Ok(()),
-    }
-}
+use super::answer::Answer;
+use super::commit::LogEvent;
+use super::precondition::must_not_be_bad;
+use super::transaction::{Cause, Transaction};
+use crate::time::spoken;
+use crate::{
+    ActivatedBy, Check, Finding, IncidentId, NoteKind, Operator, OrRefusal, Pending, Phase, Refusal, RefusalCode,
+    Stepped, SwitchMode, TrafficSplit, Verdict, VersionName,
+};
 
 /// Takes the first step of what was asked for. Nothing but this prompt's own split may be under way.
 pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending) {
     let now = tx.now;
     let Pending { by, from, to, operator, reason, gradual, .. } = pending;
     let Some(plan) = gradual.filter(|plan| plan.stages.first() != Some(&100)) else {
-        tx.switch(Some(&from), &to, by, &operator, &reason, Some(id));
+        tx.switch(Some(&from), &to, by, Cause { operator: &operator, reason: &reason, incident: Some(id) });
         return;
     };
     let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
@@ -117,12 +87,12 @@ pub(super) fn advance(tx: &mut Transaction<'_>, id: &IncidentId) {
         return;
     }
     let split = split.clone();
-    finish(tx, id, &split, &split.operator, &split.reason);
+    finish(tx, id, &split, Cause { operator: &split.operator, reason: &split.reason, incident: Some(id) });
 }
 
 /// The target gets all traffic.
-fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &TrafficSplit, operator: &Operator, reason: &str) {
-    tx.switch(Some(&split.leaving), &split.arriving, SwitchMode::Gradual, operator, reason, Some(id));
+pub(super) fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &TrafficSplit, cause: Cause<'_>) {
+    tx.switch(Some(&split.leaving), &split.arriving, SwitchMode::Gradual, cause);
     if let Some(switch) = tx.incident(id).and_then(|incident| incident.switch.as_mut()) {
         switch.decided_at = Some(split.began);
     }
@@ -143,15 +113,10 @@ pub(super) fn pause(tx: &mut Transaction<'_>, id: &IncidentId, why: String) {
 }
 
 /// A person lets a paused one go on: with the next stage, at once.
-pub(super) fn resume(
-    tx: &mut Transaction<'_>,
-    id: &IncidentId,
-    operator: &Operator,
-    force: bool,
-) -> Result<Answer, Refusal> {
+pub(super) fn resume(tx: &mut Transaction<'_>, id: &IncidentId, operator: &Operator, force: bool) -> OrRefusal<Answer> {
     let now = tx.now;
     if let Some(arriving) = rolling(tx, id).map(|split| split.arriving.clone()) {
-        mark::must_not_be_bad(tx, &arriving, force)?;
+        must_not_be_bad(tx, &arriving, force)?;
     }
     let Some(split) = rolling(tx, id) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "no gradual rollback is under way"));
@@ -177,72 +142,17 @@ pub(super) fn resume(
     })
 }
 
-/// The gradual rollback to `version` that is under way.
-pub(super) fn split_to<'d>(tx: &'d Transaction<'_>, version: &VersionName) -> Option<&'d TrafficSplit> {
-    tx.state.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
-}
-
-/// Why only a person may give the target more.
-pub(super) fn target_risk(tx: &Transaction<'_>, split: &TrafficSplit) -> Option<String> {
-    let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
-    let marked = || tx.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
-    tx.trouble_on(&split.arriving).or_else(marked).or_else(|| split.paused.clone().filter(|_| found_bad()))
-}
-
-/// A critical alert on the bad version waited for the target to serve well, which it does.
-pub(super) fn held_is_over(tx: &Transaction<'_>, id: &IncidentId) -> bool {
-    let held = tx.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
-    let split = held.and_then(|incident| incident.gradual());
-    split.is_some_and(|split| tx.snapshot.paused.is_none() && target_risk(tx, split).is_none())
-}
-
-/// What an alert on the bad version does to a gradual rollback: a critical one ends the patience, unless the target is no
-/// better.
-pub(super) fn on_alert(tx: &mut Transaction<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
-    let split = rolling(tx, id)?.clone();
-    if tx.hears_inactive_alerts {
-        return Some(alerts::Acted::Asked); // it was heard before: the stages go on
-    }
-    // someone stopped automation: it goes on no faster than they were promised
-    if let Some(reason) = urgent.filter(|_| tx.snapshot.paused.is_none()) {
-        if let Some(detail) = target_risk(tx, &split) {
-            pause(tx, id, detail.clone());
-            return Some(alerts::Acted::Held(hold(tx, id, detail)));
-        }
-        finish(tx, id, &split, &Operator::SYSTEM, reason);
-        return Some(alerts::Acted::RolledBack);
-    }
-    Some(alerts::Acted::Asked)
-}
-
-fn hold(tx: &mut Transaction<'_>, id: &IncidentId, detail: String) -> Guard {
-    let (now, guard) = (tx.now, Guard::TargetUnhealthy);
-    if let Some(incident) = tx.incident(id).filter(|incident| incident.held.is_none()) {
-        alerts::note_held(incident, now, Held { guard, detail });
-    }
-    guard
-}
-
-/// `group` asks for a rollback of the target of a gradual rollback: that stays where it is, and people are called. `None`: no
-/// such thing.
-pub(super) fn target_fails(
+/// What became of a gradual rollback that began just now.
+pub(super) fn begun(
     tx: &mut Transaction<'_>,
-    version: &VersionName,
-    group: &[&Alert],
-) -> Option<Vec<AlertOutcome>> {
-    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-    let id = tx.state.open_incidents().find(to_version)?.id.clone();
-    let why = format!("{} fires on {version}", group.first()?.alertname);
-    let mut outcomes = Vec::with_capacity(group.len());
-    for alert in group {
-        let known = |s: &super::InactiveAlert| s.version == *version && s.alert.fingerprint == alert.fingerprint;
-        let (what, reason) = match tx.state.inactive_alerts.iter().any(known) {
-            true => (Outcome::Duplicate, "duplicate"),
-            false => (Outcome::IncidentUpdated, "target_unhealthy"),
-        };
-        alerts::remember_inactive(tx, alert);
-        outcomes.push(AlertOutcome { outcome: what, reason, incident: Some(id.clone()) });
+    id: &IncidentId,
+    from: Option<String>,
+    to: VersionName,
+    mode: SwitchMode,
+) -> Answer {
+    let incident = Some(id.clone());
+    match tx.incident(id).and_then(|incident| incident.gradual()) {
+        Some(split) => Answer::Shared { from: split.leaving.clone(), to, percent: split.percent(), incident },
+        None => Answer::Changed { from, to, incident, unchanged: false, mode: Some(mode) },
     }
-    pause(tx, &id, why);
-    Some(outcomes)
 }

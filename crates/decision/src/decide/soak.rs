@@ -1,13 +1,11 @@
 //! Known-good is earned by soaking: serving, alone or the larger share, while nothing speaks against the version.
 
-use super::super::event::SoakLook;
-use super::super::names::{IncidentId, VersionName};
-use super::super::operator::Operator;
-use super::super::policy::Policy;
-use super::super::soak::{Earned, KnownGood, Soak, SoakVerdict};
-use super::super::state::VersionRecord;
-use super::super::time::{Timestamp, spoken};
-use super::{Answer, LogEntry, LogEvent, Transaction};
+use super::answer::Answer;
+use super::commit::{LogEntry, LogEvent};
+use super::transaction::Transaction;
+use crate::soak::{Earned, KnownGood, Soak, SoakVerdict};
+use crate::time::spoken;
+use crate::{Incident, IncidentId, Operator, Policy, SoakLook, Timestamp, VersionName, VersionRecord};
 
 /// Takes in a look at a soak.
 pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
@@ -133,8 +131,8 @@ impl Transaction<'_> {
     /// it is although an alert fires on it.
     pub(super) fn left_with(&self, version: &VersionName) -> Option<IncidentId> {
         let fires = self.state.trouble_on(version, self.policy, self.now).is_some();
-        let arriving = |i: &super::Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-        let leaves = |i: &&super::Incident| i.is_left_by(version) || (fires && arriving(i));
+        let arriving = |i: &Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+        let leaves = |i: &&Incident| i.is_left_by(version) || (fires && arriving(i));
         self.state.open_incidents().find(leaves).map(|incident| incident.id.clone())
     }
 }

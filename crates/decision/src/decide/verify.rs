@@ -1,14 +1,12 @@
 //! Did the rollback help? Checks after a switch, until it is proved or the time for that is over.
 
-use super::super::event::Checked;
-use super::super::names::IncidentId;
-use super::super::note::NoteKind;
-use super::super::phase::{Phase, RollbackFailure};
-use super::super::policy::Policy;
-use super::super::severity::Severity;
-use super::super::time::{Timestamp, spoken};
-use super::super::verification::{Check, Traffic, Verdict, Verification};
-use super::{Answer, Transaction};
+use super::answer::Answer;
+use super::transaction::Transaction;
+use crate::time::spoken;
+use crate::verification::Traffic;
+use crate::{
+    Check, Checked, IncidentId, NoteKind, Phase, Policy, RollbackFailure, Severity, Timestamp, Verdict, Verification,
+};
 
 /// Takes in one look at the version rolled back to.
 pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {

@@ -1,7 +1,7 @@
 //! What a person does with a canary that is under way, and what becomes of the question about one that waits.
 
 use super::super::super::phase::{Phase, Question};
-use super::super::super::split::Plan;
+use super::super::super::plan::Plan;
 use super::analysis::{begun, compared, harmful, percent, questions, waits};
 use super::*;
 

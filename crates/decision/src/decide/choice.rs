@@ -1,0 +1,237 @@
+//! A person answers an incident's question.
+
+use super::answer::Answer;
+use super::precondition::{
+    must_be_allowed, must_be_free, must_be_last_move, must_not_be_bad, no_known_good, unknown_version,
+};
+use super::transaction::{Cause, Transaction};
+use super::{confirm, gradual};
+use crate::state::Silence;
+use crate::time::spoken;
+use crate::{
+    Choice, Decide, InactiveAlert, Incident, IncidentId, NoteKind, OrRefusal, Pending, Phase, PhaseKind, Plan, Refusal,
+    RefusalCode, SwitchMode, TrafficSplit,
+};
+
+/// A person answers an incident's question.
+pub(super) fn choose(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
+    let known = tx.incident(&click.incident).is_some();
+    let snapshot = tx.snapshot;
+    match (&snapshot.incident, known) {
+        (_, true) => {}
+        // closed, and so gone from the state: an undo or a refusal still needs it
+        (Some(closed), false) => tx.state.incidents.push(closed.clone()),
+        (None, false) => {
+            let message = format!("no incident {}: it may have expired", click.incident);
+            return Err(Refusal::new(RefusalCode::UnknownIncident, message));
+        }
+    }
+    match click.choice {
+        Choice::Approve => approve(tx, click, None),
+        Choice::ApproveGradual
+            if tx.incident(&click.incident).is_some_and(|i| i.phase.kind() == PhaseKind::RollingBack) =>
+        {
+            undecided(tx, click, |_| true)?;
+            gradual::resume(tx, &click.incident, &click.operator, click.force)
+        }
+        Choice::ApproveGradual => {
+            must_be_free(tx, Some(&click.incident))?;
+            let plan = tx.policy.gradual.clone();
+            approve(tx, click, Some(plan))
+        }
+        Choice::Investigate => investigate(tx, click),
+        Choice::Dismiss => dismiss(tx, click),
+        Choice::Undo => undo(tx, click),
+    }
+}
+
+/// The incident, if `still` says that it may be decided that way.
+fn undecided<'d>(
+    tx: &'d mut Transaction<'_>,
+    click: &Decide,
+    still: fn(PhaseKind) -> bool,
+) -> OrRefusal<&'d mut Incident> {
+    let now = tx.now;
+    let Some(incident) = tx.incident(&click.incident) else {
+        return Err(Refusal::new(RefusalCode::UnknownIncident, format!("no incident {}", click.incident)));
+    };
+    if still(incident.phase.kind()) {
+        if click.question_number.is_some_and(|question_number| question_number != incident.question_number) {
+            let message = "the question has changed: check the message again".to_owned();
+            return Err(Refusal::new(RefusalCode::Stale, message));
+        }
+        return Ok(incident);
+    }
+    let message = match (&incident.switch, &incident.decided_by) {
+        (Some(switch), _) if incident.is_shipped() => {
+            format!("{} replaced this with {} {} ago", switch.operator, switch.to, spoken(now.since(switch.at)))
+        }
+        (Some(switch), _) if incident.phase.kind() != PhaseKind::Dismissed => {
+            format!("{} rolled this back to {} {} ago", switch.operator, switch.to, spoken(now.since(switch.at)))
+        }
+        _ if incident.phase.kind() == PhaseKind::Investigating => {
+            let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
+            format!("this is in hand already: {}", decided.map_or("someone investigates", |note| &note.text))
+        }
+        (_, Some(who)) => format!("{who} already decided this: {}", incident.phase),
+        (_, None) => format!("this incident is already closed: {}", incident.phase),
+    };
+    Err(Refusal::new(RefusalCode::AlreadyDecided, message))
+}
+
+fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRefusal<Answer> {
+    let (policy, now) = (tx.policy, tx.now);
+    let incident = undecided(tx, click, |phase| {
+        phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
+    })?;
+    // after a rollback that failed, the version rolled back to is what serves
+    let (subject, switch) = (incident.subject().clone(), incident.switch.clone());
+    let reason = incident.summary().to_owned();
+    if let Some(switch) = switch {
+        must_be_last_move(tx, &switch)?;
+    }
+    if !tx.has_traffic(&subject) {
+        return Err(Refusal::new(RefusalCode::Moved, format!("{subject} is no longer active")));
+    }
+    let target = match &click.target {
+        Some(target) => {
+            must_be_allowed(tx, target, click.force)?;
+            target.clone()
+        }
+        None => {
+            tx.state.target(Some(&subject), policy, now).cloned().ok_or_else(|| no_known_good(tx, Some(&subject)))?
+        }
+    };
+    if target == subject {
+        return Err(Refusal::new(RefusalCode::Moved, format!("{target} is already active")));
+    }
+    if tx.state.split().is_some() {
+        tx.must_have_content(&target, click.force)?; // nothing could wait for it
+    }
+    let pending = Pending {
+        by: SwitchMode::Approved,
+        from: subject,
+        to: target.clone(),
+        operator: click.operator.clone(),
+        reason: reason.clone(),
+        gradual: plan,
+        skip_confirmation: false,
+        at: now,
+    };
+    if let Some(answer) = confirm::ask_first(tx, &click.incident, pending.clone(), click.force)? {
+        return Ok(answer);
+    }
+    if pending.gradual.is_some() {
+        let from = Some(pending.from.to_string());
+        gradual::begin(tx, &click.incident, pending);
+        return Ok(gradual::begun(tx, &click.incident, from, target, SwitchMode::Approved));
+    }
+    if let Some(incident) = tx.incident(&click.incident) {
+        incident.decided_by = Some(click.operator.clone());
+    }
+    let from = Some(pending.from.to_string());
+    let cause = Cause { operator: &click.operator, reason: &reason, incident: Some(&click.incident) };
+    tx.switch(Some(&pending.from), &target, SwitchMode::Approved, cause);
+    let incident = Some(click.incident.clone());
+    Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(SwitchMode::Approved) })
+}
+
+fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
+    let now = tx.now;
+    let incident = undecided(tx, click, |phase| {
+        matches!(phase, PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::AwaitingDecision)
+    })?;
+    // asked again then; nothing escalates before
+    incident.phase = Phase::Investigating { until: now.plus(incident.time_limit) };
+    incident.question_number += 1;
+    incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
+    Ok(Answer::Decided(PhaseKind::Investigating))
+}
+
+fn dismiss(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
+    let now = tx.now;
+    let incident = undecided(tx, click, |phase| phase.is_undecided() || phase == PhaseKind::Escalated)?;
+    incident.decided_by = Some(click.operator.clone());
+    silence(tx, &click.incident);
+    if let Some(incident) = tx.incident(&click.incident) {
+        incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
+    }
+    Ok(Answer::Decided(PhaseKind::Dismissed))
+}
+
+/// Silences what fires now until it resolves or gets worse.
+fn silence(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let now = tx.now;
+    let Some(incident) = tx.state.incidents.iter().find(|incident| incident.id == *id) else { return };
+    let version = &incident.version;
+    // the record of a closed incident is not kept up to date; whether its alerts still fire is remembered apart
+    let still = |fingerprint: &str| {
+        let inactive = |s: &InactiveAlert| s.version == *version && s.alert.fingerprint == fingerprint;
+        incident.phase.is_open() || tx.state.inactive_alerts.iter().any(inactive)
+    };
+    let silenced: Vec<_> = incident
+        .alerts
+        .iter()
+        .filter(|alert| alert.firing && still(&alert.fingerprint))
+        .map(|alert| Silence {
+            version: version.clone(),
+            fingerprint: alert.fingerprint.clone(),
+            severity: alert.severity,
+            dismissed_at: Some(now),
+            since: now,
+        })
+        .collect();
+    let known = |s: &Silence| silenced.iter().any(|n| n.fingerprint == s.fingerprint && n.version == s.version);
+    tx.state.silences.retain(|s| !known(s));
+    tx.state.silences.extend(silenced);
+}
+
+/// The rollback was a mistake: serve the version again and trust it as before.
+fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
+    let now = tx.now;
+    let incident = undecided(tx, click, |phase| !matches!(phase, PhaseKind::Dismissed | PhaseKind::Superseded))?;
+    if let Some(split) = incident.gradual().cloned() {
+        must_not_be_bad(tx, &split.leaving, click.force)?;
+        return Ok(back(tx, click, &split));
+    }
+    let Some(switch) = incident.switch.clone().filter(|_| !incident.is_shipped()) else {
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
+    };
+    must_be_last_move(tx, &switch)?;
+    must_not_be_bad(tx, &switch.from, click.force)?;
+    tx.must_have_content(&switch.from, click.force)?;
+    let Some(record) = tx.state.version_mut(&switch.from) else {
+        return Err(unknown_version(tx, &switch.from));
+    };
+    if let Some(quarantine) = record.quarantine.take() {
+        record.known_good = record.known_good.or(quarantine.known_good);
+    }
+    silence(tx, &click.incident);
+    if let Some(incident) = tx.incident(&click.incident) {
+        incident.decided_by = Some(click.operator.clone());
+        let text = format!("{} undid the rollback: {} is served again", click.operator, switch.from);
+        incident.close(Phase::Dismissed, now, text);
+    }
+    let from = tx.served_text();
+    let cause = Cause { operator: &click.operator, reason: "rollback undone", incident: Some(&click.incident) };
+    tx.activate(&switch.from, from.clone(), cause);
+    let incident = Some(click.incident.clone());
+    Ok(Answer::Changed { from, to: switch.from, incident, unchanged: false, mode: None })
+}
+
+/// All traffic back to the version that a gradual rollback was about to leave.
+fn back(tx: &mut Transaction<'_>, click: &Decide, split: &TrafficSplit) -> Answer {
+    let now = tx.now;
+    let left_with = tx.left_with(&split.arriving); // as long as the incident is open
+    silence(tx, &click.incident);
+    if let Some(incident) = tx.incident(&click.incident) {
+        incident.decided_by = Some(click.operator.clone());
+        let text = format!("{} ended the gradual rollback: {} has all traffic again", click.operator, split.leaving);
+        incident.close(Phase::Dismissed, now, text);
+    }
+    let (from, incident) = (Some(split.arriving.to_string()), Some(click.incident.clone()));
+    let cause = Cause { operator: &click.operator, reason: "gradual rollback undone", incident: Some(&click.incident) };
+    tx.activate(&split.leaving, from.clone(), cause);
+    tx.retire_one(&split.arriving, Some(&split.leaving), None, left_with);
+    Answer::Changed { from, to: split.leaving.clone(), incident, unchanged: false, mode: None }
+}
