@@ -21,7 +21,7 @@ use crate::notify::slack::{self, MESSAGE_INTERVAL, SlackNotifier};
 use crate::notify::{self, Notifiers};
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::archive::files::ArchiveDirectory;
-use crate::reconciler::archive::{self, Archive};
+use crate::reconciler::archive::{self, Archive, Archiver};
 use crate::reconciler::health::Health;
 use crate::reconciler::incidents::{self, IncidentWorker};
 use crate::reconciler::precheck::Precheck;
@@ -82,6 +82,7 @@ struct Running {
     clicks: Option<Arc<Clicks>>,
     context: Arc<http::Context>,
     incident_worker: Arc<IncidentWorker>,
+    archiver: Arc<Archiver>,
     slack_notifier: Option<Arc<SlackNotifier>>,
     notifiers: Notifiers,
 }
@@ -130,7 +131,7 @@ impl Running {
             engine.metrics.archive_replaced();
             Self::archive(config)
         } else {
-            self.incident_worker.archive.clone()
+            self.archiver.archive.clone()
         };
         Self::with(settings, engine, slack, archive, shared)
     }
@@ -156,6 +157,7 @@ impl Running {
             clicks.clone(),
         );
         let precheck = config.registry.baseline_url.as_deref().map(Precheck::new).transpose();
+        let archiver = Arc::new(Archiver { engine: Arc::clone(&engine), archive });
         let worker = IncidentWorker {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager)?,
@@ -166,7 +168,7 @@ impl Running {
                 labels: config.labels.clone(),
                 abort_query: config.gradual.abort_query.clone(),
             },
-            archive,
+            archiver: Arc::clone(&archiver),
             prompt_label: config.labels.prompt.clone(),
         };
         let slack_notifier = slack.clone().map(|slack| {
@@ -181,7 +183,17 @@ impl Running {
         });
         let notifiers = notify::all(config, &engine, slack_notifier.clone()).map_err(AppError::Notifiers)?;
         let (context, worker) = (Arc::new(context), Arc::new(worker));
-        Ok(Self { context, incident_worker: worker, slack_notifier, notifiers, clicks, slack, engine, settings })
+        Ok(Self {
+            context,
+            archiver,
+            incident_worker: worker,
+            slack_notifier,
+            notifiers,
+            clicks,
+            slack,
+            engine,
+            settings,
+        })
     }
 }
 
@@ -248,7 +260,7 @@ impl App {
         tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));
         tasks.spawn("soak", soak::run(workers.clone()));
         tasks.spawn("page", page::run(workers.clone()));
-        tasks.spawn("archive", archive::run_processing(workers.clone()));
+        tasks.spawn("archive", archive::run_processing(live.part(|running| Arc::clone(&running.archiver))));
         for _ in 0..INCIDENT_WORKERS {
             tasks.spawn("incidents", incidents::run(workers.clone()));
         }

@@ -10,11 +10,11 @@ use futures_util::stream::FuturesUnordered;
 use ulid::Ulid;
 
 use super::{Acceptance, Notifier, Notifiers, NotifyTask, Reachable, Shown, backoff};
-use crate::decision::{IncidentId, Timestamp};
+use crate::decision::Timestamp;
 use crate::live::Current;
 use crate::reconciler::worker::while_leased;
 use crate::store::StoreError;
-use crate::store::schedule::{End, Finished, IDLE, LEASE, Target, Work};
+use crate::store::schedule::{End, Finished, IDLE, LEASE, Target, Work, WorkItem};
 
 /// What came of showing what was due.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Ticked {
     /// The target took something.
     pub taken: bool,
     /// It took nothing at all, not even of these; with their places in the queue.
-    pub untaken: Vec<(IncidentId, Timestamp)>,
+    pub untaken: Vec<(WorkItem, Timestamp)>,
 }
 
 /// Runs for as long as the process does: a worker for each target that is configured at the moment.
@@ -89,7 +89,7 @@ pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreE
         match outcome? {
             (_, Acceptance::Taken) => taken = true,
             (_, Acceptance::NotAsked) => {}
-            (id, Acceptance::Untaken { place }) => untaken.push((id.clone(), place)),
+            (item, Acceptance::Untaken { place }) => untaken.push((item.clone(), place)),
         }
     }
     if taken {
@@ -104,28 +104,28 @@ async fn carry_out<'a>(
     notifier: &dyn Notifier,
     NotifyTask { claim, notified }: NotifyTask<'a>,
     claimed: Timestamp,
-) -> Result<(&'a IncidentId, Acceptance), StoreError> {
+) -> Result<(&'a WorkItem, Acceptance), StoreError> {
     let (store, target) = (&notifier.engine().store, notifier.target().name());
     let notified = notified.await;
     let end = match notified.shown {
         Ok(Shown::All) => End::Sent(claimed),
         Ok(Shown::Part { next, since }) => End::Unsent { next, since },
-        Ok(Shown::Lost) => return Ok((&claim.incident, Acceptance::NotAsked)),
+        Ok(Shown::Lost) => return Ok((&claim.item, Acceptance::NotAsked)),
         Err(error @ StoreError::Unavailable { .. }) => return Err(error),
         Err(error) => {
-            tracing::error!(notifier = target, incident = %claim.incident, %error, "a notification can't be made");
+            tracing::error!(notifier = target, incident = %claim.item, %error, "a notification can't be made");
             End::after(&error)
         }
     };
     if store.finish(claim, None, end).await? == Finished::DeadLettered {
-        tracing::error!(notifier = target, incident = %claim.incident, "a notification failed too often and is parked");
+        tracing::error!(notifier = target, incident = %claim.item, "a notification failed too often and is parked");
     }
-    Ok((&claim.incident, notified.acceptance))
+    Ok((&claim.item, notified.acceptance))
 }
 
 /// The target took nothing: if that is so for everything, the rest is not tried until it can be reached again. What was
 /// tried then goes back to its place in the queue.
-async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(IncidentId, Timestamp)], in_vain: u32) {
+async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(WorkItem, Timestamp)], in_vain: u32) {
     let target = notifier.target();
     let mut tries = 0;
     loop {
@@ -141,7 +141,7 @@ async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(IncidentId, T
             Reachable::Unknown => return tokio::time::sleep(backoff(in_vain)).await,
         }
     }
-    for (id, place) in untaken.iter().filter(|_| tries > 0) {
-        let _ = notifier.engine().store.wake_by(Work::Notify(target), id, *place).await; // or it is shown a little later
+    for (item, place) in untaken.iter().filter(|_| tries > 0) {
+        let _ = notifier.engine().store.wake_by(Work::Notify(target), item, *place).await; // or it is shown a little later
     }
 }

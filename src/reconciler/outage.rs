@@ -70,12 +70,19 @@ impl Coordinator {
     /// Tells whether there may be more to do at once.
     async fn coordinate(&self, claims: &[Claim]) -> Result<bool, StoreError> {
         let store = &self.engine.store;
-        let loaded = join_all(claims.iter().map(|claim| store.incident(&claim.incident))).await;
+        let load = claims.iter().map(|claim| async move {
+            match claim.incident() {
+                Some(id) => store.incident(id).await.map(|incident| Some((id, incident))),
+                None => Ok(None),
+            }
+        });
+        let loaded = join_all(load).await;
         let (mut reports, mut own) = (Vec::new(), Vec::new());
         for (claim, incident) in claims.iter().zip(loaded) {
             match incident {
-                Ok(Some(incident)) => reports.push((claim, incident)),
-                Ok(None) => own.push(claim), // a coordinating one, or gone
+                Ok(Some((_, Some(incident)))) => reports.push((claim, incident)),
+                Ok(Some((id, None))) => own.push((claim, id)), // a coordinating one, or gone
+                Ok(None) => self.finish(claim, Ok(None)).await?,
                 Err(error) => self.finish(claim, Err(error.into())).await?,
             }
         }
@@ -87,8 +94,8 @@ impl Coordinator {
             }
         }
         let more = !own.is_empty();
-        for claim in own {
-            let next = self.carry_on(&claim.incident).await;
+        for (claim, id) in own {
+            let next = self.carry_on(id).await;
             self.finish(claim, next).await?;
         }
         Ok(more)
@@ -99,12 +106,12 @@ impl Coordinator {
             Ok(next) => End::Done { rev: None, next },
             Err(EngineError::Contended) => End::Done { rev: None, next: Some(self.engine.store.now().await?) },
             Err(EngineError::Store(error)) => {
-                tracing::warn!(incident = %claim.incident, %error, "a bulk incident failed");
+                tracing::warn!(incident = %claim.item, %error, "a bulk incident failed");
                 End::after(&error)
             }
         };
         if self.engine.store.finish(claim, None, end).await? == Finished::DeadLettered {
-            tracing::error!(incident = %claim.incident, "a bulk incident failed too often: moved to the dead letters");
+            tracing::error!(incident = %claim.item, "a bulk incident failed too often: moved to the dead letters");
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Every Redis key, in one place. Only validated names become part of one.
 
 use super::drill::DrillId;
-use super::schedule::{Target, Work};
+use super::schedule::{Target, Work, WorkItem};
 use crate::decision::{IncidentId, PromptName, VersionName};
 
 /// The key schema of one namespace. `active`, `routing`, `content`, `log` and `changes` are public; the rest is private.
@@ -170,16 +170,11 @@ impl Keys {
         }
     }
 
-    /// Hash: what the outside world knows of an incident.
-    pub fn sync(&self, incident: &IncidentId) -> String {
-        self.key("sync", &incident.0)
-    }
-
-    /// Hash: how far this kind of work has come with `name`. Each target but the first has one of its own.
-    pub fn progress(&self, work: Work, name: &IncidentId) -> String {
+    /// Hash: how far this kind of work has come with `item`. Each target but the first has one of its own.
+    pub fn progress(&self, work: Work, item: &WorkItem) -> String {
         match work {
-            Work::Notify(target) if target != Target::FIRST => self.key("sync", &format!("{}:{name}", target.name())),
-            _ => self.sync(name),
+            Work::Notify(target) if target != Target::FIRST => self.key("sync", &format!("{}:{item}", target.name())),
+            _ => self.key("sync", &item.to_string()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::schedule::{Claim, LEASE, LONGEST_HOLD};
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
-use crate::decision::{IncidentId, Timestamp};
+use crate::decision::Timestamp;
 
 /// Progress of one incident, field → value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,23 +19,17 @@ impl Sync {
 }
 
 impl Store {
-    pub async fn sync(&self, incident: &IncidentId) -> Result<Sync, StoreError> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(self.keys.sync(incident));
-        Ok(Sync(self.link.read(&command).await?))
-    }
-
     /// How far the work of this claim has come.
     pub async fn progress(&self, claim: &Claim) -> Result<Sync, StoreError> {
         let mut command = redis::cmd("HGETALL");
-        command.arg(self.keys.progress(claim.work, &claim.incident));
+        command.arg(self.keys.progress(claim.work, &claim.item));
         Ok(Sync(self.link.read(&command).await?))
     }
 
     /// Notes `fields` (empty text removes one) and renews the lease; false if it was lost and another worker goes on.
     pub async fn note(&self, claim: &Claim, fields: &[(&str, &str)]) -> Result<bool, StoreError> {
         let keys = &self.keys;
-        let progress = keys.progress(claim.work, &claim.incident);
+        let progress = keys.progress(claim.work, &claim.item);
         let mut call = self.scripts.sync.call(&[keys.tokens(), progress, keys.leased(claim.work)]);
         call.cmd.arg(claim.member()).arg(&claim.token).arg(millis(INCIDENT_RETENTION));
         call.cmd.arg(millis(LEASE)).arg(self.clock.ahead());

@@ -147,13 +147,13 @@ impl SlackNotifier {
                     return Ok(Ok(posted));
                 }
                 Some(Err(error @ SlackError::Message { .. })) => {
-                    let incident = &progress.claim.incident;
+                    let incident = &progress.claim.item;
                     tracing::error!(%incident, what, %error, "slack refuses an edit for good: the message stays as it is");
                     self.note(progress, &[(&hash_field, &hash)]).await?; // the next state may be taken
                     return Ok(Ok(posted));
                 }
                 Some(Err(error)) => {
-                    let incident = &progress.claim.incident;
+                    let incident = &progress.claim.item;
                     tracing::error!(%incident, what, %error, "slack refuses an update for good");
                     return Ok(Err(error));
                 }
@@ -188,7 +188,7 @@ impl SlackNotifier {
 
     /// Leaves a message as it is from now on: what is new follows as replies.
     async fn freeze(&self, progress: &mut ThreadProgress<'_>, what: &str, code: &str) -> Result<(), Halt> {
-        let incident = &progress.claim.incident;
+        let incident = &progress.claim.item;
         tracing::error!(%incident, what, code, "slack allows no edit of a message: it stays as it is");
         self.note(progress, &[(&format!("{what}_frozen"), code)]).await
     }
@@ -205,7 +205,7 @@ impl SlackNotifier {
         let updated =
             self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
         let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
-        let incident = &progress.claim.incident;
+        let incident = &progress.claim.item;
         tracing::error!(%incident, code, "slack refuses the blocks for good: updated as plain text");
         let plain = Message { text: render::plain(message), blocks: Vec::new() };
         self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, &plain)).await
@@ -220,7 +220,7 @@ impl SlackNotifier {
         message: &Message,
     ) -> Taken<(Posted, bool)> {
         let channel = place.channel;
-        let mark = MessageTag { incident: progress.claim.incident.0.clone(), what: what.to_owned() };
+        let mark = MessageTag { incident: progress.claim.item.to_string(), what: what.to_owned() };
         let marker = posting(what);
         if let Some(oldest) = progress.get(&marker) {
             // a worker died around a post, or the answer left it open: it may have arrived
@@ -231,7 +231,7 @@ impl SlackNotifier {
                 Ok(None) => {}
                 // can't look (a missing scope, say): a doubled message is better than none
                 Err(error) => {
-                    tracing::warn!(incident = %progress.claim.incident, %error, "can't look for an earlier message");
+                    tracing::warn!(incident = %progress.claim.item, %error, "can't look for an earlier message");
                 }
             }
         }
@@ -240,13 +240,13 @@ impl SlackNotifier {
         let mut posted =
             self.call(progress, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
         if let Err(SlackError::Message { code }) = &posted {
-            let incident = &progress.claim.incident;
+            let incident = &progress.claim.item;
             tracing::error!(%incident, what, code, "slack refuses the blocks for good: sent as plain text");
             let text = render::plain(message);
             posted = self.call(progress, method, &[], self.slack.post_plain(place, &text, &mark)).await?;
         }
         if let Err(error) = &posted {
-            let incident = &progress.claim.incident;
+            let incident = &progress.claim.item;
             tracing::error!(%incident, what, channel, %error, "slack refuses a message for good");
         }
         Ok(posted.map(|posted| (posted, true)))
@@ -273,7 +273,7 @@ impl SlackNotifier {
             }
             Err(error) if error.is_final() => Ok(Err(error)),
             Err(error) => {
-                tracing::warn!(incident = %progress.claim.incident, %error, "Slack does not accept this now: trying again");
+                tracing::warn!(incident = %progress.claim.item, %error, "Slack does not accept this now: trying again");
                 Err(Halt::Untaken)
             }
         }

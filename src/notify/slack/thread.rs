@@ -110,7 +110,7 @@ impl SlackNotifier {
                     return Err(Halt::GiveWay); // someone deleted the root: likewise
                 }
                 (Err(_), _) => {
-                    let incident = &progress.claim.incident;
+                    let incident = &progress.claim.item;
                     tracing::error!(%incident, note = note.seq, "a reply is given up; later ones go on");
                 }
             }

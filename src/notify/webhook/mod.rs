@@ -126,7 +126,7 @@ impl Webhook {
         if !store.note(claim, &[(SHOWN, &sending.shown.to_string())]).await? {
             return Ok(Shown::Lost);
         }
-        let events = store.events(&prompt, sending.shown, EVENTS).await?;
+        let events = store.events(prompt, sending.shown, EVENTS).await?;
         let mut incomplete = events.incomplete;
         for (place, body) in &events.items {
             // by a later receiver, perhaps: what can't be read is nothing that this one was asked to send
