@@ -8,8 +8,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use prompt_rollback::comparison::{Counts, EProcess, FALSE_ALARM, FALSE_PASS, Hypothesis, Slice};
 use prompt_rollback::decision::Timestamp;
+use prompt_rollback::prometheus::ab_test::{Counts, EProcess, FALSE_ALARM, FALSE_PASS, Hypothesis, Slice};
 use prompt_rollback::prometheus::comparison::spans;
 
 const DAYS: u64 = 3;

@@ -10,10 +10,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use prompt_rollback::config::Labels;
-use prompt_rollback::decision::alert::{Alert, AlertStatus, GroupLabels};
+use prompt_rollback::decision::alert::{Alert, AlertStatus};
 use prompt_rollback::decision::decide::{Active, Snapshot};
+use prompt_rollback::decision::finding::{Finding, Verdict};
+use prompt_rollback::decision::labels::GroupLabels;
 use prompt_rollback::decision::phase::RollbackFailure;
-use prompt_rollback::decision::verification::{Finding, Verdict};
 use prompt_rollback::decision::{
     Action, Checked, CommitId, Event, Incident, IncidentId, PhaseKind, Policy, PromptName, PromptState, Severity,
     Timestamp, Trigger, VersionName, decide,

@@ -13,21 +13,21 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
-use crate::clicks::{Clicks, EphemeralReply, handle_patiently};
 use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
 use crate::http::{self, Site};
 use crate::live::{Current, Live, Reloader};
 use crate::notify::slack::{self, MESSAGE_INTERVAL, SlackNotifier};
 use crate::notify::{self, Notifiers};
-use crate::precheck::Precheck;
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::archive::files::ArchiveDirectory;
-use crate::reconciler::archive::{self, Archive};
+use crate::reconciler::archive::{self, Archive, Archiver};
 use crate::reconciler::health::Health;
 use crate::reconciler::incidents::{self, IncidentWorker};
+use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
 use crate::reconciler::{drift, outage, page, soak};
+use crate::service::clicks::{Clicks, EphemeralReply, handle_patiently};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
@@ -87,6 +87,7 @@ struct Running {
     clicks: Option<Arc<Clicks>>,
     context: Arc<http::Context>,
     incident_worker: Arc<IncidentWorker>,
+    archiver: Arc<Archiver>,
     slack_notifier: Option<Arc<SlackNotifier>>,
     notifiers: Notifiers,
 }
@@ -135,7 +136,7 @@ impl Running {
             engine.metrics.archive_replaced();
             Self::archive(config)
         } else {
-            self.incident_worker.archive.clone()
+            self.archiver.archive.clone()
         };
         Self::with(settings, engine, slack, archive, shared)
     }
@@ -161,6 +162,7 @@ impl Running {
             clicks.clone(),
         );
         let precheck = config.registry.precheck_url.as_deref().map(Precheck::new).transpose();
+        let archiver = Arc::new(Archiver { engine: Arc::clone(&engine), archive });
         let worker = IncidentWorker {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager)?,
@@ -171,7 +173,7 @@ impl Running {
                 labels: config.labels.clone(),
                 abort_query: config.gradual.abort_query.clone(),
             },
-            archive,
+            archiver: Arc::clone(&archiver),
             prompt_label: config.labels.prompt.clone(),
         };
         let slack_notifier = slack.clone().map(|slack| {
@@ -186,7 +188,17 @@ impl Running {
         });
         let notifiers = notify::all(config, &engine, slack_notifier.clone()).map_err(AppError::Notifiers)?;
         let (context, worker) = (Arc::new(context), Arc::new(worker));
-        Ok(Self { context, incident_worker: worker, slack_notifier, notifiers, clicks, slack, engine, settings })
+        Ok(Self {
+            context,
+            archiver,
+            incident_worker: worker,
+            slack_notifier,
+            notifiers,
+            clicks,
+            slack,
+            engine,
+            settings,
+        })
     }
 }
 
@@ -258,7 +270,7 @@ impl App {
         tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));
         tasks.spawn("soak", soak::run(workers.clone()));
         tasks.spawn("page", page::run(workers.clone()));
-        tasks.spawn("archive", archive::run_processing(workers.clone()));
+        tasks.spawn("archive", archive::run_processing(live.part(|running| Arc::clone(&running.archiver))));
         for _ in 0..INCIDENT_WORKERS {
             tasks.spawn("incidents", incidents::run(workers.clone()));
         }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::decision::{
-    Alert, AlertOutcome, Answer, ArchiveReport, Commit, Decision, Event, IncidentId, Outcome, Policy, PromptName,
-    Rehearsed, SwitchMode, Timestamp, Trace, decide, rehearse,
+    Alert, AlertOutcome, Answer, Commit, Decision, Event, IncidentId, Needs, Outcome, Policy, PromptName, Rehearsed,
+    SwitchMode, Timestamp, Trace, decide, rehearse,
 };
 use crate::elsewhere;
 use crate::events::{self, Happened};
 use crate::metrics::Metrics;
 use crate::store::receipt::{HandledRequest, Receipt};
 use crate::store::schedule::IDLE;
-use crate::store::{Committed, LoadOptions, Loaded, Store, StoreError, fresh_ulid};
+use crate::store::{Committed, Loaded, RedisFault, Store, StoreError, fresh_ulid};
 use crate::trace;
 
 /// Attempts to load, decide and commit before giving up: each lost attempt means that another commit succeeded.
@@ -91,7 +91,7 @@ impl Engine {
 
     /// Loads the prompt.
     pub async fn load(&self, prompt: &PromptName) -> Result<Loaded, StoreError> {
-        self.store.load(prompt, self.policy.budget_window, LoadOptions::default()).await
+        self.store.load(prompt, self.policy.budget_window, Needs::default()).await
     }
 
     /// Decides about `event` and commits the decision; repeats both while other commits come first.
@@ -138,7 +138,7 @@ impl Engine {
     /// What [`Engine::handle`] would answer now; writes nothing.
     pub async fn foresee(&self, prompt: &PromptName, event: &Event) -> Result<Answer, EngineError> {
         let mut loaded = self.load(prompt).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
+        loaded.snapshot.fresh_ids = fresh_ids(event.may_open(), loaded.now);
         Ok(decide(&self.policy, &loaded.snapshot, event, loaded.now).answer)
     }
 
@@ -149,25 +149,11 @@ impl Engine {
         receipt: Option<&Receipt>,
     ) -> Result<Handled, EngineError> {
         let event = given.event();
-        let wanted = LoadOptions {
-            incident: match event {
-                Event::Decide(click) => Some(&click.incident),
-                Event::Mark(marking) => marking.incident.as_ref(),
-                _ => None,
-            },
-            content: match event {
-                Event::Register(request) => Some(&request.version),
-                Event::ArchiveReport(ArchiveReport::Archived { version, .. } | ArchiveReport::Gone { version }) => {
-                    Some(version)
-                }
-                _ => None,
-            },
-        };
         for round in 0..ROUNDS {
             if round > 2 {
                 tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
             }
-            let loaded = self.store.load(prompt, self.policy.budget_window, wanted).await?;
+            let loaded = self.store.load(prompt, self.policy.budget_window, event.needs()).await?;
             if let Some(receipt) = receipt
                 && let Some(before) = self.store.handled_before(receipt, loaded.now).await?
             {
@@ -180,15 +166,7 @@ impl Engine {
                 _ => HandledRequest::Done,
             };
             let Some(mut commit) = decision.commit else {
-                if !matches!(
-                    event,
-                    Event::CheckDrift
-                        | Event::Timer { .. }
-                        | Event::Listed { .. }
-                        | Event::Undeliverable { .. }
-                        | Event::ArchiveReport(_)
-                        | Event::Soak(_)
-                ) {
+                if event.is_relied_on() {
                     self.store.wait_for_replicas().await?;
                 }
                 if let (Some(receipt), HandledRequest::Refused(why)) = (receipt, &outcome) {
@@ -262,7 +240,7 @@ impl Engine {
 
     async fn decide(&self, mut loaded: Loaded, given: &Given<'_>) -> (Loaded, Decision) {
         let decide_now = |policy: &Policy, loaded: &mut Loaded, event: &Event| {
-            loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
+            loaded.snapshot.fresh_ids = fresh_ids(event.may_open(), loaded.now);
             decide(policy, &loaded.snapshot, event, loaded.now)
         };
         match given {
@@ -284,7 +262,7 @@ impl Engine {
     /// What `alert` would do now; writes nothing.
     pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
         let mut loaded = self.load(&alert.prompt).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(may_open(&Event::Alerts(vec![alert.clone()])), loaded.now);
+        loaded.snapshot.fresh_ids = fresh_ids(Event::Alerts(vec![alert.clone()]).may_open(), loaded.now);
         Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
     }
 
@@ -317,7 +295,10 @@ impl Engine {
         let mut asked = 0;
         loop {
             match self.store.commit_once(id, loaded, commit, receipt, events).await {
-                Err(StoreError::Unavailable { kind: "connection" | "timeout" | "moved", .. }) if asked < ASK_AGAIN => {
+                Err(StoreError::Unavailable {
+                    kind: RedisFault::Connection | RedisFault::Timeout | RedisFault::Moved,
+                    ..
+                }) if asked < ASK_AGAIN => {
                     asked += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -373,17 +354,6 @@ fn switch_mode(answer: &Answer) -> Option<SwitchMode> {
 fn finished(commit: &Commit, now: Timestamp) -> Option<SwitchMode> {
     let switches = commit.incidents.iter().filter_map(|write| write.incident.switch.as_ref());
     switches.filter(|switch| switch.at == now && switch.mode != SwitchMode::Shipped).map(|switch| switch.mode).next()
-}
-
-/// The most incidents that `event` can open. Two versions may get traffic in addition, one of them externally, on which
-/// alerts fire.
-fn may_open(event: &Event) -> usize {
-    let own = match event {
-        Event::Alerts(alerts) => alerts.len(),
-        Event::Rollback(_) | Event::Activate(_) | Event::Promotion(_) => 1,
-        _ => 0,
-    };
-    own + 2
 }
 
 /// Ids for new incidents.

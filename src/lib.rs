@@ -14,10 +14,11 @@
 //! | [`app`] | wires, binds, spawns, shuts down |
 //! | [`http`] | what comes in |
 //! | [`notify`], [`reconciler`] | who is shown what happens; what is due |
-//! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`drills`], [`reports`] | load → decide → commit; who may click |
+//! | [`service`] | clicks, drills, reports, drafts of post-mortems, decisions about many prompts |
+//! | [`engine`] | load → decide → commit |
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`prometheus`], [`precheck`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`alertmanager`], [`prometheus`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`config`], [`http_client`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`api`] | the JSON that the API is asked and answers |
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
@@ -33,27 +34,21 @@ pub mod alertmanager;
 pub mod api;
 pub mod app;
 pub mod cli;
-pub mod clicks;
-pub mod comparison;
 pub mod config;
-pub mod coordinate;
 pub mod deployed;
-pub mod drafts;
-pub mod drills;
 pub mod elsewhere;
 pub mod engine;
 pub mod events;
 pub mod http;
+pub mod http_client;
 pub mod live;
 pub mod metrics;
 pub mod notify;
-pub mod outgoing;
 pub mod postmortem;
-pub mod precheck;
 pub mod prometheus;
 pub mod reconciler;
 pub mod report;
-pub mod reports;
+pub mod service;
 pub mod slack;
 pub mod store;
 pub mod tls;

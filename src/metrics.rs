@@ -13,9 +13,25 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, Incident, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, Timestamp};
+use crate::decision::{
+    AlertOutcome, Incident, Outcome, OutcomeReason, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode,
+    Timestamp, words,
+};
 use crate::store::schedule::Target;
-use crate::store::{StoreError, VersionSeries};
+use crate::store::{RedisFault, StoreError, VersionSeries};
+
+words! {
+    /// Why a request was not let in.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Denial {
+        NoToken = "no_token",
+        WrongToken = "wrong_token",
+        NoCertificate = "no_certificate",
+        /// It comes from elsewhere than this machine.
+        NotLocal = "not_local",
+        WrongSignature = "wrong_signature",
+    }
+}
 
 const PREFIX: &str = "prompt_rollback";
 
@@ -177,7 +193,7 @@ impl Metrics {
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("alerts", "Alerts received, by severity, outcome and reason", alerts.clone());
         let refused_requests = Family::<ReasonLabel, Counter>::default();
-        for reason in ["no_token", "wrong_token", "no_certificate", "not_local", "wrong_signature"] {
+        for reason in Denial::ALL.map(Denial::as_str) {
             let _born = refused_requests.get_or_create(&ReasonLabel { reason });
         }
         registry.register(
@@ -278,16 +294,17 @@ impl Metrics {
                 let _born = rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result });
             }
         }
-        for kind in StoreError::KINDS {
-            let _born = redis_errors.get_or_create(&KindLabel { kind });
+        for fault in RedisFault::ALL {
+            let _born = redis_errors.get_or_create(&KindLabel { kind: fault.as_str() });
         }
         for severity in Severity::ALL.map(Severity::as_str) {
             for (outcome, reason) in [
-                ("ignored", "invalid_name"),
-                ("ignored", "malformed"),
-                ("ignored", "unknown_version"),
-                ("held", "broken_state"),
+                (Outcome::Ignored, OutcomeReason::InvalidName),
+                (Outcome::Ignored, OutcomeReason::Malformed),
+                (Outcome::Ignored, OutcomeReason::UnknownVersion),
+                (Outcome::Held, OutcomeReason::BrokenState),
             ] {
+                let (outcome, reason) = (outcome.as_str(), reason.as_str());
                 let _born = alerts.get_or_create(&AlertLabels { severity, outcome, reason });
             }
         }
@@ -332,14 +349,14 @@ impl Metrics {
     }
 
     pub fn alert(&self, severity: Severity, outcome: &AlertOutcome) {
-        let labels =
-            AlertLabels { severity: severity.as_str(), outcome: outcome.outcome.as_str(), reason: outcome.reason };
+        let (outcome, reason) = (outcome.outcome.as_str(), outcome.reason.as_str());
+        let labels = AlertLabels { severity: severity.as_str(), outcome, reason };
         self.alerts.get_or_create(&labels).inc();
     }
 
     /// Counts a refused request.
-    pub fn refused(&self, reason: &'static str) {
-        self.refused_requests.get_or_create(&ReasonLabel { reason }).inc();
+    pub fn refused(&self, denial: Denial) {
+        self.refused_requests.get_or_create(&ReasonLabel { reason: denial.as_str() }).inc();
     }
 
     /// Counts alerts that were left out of a delivery.
@@ -414,8 +431,8 @@ impl Metrics {
     }
 
     pub fn redis_error(&self, error: &StoreError) {
-        if let Some(kind) = error.kind() {
-            self.redis_errors.get_or_create(&KindLabel { kind }).inc();
+        if let Some(fault) = error.kind() {
+            self.redis_errors.get_or_create(&KindLabel { kind: fault.as_str() }).inc();
         }
     }
 

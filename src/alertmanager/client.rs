@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::config::AlertmanagerConfig;
 use crate::elsewhere;
-use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
+use crate::http_client::{BaseUrl, Outgoing, OutgoingError, encode};
 
 /// For a whole request: two of them take less than half a lease.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -17,9 +17,10 @@ use serde_json::value::RawValue;
 
 use super::json::{Object, Repeated, Sections, in_one_pass, kind, list, lossy, text, written};
 use crate::config::{Labels, parse_prometheus_duration};
-use crate::decision::alert::GroupLabels;
+use crate::decision::labels::GroupLabels;
 use crate::decision::{
-    Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName, fnv1a,
+    Alert, AlertStatus, OutcomeReason, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
+    fnv1a,
 };
 
 /// Alerts of one delivery: as many real alerts as fit into 16 MiB.
@@ -86,19 +87,19 @@ pub struct Ignored {
 /// Why an alert is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
-    pub reason: &'static str,
+    pub reason: OutcomeReason,
     /// For a malformed alert: the field, what was expected there and what was found, escaped. For one that its sender
     /// is not allowed to send: the sender.
     pub detail: Option<String>,
 }
 
 impl Why {
-    fn plain(reason: &'static str) -> Self {
+    fn plain(reason: OutcomeReason) -> Self {
         Self { reason, detail: None }
     }
 
     fn malformed(detail: String) -> Self {
-        Self { reason: "malformed", detail: Some(detail) }
+        Self { reason: OutcomeReason::Malformed, detail: Some(detail) }
     }
 }
 
@@ -221,14 +222,15 @@ fn understand<'a>(
         return Ok(Delivered::Heartbeat { fingerprint: shorten(&fingerprint, MAX_FINGERPRINT), evaluated_at });
     }
     match drill {
-        None if alertname.starts_with("PromptRollback") => return Err(Why::plain("own_alert")),
-        Some(_) if alertname != DRILL_ALERT => return Err(Why::plain("unknown_drill")),
+        None if alertname.starts_with("PromptRollback") => return Err(Why::plain(OutcomeReason::OwnAlert)),
+        Some(_) if alertname != DRILL_ALERT => return Err(Why::plain(OutcomeReason::UnknownDrill)),
         _ => {}
     }
     let (prompt, version) = (labels.text(&names.prompt, prompt)?, labels.text(&names.version, version)?);
     let parsed = (prompt.and_then(|p| PromptName::parse(&p).ok()), version.and_then(|v| VersionName::parse(&v).ok()));
     let (Some(prompt), Some(version)) = parsed else {
-        return Err(Why::plain(if drill.is_some() { "unknown_drill" } else { "invalid_name" }));
+        let reason = if drill.is_some() { OutcomeReason::UnknownDrill } else { OutcomeReason::InvalidName };
+        return Err(Why::plain(reason));
     };
     let status = match alert.get("status")? {
         Some(value) if text(value).is_some_and(|text| text.eq_ignore_ascii_case("firing")) => AlertStatus::Firing,
@@ -236,10 +238,10 @@ fn understand<'a>(
         other => return Err(misread("", "status", "\"firing\" or \"resolved\"", other)),
     };
     if status == AlertStatus::Firing && !was_measured(annotations, &alertname)? {
-        return Err(Why::plain("not_measured"));
+        return Err(Why::plain(OutcomeReason::NotMeasured));
     }
     if drill.is_some() && status == AlertStatus::Resolved {
-        return Err(Why::plain("drill_over"));
+        return Err(Why::plain(OutcomeReason::DrillOver));
     }
 
     let shared = |name| {

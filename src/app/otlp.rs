@@ -33,9 +33,9 @@ use ulid::Ulid;
 
 use super::AppError;
 use crate::config::TracingConfig;
+use crate::http_client::{BaseUrl, Outgoing};
 use crate::live::Current;
 use crate::metrics::{Metrics, SpanResult};
-use crate::outgoing::{BaseUrl, Outgoing};
 use crate::trace;
 
 /// Spans that wait; one takes about a kilobyte.

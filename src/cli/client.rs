@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::api::{Reason, Refused};
 use crate::config::{bare, unfit};
-pub use crate::outgoing::{BaseUrl, encode};
-use crate::outgoing::{Outgoing, OutgoingError};
+pub use crate::http_client::{BaseUrl, encode};
+use crate::http_client::{Outgoing, OutgoingError};
 
 /// For a whole request; the receiver itself answers within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -25,7 +25,7 @@ use crate::api;
 use crate::app::{self, AppError, Signals};
 use crate::config::{self, LoadedConfig, bare, decode};
 use crate::decision::MarkKind;
-use crate::outgoing::OutgoingError;
+use crate::http_client::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
 use crate::visible::escape_hidden;

@@ -11,13 +11,13 @@ use hyper::header::CONTENT_TYPE;
 use super::check::{Probe, StoreReport};
 use crate::api::PromptSummary;
 use crate::config::{self, Config};
-use crate::decision::{Policy, Timestamp};
+use crate::decision::{Needs, Policy, Timestamp};
 use crate::events;
+use crate::http_client::Outgoing;
 use crate::notify::webhook::client::{Untaken, WebhookClient};
-use crate::outgoing::Outgoing;
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
-use crate::store::{Clock, LoadOptions, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
+use crate::store::{Clock, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
 
 /// For one request to the collector.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -129,7 +129,7 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSumm
     loop {
         let page = store.known(behind.as_deref()).await?;
         for prompt in page.items {
-            let Ok(loaded) = store.load(&prompt, policy.budget_window, LoadOptions::default()).await else { continue };
+            let Ok(loaded) = store.load(&prompt, policy.budget_window, Needs::default()).await else { continue };
             let active = loaded.snapshot.active.version();
             let state = &loaded.snapshot.state;
             if state.target(active, policy, loaded.now).is_some() {

@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq;
 
 use super::reply::ApiError;
 use crate::config::SourceConfig;
+use crate::metrics::Denial;
 
 /// Accepts a request that carries `token`, the value of the config key `key`. Without a token the receiver listens on a
 /// loopback address: it then accepts programs of this machine, but no foreign web pages in a local browser.
@@ -22,7 +23,7 @@ pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<()
         Some(token) => bearer(&head.headers, token),
         None => local(head).map_err(|found| {
             let message = format!("{key} is not set, so only requests from this machine are accepted: {found}");
-            ApiError::new(StatusCode::FORBIDDEN, "not_local", message).refused("not_local")
+            ApiError::new(StatusCode::FORBIDDEN, "not_local", message).refused(Denial::NotLocal)
         }),
     }
 }
@@ -62,7 +63,7 @@ fn given(headers: &HeaderMap) -> Result<&[u8], ApiError> {
         Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(given),
         _ => None,
     });
-    given.ok_or_else(|| unauthorized("expected the header Authorization: Bearer TOKEN").refused("no_token"))
+    given.ok_or_else(|| unauthorized("expected the header Authorization: Bearer TOKEN").refused(Denial::NoToken))
 }
 
 fn is_same(given: &[u8], token: &SecretString) -> bool {
@@ -70,7 +71,7 @@ fn is_same(given: &[u8], token: &SecretString) -> bool {
 }
 
 fn wrong() -> ApiError {
-    unauthorized("wrong bearer token").refused("wrong_token")
+    unauthorized("wrong bearer token").refused(Denial::WrongToken)
 }
 
 fn unauthorized(message: &str) -> ApiError {
@@ -79,22 +80,22 @@ fn unauthorized(message: &str) -> ApiError {
 
 /// Logs refused requests, each reason at most once in a while, so that guessing tokens does not fill the log.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<&'static str, (Instant, u64)>>);
+pub struct Refusals(Mutex<HashMap<Denial, (Instant, u64)>>);
 
 impl Refusals {
     const EVERY: Duration = Duration::from_secs(10);
 
     /// Whether to log this one, and how many were not logged since the last.
-    pub fn should_log(&self, reason: &'static str, now: Instant) -> Option<u64> {
+    pub fn should_log(&self, denial: Denial, now: Instant) -> Option<u64> {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match logged.get_mut(reason) {
+        match logged.get_mut(&denial) {
             Some((last, not_logged)) if now.duration_since(*last) < Self::EVERY => {
                 *not_logged += 1;
                 None
             }
             other => {
                 let not_logged = other.map_or(0, |(_, not_logged)| *not_logged);
-                logged.insert(reason, (now, 0));
+                logged.insert(denial, (now, 0));
                 Some(not_logged)
             }
         }
@@ -153,7 +154,7 @@ pub fn check_certificate(fits: bool) -> Result<(), ApiError> {
     let message =
         "expected a client certificate signed by server.tls_client_ca_file (Alertmanager: http_config.tls_config)";
     let failure = || ApiError::new(StatusCode::FORBIDDEN, "client_certificate_required", message);
-    if fits { Ok(()) } else { Err(failure().refused("no_certificate")) }
+    if fits { Ok(()) } else { Err(failure().refused(Denial::NoCertificate)) }
 }
 
 #[cfg(test)]
@@ -206,9 +207,9 @@ mod tests {
         assert_eq!(with("Bearer token-a", None), Ok(Some("a".to_owned())));
         assert_eq!(with("Bearer token-all", Some(&whole)), Ok(Some("all".to_owned())));
         assert_eq!(with("Bearer whole", Some(&whole)), Ok(None));
-        assert_eq!(with("Bearer whole", None), Err(Some("wrong_token")));
-        assert_eq!(with("Bearer ", Some(&whole)), Err(Some("wrong_token")));
-        assert_eq!(with("Basic token-a", None), Err(Some("no_token")), "on loopback, too");
+        assert_eq!(with("Bearer whole", None), Err(Some(Denial::WrongToken)));
+        assert_eq!(with("Bearer ", Some(&whole)), Err(Some(Denial::WrongToken)));
+        assert_eq!(with("Basic token-a", None), Err(Some(Denial::NoToken)), "on loopback, too");
         let may = |name: &str, prompt: &str| sources[name].allows(&crate::decision::PromptName::parse(prompt).unwrap());
         assert!(may("a", "team-a/x") && may("a", "search") && may("all", "team-b/x"));
         for other in ["team-b/x", "team-a", "xteam-a/x", "search2", "team-A/x"] {
@@ -221,12 +222,12 @@ mod tests {
     fn refusals_are_told_once_in_a_while_with_how_many_there_were() {
         let refusals = Refusals::default();
         let now = Instant::now();
-        assert_eq!(refusals.should_log("wrong_token", now), Some(0));
+        assert_eq!(refusals.should_log(Denial::WrongToken, now), Some(0));
         for seconds in 0..9 {
-            assert_eq!(refusals.should_log("wrong_token", now + Duration::from_secs(seconds)), None);
+            assert_eq!(refusals.should_log(Denial::WrongToken, now + Duration::from_secs(seconds)), None);
         }
-        assert_eq!(refusals.should_log("no_token", now), Some(0), "another reason");
-        assert_eq!(refusals.should_log("wrong_token", now + Refusals::EVERY), Some(9));
+        assert_eq!(refusals.should_log(Denial::NoToken, now), Some(0), "another reason");
+        assert_eq!(refusals.should_log(Denial::WrongToken, now + Refusals::EVERY), Some(9));
     }
 
     fn passes(method: &str, target: &str, headers: &[(&str, &str)]) -> bool {

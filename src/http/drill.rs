@@ -7,7 +7,7 @@ use super::Context;
 use super::input::{self, body, prompt_name};
 use super::reply::{ApiError, Reply, answer};
 use crate::api;
-use crate::drills;
+use crate::service::drills;
 use crate::store::drill::{Drill, DrillId, DrillStep};
 use crate::store::rfc3339;
 

@@ -234,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::decision::Timestamp;
+    use crate::store::RedisFault;
     use crate::store::VersionSeries;
 
     fn stored(prompts: usize) -> ScrapeData {
@@ -251,7 +252,7 @@ mod tests {
     }
 
     fn away() -> StoreError {
-        StoreError::Unavailable { kind: "connection", message: "away".to_owned() }
+        StoreError::Unavailable { kind: RedisFault::Connection, message: "away".to_owned() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use super::reply::{ApiError, Reply, answer};
 use crate::api;
 use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
 use crate::engine::EngineError;
-use crate::store::{ImportedValue, Layout, StoreError};
+use crate::store::{ImportedValue, Layout, RedisFault, StoreError};
 
 /// After this time, a request leaves the rest to the next one.
 const WORK: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
 
 async fn read(context: &Context, key: &[u8], shown: &str) -> ApiResult<ImportedValue> {
     context.engine.store.read_foreign(key).await.map_err(|error| match error {
-        StoreError::Unavailable { kind: "noperm", .. } => not_permitted(format!(
+        StoreError::Unavailable { kind: RedisFault::NoPerm, .. } => not_permitted(format!(
             "the receiver's Redis user may not read {shown}: grant it a key pattern such as %R~myapp:* \
              (config/users.acl)"
         )),

@@ -47,10 +47,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
 
-use crate::clicks::Clicks;
 use crate::config::{Config, Labels, SourceConfig};
 use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
+use crate::service::clicks::Clicks;
 use crate::tls::ServerTls;
 use budget::Budget;
 use connections::{Connections, Slot};

@@ -7,9 +7,9 @@ use super::input::ApiResult;
 use super::reply::{ApiError, Reply, answer, no_incident};
 use super::views::event;
 use crate::api;
-use crate::coordinate;
 use crate::decision::outage::{Member, OutageAction, shared};
 use crate::decision::{Action, IncidentId, Operator, Severity};
+use crate::service::coordinate;
 use crate::store::outage::Coordinated;
 use crate::store::rfc3339;
 

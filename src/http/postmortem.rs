@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use super::Context;
 use super::input::incident_id;
 use super::reply::{ApiError, Reply, no_incident, reply};
-use crate::drafts;
+use crate::service::drafts;
 
 pub async fn postmortem(context: &Context, id: &str) -> Result<Reply, ApiError> {
     let id = incident_id(id)?;

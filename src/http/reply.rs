@@ -14,6 +14,7 @@ use super::exposition::{CutOff, Reading};
 use crate::api;
 use crate::decision::{IncidentId, Refusal};
 use crate::engine::EngineError;
+use crate::metrics::Denial;
 use crate::store::StoreError;
 
 pub type Reply = Response<ResponseBody>;
@@ -87,7 +88,7 @@ pub struct ApiError {
     pub code: &'static str,
     pub message: String,
     /// The metric label for why access was refused; `None` for other errors.
-    pub refused: Option<&'static str>,
+    pub refused: Option<Denial>,
     /// The methods that the path has, if that is what is wrong.
     allow: Option<&'static str>,
 }
@@ -99,8 +100,8 @@ impl ApiError {
 
     /// Marks the request as refused.
     #[must_use]
-    pub fn refused(self, reason: &'static str) -> Self {
-        Self { refused: Some(reason), ..self }
+    pub fn refused(self, denial: Denial) -> Self {
+        Self { refused: Some(denial), ..self }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {

@@ -9,7 +9,7 @@ use crate::api;
 use crate::config::parse_prometheus_duration;
 use crate::decision::Timestamp;
 use crate::report::{Case, DryRunReport, Tally};
-use crate::reports;
+use crate::service::reports;
 use crate::store::rfc3339;
 
 const DEFAULT: &str = "7d";

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::decision::PromptName;
 use crate::live::Current;
+use crate::metrics::Denial;
 use crate::trace;
 
 /// Longest body, except for alerts and content: other requests hold a few names and reasons.
@@ -168,8 +169,8 @@ pub async fn answer(
         if failure.status.is_server_error() {
             span.in_scope(|| tracing::warn!(code = failure.code, why = failure.message, "request failed"));
         }
-        if let Some(reason) = failure.refused {
-            refused(&contexts.get(), reason, peer);
+        if let Some(denial) = failure.refused {
+            refused(&contexts.get(), denial, peer);
         }
         failure.into_reply()
     });
@@ -182,11 +183,11 @@ pub async fn answer(
 }
 
 /// Counts and logs a refused request, without its content.
-fn refused(context: &Context, reason: &'static str, peer: Peer) {
-    context.engine.metrics.refused(reason);
-    if let Some(untold) = context.refusals.should_log(reason, Instant::now().into_std()) {
+fn refused(context: &Context, denial: Denial, peer: Peer) {
+    context.engine.metrics.refused(denial);
+    if let Some(untold) = context.refusals.should_log(denial, Instant::now().into_std()) {
         let from = peer.address;
-        tracing::warn!(reason, %from, not_told = untold, "a request was refused");
+        tracing::warn!(reason = denial.as_str(), %from, not_told = untold, "a request was refused");
     }
 }
 

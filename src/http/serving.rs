@@ -110,15 +110,15 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiR
     match incident.objection() {
         Some(objection) => {
             let (code, then) = match objection {
-                Objection { content_missing: true, .. } => {
+                Objection::ContentMissing(_) => {
                     ("archived", "repeat the request to try again, or use force to roll back without its content")
                 }
-                Objection { precheck: true, .. } => {
+                Objection::TargetFails(_) => {
                     ("baseline_failed", "repeat the request, or use force, to roll back anyway")
                 }
-                _ => ("healthy", "repeat the request, or use force, to roll back anyway"),
+                Objection::Changed(_) => ("healthy", "repeat the request, or use force, to roll back anyway"),
             };
-            conflict(code, format!("{}: {then}", objection.text))
+            conflict(code, format!("{}: {then}", objection.text()))
         }
         // after a rollback that did not help, only a missing content keeps the next one
         None if incident.phase.kind() == PhaseKind::Escalated => {
@@ -188,8 +188,12 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> ApiResult<
     let policy = &context.engine.policy;
     let all = decision::gates::gates(policy, &snapshot.state, &version, now);
     let closed = decision::gates::closed(policy, &snapshot.state, &version, true, now);
-    let gate =
-        |gate: Gate| api::GateView { gate: gate.name.to_owned(), on: gate.on, passed: gate.passed, figures: gate.text };
+    let gate = |gate: Gate| api::GateView {
+        gate: gate.name.to_string(),
+        on: gate.on,
+        passed: gate.passed,
+        figures: gate.text,
+    };
     let gates = api::GatesResponse {
         prompt: prompt.to_string(),
         version: version.to_string(),

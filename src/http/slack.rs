@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::reply::{ApiError, Reply, text};
-use crate::clicks::handle_patiently;
 use crate::elsewhere;
+use crate::metrics::Denial;
+use crate::service::clicks::handle_patiently;
 use crate::slack::payload::{self, Interaction};
 use crate::trace::TraceContext;
 
@@ -36,7 +37,7 @@ pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), ApiError> {
 
 fn unsigned() -> ApiError {
     let message = "not signed by Slack with slack.signing_secret within the last five minutes";
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused("wrong_signature")
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused(Denial::WrongSignature)
 }
 
 /// `arrived`: when the head of the request arrived.

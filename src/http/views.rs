@@ -2,10 +2,10 @@
 
 use crate::api;
 use crate::decision::alert::AlertRecord;
+use crate::decision::finding::Check;
 use crate::decision::incident::Incident;
 use crate::decision::note::Note;
 use crate::decision::serving::Lapsed;
-use crate::decision::verification::Check;
 use crate::decision::{Canary, Policy, PromptState, Snapshot, Timestamp, TrafficSplit, VersionName, VersionRecord};
 use crate::deployed::{Deployed, Other, WITHIN};
 use crate::store::{LoggedChange, rfc3339};
@@ -217,7 +217,7 @@ pub fn incident_row(incident: &Incident) -> api::IncidentView {
         updated_at: rfc3339(incident.updated_at),
         closed_at: time(incident.closed_at),
         deadline: time(incident.deadline()),
-        objection: incident.objection().map(|objection| objection.text.clone()),
+        objection: incident.objection().map(|objection| objection.text().to_owned()),
         reason: text(incident.failure().as_ref()),
         verification: incident.verification().map(|verification| api::VerificationView {
             checks: verification.checks,

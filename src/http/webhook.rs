@@ -18,10 +18,12 @@ use super::lanes::{Lanes, URGENT};
 use super::reply::{ApiError, Reply, json};
 use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
 use crate::config::{Labels, SourceConfig};
-use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
-use crate::drills;
+use crate::decision::{
+    Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, OutcomeReason, PromptName, Severity,
+};
 use crate::elsewhere::{self, Large};
 use crate::engine::{Engine, EngineError, Handled};
+use crate::service::drills;
 use crate::store::StoreError;
 use crate::trace;
 
@@ -118,8 +120,7 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
                 Err(EngineError::Store(error @ StoreError::Broken { .. })) => {
                     tracing::error!(%error, "alerts are held: the state of their prompt is broken");
                     for place in places {
-                        outcomes[place] =
-                            Some(AlertOutcome { outcome: Outcome::Held, reason: "broken_state", incident: None });
+                        outcomes[place] = Some(AlertOutcome::new(Outcome::Held, OutcomeReason::BrokenState, None));
                     }
                 }
                 Err(error) => failed = Some(error),
@@ -131,12 +132,12 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
         let Delivered::Drill { id, alert } = delivered else { continue };
         match drills::receive(engine, id, alert).await {
             Ok(ours) => {
-                let reason = if ours { "drill" } else { "unknown_drill" };
-                *outcome = Some(AlertOutcome { outcome: Outcome::Ignored, reason, incident: None });
+                let reason = if ours { OutcomeReason::Drill } else { OutcomeReason::UnknownDrill };
+                *outcome = Some(AlertOutcome::new(Outcome::Ignored, reason, None));
             }
             Err(EngineError::Store(error @ StoreError::Broken { .. })) => {
                 tracing::error!(%error, "the state of a drill's prompt is broken");
-                *outcome = Some(AlertOutcome { outcome: Outcome::Held, reason: "broken_state", incident: None });
+                *outcome = Some(AlertOutcome::new(Outcome::Held, OutcomeReason::BrokenState, None));
             }
             Err(error) => failed = Some(error),
         }
@@ -151,8 +152,7 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
             Ok(()) => {
                 for (delivered, outcome) in delivered.iter().zip(outcomes) {
                     if moment(delivered).is_some() {
-                        *outcome =
-                            Some(AlertOutcome { outcome: Outcome::Ignored, reason: "heartbeat", incident: None });
+                        *outcome = Some(AlertOutcome::new(Outcome::Ignored, OutcomeReason::Heartbeat, None));
                     }
                 }
             }
@@ -214,11 +214,11 @@ impl Received {
         for (delivered, outcome) in delivered.iter().zip(&outcomes) {
             let Some(outcome) = outcome else { continue };
             engine.metrics.alert(severity(delivered), outcome);
-            if let (Delivered::Alert(alert), "unknown_version") = (delivered, outcome.reason)
+            if let (Delivered::Alert(alert), OutcomeReason::UnknownVersion) = (delivered, outcome.reason)
                 && log.one_more()
             {
                 let (prompt, version, alertname) = (&alert.prompt, &alert.version, &alert.alertname);
-                let reason = outcome.reason;
+                let reason = outcome.reason.as_str();
                 tracing::warn!(reason, %prompt, %version, alertname, "an alert names a version that its prompt never had");
             }
         }
@@ -275,7 +275,7 @@ fn bind(delivered: &mut Delivered, name: &str, source: &SourceConfig) {
         prompt: alert.map(|alert| alert.prompt.to_string()),
         version: alert.map(|alert| alert.version.to_string()),
         severity: severity(delivered),
-        why: Why { reason: "not_allowed", detail: Some(detail) },
+        why: Why { reason: OutcomeReason::NotAllowed, detail: Some(detail) },
     };
     *delivered = Delivered::Ignored(ignored);
 }
@@ -291,12 +291,12 @@ fn ignored(place: usize, delivered: &Delivered, log: &mut Lines) -> Option<Alert
             ?prompt,
             ?version,
             ?fingerprint,
-            reason,
+            %reason,
             "an alert is ignored, the others of its delivery are not"
         ),
-        None => tracing::info!(reason, ?prompt, ?version, ?fingerprint, "alert ignored"),
+        None => tracing::info!(%reason, ?prompt, ?version, ?fingerprint, "alert ignored"),
     }
-    Some(AlertOutcome { outcome: Outcome::Ignored, reason, incident: None })
+    Some(AlertOutcome::new(Outcome::Ignored, reason, None))
 }
 
 fn groups(delivered: &[Delivered]) -> Vec<Group> {
@@ -339,7 +339,7 @@ fn result<'a>(delivered: &'a Delivered, outcome: Option<&'a AlertOutcome>) -> Al
         prompt,
         version,
         outcome: outcome.map_or(Outcome::Ignored, |o| o.outcome).as_str(),
-        reason: outcome.map_or("not_active", |o| o.reason),
+        reason: outcome.map_or(OutcomeReason::NotActive, |o| o.reason).as_str(),
         incident: outcome.and_then(|o| o.incident.as_ref()).map(|id| id.0.as_str()),
         message,
     }

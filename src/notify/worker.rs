@@ -11,11 +11,11 @@ use tracing::Instrument;
 use ulid::Ulid;
 
 use super::{Acceptance, Notifier, Notifiers, NotifyTask, Reachable, Shown, backoff};
-use crate::decision::{IncidentId, Timestamp};
+use crate::decision::Timestamp;
 use crate::live::Current;
 use crate::reconciler::worker::while_leased;
 use crate::store::StoreError;
-use crate::store::schedule::{End, Finished, IDLE, LEASE, Target, Work};
+use crate::store::schedule::{End, Finished, IDLE, LEASE, Target, Work, WorkItem};
 use crate::trace;
 
 /// The result of one tick.
@@ -26,7 +26,7 @@ pub struct Ticked {
     /// Whether the target accepted anything.
     pub taken: bool,
     /// Claims of which it accepted nothing, with their places in the queue.
-    pub untaken: Vec<(IncidentId, Timestamp)>,
+    pub untaken: Vec<(WorkItem, Timestamp)>,
 }
 
 /// Runs a worker for each configured target while the process runs.
@@ -86,8 +86,8 @@ pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreE
     let claimed = store.claim(Work::Notify(notifier.target()), notifier.batch(), LEASE, token).await?;
     let tasks = notifier.notify(&claimed.claims, claimed.now).await;
     let done = tasks.into_iter().map(|task| {
-        let (prompt, id) = (task.claim.prompt(), task.claim.incident.0.as_str());
-        let span = trace::notify(notifier.target().name(), prompt.as_ref(), prompt.is_none().then_some(id));
+        let (prompt, id) = task.claim.named();
+        let span = trace::notify(notifier.target().name(), prompt, id.as_deref());
         carry_out(notifier, task, claimed.now).instrument(span)
     });
     let (mut taken, mut untaken) = (false, Vec::new());
@@ -95,7 +95,7 @@ pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreE
         match outcome? {
             (_, Acceptance::Taken) => taken = true,
             (_, Acceptance::NotAsked) => {}
-            (id, Acceptance::Untaken { place }) => untaken.push((id.clone(), place)),
+            (item, Acceptance::Untaken { place }) => untaken.push((item.clone(), place)),
         }
     }
     if taken {
@@ -110,28 +110,28 @@ async fn carry_out<'a>(
     notifier: &dyn Notifier,
     NotifyTask { claim, notified }: NotifyTask<'a>,
     claimed: Timestamp,
-) -> Result<(&'a IncidentId, Acceptance), StoreError> {
+) -> Result<(&'a WorkItem, Acceptance), StoreError> {
     let (store, target) = (&notifier.engine().store, notifier.target().name());
     let notified = notified.await;
     let end = match notified.shown {
         Ok(Shown::All) => End::Sent(claimed),
         Ok(Shown::Part { next, since }) => End::Unsent { next, since },
-        Ok(Shown::Lost) => return Ok((&claim.incident, Acceptance::NotAsked)),
+        Ok(Shown::Lost) => return Ok((&claim.item, Acceptance::NotAsked)),
         Err(error @ StoreError::Unavailable { .. }) => return Err(error),
         Err(error) => {
-            tracing::error!(notifier = target, incident = %claim.incident, %error, "cannot create a notification");
+            tracing::error!(notifier = target, incident = %claim.item, %error, "cannot create a notification");
             End::after(&error)
         }
     };
     if store.finish(claim, None, end).await? == Finished::DeadLettered {
-        tracing::error!(notifier = target, incident = %claim.incident, "a notification failed too often: moved to the dead letters");
+        tracing::error!(notifier = target, incident = %claim.item, "a notification failed too often: moved to the dead letters");
     }
-    Ok((&claim.incident, notified.acceptance))
+    Ok((&claim.item, notified.acceptance))
 }
 
 /// If the target accepted nothing at all, waits until it is reachable again before trying the rest. What was tried
 /// returns to its place in the queue.
-async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(IncidentId, Timestamp)], in_vain: u32) {
+async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(WorkItem, Timestamp)], in_vain: u32) {
     let target = notifier.target();
     let mut tries = 0;
     loop {
@@ -151,7 +151,7 @@ async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(IncidentId, T
             Reachable::Unknown => return tokio::time::sleep(backoff(in_vain)).await,
         }
     }
-    for (id, place) in untaken.iter().filter(|_| tries > 0) {
-        let _ = notifier.engine().store.wake_by(Work::Notify(target), id, *place).await; // or it is shown a little later
+    for (item, place) in untaken.iter().filter(|_| tries > 0) {
+        let _ = notifier.engine().store.wake_by(Work::Notify(target), item, *place).await; // or it is shown a little later
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::decision::Timestamp;
 use crate::elsewhere;
-use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
+use crate::http_client::{BaseUrl, Outgoing, OutgoingError, encode};
 
 /// For one query. A rollback that waits for it waits no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(2);

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::client::Series;
 use super::exposure::{FAILURES, REQUESTS, grown};
-use crate::comparison::{ComparisonSamples, Counts, P99, Slice};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
+use crate::prometheus::ab_test::{ComparisonSamples, Counts, P99, Slice};
 
 /// The length of slices, by time since the beginning: short at first, few in all.
 const CUTS: [(Duration, Duration); 4] = [

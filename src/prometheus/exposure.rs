@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::bound::bounds;
 use super::client::Series;
 use crate::config::Labels;
-use crate::decision::verification::{Finding, Instances, Traffic, Verdict};
+use crate::decision::finding::{Finding, Verdict};
+use crate::decision::verification::{Instances, Traffic};
 use crate::decision::{PromptName, Timestamp, VersionName};
 
 /// How long before the moment the counters are read, to know what each instance served until then.

@@ -1,5 +1,6 @@
 //! Prometheus: queries, and the meaning of their answers.
 
+pub mod ab_test;
 pub mod bound;
 pub mod client;
 pub mod comparison;

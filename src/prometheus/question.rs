@@ -10,8 +10,8 @@ use hyper::StatusCode;
 use super::client::{PrometheusError, Series};
 use super::exposure;
 use crate::config::Labels;
+use crate::decision::finding::{Finding, Verdict};
 use crate::decision::soak::SoakMeasurement;
-use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, Timestamp, VersionName};
 use crate::postmortem::Unit;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::client::{PrometheusError, Series};
 use super::question::{EVIDENCE, Metric};
 use crate::config::Labels;
-use crate::decision::verification::{Finding, Verdict};
+use crate::decision::finding::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, VersionName};
 
 /// The number of failures below which a ratio causes no action, as in `PromptErrorRateCritical`.

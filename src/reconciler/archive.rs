@@ -13,14 +13,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::incidents::IncidentWorker;
 use super::worker::{GONE, WorkResult, carry_out, rest};
 use crate::decision::event::ArchiveReport;
 use crate::decision::{Event, Incident, PhaseKind, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, End, LEASE, Work};
+use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 use files::ArchiveDirectory;
 
 /// Prompts processed concurrently.
@@ -102,6 +101,14 @@ impl Archive {
     }
 }
 
+/// Moves content between Redis and the archive.
+#[derive(Debug)]
+pub struct Archiver {
+    pub engine: Arc<Engine>,
+    /// The archive for content that nothing needs, if there is one.
+    pub archive: Option<Arc<Archive>>,
+}
+
 /// What was done, and when to continue.
 #[derive(Debug, Default)]
 struct Processed {
@@ -116,7 +123,7 @@ enum Chore {
     Archive,
 }
 
-impl IncidentWorker {
+impl Archiver {
     /// Does what is due for a prompt's content, some at a time.
     async fn process(
         &self,
@@ -272,7 +279,7 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
         for row in &page.items {
             let Ok(loaded) = &row.loaded else { continue };
             if !retention::chores(&loaded.snapshot.state, &engine.policy, loaded.now).is_empty() {
-                engine.store.wake_prompt(Work::Archive, &row.prompt, loaded.now).await?;
+                engine.store.wake_by(Work::Archive, &WorkItem::Prompt(row.prompt.clone()), loaded.now).await?;
             }
         }
         cursor = page.next;
@@ -284,25 +291,25 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Does what is due for content, while the process runs.
-pub async fn run_processing(workers: Current<Arc<IncidentWorker>>) {
+pub async fn run_processing(archivers: Current<Arc<Archiver>>) {
     let token = Ulid::generate().to_string();
     loop {
-        let worker = workers.get();
-        tokio::time::sleep(rest(tick(&worker, &token).await)).await;
+        let archiver = archivers.get();
+        tokio::time::sleep(rest(tick(&archiver, &token).await)).await;
     }
 }
 
 /// Does what is due once. Returns how long until there may be more.
-async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
-    let store = &worker.engine.store;
+async fn tick(archiver: &Archiver, token: &str) -> Result<Option<Duration>, StoreError> {
+    let store = &archiver.engine.store;
     let claimed = store.claim(Work::Archive, BATCH, LEASE, token).await?;
-    carry_out(store, &claimed, claimed.claims.iter().map(|claim| process_claim(worker, claim))).await
+    carry_out(store, &claimed, claimed.claims.iter().map(|claim| process_claim(archiver, claim))).await
 }
 
-async fn process_claim(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
-    let Some(prompt) = claim.prompt() else { return Ok(GONE) };
-    let loaded = worker.engine.load(&prompt).await?;
-    let Processed { rev, next } = worker.process(&prompt, &loaded.snapshot.state, loaded.now).await?;
+async fn process_claim(archiver: &Archiver, claim: &Claim) -> WorkResult {
+    let Some(prompt) = claim.prompt().cloned() else { return Ok(GONE) };
+    let loaded = archiver.engine.load(&prompt).await?;
+    let Processed { rev, next } = archiver.process(&prompt, &loaded.snapshot.state, loaded.now).await?;
     Ok((Some(prompt), End::Done { rev, next }))
 }
 

@@ -7,14 +7,14 @@ use futures_util::future::{join, join_all};
 use tracing::Instrument;
 use ulid::Ulid;
 
-use super::archive::Archive;
+use super::archive::Archiver;
 use super::verifier::{Measurements, Verifier};
 use super::worker::{GONE, WorkResult, give_back, rest, span, while_leased};
 use crate::alertmanager::client::Alertmanagers;
-use crate::decision::{Event, Incident, PhaseKind, Promotion, PromptName, Timestamp, retention};
+use crate::decision::{Event, Incident, IncidentId, PhaseKind, Promotion, PromptName, Timestamp, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
-use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
+use crate::store::schedule::{Claim, End, IDLE, LEASE, Work, WorkItem};
 use crate::store::{Loaded, StoreError};
 use crate::trace;
 
@@ -29,8 +29,7 @@ pub struct IncidentWorker {
     pub engine: Arc<Engine>,
     pub alertmanagers: Alertmanagers,
     pub verifier: Verifier,
-    /// The archive for content that nothing needs, if there is one.
-    pub archive: Option<Arc<Archive>>,
+    pub archiver: Arc<Archiver>,
     /// Name of the label that holds the prompt.
     pub prompt_label: String,
 }
@@ -49,8 +48,8 @@ impl IncidentWorker {
 
     async fn process_all(&self, claims: &[Claim]) -> Result<(), StoreError> {
         let store = &self.engine.store;
-        let load = claims.iter().map(|claim| store.incident(&claim.incident));
-        let incidents: Vec<_> = join_all(load).await.into_iter().map(|incident| incident.ok().flatten()).collect();
+        let load = claims.iter().map(|claim| async move { store.incident(claim.incident()?).await.ok().flatten() });
+        let incidents: Vec<_> = join_all(load).await;
         let now = store.now().await?;
         let checked = |incident: &Option<Incident>| incident.as_ref().is_some_and(|i| self.verifier.checks(i, now));
         let (checks, others): (Vec<_>, Vec<_>) =
@@ -76,9 +75,11 @@ impl IncidentWorker {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let process = async {
-            let processed = match claim.prompt() {
-                Some(prompt) => self.process_prompt(prompt).await,
-                None => self.process_incident(claim, seen, now).await,
+            let processed = match &claim.item {
+                WorkItem::Incident(id) => self.process_incident(id, seen, now).await,
+                WorkItem::Prompt(prompt) => self.process_prompt(prompt.clone()).await,
+                WorkItem::Drill(_) => self.post_drill(&claim.item, now).await,
+                WorkItem::WeeklyReport | WorkItem::Unknown(_) => Ok(GONE),
             };
             give_back(&self.engine.store, claim, processed).await
         };
@@ -117,22 +118,24 @@ impl IncidentWorker {
         let state = &loaded.snapshot.state;
         // earlier receivers handled content with this wake-up
         if let Some(at) = retention::next(state, &engine.policy, loaded.now) {
-            engine.store.wake_prompt(Work::Archive, &prompt, at).await?;
+            engine.store.wake_by(Work::Archive, &WorkItem::Prompt(prompt.clone()), at).await?;
         }
         Ok((Some(prompt), End::Done { rev, next: lasts.or_else(|| state.next_wake()) }))
     }
 
-    async fn process_incident(&self, claim: &Claim, seen: Option<&Measurements>, now: Timestamp) -> WorkResult {
-        let id = &claim.incident;
+    /// Scheduled by an earlier receiver.
+    async fn post_drill(&self, drill: &WorkItem, now: Timestamp) -> WorkResult {
+        self.engine.store.wake_by(Work::Page, drill, now).await?;
+        Ok(GONE)
+    }
+
+    async fn process_incident(&self, id: &IncidentId, seen: Option<&Measurements>, now: Timestamp) -> WorkResult {
         let store = &self.engine.store;
-        if claim.drill().is_some() {
-            store.wake_by(Work::Page, id, now).await?; // scheduled by an earlier receiver
-        }
         let Some(incident) = store.incident(id).await? else { return Ok(GONE) };
         trace::follow(&incident, now);
         let prompt = incident.prompt.clone();
         self.compare_with_listed(&incident).await?;
-        self.bring_back_for(&incident, now).await?;
+        self.archiver.bring_back_for(&incident, now).await?;
         let lasts = self.verifier.still_lasts(&incident, now);
         if let (Some(next), PhaseKind::RollingBack) = (lasts, incident.phase.kind()) {
             return Ok((Some(prompt), End::Done { rev: None, next: Some(next) }));
@@ -150,7 +153,7 @@ impl IncidentWorker {
         self.engine.metrics.verified(&before, &incident);
         if incident.paged {
             // earlier receivers handled pages with this wake-up
-            store.wake_unless_scheduled(Work::Page, id, moment).await?;
+            store.wake_unless_scheduled(Work::Page, &WorkItem::Incident(id.clone()), moment).await?;
         }
         let own = match lasts {
             Some(over) if incident.phase.kind() == PhaseKind::Verifying => {

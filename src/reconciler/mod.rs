@@ -7,6 +7,7 @@ pub mod health;
 pub mod incidents;
 pub mod outage;
 pub mod page;
+pub mod precheck;
 mod sample;
 pub mod soak;
 pub mod verifier;

@@ -15,7 +15,6 @@ use tracing::Instrument;
 use ulid::Ulid;
 
 use super::worker::{rest, span, while_leased};
-use crate::coordinate::update;
 use crate::decision::outage::{
     Done, Execution, Member, Outage, OutageAction, needs_outage, rolled_back_before, room_at,
 };
@@ -24,6 +23,7 @@ use crate::decision::{
 };
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
+use crate::service::coordinate::update;
 use crate::store::outage::{Coordinated, WriteOutcome};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
@@ -73,12 +73,19 @@ impl Coordinator {
     /// Tells whether there may be more to do at once.
     async fn coordinate(&self, claims: &[Claim], now: Timestamp) -> Result<bool, StoreError> {
         let store = &self.engine.store;
-        let loaded = join_all(claims.iter().map(|claim| store.incident(&claim.incident))).await;
+        let load = claims.iter().map(|claim| async move {
+            match claim.incident() {
+                Some(id) => store.incident(id).await.map(|incident| Some((id, incident))),
+                None => Ok(None),
+            }
+        });
+        let loaded = join_all(load).await;
         let (mut reports, mut own) = (Vec::new(), Vec::new());
         for (claim, incident) in claims.iter().zip(loaded) {
             match incident {
-                Ok(Some(incident)) => reports.push((claim, incident)),
-                Ok(None) => own.push(claim), // a coordinating incident, or gone
+                Ok(Some((_, Some(incident)))) => reports.push((claim, incident)),
+                Ok(Some((id, None))) => own.push((claim, id)), // a coordinating incident, or gone
+                Ok(None) => self.finish(claim, Ok(None)).await?,
                 Err(error) => self.finish(claim, Err(error.into())).await?,
             }
         }
@@ -91,8 +98,8 @@ impl Coordinator {
             }
         }
         let more = !own.is_empty();
-        for claim in own {
-            let carry_on = async { self.finish(claim, self.carry_on(&claim.incident).await).await };
+        for (claim, id) in own {
+            let carry_on = async { self.finish(claim, self.carry_on(id).await).await };
             carry_on.instrument(span(claim)).await?;
         }
         Ok(more)
@@ -103,12 +110,12 @@ impl Coordinator {
             Ok(next) => End::Done { rev: None, next },
             Err(EngineError::Contended) => End::Done { rev: None, next: Some(self.engine.store.now().await?) },
             Err(EngineError::Store(error)) => {
-                tracing::warn!(incident = %claim.incident, %error, "a bulk incident failed");
+                tracing::warn!(incident = %claim.item, %error, "a bulk incident failed");
                 End::after(&error)
             }
         };
         if self.engine.store.finish(claim, None, end).await? == Finished::DeadLettered {
-            tracing::error!(incident = %claim.incident, "a bulk incident failed too often: moved to the dead letters");
+            tracing::error!(incident = %claim.item, "a bulk incident failed too often: moved to the dead letters");
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::worker::{GONE, WorkResult, carry_out, rest};
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
 use crate::decision::{Incident, PhaseKind, RollbackFailure, Timestamp};
 use crate::live::Current;
-use crate::store::schedule::{Claim, End, LEASE, Work};
+use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 use crate::store::{Store, StoreError, rfc3339};
 use crate::trace;
 
@@ -100,14 +100,15 @@ async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, 
 
 async fn post(worker: &IncidentWorker, claim: &Claim, now: Timestamp) -> WorkResult {
     let IncidentWorker { engine, alertmanagers, .. } = worker;
-    let next = match claim.drill() {
-        Some(id) => drill::post(engine, alertmanagers, &worker.verifier.labels, &id, now).await?,
-        None => {
-            let Some(incident) = engine.store.incident(&claim.incident).await? else { return Ok(GONE) };
+    let next = match &claim.item {
+        WorkItem::Drill(id) => drill::post(engine, alertmanagers, &worker.verifier.labels, id, now).await?,
+        WorkItem::Incident(id) => {
+            let Some(incident) = engine.store.incident(id).await? else { return Ok(GONE) };
             trace::follow(&incident, now);
             let here = Timestamp(jiff::Timestamp::now().as_millisecond());
             keep(alertmanagers, &engine.store, claim, &incident, now, here).await?
         }
+        WorkItem::Prompt(_) | WorkItem::WeeklyReport | WorkItem::Unknown(_) => None,
     };
     Ok((None, End::Done { rev: None, next }))
 }
@@ -129,7 +130,7 @@ async fn keep(
         return Ok(None);
     }
     let wanted = WantedPage::of(incident);
-    let before = store.sync(&incident.id).await?;
+    let before = store.progress(claim).await?;
     if !wanted.is_owed(before.get(PAGE), incident) {
         return Ok(None);
     }

@@ -26,7 +26,7 @@ async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, 
 }
 
 async fn look(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
-    let Some(prompt) = claim.prompt() else { return Ok(GONE) };
+    let Some(prompt) = claim.prompt().cloned() else { return Ok(GONE) };
     let (engine, policy) = (&worker.engine, &worker.engine.policy);
     let loaded = engine.load(&prompt).await?;
     let soaks = loaded.snapshot.state.versions.iter().filter_map(|record| record.soak.as_ref());

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use futures_util::future::{OptionFuture, join, join_all, join3};
 
+use super::precheck::Precheck;
 use super::sample;
-use crate::comparison::Comparison;
 use crate::config::Labels;
-use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
+use crate::decision::finding::{Finding, Verdict};
+use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{
     Checked, Compared, Confirmed, Event, Evidence, Incident, Look, PhaseKind, PromptName, PromptState, Stepped,
     SwitchMode, Timestamp, TrafficSplit, VersionName, soak,
 };
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{IncidentMetric, Missing};
-use crate::precheck::Precheck;
+use crate::prometheus::ab_test::Comparison;
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Recorded};

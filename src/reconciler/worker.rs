@@ -49,15 +49,15 @@ pub(super) async fn carry_out<F: Future<Output = WorkResult>>(
 
 /// The span of what is claimed.
 pub(super) fn span(claim: &Claim) -> Span {
-    let prompt = claim.prompt();
-    trace::task(claim.work.as_str(), prompt.as_ref(), prompt.is_none().then_some(claim.incident.0.as_str()))
+    let (prompt, id) = claim.named();
+    trace::task(claim.work.as_str(), prompt, id.as_deref())
 }
 
 /// Ends a claim: done, or to be tried again.
 pub(super) async fn give_back(store: &Store, claim: &Claim, outcome: WorkResult) -> Result<(), StoreError> {
     let work = claim.work.as_str();
     let (prompt, end) = outcome.unwrap_or_else(|error| {
-        tracing::warn!(incident = %claim.incident, work, %error, "a task failed");
+        tracing::warn!(incident = %claim.item, work, %error, "a task failed");
         let end = match &error {
             EngineError::Store(error) => End::after(error),
             EngineError::Contended => End::Failed,
@@ -65,7 +65,7 @@ pub(super) async fn give_back(store: &Store, claim: &Claim, outcome: WorkResult)
         (None, end)
     });
     if store.finish(claim, prompt.as_ref(), end).await? == Finished::DeadLettered {
-        tracing::error!(incident = %claim.incident, work, "a task failed too often: moved to the dead letters");
+        tracing::error!(incident = %claim.item, work, "a task failed too often: moved to the dead letters");
     }
     Ok(())
 }

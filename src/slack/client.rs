@@ -24,7 +24,7 @@ use slack_morphism::prelude::{
 
 use super::render::Message;
 use crate::config;
-use crate::outgoing::{BaseUrl, Capped, Outgoing, OutgoingError};
+use crate::http_client::{BaseUrl, Capped, Outgoing, OutgoingError};
 use crate::trace;
 
 mod error;

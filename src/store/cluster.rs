@@ -8,8 +8,8 @@ use futures_util::stream::FuturesUnordered;
 use redis::{ConnectionAddr, ConnectionInfo};
 use tokio::time::timeout;
 
-use super::StoreError;
 use super::connect::{ASK_TIMEOUT, HostPort, MasterVote, ask_at, at, by_epoch};
+use super::{RedisFault, StoreError};
 use crate::config;
 
 const SLOTS: u16 = 16_384;
@@ -66,7 +66,7 @@ impl Cluster {
             _ if homeless => format!("no node of the cluster has slot {}", self.slot),
             fault => format!("redis.nodes: no node of the cluster answers ({})", fault.unwrap_or_default()),
         };
-        Err(StoreError::Unavailable { kind: "nomaster", message })
+        Err(StoreError::Unavailable { kind: RedisFault::NoMaster, message })
     }
 
     async fn ask_one(&self, node: &ConnectionInfo) -> Result<Option<MasterVote>, String> {

@@ -9,11 +9,11 @@ use super::events::EVENTS_KEPT;
 use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA};
 use super::reply::read_code;
-use super::schedule::{Shows, Work, notify_priority};
+use super::schedule::{Shows, Work, WorkItem, notify_priority};
 use super::script::Call;
 use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
 use crate::decision::decide::{IncidentWrite, LogEntry};
-use crate::decision::{ChangeMessage, Commit, PhaseKind, Routing, Timestamp, VersionName};
+use crate::decision::{ChangeMessage, Commit, IncidentId, PhaseKind, Routing, Timestamp, VersionName};
 use crate::trace;
 
 /// Terminates a list of arguments.
@@ -232,20 +232,22 @@ impl Store {
     /// Wake-ups for incidents, for the prompt's canary, content and soaks, and for pages.
     fn add_wakes(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit) {
         let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
-        let incident = |work: Work, write: &IncidentWrite, at| (work, work.member(&write.incident.id), at);
-        let own = |work: Work, at: Option<Timestamp>| at.map(|at| (work, work.member_of(prompt), at));
-        let writes = &commit.incidents;
-        let mut wakes: Vec<(Work, String, Timestamp)> =
-            commit.wakes.iter().map(|wake| (Work::Incident, Work::Incident.member(&wake.incident), wake.at)).collect();
+        let incident = |work: Work, id: &IncidentId, at| (work, WorkItem::Incident(id.clone()), at);
+        let own = |work: Work, at: Option<Timestamp>| at.map(|at| (work, WorkItem::Prompt(prompt.clone()), at));
+        let writes = || commit.incidents.iter().map(|write| (write, &write.incident));
+        let mut wakes: Vec<(Work, WorkItem, Timestamp)> =
+            commit.wakes.iter().map(|wake| incident(Work::Incident, &wake.incident, wake.at)).collect();
         wakes.extend(own(Work::Incident, commit.canary.wake));
         wakes.extend(own(Work::Archive, commit.chores));
         wakes.extend(own(Work::Soak, commit.soak));
-        wakes.extend(writes.iter().filter(|write| write.coordinate).map(|write| incident(Work::Outage, write, now)));
+        let coordinated = writes().filter(|(write, _)| write.coordinate);
+        wakes.extend(coordinated.map(|(_, about)| incident(Work::Outage, &about.id, now)));
         // also to end a page
-        wakes.extend(writes.iter().filter(|write| write.incident.paged).map(|write| incident(Work::Page, write, now)));
-        for (work, member, at) in wakes {
+        let paged = writes().filter(|(_, about)| about.paged);
+        wakes.extend(paged.map(|(_, about)| incident(Work::Page, &about.id, now)));
+        for (work, item, at) in wakes {
             let set = Work::OF_COMMITS.iter().position(|of| *of == work);
-            cmd.arg(set.map_or(1, |at| at + 1)).arg(member).arg(at.0);
+            cmd.arg(set.map_or(1, |at| at + 1)).arg(work.member(&item)).arg(at.0);
         }
         cmd.arg(END);
     }
@@ -256,19 +258,20 @@ impl Store {
         let priorities = || commit.incidents.iter().map(|write| notify_priority(&write.incident));
         for (index, subscription) in self.targets.iter().enumerate() {
             let work = subscription.work();
-            let mut wake = |member: String, at: Timestamp| {
-                cmd.arg(index + 1).arg(member).arg(at.0);
+            let mut wake = |item: WorkItem, at: Timestamp| {
+                cmd.arg(index + 1).arg(work.member(&item)).arg(at.0);
             };
+            let own = || WorkItem::Prompt(prompt.clone());
             match subscription.shows {
                 Shows::Records => {
                     if commit.canary.changed {
-                        wake(work.member_of(prompt), now);
+                        wake(own(), now);
                     }
                     for (write, at) in commit.incidents.iter().zip(priorities()) {
-                        wake(work.member(&write.incident.id), at);
+                        wake(WorkItem::Incident(write.incident.id.clone()), at);
                     }
                 }
-                Shows::Events if has_events => wake(work.member_of(prompt), priorities().min().unwrap_or(now)),
+                Shows::Events if has_events => wake(own(), priorities().min().unwrap_or(now)),
                 Shows::Events => {}
             }
         }

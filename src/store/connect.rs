@@ -17,9 +17,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::StoreError;
 use super::cluster::Cluster;
 use super::sentinel::SentinelGroup;
+use super::{RedisFault, StoreError};
 use crate::config::{self, RedisMode};
 
 /// Longest wait for a connection, and for its handshake.
@@ -181,7 +181,8 @@ impl Connector {
                 Ok(Err(error)) => refused = refused.or(Some((address, error))),
                 Err(_) => {
                     let message = format!("no answer within {MASTER_TIMEOUT:?}");
-                    refused = refused.or(Some((address, StoreError::Unavailable { kind: "timeout", message })));
+                    refused =
+                        refused.or(Some((address, StoreError::Unavailable { kind: RedisFault::Timeout, message })));
                 }
             }
         }
@@ -190,7 +191,9 @@ impl Connector {
                 StoreError::Unavailable { kind, message: format!("the master {address}: {message}") }
             }
             Some((_, error)) => error,
-            None => StoreError::Unavailable { kind: "nomaster", message: "no node reports a master".to_owned() },
+            None => {
+                StoreError::Unavailable { kind: RedisFault::NoMaster, message: "no node reports a master".to_owned() }
+            }
         })
     }
 
@@ -287,7 +290,7 @@ async fn open_master(
     if role == "master" {
         return Ok(connection);
     }
-    Err(StoreError::Unavailable { kind: "readonly", message: format!("is none: its ROLE is {role:?}") })
+    Err(StoreError::Unavailable { kind: RedisFault::ReadOnly, message: format!("is none: its ROLE is {role:?}") })
 }
 
 /// The same settings for another address.

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::schedule::{Shows, Subscription, Work};
+use super::schedule::{Shows, Subscription, Work, WorkItem};
 use super::{Store, StoreError, fresh_ulid, millis};
-use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
+use crate::decision::{Operator, PromptName, Timestamp, VersionName};
 
 /// How long the result of a drill can be read.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
-/// The prefix of a drill's wake-ups. No incident id and no prompt's wake-up begins like this.
-pub(super) const DRILL: &str = "drill:";
 
 /// The id of a drill, in its alert and in keys; always a ULID, whoever wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +28,6 @@ impl DrillId {
 
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The name used in place of an incident id.
-    pub fn work_name(&self) -> IncidentId {
-        IncidentId(format!("{DRILL}{}", self.0))
     }
 }
 
@@ -135,14 +128,14 @@ impl Store {
         fields: &[(&str, &str)],
         wakes: &[Subscription],
     ) -> Result<bool, StoreError> {
-        let (keys, name) = (&self.keys, id.work_name());
+        let (keys, item) = (&self.keys, WorkItem::Drill(id.clone()));
         let mut names = vec![keys.drill(id), keys.due(Work::Page)];
         names.extend(wakes.iter().flat_map(|to| [keys.due(to.work()), keys.unsent(to.target)]));
         let mut call = self.scripts.drill.call(&names);
-        call.cmd.arg(how).arg(self.clock.ahead()).arg(millis(RETENTION)).arg(Work::Page.member(&name));
+        call.cmd.arg(how).arg(self.clock.ahead()).arg(millis(RETENTION)).arg(Work::Page.member(&item));
         call.cmd.arg(wakes.len());
         for to in wakes {
-            call.cmd.arg(to.work().member(&name));
+            call.cmd.arg(to.work().member(&item));
         }
         for (field, text) in fields {
             call.cmd.arg(field).arg(text);

@@ -4,7 +4,7 @@ use redis::Pipeline;
 
 use super::query::{if_permitted, info_field};
 use super::selftest::SelfTestResult;
-use super::{Store, StoreError};
+use super::{RedisFault, Store, StoreError};
 
 const PERSISTENCE: &str = "persistence";
 const REPLAY: &str = "replay";
@@ -84,7 +84,7 @@ impl Store {
                     self.keys.pattern()
                 ),
             ),
-            Err(StoreError::Unavailable { kind: "auth" | "noperm", .. }) => {
+            Err(StoreError::Unavailable { kind: RedisFault::Auth | RedisFault::NoPerm, .. }) => {
                 SelfTestResult::ok(LOGIN, "a client that does not log in can write nothing")
             }
             Err(error) => SelfTestResult::ok(LOGIN, format!("unknown: {error}")),

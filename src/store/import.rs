@@ -1,6 +1,6 @@
 //! Reads keys that already hold active versions: of this namespace, or of another layout.
 
-use super::{Store, StoreError};
+use super::{RedisFault, Store, StoreError};
 use crate::decision::names::trimmed;
 use crate::decision::{PromptName, VersionName};
 use crate::visible::is_hidden;
@@ -87,7 +87,7 @@ impl Store {
         command.arg(self.keys.elsewhere());
         match self.link.read::<redis::Value>(&command).await {
             Ok(_) | Err(StoreError::Broken { .. }) => Ok(true),
-            Err(StoreError::Unavailable { kind: "noperm", .. }) => Ok(false),
+            Err(StoreError::Unavailable { kind: RedisFault::NoPerm, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,7 +1,7 @@
 //! All Redis keys. Only validated names become part of a key.
 
 use super::drill::DrillId;
-use super::schedule::{Target, Work};
+use super::schedule::{Target, Work, WorkItem};
 use crate::decision::{IncidentId, PromptName, VersionName};
 
 /// The key schema of one namespace. `active`, `routing`, `content`, `log` and `changes` are public; the rest is private.
@@ -170,16 +170,11 @@ impl Keys {
         }
     }
 
-    /// Hash: the notification progress of an incident.
-    pub fn sync(&self, incident: &IncidentId) -> String {
-        self.key("sync", &incident.0)
-    }
-
-    /// Hash: the progress of this kind of work with `name`. Each target but the first has its own.
-    pub fn progress(&self, work: Work, name: &IncidentId) -> String {
+    /// Hash: the progress of this kind of work with `item`. Each target but the first has its own.
+    pub fn progress(&self, work: Work, item: &WorkItem) -> String {
         match work {
-            Work::Notify(target) if target != Target::FIRST => self.key("sync", &format!("{}:{name}", target.name())),
-            _ => self.sync(name),
+            Work::Notify(target) if target != Target::FIRST => self.key("sync", &format!("{}:{item}", target.name())),
+            _ => self.key("sync", &item.to_string()),
         }
     }
 

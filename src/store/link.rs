@@ -11,9 +11,9 @@ use redis::{Cmd, FromRedisValue, Pipeline};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::StoreError;
 use super::connect::{Connected, Connector, RESPONSE_TIMEOUT};
 use super::script::Call;
+use super::{RedisFault, StoreError};
 
 /// After a failed attempt to connect, other callers fail at once for this time, instead of queueing.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -134,7 +134,7 @@ impl Link {
     pub async fn run<'a, T: FromRedisValue>(&self, request: impl Into<Request<'a>>) -> Result<T, StoreError> {
         let request = request.into();
         match self.try_run(request).await {
-            Err(StoreError::Unavailable { kind: "moved", .. }) => self.try_run(request).await,
+            Err(StoreError::Unavailable { kind: RedisFault::Moved, .. }) => self.try_run(request).await,
             other => other,
         }
     }
@@ -160,7 +160,7 @@ impl Link {
     pub async fn read<'a, T: FromRedisValue>(&self, request: impl Into<Request<'a>>) -> Result<T, StoreError> {
         let request = request.into();
         match self.run(request).await {
-            Err(StoreError::Unavailable { kind: "connection", .. }) => self.run(request).await,
+            Err(StoreError::Unavailable { kind: RedisFault::Connection, .. }) => self.run(request).await,
             other => other,
         }
     }

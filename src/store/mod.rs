@@ -6,6 +6,7 @@ mod connect;
 mod deployed;
 pub mod drill;
 mod durability;
+mod error;
 mod events;
 mod heartbeat;
 mod ids;
@@ -29,24 +30,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::Value;
 use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::decision::decide::Active;
 use crate::decision::names::trimmed;
-use crate::decision::{CommitId, IncidentId, PromptName, PromptState, Snapshot, Timestamp, VersionName};
+use crate::decision::{CommitId, Needs, PromptName, PromptState, Snapshot, Timestamp, VersionName};
 use crate::trace;
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
-use record::{SCHEMA, StoredIncident, Unknown, Unreadable};
+use record::{SCHEMA, StoredIncident, Unknown};
 use reply::{ReplyItems, pairs};
 use schedule::{Shows, Subscription};
 use script::{Call, Scripts};
 
 pub use crate::events::rfc3339;
 pub use commit::Committed;
+pub use error::{RedisFault, StoreError};
 pub use events::Events;
 pub use ids::fresh_ulid;
 pub use import::{ImportedValue, Layout};
@@ -57,106 +59,6 @@ pub use selftest::{Level, SelfTest, SelfTestResult};
 pub const INCIDENT_RETENTION: Duration = Duration::from_secs(180 * 24 * 3_600);
 /// Connections for WAIT: each call needs its own.
 const WAITERS: usize = 8;
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    /// Redis cannot do it now, but may be able to later.
-    #[error("redis is not available ({kind}): {message}")]
-    Unavailable { kind: &'static str, message: String },
-    /// Committed on the master only.
-    #[error("replicated to {acked} of {wanted} replicas: not acknowledged")]
-    NotReplicated { acked: u32, wanted: u32 },
-    /// A key holds a value that the receiver never writes. Lasts until someone repairs it.
-    #[error("{key} is broken: {detail}")]
-    Broken { key: String, detail: String },
-    /// A newer receiver wrote it.
-    #[error("a record of this prompt has schema {found}; this receiver knows up to {SCHEMA}")]
-    NewerRecord { found: String },
-    #[error("{0}")]
-    Config(String),
-}
-
-impl StoreError {
-    /// The metric labels of [`StoreError::Unavailable`].
-    pub const KINDS: [&'static str; 18] = [
-        "timeout",
-        "connection",
-        "auth",
-        "loading",
-        "readonly",
-        "masterdown",
-        "noperm",
-        "oom",
-        "misconf",
-        "noreplicas",
-        "maxclients",
-        "protocol",
-        "not_replicated",
-        "nomaster",
-        "moved",
-        "moving",
-        "clusterdown",
-        "error",
-    ];
-
-    /// The metric label of a fault of Redis; `None` for other errors.
-    pub fn kind(&self) -> Option<&'static str> {
-        match self {
-            Self::Unavailable { kind, .. } => Some(kind),
-            Self::NotReplicated { .. } => Some("not_replicated"),
-            Self::Broken { .. } | Self::NewerRecord { .. } | Self::Config(_) => None,
-        }
-    }
-
-    /// What went wrong, in one word.
-    fn fault(&self) -> &'static str {
-        self.kind().unwrap_or("broken")
-    }
-
-    fn unreadable(key: &str, error: Unreadable) -> Self {
-        match error {
-            Unreadable::Damaged(_) => Self::Broken { key: key.to_owned(), detail: error.to_string() },
-            Unreadable::Newer(schema) => Self::NewerRecord { found: schema.to_string() },
-        }
-    }
-
-    fn unexpected(what: &str) -> Self {
-        Self::Unavailable { kind: "protocol", message: format!("unexpected answer to {what}") }
-    }
-}
-
-impl From<RedisError> for StoreError {
-    fn from(error: RedisError) -> Self {
-        if error.code() == Some("WRONGTYPE") {
-            return Self::Broken { key: "a key".to_owned(), detail: "holds the wrong type".to_owned() };
-        }
-        let kind = match error.kind() {
-            _ if error.is_timeout() => "timeout",
-            ErrorKind::Io => "connection",
-            _ if error.is_connection_dropped() => "connection",
-            ErrorKind::AuthenticationFailed => "auth",
-            ErrorKind::Server(ServerErrorKind::BusyLoading) => "loading",
-            _ if connect::is_demoted(&error) => "readonly",
-            ErrorKind::Server(ServerErrorKind::Moved) => "moved",
-            // the slot is migrating: a script runs only where all its keys are
-            ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => "moving",
-            ErrorKind::Server(ServerErrorKind::ClusterDown) => "clusterdown",
-            ErrorKind::Server(ServerErrorKind::MasterDown) => "masterdown",
-            ErrorKind::Server(ServerErrorKind::NoPerm) => "noperm",
-            _ => match error.code() {
-                Some("OOM") => "oom",
-                Some("MISCONF") => "misconf",
-                Some("NOREPLICAS") => "noreplicas",
-                Some("WRONGPASS" | "NOAUTH") => "auth",
-                _ if error.to_string().contains("max number of clients") => "maxclients",
-                _ => "error",
-            },
-        };
-        // the server's message; the library's own text contains neither address nor password
-        let message = error.detail().unwrap_or(error.category()).chars().take(200).collect();
-        Self::Unavailable { kind, message }
-    }
-}
 
 /// A loaded prompt, with what a commit compares.
 #[derive(Debug)]
@@ -176,13 +78,6 @@ impl Loaded {
         let rev: Option<i64> = self.stamp.split(' ').next().and_then(|rev| rev.parse().ok());
         rev.unwrap_or_default() + 1
     }
-}
-
-/// What else to load besides the prompt.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LoadOptions<'a> {
-    pub incident: Option<&'a IncidentId>,
-    pub content: Option<&'a VersionName>,
 }
 
 /// The store: one namespace of one Redis. Clones, and stores with other settings, share the connections.
@@ -337,24 +232,19 @@ impl Store {
     }
 
     /// Reads the whole state of one prompt in one round trip. `window` is the budget's window.
-    pub async fn load(
-        &self,
-        prompt: &PromptName,
-        window: Duration,
-        wanted: LoadOptions<'_>,
-    ) -> Result<Loaded, StoreError> {
+    pub async fn load(&self, prompt: &PromptName, window: Duration, needs: Needs<'_>) -> Result<Loaded, StoreError> {
         let keys = &self.keys;
         let mut names =
             vec![keys.active(prompt), keys.routing(prompt), keys.state(prompt), keys.paused(), keys.automatic()];
-        names.extend(wanted.incident.map(|id| keys.incident(id)));
-        names.extend(wanted.content.map(|version| keys.content(prompt, version)));
+        names.extend(needs.incident.map(|id| keys.incident(id)));
+        names.extend(needs.content.map(|version| keys.content(prompt, version)));
         let mut call = self.scripts.load.call(&names);
         call.cmd.arg(prompt.as_str()).arg(millis(window)).arg(self.clock.ahead());
         let reply = trace::call(trace::redis("load"), self.read_script(&call), StoreError::fault).await?;
-        self.read_loaded(prompt, reply, wanted)
+        self.read_loaded(prompt, reply, needs)
     }
 
-    fn read_loaded(&self, prompt: &PromptName, reply: Value, wanted: LoadOptions<'_>) -> Result<Loaded, StoreError> {
+    fn read_loaded(&self, prompt: &PromptName, reply: Value, needs: Needs<'_>) -> Result<Loaded, StoreError> {
         let unexpected = || StoreError::unexpected("load");
         let mut fields = ReplyItems::of(reply).ok_or_else(unexpected)?;
         match fields.text().ok_or_else(unexpected)?.as_str() {
@@ -373,10 +263,10 @@ impl Store {
         let json = fields.text();
         let paused = [fields.text(), fields.text()].into_iter().flatten().next();
         let recent_auto: u32 = fields.number().ok_or_else(unexpected)?;
-        let incident = wanted.incident.and_then(|_| fields.text());
-        let content = wanted.content.and_then(|_| fields.text());
+        let incident = needs.incident.and_then(|_| fields.text());
+        let content = needs.content.and_then(|_| fields.text());
         let (state, mut unknown) = self.read_state(&self.keys.state(prompt), (schema, json))?;
-        let incident = match (incident, wanted.incident) {
+        let incident = match (incident, needs.incident) {
             (Some(json), Some(id)) => match self.read_stored(id, &json)? {
                 StoredIncident::Here(incident, of_incident) => {
                     unknown.adopt(id, of_incident);

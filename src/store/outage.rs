@@ -7,7 +7,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 
 use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA, Unknown};
-use super::schedule::{Shows, Subscription, Work};
+use super::schedule::{Shows, Subscription, Work, WorkItem};
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::outage::{Member, Outage};
 use crate::decision::{IncidentId, PromptName, Timestamp};
@@ -129,6 +129,7 @@ impl Store {
         names.extend(receipts.clone().map(|(key, ..)| (*key).to_owned()));
         let mut call = self.scripts.outage.call(&names);
         let open = found.outage.is_open();
+        let item = WorkItem::Incident(id.clone());
         let state = if open { "open" } else { "closed" };
         call.cmd.arg(&found.rev).arg(record::write(&found.outage, &found.unknown)).arg(SCHEMA).arg(&id.0);
         call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION)).arg(ids::fresh_ulid(now));
@@ -139,13 +140,14 @@ impl Store {
             let unknown = found.unknown_members.get(&member.incident).unwrap_or(&nothing);
             call.cmd.arg(&member.incident.0).arg(record::write(member, unknown));
         }
-        call.cmd.arg(if open { Work::Outage.member(id) } else { String::new() });
+        call.cmd.arg(if open { Work::Outage.member(&item) } else { String::new() });
         let mut wakes = Vec::new();
         for (index, to) in targets.iter().enumerate() {
             // before any single incident
-            wakes.push((index + 1, to.work().member(id), 0));
+            wakes.push((index + 1, to.work().member(&item), 0));
             let left = found.members.iter().filter(|member| !open && member.phase.is_open());
-            wakes.extend(left.map(|member| (index + 1, to.work().member(&member.incident), now.0)));
+            let left = left.map(|member| WorkItem::Incident(member.incident.clone()));
+            wakes.extend(left.map(|item| (index + 1, to.work().member(&item), now.0)));
         }
         call.cmd.arg(targets.len()).arg(wakes.len());
         for (target, member, score) in wakes {
@@ -164,7 +166,7 @@ impl Store {
 
     /// Whether a coordinating incident covers `incident`.
     pub async fn speaks_for(&self, incident: &IncidentId) -> Result<Speaks, StoreError> {
-        let wake = Work::Outage.member(incident);
+        let wake = Work::Outage.member(&WorkItem::Incident(incident.clone()));
         let mut pipeline = Pipeline::new();
         // in the order in which a wake-up moves (formerly out of the mixed sets of earlier receivers): one that is no
         // longer scheduled belongs to a member already, or never will

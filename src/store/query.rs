@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::keys::Keys;
 use super::outage::Coordinated;
 use super::record::{self, StoredIncident};
-use super::{LoadOptions, Loaded, Store, StoreError};
-use crate::decision::{Commit, Incident, IncidentId, Operator, PromptName, Served, Timestamp, VersionName};
+use super::{Loaded, RedisFault, Store, StoreError};
+use crate::decision::{Commit, Incident, IncidentId, Needs, Operator, PromptName, Served, Timestamp, VersionName};
 
 /// Records of a list that are read at once, so that no alert waits for a whole page, in Redis or here.
 const AT_ONCE: usize = 16;
@@ -179,7 +179,7 @@ impl Store {
     }
 
     async fn row(&self, prompt: PromptName, window: Duration) -> ListedPrompt {
-        let loaded = self.load(&prompt, window, LoadOptions::default()).await;
+        let loaded = self.load(&prompt, window, Needs::default()).await;
         ListedPrompt { prompt, loaded }
     }
 
@@ -395,7 +395,7 @@ impl Store {
         let mut command = redis::cmd("SCAN");
         command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
         match self.link.read(&command).await {
-            Err(StoreError::Unavailable { kind: "noperm", .. }) => Ok(None),
+            Err(StoreError::Unavailable { kind: RedisFault::NoPerm, .. }) => Ok(None),
             other => other.map(Some),
         }
     }
@@ -416,7 +416,7 @@ pub(super) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 pub(super) fn if_permitted<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
+        Err(StoreError::Unavailable { kind: RedisFault::NoPerm | RedisFault::Other, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -288,10 +288,8 @@ mod tests {
         let rolling = read("rolling_back", gradual);
         assert_eq!(rolling.gradual().map(|split| (split.percent(), split.began)), Some((25, Timestamp(7))));
         let held = read("awaiting_decision", r#""hold":"maya","objection":{"baseline":true,"text":"it fails"}"#);
-        assert_eq!(
-            (held.hold().map(Operator::as_str), held.objection().map(|o| o.precheck)),
-            (Some("maya"), Some(true))
-        );
+        assert_eq!(held.hold().map(Operator::as_str), Some("maya"));
+        assert_eq!(held.objection(), Some(&Objection::TargetFails("it fails".to_owned())));
         // a missing field makes it a question to people, which can be answered
         for phase in ["confirming", "rolling_back"] {
             let asked = read(phase, r#""deadline":9"#);
@@ -314,7 +312,7 @@ mod tests {
             deadline: Some(Timestamp(9)),
             recheck: Some(Recheck { since: Timestamp(3), next: Timestamp(4) }),
             hold: Some(Operator::recorded("bo")),
-            objection: Some(Objection { precheck: false, content_missing: false, text: "why".to_owned() }),
+            objection: Some(Objection::Changed("why".to_owned())),
         };
         let incident = &mut state.incidents[0];
         incident.phase = crate::decision::Phase::AwaitingDecision(question);

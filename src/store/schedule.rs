@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::reply::array;
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
-use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
+use crate::decision::{Incident, PromptName, Severity, Timestamp};
 use redis::FromRedisValue;
 
 use pulse::ClockStep;
 pub(super) use pulse::Pulse;
-pub use work::{Claim, Shows, Subscription, Target, Work};
+pub use work::{Claim, Shows, Subscription, Target, Work, WorkItem};
 
 /// Longest pause that a target may request. Half a minute is usual; a call that comes too early is told again.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
@@ -148,45 +148,37 @@ impl Store {
         }
         let claims: Vec<Claim> = items
             .filter_map(|member| String::from_redis_value(member).ok())
-            .map(|member| Claim {
-                work,
-                incident: IncidentId(member.strip_suffix(work.suffix()).unwrap_or(&member).to_owned()),
-                token: token.to_owned(),
-            })
+            .map(|member| Claim { work, item: work.item(&member), token: token.to_owned() })
             .collect();
         let full = claims.len() == most;
         Ok(Claimed { now, claims, full, next: u64::try_from(wait).ok().map(Duration::from_millis) })
     }
 
     /// Makes a wake-up due at `at` or earlier.
-    pub async fn wake_by(&self, work: Work, name: &IncidentId, at: Timestamp) -> Result<(), StoreError> {
-        self.wake(work, "LT", work.member(name), at).await
+    pub async fn wake_by(&self, work: Work, item: &WorkItem, at: Timestamp) -> Result<(), StoreError> {
+        self.wake(work, "LT", item, at).await
     }
 
     /// Makes a wake-up due at `at`, unless one is scheduled.
-    pub async fn wake_unless_scheduled(&self, work: Work, name: &IncidentId, at: Timestamp) -> Result<(), StoreError> {
-        self.wake(work, "NX", work.member(name), at).await
+    pub async fn wake_unless_scheduled(&self, work: Work, item: &WorkItem, at: Timestamp) -> Result<(), StoreError> {
+        self.wake(work, "NX", item, at).await
     }
 
-    /// Makes work for the prompt itself due at `at` or earlier.
-    pub async fn wake_prompt(&self, work: Work, prompt: &PromptName, at: Timestamp) -> Result<(), StoreError> {
-        self.wake(work, "LT", work.member_of(prompt), at).await
-    }
-
-    async fn wake(&self, work: Work, how: &str, member: String, at: Timestamp) -> Result<(), StoreError> {
+    async fn wake(&self, work: Work, how: &str, item: &WorkItem, at: Timestamp) -> Result<(), StoreError> {
         let mut command = redis::cmd("ZADD");
-        command.arg(self.keys.due(work)).arg(how).arg(at.0).arg(member);
+        command.arg(self.keys.due(work)).arg(how).arg(at.0).arg(work.member(item));
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 
     /// Schedules notifications about news of an incident that are not in its record.
     pub async fn notify_again(&self, incident: &Incident) -> Result<(), StoreError> {
+        let item = WorkItem::Incident(incident.id.clone());
         for subscription in self.subscriptions(Shows::Records) {
             let (target, work) = (subscription.target, subscription.work());
             let mut command = redis::cmd("ZADD");
-            command.arg(self.keys.unsent(target)).arg("NX").arg(self.now().await?.0).arg(work.member(&incident.id));
+            command.arg(self.keys.unsent(target)).arg("NX").arg(self.now().await?.0).arg(work.member(&item));
             self.link.run::<redis::Value>(&command).await?;
-            self.wake_by(work, &incident.id, notify_priority(incident)).await?;
+            self.wake_by(work, &item, notify_priority(incident)).await?;
         }
         Ok(())
     }

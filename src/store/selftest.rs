@@ -3,7 +3,7 @@
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::query::info_field;
-use super::{Store, StoreError};
+use super::{RedisFault, Store, StoreError};
 
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl Store {
     async fn denied(&self) -> Result<Vec<String>, StoreError> {
         match self.link.connect().await {
             // refused while looking up the master; nothing else is known then
-            Err(StoreError::Unavailable { kind: "noperm", message }) => {
+            Err(StoreError::Unavailable { kind: RedisFault::NoPerm, message }) => {
                 return Ok(vec![quoted(&message).map_or(message.clone(), str::to_owned)]);
             }
             other => other?,
@@ -121,7 +121,7 @@ impl Store {
         call.cmd.arg(self.keys.changes());
         let scripted = match self.link.read(&call).await {
             Ok(reply) => Vec::<String>::from_redis_value(reply).map_err(|_| StoreError::unexpected("the self-test"))?,
-            Err(StoreError::Unavailable { kind: "noperm", message }) => {
+            Err(StoreError::Unavailable { kind: RedisFault::NoPerm, message }) => {
                 vec![quoted(&message).unwrap_or("evalsha").to_owned(), message]
             }
             Err(error) => return Err(error),
@@ -151,7 +151,9 @@ impl Store {
             pipeline.cmd(name.split('|').next().unwrap_or(name));
             pipeline.arg(name.split('|').nth(1)).arg(arguments).ignore();
             match self.link.read::<Value>(&pipeline).await.map(drop) {
-                Err(StoreError::Unavailable { kind: "noperm", message }) => denied.push(self.lacks(name, &message)),
+                Err(StoreError::Unavailable { kind: RedisFault::NoPerm, message }) => {
+                    denied.push(self.lacks(name, &message))
+                }
                 Err(error) => return Err(error),
                 Ok(()) => {}
             }

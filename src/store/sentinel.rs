@@ -19,8 +19,8 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::StoreError;
 use super::connect::{ASK_TIMEOUT, HostPort, MasterVote, ask_at, at, by_epoch, pushed, resp3};
+use super::{RedisFault, StoreError};
 use crate::config;
 
 const SWITCHED: &str = "+switch-master";
@@ -82,7 +82,7 @@ impl SentinelGroup {
             _ if strangers > 0 => format!("redis.sentinel_master: no sentinel knows a master named {:?}", self.name),
             fault => format!("redis.nodes: no sentinel answers ({})", fault.unwrap_or_default()),
         };
-        Err(StoreError::Unavailable { kind: "nomaster", message })
+        Err(StoreError::Unavailable { kind: RedisFault::NoMaster, message })
     }
 
     /// Returns `None` if the sentinel does not know the master.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::schedule::{Claim, LEASE, LONGEST_HOLD};
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
-use crate::decision::{IncidentId, Timestamp};
+use crate::decision::Timestamp;
 
 /// The progress of one incident, field → value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,16 +19,10 @@ impl Sync {
 }
 
 impl Store {
-    pub async fn sync(&self, incident: &IncidentId) -> Result<Sync, StoreError> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(self.keys.sync(incident));
-        Ok(Sync(self.link.read(&command).await?))
-    }
-
     /// The progress of this claim's work.
     pub async fn progress(&self, claim: &Claim) -> Result<Sync, StoreError> {
         let mut command = redis::cmd("HGETALL");
-        command.arg(self.keys.progress(claim.work, &claim.incident));
+        command.arg(self.keys.progress(claim.work, &claim.item));
         Ok(Sync(self.link.read(&command).await?))
     }
 
@@ -36,7 +30,7 @@ impl Store {
     /// worker.
     pub async fn note(&self, claim: &Claim, fields: &[(&str, &str)]) -> Result<bool, StoreError> {
         let keys = &self.keys;
-        let progress = keys.progress(claim.work, &claim.incident);
+        let progress = keys.progress(claim.work, &claim.item);
         let mut call = self.scripts.sync.call(&[keys.tokens(), progress, keys.leased(claim.work)]);
         call.cmd.arg(claim.member()).arg(&claim.token).arg(millis(INCIDENT_RETENTION));
         call.cmd.arg(millis(LEASE)).arg(self.clock.ahead());

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::decision::{IncidentId, Timestamp};
-use prompt_rollback::store::schedule::Work;
+use prompt_rollback::store::schedule::{Work, WorkItem};
 use prompt_rollback_testkit::proxy::{FaultProxy, Mode};
 use prompt_rollback_testkit::{Alertmanager, eventually};
 use serde_json::{Value, json};
 
-use crate::common::kept::{SLACK, keys, until_none_waits, waiting};
+use crate::common::kept::{SLACK, keys, progress, until_none_waits, waiting};
 use crate::common::{Receiver, SOON, World, alert, critical};
 
 const CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
@@ -31,7 +31,7 @@ async fn incident(world: &World) -> Result<Value> {
 /// What is noted of the page beside the incident.
 async fn noted(world: &World, field: &str) -> Result<Option<String>> {
     let id = incident(world).await?["id"].as_str().context("id")?.to_owned();
-    Ok(world.receiver.app.engine.store.sync(&IncidentId(id)).await?.get(field).map(str::to_owned))
+    progress(&world.redis, Work::Page, &WorkItem::Incident(IncidentId(id)), field).await
 }
 
 async fn is_noted(world: &World, field: &str, wanted: Option<&str>) -> Result<()> {
@@ -71,7 +71,7 @@ async fn an_unverified_rollbacks_page_waits_until_alertmanager_takes_it_once() -
     is_noted(&world, "page_tries", None).await?;
     // whatever else wakes the incident: one page is enough
     let id = IncidentId(incident(&world).await?["id"].as_str().context("id")?.to_owned());
-    world.receiver.app.engine.store.wake_by(Work::Page, &id, Timestamp(0)).await?;
+    world.receiver.app.engine.store.wake_by(Work::Page, &WorkItem::Incident(id), Timestamp(0)).await?;
     world.receiver.app.engine.paging.notify_one();
     until_none_waits(&world.redis, Work::Page, SOON).await?;
     ensure!(raised(&alertmanager).await?["endsAt"] == fired["endsAt"], "it was posted again");
@@ -120,7 +120,7 @@ async fn a_missed_deadline_pages_however_much_waits_for_slack() -> Result<()> {
     let world = World::with(&[("ALERTMANAGER__URLS", alertmanager.url().as_str())]).await?;
     world.ship("p").await?;
     let fill = "for i = 1, 100000 do redis.call('ZADD', KEYS[1], i, 'i' .. i .. ARGV[1]) end";
-    let suffix = SLACK.member(&IncidentId(String::new()));
+    let suffix = SLACK.member(&WorkItem::Unknown(String::new()));
     for set in [keys().due(Work::Incident), keys().due(SLACK)] {
         world.redis.cmd::<()>(&["EVAL", fill, "1", &set, &suffix]).await?;
     }

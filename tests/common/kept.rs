@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback::decision::{IncidentId, PromptName, Timestamp};
 use prompt_rollback::store::keys::Keys;
-use prompt_rollback::store::schedule::{Target, Work};
+use prompt_rollback::store::schedule::{Target, Work, WorkItem};
 use prompt_rollback::store::{Clock, Store};
 use serde_json::Value;
 
@@ -22,6 +22,11 @@ pub fn keys() -> Keys {
 
 pub fn prompt(name: &str) -> PromptName {
     PromptName::parse(name).expect("a prompt name")
+}
+
+/// A field of what is kept of how far a kind of work has come with an item.
+pub async fn progress(redis: &Redis, work: Work, item: &WorkItem, field: &str) -> Result<Option<String>> {
+    redis.cmd(&["HGET", &keys().progress(work, item), field]).await
 }
 
 pub fn incident_id(id: &str) -> IncidentId {
@@ -80,12 +85,13 @@ pub async fn count(redis: &Redis, set: &str) -> Result<usize> {
 
 /// When the work on this incident is due, in ms; `None` if it is not scheduled.
 pub async fn due_at(redis: &Redis, work: Work, incident: &str) -> Result<Option<f64>> {
-    redis.cmd(&["ZSCORE", &keys().due(work), &work.member(&incident_id(incident))]).await
+    redis.cmd(&["ZSCORE", &keys().due(work), &work.member(&WorkItem::Incident(incident_id(incident)))]).await
 }
 
 /// Whether a worker has claimed the work on this incident.
 pub async fn is_leased(redis: &Redis, work: Work, incident: &str) -> Result<bool> {
-    let until: Option<f64> = redis.cmd(&["ZSCORE", &keys().leased(work), &work.member(&incident_id(incident))]).await?;
+    let until: Option<f64> =
+        redis.cmd(&["ZSCORE", &keys().leased(work), &work.member(&WorkItem::Incident(incident_id(incident)))]).await?;
     Ok(until.is_some())
 }
 

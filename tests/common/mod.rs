@@ -11,7 +11,7 @@ pub use kept::{copy_prompt, incidents};
 use prompt_rollback::app::App;
 use prompt_rollback::config::{Config, LoadedConfig};
 use prompt_rollback::store::Clock;
-use prompt_rollback::store::schedule::Work;
+use prompt_rollback::store::schedule::{Work, WorkItem};
 pub use prompt_rollback_testkit::alerts::{
     DUPLICATE, ROLLED_BACK, again, alert, critical, deliver, deliver_until_taken, delivery, outcomes, resolved,
 };
@@ -110,7 +110,8 @@ impl Receiver {
     /// Waits until a worker has looked for work, and so at the clock, since this was called.
     pub async fn has_looked(&self, redis: &Redis) -> Result<()> {
         let store = &self.app.engine.store;
-        store.wake_by(Work::Incident, &kept::incident_id("none"), store.now().await?).await?;
+        let nothing = WorkItem::Incident(kept::incident_id("none"));
+        store.wake_by(Work::Incident, &nothing, store.now().await?).await?;
         self.settled(redis, &[Work::Incident]).await
     }
 

@@ -1,11 +1,12 @@
 //! People mark versions in the thread, which also tells how what serves came there.
 
 use anyhow::{Context, Result};
+use prompt_rollback::store::schedule::WorkItem;
 use prompt_rollback_testkit::slack::Message;
 use serde_json::{Value, json};
 
 use super::kit::{MAYA, OMAR, PETE, Workspace, acknowledged, buttons};
-use crate::common::kept::{incident_id, keys};
+use crate::common::kept::{SLACK, incident_id, keys};
 use crate::common::{ROLLED_BACK, alert, critical};
 
 /// The value of the option that marks `version` as `kind`.
@@ -137,7 +138,7 @@ async fn the_thread_tells_who_deployed_and_what_else_changed_group_first() -> Re
 
     // read once: what was read is kept, and told again
     let id = workspace.incident().await?["id"].as_str().context("an id")?.to_owned();
-    let sync = keys().sync(&incident_id(&id));
+    let sync = keys().progress(SLACK, &WorkItem::Incident(incident_id(&id)));
     let kept: String = workspace.redis.cmd(&["HGET", &sync, "deployed"]).await?;
     let other = kept.replace("\"cart\"", "\"basket\"");
     workspace.redis.cmd::<()>(&["HSET", &sync, "deployed", &other]).await?;

@@ -10,6 +10,7 @@ use prompt_rollback::decision::note::NoteKind;
 use prompt_rollback::decision::{Choice, Decide, Event, Incident, Operator};
 use prompt_rollback::notify::slack::MESSAGE_INTERVAL;
 use prompt_rollback::slack::render::{self, View};
+use prompt_rollback::store::schedule::WorkItem;
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::kit::{INCIDENTS, MENTION, ON_CALL, SLACK_SOON, slack};
 use super::office::Office;
+use crate::common::kept::{SLACK, progress};
 use crate::common::{again, alert, copy_prompt, critical, resolved};
 
 const POST: &str = "chat.postMessage";
@@ -99,8 +101,9 @@ async fn told(office: &Office, incident: &Incident) -> Result<()> {
     once_and_in_order(slack, incident)?;
     let here = marked(slack, ON_CALL, incident);
     let root = &here.iter().find(|(what, _)| what == "root").context("a root")?.1;
-    let sync = office.engine.store.sync(&incident.id).await?;
-    let deployed = serde_json::from_str(sync.get("deployed").context("what was deployed")?)?;
+    let item = WorkItem::Incident(incident.id.clone());
+    let kept = progress(&office.redis, SLACK, &item, "deployed").await?;
+    let deployed = serde_json::from_str(&kept.context("what was deployed")?)?;
     let view = View { incident, mention: Some(MENTION), deployed: Some(&deployed) };
     let message = render::root(&view);
     ensure!(root.text == message.text, "the root says {:?} and should {:?}", root.text, message.text);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use prompt_rollback::store::schedule::Work;
+use prompt_rollback::store::schedule::{Work, WorkItem};
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
 use super::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, slack};
-use crate::common::kept::{due_at, incident_id, waiting};
+use crate::common::kept::{due_at, progress, waiting};
 use crate::common::{SOON, critical, eventually, resolved};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -27,8 +27,7 @@ async fn scheduled(workspace: &Workspace) -> Result<()> {
 
 async fn done(workspace: &Workspace) -> Result<()> {
     eventually("the report is done", SLACK_SOON, async || {
-        workspace.receiver.app.engine.store.sync(&incident_id("weekly")).await.ok()?.get("reported")?;
-        Some(())
+        progress(&workspace.redis, Work::Report, &WorkItem::WeeklyReport, "reported").await.ok()?.map(drop)
     })
     .await
 }

@@ -21,7 +21,7 @@ async fn works(kit: &Kit) -> Result<()> {
 
 fn kind(result: Result<impl std::fmt::Debug, StoreError>) -> (&'static str, String) {
     match result {
-        Err(StoreError::Unavailable { kind, message }) => (kind, message),
+        Err(StoreError::Unavailable { kind, message }) => (kind.as_str(), message),
         other => panic!("{other:?}"),
     }
 }

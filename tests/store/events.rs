@@ -102,7 +102,7 @@ async fn each_target_is_woken_for_what_it_shows_and_has_its_own_sets() -> Result
     assert_eq!(lags.iter().map(|(target, _)| target.name()).collect::<Vec<_>>(), ["slack", "webhook.audit"]);
 
     let claims = kit.store.claim(audit, 10, LEASE, "a").await?.claims;
-    assert_eq!(claims[0].prompt(), Some(prompt("p")));
+    assert_eq!(claims[0].prompt(), Some(&prompt("p")));
     assert_eq!(kit.store.unsent_since(&claims[0]).await?, Some(loaded.now));
     assert!(kit.store.note(&claims[0], &[("shown", "7")]).await?);
     assert_eq!(kit.store.progress(&claims[0]).await?.get("shown"), Some("7"));

@@ -6,10 +6,10 @@ use anyhow::Result;
 use prompt_rollback::decision::alert::{Alert, AlertStatus};
 use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{
-    Action, Activation, Commit, Event, IncidentId, Operator, Policy, PromptName, Severity, Timestamp, TrafficShare,
-    Trigger, VersionName, decide,
+    Action, Activation, Commit, Event, IncidentId, Needs, Operator, Policy, PromptName, Severity, Timestamp,
+    TrafficShare, Trigger, VersionName, decide,
 };
-use prompt_rollback::store::{Clock, Committed, LoadOptions, Loaded, Store, StoreError};
+use prompt_rollback::store::{Clock, Committed, Loaded, Store, StoreError};
 use ulid::Ulid;
 
 use crate::common::{Redis, config};
@@ -52,22 +52,12 @@ impl Kit {
     }
 
     pub async fn load(&self, name: &str) -> Result<Loaded, StoreError> {
-        self.store.load(&prompt(name), self.policy.budget_window, LoadOptions::default()).await
+        self.store.load(&prompt(name), self.policy.budget_window, Needs::default()).await
     }
 
     /// Loads, and decides what is to be committed.
     pub async fn prepare(&self, name: &str, event: &Event) -> Result<(Loaded, Commit)> {
-        let wanted = LoadOptions {
-            incident: match event {
-                Event::Decide(click) => Some(&click.incident),
-                _ => None,
-            },
-            content: match event {
-                Event::Register(register) => Some(&register.version),
-                _ => None,
-            },
-        };
-        let mut loaded = self.store.load(&prompt(name), self.policy.budget_window, wanted).await?;
+        let mut loaded = self.store.load(&prompt(name), self.policy.budget_window, event.needs()).await?;
         let id = || IncidentId(Ulid::generate().to_string());
         loaded.snapshot.fresh_ids = vec![id(), id()];
         let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use prompt_rollback::decision::decide::Active;
-use prompt_rollback::decision::{Event, IncidentId, Operator, PromptState};
-use prompt_rollback::store::{Committed, LoadOptions, StoreError};
+use prompt_rollback::decision::{Event, IncidentId, Needs, Operator, PromptState};
+use prompt_rollback::store::{Committed, StoreError};
 
 use super::kit::{Kit, activate, critical, key, prompt, register, version};
 use crate::common::assert_same;
@@ -14,8 +14,8 @@ use crate::common::assert_same;
 async fn of_an_unknown_prompt_everything_is_absent() -> Result<()> {
     let kit = Kit::start()?;
     let id = IncidentId("01KAHJ3Y3W8Q0000000000000A".to_owned());
-    let wanted = LoadOptions { incident: Some(&id), content: Some(&version("v1")) };
-    let loaded = kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await?;
+    let needs = Needs { incident: Some(&id), content: Some(&version("v1")) };
+    let loaded = kit.store.load(&prompt("p"), kit.policy.budget_window, needs).await?;
     let snapshot = loaded.snapshot;
     assert_eq!(snapshot.active, Active::Absent);
     assert_eq!(snapshot.state, PromptState::default());
@@ -37,8 +37,8 @@ async fn all_of_a_prompt_comes_in_one_load() -> Result<()> {
     let id = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
     kit.cmd::<()>(&["HSET", &key("routing:p"), "v1", "100"]).await?;
     kit.store.pause(Some(&prompt("p")), &Operator::recorded("mia"), "release night").await?;
-    let wanted = LoadOptions { incident: Some(&id), content: Some(&version("v1")) };
-    let snapshot = kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await?.snapshot;
+    let needs = Needs { incident: Some(&id), content: Some(&version("v1")) };
+    let snapshot = kit.store.load(&prompt("p"), kit.policy.budget_window, needs).await?.snapshot;
     assert_eq!(snapshot.active, Active::Version(version("v1")));
     assert_eq!(snapshot.routing, [("v1".to_owned(), "100".to_owned())]);
     assert_eq!(snapshot.state.versions.len(), 2);
@@ -59,10 +59,10 @@ async fn a_key_of_the_wrong_type_is_named() -> Result<()> {
     kit.ship("p").await?;
     let id = IncidentId("01KAHJ3Y3W8Q0000000000000A".to_owned());
     let (incident, v1) = (format!("incident:{id}"), version("v1"));
-    let wanted = LoadOptions { incident: Some(&id), content: Some(&v1) };
+    let needs = Needs { incident: Some(&id), content: Some(&v1) };
     for name in ["active:p", "routing:p", "state:p", "paused", "automatic", incident.as_str(), "content:p:v1"] {
         kit.while_broken(name, async |broken| {
-            match kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await {
+            match kit.store.load(&prompt("p"), kit.policy.budget_window, needs).await {
                 Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
                 other => panic!("{broken}: {other:?}"),
             }
@@ -70,7 +70,7 @@ async fn a_key_of_the_wrong_type_is_named() -> Result<()> {
         })
         .await?;
     }
-    assert!(kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await.is_ok(), "with all repaired");
+    assert!(kit.store.load(&prompt("p"), kit.policy.budget_window, needs).await.is_ok(), "with all repaired");
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use prompt_rollback::decision::alert::AlertStatus;
-use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Operator, PhaseKind, Policy, Severity};
+use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Needs, Operator, PhaseKind, Policy, Severity};
 use prompt_rollback::store::record::read_incident;
-use prompt_rollback::store::{INCIDENT_RETENTION, LoadOptions, StoreError};
+use prompt_rollback::store::{INCIDENT_RETENTION, StoreError};
 use serde_json::Value;
 
 use super::kit::{Kit, activate, alert, critical, key, paging, prompt};
@@ -146,8 +146,8 @@ async fn an_open_incident_is_kept_once_and_a_closed_one_at_its_own_key() -> Resu
     assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"a/b"}"#);
     let listed = async |open| Ok::<_, StoreError>(kit.store.incidents(None, 10, open).await?.items);
     assert_eq!(listed(true).await?, std::slice::from_ref(&found));
-    let wanted = LoadOptions { incident: Some(&id), content: None };
-    let loaded = kit.store.load(&prompt("a/b"), kit.policy.budget_window, wanted).await?;
+    let needs = Needs { incident: Some(&id), content: None };
+    let loaded = kit.store.load(&prompt("a/b"), kit.policy.budget_window, needs).await?;
     assert_eq!(loaded.snapshot.incident, Some(found));
 
     kit.does("a/b", ended("a/b")).await?;

@@ -1,7 +1,7 @@
 //! `redis.min_replicas_acked` with a real replica.
 
 use anyhow::Result;
-use prompt_rollback::store::{Committed, StoreError};
+use prompt_rollback::store::{Committed, RedisFault, StoreError};
 use ulid::Ulid;
 
 use prompt_rollback_testkit::FaultProxy;
@@ -65,7 +65,7 @@ async fn a_commit_is_not_acknowledged_by_a_connection_that_wrote_nothing() -> Re
     proxy.lose_next_reply_matching("incidents:open");
     let id = Ulid::generate().to_string();
     let lost = kit.store.commit(&id, &loaded, &commit).await;
-    assert!(matches!(lost, Err(StoreError::Unavailable { kind: "connection", .. })), "{lost:?}");
+    assert!(matches!(lost, Err(StoreError::Unavailable { kind: RedisFault::Connection, .. })), "{lost:?}");
     // WAIT counts the writes of its own connection only, and a new one has none
     not_replicated(kit.store.commit(&id, &loaded, &commit).await);
     replica.resume()?;

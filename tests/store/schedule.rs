@@ -4,22 +4,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use prompt_rollback::decision::{IncidentId, Timestamp};
-use prompt_rollback::store::schedule::{Claim, End, Finished, Target, Work};
+use prompt_rollback::store::schedule::{Claim, End, Finished, Target, Work, WorkItem};
 
 use super::kit::{Kit, critical, key, prompt, register};
 
 const LEASE: Duration = Duration::from_secs(30);
 const DONE: End = End::Done { rev: None, next: None };
 
-fn id(n: u32) -> IncidentId {
-    IncidentId(format!("01KAHJ3Y3W8Q{n:014}"))
+fn item(n: u32) -> WorkItem {
+    WorkItem::Incident(IncidentId(format!("01KAHJ3Y3W8Q{n:014}")))
+}
+
+fn items(claims: &[Claim]) -> Vec<String> {
+    claims.iter().map(|claim| claim.item.to_string()).collect()
 }
 
 impl Kit {
     /// Schedules incident `n`, `ahead` ms from now.
     async fn due(&self, n: u32, ahead: i64) -> Result<()> {
         let at = (self.now().await?.0 + ahead).to_string();
-        self.cmd(&["ZADD", &key("due"), "LT", &at, &Work::Incident.member(&id(n))]).await
+        self.cmd(&["ZADD", &key("due"), "LT", &at, &Work::Incident.member(&item(n))]).await
     }
 
     async fn claims(&self, token: &str) -> Result<Vec<Claim>> {
@@ -31,7 +35,7 @@ impl Kit {
     }
 
     async fn score(&self, set: &str, n: u32) -> Result<Option<i64>> {
-        self.score_of(set, &Work::Incident.member(&id(n))).await
+        self.score_of(set, &Work::Incident.member(&item(n))).await
     }
 
     async fn score_of(&self, set: &str, member: &str) -> Result<Option<i64>> {
@@ -61,7 +65,7 @@ async fn a_wake_up_is_claimed_when_it_is_due_and_by_one_worker() -> Result<()> {
     assert!((55..=60).contains(&wait.as_secs()), "{wait:?}");
     kit.clock.advance(Duration::from_secs(60));
     let claim = kit.claim("a").await?.expect("due now");
-    assert_eq!(claim.incident, id(1));
+    assert_eq!(claim.item, item(1));
     assert_eq!(kit.claim("b").await?, None);
     assert_eq!(kit.store.finish(&claim, None, DONE).await?, Finished::Done);
     kit.assert_idle().await?;
@@ -155,7 +159,7 @@ async fn work_that_an_earlier_receiver_mixed_is_done_kind_by_kind() -> Result<()
     let mut acts = Vec::new();
     for round in 0.. {
         let claimed = kit.store.claim(Work::Incident, 32, LEASE, "a").await?;
-        acts.extend(claimed.claims.iter().map(|claim| claim.incident.0.clone()));
+        acts.extend(items(&claimed.claims));
         if claimed.next != Some(Duration::ZERO) {
             break;
         }
@@ -164,22 +168,21 @@ async fn work_that_an_earlier_receiver_mixed_is_done_kind_by_kind() -> Result<()
     assert_eq!(acts, ["01KAHJ3Y3W8Q00000000000001", "@p", "drill:01KAHJ3Y3W8Q00000000000003"]);
     for (work, expected) in [(Work::Outage, "01KAHJ3Y3W8Q00000000000001"), (Work::Report, "weekly")] {
         let claims = kit.store.claim(work, 32, LEASE, "a").await?.claims;
-        assert_eq!(claims.iter().map(|claim| claim.incident.0.as_str()).collect::<Vec<_>>(), [expected]);
+        assert_eq!(items(&claims), [expected]);
     }
     // in the order that they had
     let claims = kit.store.claim(Work::Notify(Target::FIRST), 3, LEASE, "a").await?.claims;
-    assert_eq!(claims.iter().map(|claim| claim.incident.0.as_str()).collect::<Vec<_>>(), ["i1", "i2", "i3"]);
+    assert_eq!(items(&claims), ["i1", "i2", "i3"]);
     let slack = async || kit.cmd::<usize>(&["ZCARD", &key("due:slack")]).await;
     assert_eq!(slack().await?, BACKLOG - 3 + 2, "with the two that the earlier receiver had claimed");
     assert!(kit.score_of("due:slack", "died|slack").await?.is_some());
 
     kit.clock.advance(Duration::from_secs(600));
     let claims = kit.claims("a").await?;
-    let ids: Vec<_> = claims.iter().map(|claim| claim.incident.0.as_str()).collect();
-    assert!(ids.contains(&"01KAHJ3Y3W8Q00000000000004"), "{ids:?}");
+    assert!(claims.iter().any(|claim| claim.item == item(4)), "{claims:?}");
     assert!(kit.score_of("due:mass", "01KAHJ3Y3W8Q00000000000004|mass").await?.is_some(), "moved once it is due");
     let claims = kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "b").await?.claims;
-    assert_eq!(claims[0].incident.0, "working", "its lease has expired");
+    assert_eq!(items(&claims), ["working"], "its lease has expired");
     Ok(())
 }
 
@@ -258,7 +261,7 @@ async fn failures_back_off_by_themselves_until_the_task_is_a_dead_letter() -> Re
         // others are not held up by it
         kit.due(2, -10).await?;
         let other = kit.claim("a").await?.expect("the other");
-        assert_eq!((&other.incident, kit.store.finish(&other, None, DONE).await?), (&id(2), Finished::Done));
+        assert_eq!((&other.item, kit.store.finish(&other, None, DONE).await?), (&item(2), Finished::Done));
         kit.clock.advance(Duration::from_millis(wait as u64 + 1));
     }
     let claim = kit.claim("a").await?.expect("the tenth");
@@ -335,7 +338,7 @@ async fn at_most_so_many_are_claimed_as_asked_for_and_the_earliest_first() -> Re
         kit.due(n, -1_000 + i64::from(n)).await?;
     }
     let claims = kit.store.claim(Work::Incident, 4, LEASE, "a").await?.claims;
-    assert_eq!(claims.iter().map(|c| c.incident.clone()).collect::<Vec<_>>(), (0..4).map(id).collect::<Vec<_>>());
+    assert_eq!(items(&claims), [0, 1, 2, 3].map(|n| item(n).to_string()));
     assert_eq!(kit.claims("b").await?.len(), 6);
     Ok(())
 }
@@ -344,9 +347,9 @@ async fn at_most_so_many_are_claimed_as_asked_for_and_the_earliest_first() -> Re
 async fn waking_now_beats_a_later_time() -> Result<()> {
     let kit = Kit::start()?;
     kit.ship("p").await?;
-    let incident = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
+    let incident = WorkItem::Incident(kit.does("p", critical("p")).await?.incidents[0].incident.id.clone());
     assert_eq!(kit.claim("a").await?, None, "its deadline is ahead");
     kit.store.wake_by(Work::Incident, &incident, Timestamp(0)).await?;
-    assert_eq!(kit.claim("a").await?.map(|claim| claim.incident), Some(incident));
+    assert_eq!(kit.claim("a").await?.map(|claim| claim.item), Some(incident));
     Ok(())
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use prompt_rollback::decision::alert::AlertStatus;
 use prompt_rollback::decision::{Action, IncidentId, Severity, Timestamp};
-use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Shows, Subscription, Target, Work};
+use prompt_rollback::store::schedule::{
+    End, Finished, LEASE, LONGEST_HOLD, Shows, Subscription, Target, Work, WorkItem,
+};
 use prompt_rollback::store::{Committed, StoreError};
 
 use super::kit::{Kit, alert, critical, key, paging};
@@ -40,11 +42,11 @@ impl Kit {
     }
 
     /// The same with an incident that it is to be told of.
-    async fn announcing() -> Result<(Self, IncidentId, String)> {
+    async fn announcing() -> Result<(Self, WorkItem, String)> {
         let kit = Self::shipped().await?;
-        let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
-        let member = Work::Notify(Target::FIRST).member(&id);
-        Ok((kit, id, member))
+        let item = WorkItem::Incident(kit.does("p", paging("p")).await?.incidents[0].incident.id.clone());
+        let member = Work::Notify(Target::FIRST).member(&item);
+        Ok((kit, item, member))
     }
 
     async fn lag(&self) -> Result<u64> {
@@ -117,7 +119,8 @@ async fn what_is_done_once_is_done_again_after_its_time() -> Result<()> {
 #[tokio::test]
 async fn a_lease_ends_in_time_whatever_the_clock_does() -> Result<()> {
     let kit = Kit::start()?;
-    kit.store.wake_by(Work::Incident, &IncidentId("01K".to_owned()), Timestamp(0)).await?;
+    let item = WorkItem::Incident(IncidentId("01K".to_owned()));
+    kit.store.wake_by(Work::Incident, &item, Timestamp(0)).await?;
     let claimed = kit.store.claim(Work::Incident, 1, LEASE, "dies").await?;
     assert_eq!(claimed.claims.len(), 1);
     kit.clock.go_back(HOUR);
@@ -183,13 +186,13 @@ async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
 
 #[tokio::test]
 async fn what_slack_is_to_be_told_is_never_far_off_nor_lost() -> Result<()> {
-    let (kit, id, member) = Kit::announcing().await?;
+    let (kit, item, member) = Kit::announcing().await?;
     let far = kit.now().await?.plus(HOUR).0.to_string();
     let due = key("due:slack");
     for spoil in [&["ZADD", &due, &far, &member][..], &["ZREM", &due, &member], &["DEL", &due]] {
         kit.cmd::<()>(spoil).await?;
         let claims = kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "a").await?.claims;
-        assert_eq!(claims.first().map(|claim| &claim.incident), Some(&id), "{spoil:?}");
+        assert_eq!(claims.first().map(|claim| &claim.item), Some(&item), "{spoil:?}");
         let end = End::Unsent { next: kit.now().await?.plus(30 * SECOND), since: None };
         assert_eq!(kit.store.finish(&claims[0], None, end).await?, Finished::Done);
         ensure!(
@@ -243,7 +246,7 @@ async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
 
 #[tokio::test]
 async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()> {
-    let (kit, id, member) = Kit::announcing().await?;
+    let (kit, item, member) = Kit::announcing().await?;
     let claim = async || -> Result<_> {
         Ok(kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "a").await?.claims.into_iter().next())
     };
@@ -261,7 +264,7 @@ async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()
     kit.clock.advance(100 * SECOND);
     ensure!((100..110).contains(&kit.lag().await?), "that of the other: {}", kit.lag().await?);
     let other = claim().await?.expect("due");
-    assert_ne!(other.incident, id);
+    assert_ne!(other.item, item);
     kit.store.finish(&other, None, End::Sent(kit.now().await?)).await?;
 
     // news wake it; once it is told, it is no dead letter any more
@@ -269,7 +272,7 @@ async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()
     kit.clock.advance(100 * SECOND);
     ensure!((100..110).contains(&kit.lag().await?), "from the news on: {}", kit.lag().await?);
     let claim = claim().await?.expect("due");
-    assert_eq!(claim.incident, id);
+    assert_eq!(claim.item, item);
     kit.store.finish(&claim, None, End::Sent(kit.now().await?)).await?;
     assert_eq!((kit.store.counts().await?.1, kit.lag().await?), (0, 0));
     Ok(())
@@ -277,7 +280,7 @@ async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()
 
 #[tokio::test]
 async fn however_many_dead_letters_there_are_what_got_lost_is_found_again() -> Result<()> {
-    let (kit, id, member) = Kit::announcing().await?;
+    let (kit, item, member) = Kit::announcing().await?;
     let set = async |script: &str| kit.cmd::<()>(&["EVAL", script, "2", &key("parked"), &key("unsent")]).await;
     // given up an hour ago, by a receiver that left its dead letters among the unsent
     set("for i = 1, 100 do redis.call('ZADD', KEYS[1], 1, i .. '|slack') redis.call('ZADD', KEYS[2], 1, i .. '|slack') end")
@@ -290,7 +293,7 @@ async fn however_many_dead_letters_there_are_what_got_lost_is_found_again() -> R
     kit.cmd::<()>(&["EVAL", &backlog, "2", &key("due:slack"), &key("unsent")]).await?;
     crate::common::eventually("it is due again", crate::common::SOON, async || {
         let claims = kit.store.claim(Work::Notify(Target::FIRST), 1_000, LEASE, "a").await.ok()?.claims;
-        claims.iter().any(|claim| claim.incident == id).then_some(())
+        claims.iter().any(|claim| claim.item == item).then_some(())
     })
     .await
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{is_default, millis};
+use super::labels::GroupLabels;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::severity::{Action, Severity};
@@ -55,27 +56,6 @@ impl Alert {
 
 pub(crate) fn plausible(starts_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     starts_at.filter(|at| at.0 > 0 && *at <= now)
-}
-
-/// Where a prompt runs, as far as an alert's labels say so. A label that is missing is empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupLabels {
-    pub model: String,
-    pub provider: String,
-    pub group: String,
-}
-
-impl GroupLabels {
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Name and value of each label that is present.
-    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [("model", self.model.as_str()), ("provider", &self.provider), ("group", &self.group)]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-    }
 }
 
 /// One alert as an incident records it.

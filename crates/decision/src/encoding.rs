@@ -10,6 +10,7 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Implements an enum whose variants have words: the same in records, metrics and the API.
+#[macro_export]
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -51,7 +52,7 @@ macro_rules! words {
 pub(crate) use words;
 
 /// Returns the index of the word that was read.
-pub(crate) fn read_word<'de, D: Deserializer<'de>>(
+pub fn read_word<'de, D: Deserializer<'de>>(
     deserializer: D,
     words: &'static [&'static str],
 ) -> Result<usize, D::Error> {

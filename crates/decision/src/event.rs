@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use super::alert::Alert;
 use super::analysis::Look;
 use super::encoding::words;
-use super::names::{IncidentId, VersionName};
+use super::finding::Finding;
+use super::ids::IncidentId;
+use super::names::VersionName;
 use super::operator::Operator;
+use super::plan::Plan;
 use super::soak::SoakMeasurement;
-use super::split::Plan;
 use super::state::MarkKind;
 use super::time::Timestamp;
-use super::verification::{Evidence, Finding, Traffic};
+use super::verification::{Evidence, Traffic};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -86,6 +88,15 @@ pub enum Event {
     Adopt(Adopt),
 }
 
+/// What a decision needs to know besides the state of its prompt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs<'e> {
+    /// An incident that may be closed, and so gone from the state.
+    pub incident: Option<&'e IncidentId>,
+    /// A version whose content is compared with that of the event.
+    pub content: Option<&'e VersionName>,
+}
+
 impl Event {
     /// An alert, or what a person did; all else follows from such an event, or from time.
     pub fn is_request(&self) -> bool {
@@ -115,6 +126,43 @@ impl Event {
             | Event::Soak(_)
             | Event::ArchiveReport(_) => false,
         }
+    }
+
+    pub fn needs(&self) -> Needs<'_> {
+        match self {
+            Event::Decide(click) => Needs { incident: Some(&click.incident), content: None },
+            Event::Mark(marking) => Needs { incident: marking.incident.as_ref(), content: None },
+            Event::Register(request) => Needs { incident: None, content: Some(&request.version) },
+            Event::ArchiveReport(ArchiveReport::Archived { version, .. } | ArchiveReport::Gone { version }) => {
+                Needs { incident: None, content: Some(version) }
+            }
+            _ => Needs::default(),
+        }
+    }
+
+    /// The most incidents that it can open. Two versions may get traffic in addition, one of them externally, on which alerts
+    /// fire.
+    pub fn may_open(&self) -> usize {
+        let own = match self {
+            Event::Alerts(alerts) => alerts.len(),
+            Event::Rollback(_) | Event::Activate(_) | Event::Promotion(_) => 1,
+            _ => 0,
+        };
+        own + 2
+    }
+
+    /// The sender relies on the answer even if nothing is written, so the replicas must have what the answer is based on. The
+    /// other events come again by themselves.
+    pub fn is_relied_on(&self) -> bool {
+        !matches!(
+            self,
+            Event::CheckDrift
+                | Event::Timer { .. }
+                | Event::Listed { .. }
+                | Event::Undeliverable { .. }
+                | Event::ArchiveReport(_)
+                | Event::Soak(_)
+        )
     }
 }
 

@@ -1,16 +1,29 @@
 //! Promotion gates: requirements for a new version before it gets traffic. Each gate is off unless the config enables
 //! it.
 
+use super::encoding::words;
 use super::names::VersionName;
 use super::policy::{GatePolicy, Policy};
 use super::state::PromptState;
 use super::time::{Timestamp, spoken};
 use super::verification::Evidence;
 
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum GateName {
+        /// It was long enough in staging.
+        Staging = "staging",
+        /// It was measured against the version that it replaces.
+        AbTest = "ab_test",
+        /// It has had some of the traffic for long enough.
+        FirstHour = "first_hour",
+    }
+}
+
 /// A gate, and why it is open or closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
-    pub name: &'static str,
+    pub name: GateName,
     pub on: bool,
     pub passed: bool,
     pub text: String,
@@ -24,7 +37,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
     let staged = age(record.and_then(|record| record.staged_at));
     let wanted = staging.unwrap_or(Policy::STAGED);
     let staging = Gate {
-        name: "staging",
+        name: GateName::Staging,
         on: staging.is_some(),
         passed: staged.is_some_and(|age| age >= wanted),
         text: match staged {
@@ -35,7 +48,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
     let evidence = record.and_then(|record| record.evidence.as_ref());
     let fresh = evidence.filter(|evidence| now.since(evidence.at) < Evidence::FRESH);
     let ab_test = Gate {
-        name: "ab_test",
+        name: GateName::AbTest,
         on: *ab_test,
         passed: fresh.is_some_and(|evidence| evidence.passed),
         text: match (fresh, evidence) {
@@ -48,7 +61,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
     let wanted = first_hour.unwrap_or(Policy::FIRST_HOUR);
     let trouble = state.open_incidents().find(|incident| incident.version == *version);
     let first_hour = Gate {
-        name: "first_hour",
+        name: GateName::FirstHour,
         on: first_hour.is_some(),
         passed: served.is_some_and(|age| age >= wanted) && trouble.is_none(),
         text: match (served, trouble) {
@@ -66,6 +79,6 @@ pub fn closed(policy: &Policy, state: &PromptState, version: &VersionName, all: 
     if state.version(version).is_some_and(|record| record.known_good(policy, now).is_some()) {
         return None;
     }
-    let counts = |gate: &Gate| gate.on && !gate.passed && (all || gate.name == "staging");
+    let counts = |gate: &Gate| gate.on && !gate.passed && (all || gate.name == GateName::Staging);
     gates(policy, state, version, now).into_iter().find(counts)
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, AlertRecord, GroupLabels};
+use super::alert::{Alert, AlertRecord};
 use super::guards::Held;
-use super::names::{IncidentId, PromptName, VersionName};
+use super::ids::IncidentId;
+use super::labels::GroupLabels;
+use super::names::{PromptName, VersionName};
 use super::note::{Note, NoteKind};
 use super::operator::Operator;
 use super::phase::{Confirming, Objection, Pending, Phase, Question, Recheck, RollbackFailure};

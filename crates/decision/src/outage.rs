@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::GroupLabels;
-use super::decide::{Refusal, RefusalCode};
 use super::encoding::words;
 use super::guards::Guard;
+use super::ids::IncidentId;
 use super::incident::Incident;
-use super::names::{IncidentId, PromptName, VersionName};
+use super::labels::GroupLabels;
+use super::names::{PromptName, VersionName};
 use super::note::{Note, NoteKind};
 use super::operator::Operator;
 use super::phase::PhaseKind;
 use super::policy::Policy;
+use super::refusal::{Refusal, RefusalCode};
 use super::switch::SwitchMode;
 use super::time::{Timestamp, spoken};
 
@@ -134,7 +135,7 @@ impl Member {
             joined: now,
             before,
             hold: incident.hold().is_some(),
-            objection: incident.objection().map(|objection| objection.text.clone()),
+            objection: incident.objection().map(|objection| objection.text().to_owned()),
             group_labels: incident.group_labels(),
             asked: None,
             done: None,

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::encoding::{is_default, words};
 use super::names::VersionName;
 use super::operator::Operator;
-use super::split::{Plan, TrafficSplit};
+use super::plan::Plan;
+use super::split::TrafficSplit;
 use super::switch::SwitchMode;
 use super::time::Timestamp;
 
@@ -221,12 +222,70 @@ pub struct Pending {
 
 /// The objection to a rollback that a person requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Objection {
-    /// Whether the target fails the team's own test; otherwise the version looks healthy again.
-    #[serde(rename = "baseline", default, skip_serializing_if = "is_default")]
-    pub precheck: bool,
-    /// Whether the target's content was not restored from the archive.
-    #[serde(rename = "text_missing", default, skip_serializing_if = "is_default")]
-    pub content_missing: bool,
-    pub text: String,
+#[serde(from = "ObjectionRecord", into = "ObjectionRecord")]
+pub enum Objection {
+    /// The version looks healthy again, or `active` has lost its version since.
+    Changed(String),
+    /// The target fails the team's own test.
+    TargetFails(String),
+    /// The target's content was not restored from the archive.
+    ContentMissing(String),
+}
+
+impl Objection {
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Changed(text) | Self::TargetFails(text) | Self::ContentMissing(text) => text,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ObjectionRecord {
+    #[serde(default, skip_serializing_if = "is_default")]
+    baseline: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    text_missing: bool,
+    text: String,
+}
+
+impl From<ObjectionRecord> for Objection {
+    fn from(ObjectionRecord { baseline, text_missing, text }: ObjectionRecord) -> Self {
+        match (text_missing, baseline) {
+            (true, _) => Self::ContentMissing(text),
+            (false, true) => Self::TargetFails(text),
+            (false, false) => Self::Changed(text),
+        }
+    }
+}
+
+impl From<Objection> for ObjectionRecord {
+    fn from(objection: Objection) -> Self {
+        let (baseline, text_missing) = match &objection {
+            Objection::Changed(_) => (false, false),
+            Objection::TargetFails(_) => (true, false),
+            Objection::ContentMissing(_) => (false, true),
+        };
+        let (Objection::Changed(text) | Objection::TargetFails(text) | Objection::ContentMissing(text)) = objection;
+        Self { baseline, text_missing, text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Receivers of the release before read and write the same.
+    #[test]
+    fn an_objection_is_read_as_it_was_written() {
+        let text = || "why".to_owned();
+        for (objection, json) in [
+            (Objection::Changed(text()), r#"{"text":"why"}"#),
+            (Objection::TargetFails(text()), r#"{"baseline":true,"text":"why"}"#),
+            (Objection::ContentMissing(text()), r#"{"text_missing":true,"text":"why"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&objection).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Objection>(json).unwrap(), objection);
+        }
+    }
 }

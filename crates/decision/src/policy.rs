@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::names::PromptName;
+use super::plan::Plan;
 use super::severity::Severity;
-use super::split::Plan;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {

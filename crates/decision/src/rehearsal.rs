@@ -4,6 +4,7 @@ use super::alert::Alert;
 use super::decide::{Answer, LogEvent, Outcome, Snapshot, decide};
 use super::event::Event;
 use super::policy::Policy;
+use super::reason::OutcomeReason;
 use super::time::Timestamp;
 
 /// What an alert would have done.
@@ -11,7 +12,7 @@ use super::time::Timestamp;
 pub struct Rehearsed {
     pub outcome: Outcome,
     /// As in the answer to a webhook, for example the guard that would have held it.
-    pub reason: &'static str,
+    pub reason: OutcomeReason,
     /// For people, to complete "a critical alert would …".
     pub text: String,
 }
@@ -23,7 +24,8 @@ pub fn rehearse(policy: &Policy, snapshot: &Snapshot, alert: &Alert, now: Timest
         Answer::Alerts(outcomes) => outcomes.first(),
         _ => None,
     };
-    let (outcome, reason) = answer.map_or((Outcome::Ignored, "not_active"), |answer| (answer.outcome, answer.reason));
+    let (outcome, reason) =
+        answer.map_or((Outcome::Ignored, OutcomeReason::NotActive), |answer| (answer.outcome, answer.reason));
     let id = answer.and_then(|answer| answer.incident.as_ref());
     let commit = decision.commit.as_ref();
     let incident = || commit?.incidents.iter().map(|write| &write.incident).find(|incident| Some(&incident.id) == id);
@@ -34,7 +36,7 @@ pub fn rehearse(policy: &Policy, snapshot: &Snapshot, alert: &Alert, now: Timest
             let to = entry.and_then(|entry| entry.to.as_deref()).unwrap_or("the version before it");
             format!("roll back {from} → {to}")
         }
-        Outcome::Held if reason == "confirming" => {
+        Outcome::Held if reason == OutcomeReason::Confirming => {
             "ask Prometheus first, and roll back unless the version is healthy again".to_owned()
         }
         Outcome::Held => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{is_default, words};
-use super::names::IncidentId;
+use super::ids::IncidentId;
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};
 

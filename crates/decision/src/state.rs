@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::alert::AlertRecord;
 use super::encoding::{is_default, words};
 use super::fnv::fnv1a;
+use super::ids::{CommitId, IncidentId};
 use super::incident::Incident;
-use super::names::{CommitId, IncidentId, VersionName};
+use super::names::VersionName;
 use super::operator::Operator;
 use super::policy::Policy;
 use super::serving::{Lapsed, Serving};
@@ -399,6 +400,18 @@ impl PromptState {
     pub fn split(&self) -> Option<&TrafficSplit> {
         let gradual = || self.incidents.iter().find_map(Incident::gradual);
         self.running_canary().map(|canary| &canary.split).or_else(gradual)
+    }
+
+    /// The gradual rollback to `version` that is in progress.
+    pub fn gradual_to(&self, version: &VersionName) -> Option<&TrafficSplit> {
+        self.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
+    }
+
+    /// Whether `version` is a canary with a base to fall back to. If the base is marked as bad, an alert is handled as on
+    /// any version that serves alone.
+    pub fn is_trial(&self, version: &VersionName) -> bool {
+        let split = self.running_canary().map(|canary| &canary.split);
+        split.is_some_and(|split| split.arriving == *version && self.marked_bad(&split.leaving).is_none())
     }
 
     /// Versions whose measurements someone requested.

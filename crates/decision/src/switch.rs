@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{is_default, words};
-use super::names::{CommitId, VersionName};
+use super::ids::CommitId;
+use super::names::VersionName;
 use super::operator::Operator;
 use super::time::Timestamp;
 use super::verification::Verification;

@@ -18,7 +18,7 @@ fn body(labels: &str, more: &str) -> String {
 
 fn reason(labels: &str, more: &str) -> &'static str {
     match parse_text(&body(labels, more)).unwrap().remove(0) {
-        Delivered::Ignored(ignored) => ignored.why.reason,
+        Delivered::Ignored(ignored) => ignored.why.reason.as_str(),
         Delivered::Alert(_) => "none",
         Delivered::Drill { .. } => "drill",
         Delivered::Heartbeat { .. } => "heartbeat",
@@ -205,9 +205,9 @@ fn a_label_of_the_wrong_type_is_an_unknown_value_and_rolls_nothing_back() {
     assert_eq!((trigger.time_limit.as_secs(), trigger.decider.as_str()), (120, "on-call"), "{:?}", trigger.remarks);
     assert_eq!(trigger.remarks.len(), 2, "{:?}", trigger.remarks);
     let Delivered::Ignored(ignored) = changed(r#""x""#, r#""x","prompt_rollback_drill":1"#) else { panic!() };
-    assert_eq!(ignored.why.reason, "unknown_drill");
+    assert_eq!(ignored.why.reason.as_str(), "unknown_drill");
     let Delivered::Ignored(ignored) = changed(r#""labels":{"#, r#""labels":null,"x":{"#) else { panic!() };
-    assert_eq!(ignored.why.reason, "invalid_name", "no labels at all");
+    assert_eq!(ignored.why.reason.as_str(), "invalid_name", "no labels at all");
     let Delivered::Alert(alert) = changed(r#""firing""#, r#""Resolved""#) else { panic!() };
     assert_eq!(alert.status, AlertStatus::Resolved);
 }
@@ -403,7 +403,7 @@ fn what_names_a_drill_is_never_a_real_alert() {
     assert_eq!(reason(&named("PromptErrorRate", "v2", ""), ""), "none", "an empty label is none");
     let resolved = body(&named("PromptRollbackDrill", "v2", "x"), "").replace("firing", "resolved");
     let Delivered::Ignored(ignored) = parse_text(&resolved).unwrap().remove(0) else { panic!("{resolved}") };
-    assert_eq!(ignored.why.reason, "drill_over");
+    assert_eq!(ignored.why.reason.as_str(), "drill_over");
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn alerts_without_a_measurement_are_not_acted_upon() {
     let with = |labels: &str, annotations: &str| {
         let alert = format!(r#"{{"alerts":[{{"status":"firing","labels":{{{labels}}}{annotations}}}]}}"#);
         match parse_text(&alert).unwrap().remove(0) {
-            Delivered::Ignored(ignored) => ignored.why.reason,
+            Delivered::Ignored(ignored) => ignored.why.reason.as_str(),
             _ => "none",
         }
     };
@@ -454,7 +454,7 @@ fn a_heartbeat_says_when_rules_were_evaluated_and_is_never_an_alert() {
         assert_eq!(evaluated_at, Timestamp(1_763_717_000_000));
     }
     let ignored = |delivered: Delivered| match delivered {
-        Delivered::Ignored(ignored) => ignored.why.reason,
+        Delivered::Ignored(ignored) => ignored.why.reason.as_str(),
         other => panic!("{other:?}"),
     };
     assert_eq!(ignored(heartbeat("resolved", good, "")), "own_alert");

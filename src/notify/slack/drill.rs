@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::posting::{Kept, ThreadProgress};
 use super::{Halt, SlackNotifier};
-use crate::drills;
+use crate::service::drills;
 use crate::slack::render;
 use crate::store::drill::{DrillId, DrillProgress};
 

@@ -26,15 +26,15 @@ use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
 use super::{Acceptance, Notified, Notifier, NotifyTask, Reachable, Shown, backoff};
-use crate::clicks::EphemeralReply;
 use crate::config::{Config, Decider, Weekly};
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::engine::Engine;
 use crate::live::Current;
+use crate::service::clicks::EphemeralReply;
 use crate::slack::client::{LONGEST_WAIT, Slack, SlackError};
 use crate::slack::render;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, notify_priority};
+use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, WorkItem, notify_priority};
 use crate::store::sync::Sync;
 use crate::trace;
 use people::GROUPS_EVERY;
@@ -128,7 +128,12 @@ impl Notifier for SlackNotifier {
 
 impl SlackNotifier {
     async fn begin<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> Vec<NotifyTask<'a>> {
-        let load = claims.iter().map(|claim| self.engine.store.incident(&claim.incident));
+        let load = claims.iter().map(|claim| async move {
+            match claim.incident() {
+                Some(id) => self.engine.store.incident(id).await,
+                None => Ok(None),
+            }
+        });
         let incidents = join_all(load).await;
         let deciders = incidents.iter().flatten().flatten().map(|incident| incident.decider.clone());
         let queues: BTreeMap<String, Arc<Queue>> = deciders.map(|decider| (decider, Arc::default())).collect();
@@ -163,21 +168,20 @@ impl SlackNotifier {
             (_, Err(error)) => Err(Halt::Store(error)),
             (Ok(incident), Ok(sync)) => {
                 progress.sync = sync;
-                match incident {
-                    Some(incident) => self.notify_incident(&mut progress, incident, queue.as_deref()).await,
-                    None => match (claim.prompt(), claim.drill()) {
-                        (Some(prompt), _) => self.notify_canary(&mut progress, &prompt).await,
-                        (None, Some(drill)) => self.notify_drill(&mut progress, &drill).await,
-                        (None, None) => self.notify_outage(&mut progress).await, // or the incident is gone
-                    },
+                match (&claim.item, incident) {
+                    (_, Some(incident)) => self.notify_incident(&mut progress, incident, queue.as_deref()).await,
+                    (WorkItem::Incident(id), None) => self.notify_outage(&mut progress, id).await, // or the incident is gone
+                    (WorkItem::Prompt(prompt), None) => self.notify_canary(&mut progress, prompt).await,
+                    (WorkItem::Drill(drill), None) => self.notify_drill(&mut progress, drill).await,
+                    (WorkItem::WeeklyReport | WorkItem::Unknown(_), None) => Ok(()),
                 }
             }
         };
         let notified = progress.put_off(notified).map(|_| ());
         // a coordinating incident comes first, a drill last
-        let place = match (&incident, claim.drill()) {
-            (_, Some(_)) => claimed,
-            (Ok(Some(incident)), None) => notify_priority(incident),
+        let place = match (&claim.item, &incident) {
+            (WorkItem::Drill(_), _) => claimed,
+            (_, Ok(Some(incident))) => notify_priority(incident),
             _ => Timestamp(0),
         };
         let shown = match notified {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::posting::{Kept, Left, ThreadProgress, posting};
 use super::{Halt, SlackNotifier};
 use crate::decision::note::{Note, NoteKind};
-use crate::decision::{Incident, PhaseKind, PromptName};
+use crate::decision::{Incident, IncidentId, PhaseKind, PromptName};
 use crate::slack::client::Place;
 use crate::slack::render::{self, Message, OutageMessage, Related};
 use crate::store::StoreError;
@@ -36,8 +36,8 @@ impl SlackNotifier {
     }
 
     /// Makes Slack match a coordinating incident: a root for all prompts, and its notes as replies.
-    pub(super) async fn notify_outage(&self, progress: &mut ThreadProgress<'_>) -> Result<(), Halt> {
-        let Some(found) = self.engine.store.outage(&progress.claim.incident).await? else { return Ok(()) };
+    pub(super) async fn notify_outage(&self, progress: &mut ThreadProgress<'_>, id: &IncidentId) -> Result<(), Halt> {
+        let Some(found) = self.engine.store.outage(id).await? else { return Ok(()) };
         let decider = self.deciders.get(&found.outage.decider);
         let mention = decider.and_then(|decider| decider.mention.as_deref());
         let view = OutageMessage { outage: &found.outage, members: &found.members, mention };

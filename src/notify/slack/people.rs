@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{SlackNotifier, backoff};
-use crate::clicks::{EphemeralReply, is_group};
+use crate::service::clicks::{EphemeralReply, is_group};
 use crate::slack::client::SlackError;
 use crate::slack::render;
 use crate::store::StoreError;

@@ -148,13 +148,13 @@ impl SlackNotifier {
                     return Ok(Ok(posted));
                 }
                 Some(Err(error @ SlackError::Message { .. })) => {
-                    let incident = &progress.claim.incident;
+                    let incident = &progress.claim.item;
                     tracing::error!(%incident, what, %error, "Slack permanently rejects an edit: message unchanged");
                     self.note(progress, &[(&hash_field, &hash)]).await?; // the next state may be accepted
                     return Ok(Ok(posted));
                 }
                 Some(Err(error)) => {
-                    let incident = &progress.claim.incident;
+                    let incident = &progress.claim.item;
                     tracing::error!(%incident, what, %error, "Slack permanently rejects an update");
                     return Ok(Err(error));
                 }
@@ -189,7 +189,7 @@ impl SlackNotifier {
 
     /// Keeps a message unchanged from now on: updates follow as replies.
     async fn freeze(&self, progress: &mut ThreadProgress<'_>, what: &str, code: &str) -> Result<(), Halt> {
-        let incident = &progress.claim.incident;
+        let incident = &progress.claim.item;
         tracing::error!(%incident, what, code, "Slack does not allow an edit of a message: it stays unchanged");
         self.note(progress, &[(&format!("{what}_frozen"), code)]).await
     }
@@ -206,7 +206,7 @@ impl SlackNotifier {
         let updated =
             self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
         let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
-        let incident = &progress.claim.incident;
+        let incident = &progress.claim.item;
         tracing::error!(%incident, code, "Slack permanently rejects the blocks: updated as plain text");
         let plain = Message { text: render::plain(message), blocks: Vec::new() };
         self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, &plain)).await
@@ -222,7 +222,7 @@ impl SlackNotifier {
         message: &Message,
     ) -> Taken<(Posted, bool)> {
         let channel = place.channel;
-        let mark = MessageTag { incident: progress.claim.incident.0.clone(), what: what.to_owned() };
+        let mark = MessageTag { incident: progress.claim.item.to_string(), what: what.to_owned() };
         let marker = posting(what);
         if let Some(oldest) = progress.get(&marker) {
             // a worker died during a post, or its answer was ambiguous: the message may have arrived
@@ -234,7 +234,7 @@ impl SlackNotifier {
                 // the search is impossible, for example because of a missing scope: a doubled message is better than
                 // none
                 Err(error) => {
-                    tracing::warn!(incident = %progress.claim.incident, %error, "cannot search for an earlier message");
+                    tracing::warn!(incident = %progress.claim.item, %error, "cannot search for an earlier message");
                 }
             }
         }
@@ -243,13 +243,13 @@ impl SlackNotifier {
         let mut posted =
             self.call(progress, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
         if let Err(SlackError::Message { code }) = &posted {
-            let incident = &progress.claim.incident;
+            let incident = &progress.claim.item;
             tracing::error!(%incident, what, code, "Slack permanently rejects the blocks: sent as plain text");
             let text = render::plain(message);
             posted = self.call(progress, method, &[], self.slack.post_plain(place, &text, &mark)).await?;
         }
         if let Err(error) = &posted {
-            let incident = &progress.claim.incident;
+            let incident = &progress.claim.item;
             tracing::error!(%incident, what, channel, %error, "Slack permanently rejects a message");
         }
         Ok(posted.map(|posted| (posted, true)))
@@ -276,7 +276,7 @@ impl SlackNotifier {
             }
             Err(error) if error.is_final() => Ok(Err(error)),
             Err(error) => {
-                tracing::warn!(incident = %progress.claim.incident, %error, "Slack does not accept this now: trying again");
+                tracing::warn!(incident = %progress.claim.item, %error, "Slack does not accept this now: trying again");
                 Err(Halt::Untaken)
             }
         }

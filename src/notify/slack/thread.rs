@@ -5,9 +5,9 @@ use super::{Halt, Queue, REPLIES, SlackNotifier};
 use crate::decision::note::Note;
 use crate::decision::{Event, Incident, PhaseKind, PromptName};
 use crate::deployed::Deployed;
-use crate::drafts;
 use crate::engine::EngineError;
 use crate::postmortem::{IncidentMetric, chart};
+use crate::service::drafts;
 use crate::slack::client::{Place, Posted, SlackError, Upload, search_method};
 use crate::slack::render::{self, LogLine, Message, View};
 use crate::store::schedule::{IDLE, LEASE};
@@ -110,7 +110,7 @@ impl SlackNotifier {
                     return Err(Halt::GiveWay); // someone deleted the root: start again
                 }
                 (Err(_), _) => {
-                    let incident = &progress.claim.incident;
+                    let incident = &progress.claim.item;
                     tracing::error!(%incident, note = note.seq, "gave up on a reply: later replies continue");
                 }
             }

@@ -5,29 +5,26 @@ use std::time::Duration;
 use super::posting::{ThreadProgress, posting};
 use super::{Halt, SlackNotifier};
 use crate::config::Weekly;
-use crate::decision::{IncidentId, Timestamp};
-use crate::reports;
+use crate::decision::Timestamp;
+use crate::service::reports;
 use crate::slack::client::Place;
 use crate::slack::render;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, End, LEASE, Work};
+use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How often to check whether it is due.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
 /// While Slack does not accept it.
 const RETRY: Duration = Duration::from_secs(60);
-/// Used in place of an incident id.
-const NAME: &str = "weekly";
 
 impl SlackNotifier {
     /// Posts the report if it is due.
     pub(super) async fn notify_weekly(&self, token: &str) -> Result<(), StoreError> {
         let Some(weekly) = self.weekly else { return Ok(()) };
         let store = &self.engine.store;
-        let name = IncidentId(NAME.to_owned());
         let next = last(weekly, store.now().await?).plus(WEEK);
-        store.wake_by(Work::Report, &name, next).await?;
+        store.wake_by(Work::Report, &WorkItem::WeeklyReport, next).await?;
         for claim in store.claim(Work::Report, 1, LEASE, token).await?.claims {
             let now = store.now().await?;
             let slot = last(weekly, now);
@@ -49,7 +46,7 @@ impl SlackNotifier {
 
     /// Posts the report of the week before `slot`, unless it was posted. An empty week is skipped.
     async fn post_report(&self, claim: &Claim, slot: Timestamp) -> Result<(), Halt> {
-        let progress = &mut ThreadProgress::new(claim, self.engine.store.sync(&claim.incident).await?);
+        let progress = &mut ThreadProgress::new(claim, self.engine.store.progress(claim).await?);
         let done = progress.get("reported").and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= slot.0);
         if done {
             return Ok(());

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::signature::Key;
 use crate::config;
-use crate::outgoing::{BaseUrl, Outgoing, OutgoingError};
+use crate::http_client::{BaseUrl, Outgoing, OutgoingError};
 
 /// For a whole request: two of them take less than a lease.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -129,7 +129,7 @@ impl Webhook {
         if !store.note(claim, &[(SHOWN, &sending.shown.to_string())]).await? {
             return Ok(Shown::Lost);
         }
-        let events = store.events(&prompt, sending.shown, EVENTS).await?;
+        let events = store.events(prompt, sending.shown, EVENTS).await?;
         if trace::is_exported() {
             let trace = |(place, body): &(i64, String)| Some((Heading::of(body)?.trace()?, Timestamp(*place)));
             let requests: Vec<(TraceContext, Timestamp)> = events.items.iter().filter_map(trace).collect();

@@ -1,10 +1,11 @@
 //! Kinds of work, notification targets, and claims.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::decision::{IncidentId, PromptName};
-use crate::store::drill::{DRILL, DrillId};
+use crate::store::drill::DrillId;
 
 /// Kinds of work. Separate workers with separate sets do them: neither a worker that hangs nor a backlog delays another
 /// kind.
@@ -61,26 +62,70 @@ impl Work {
     }
 
     /// The member of the sorted sets.
-    pub fn member(self, incident: &IncidentId) -> String {
-        format!("{incident}{}", self.suffix())
+    pub fn member(self, item: &WorkItem) -> String {
+        format!("{item}{}", self.suffix())
     }
 
-    /// The member for work of a prompt itself. No incident id begins like this.
-    pub fn member_of(self, prompt: &PromptName) -> String {
-        format!("{PROMPT}{prompt}{}", self.suffix())
+    /// What a member of the sorted sets is about.
+    pub(super) fn item(self, member: &str) -> WorkItem {
+        WorkItem::parse(member.strip_suffix(self.suffix()).unwrap_or(member))
     }
 
     /// Whether this wake-up waits for days by the config, not for minutes.
     pub(super) fn waits_for_days(self, member: &str) -> bool {
         match self {
-            Work::Incident => member.starts_with(PROMPT), // a stage of a canary
+            Work::Incident => matches!(self.item(member), WorkItem::Prompt(_)), // a stage of a canary
             Work::Archive | Work::Report => true,
             Work::Notify(_) | Work::Page | Work::Outage | Work::Soak => false,
         }
     }
 }
 
+/// What a task is about. Its text in Redis is the member of the sorted sets without the kind of work, and the end of the key that
+/// holds its progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkItem {
+    /// An incident, or one that coordinates many prompts.
+    Incident(IncidentId),
+    /// What is due for a prompt itself: stages of its canary, gates, soaks, content, events.
+    Prompt(PromptName),
+    Drill(DrillId),
+    /// The report of a dry run.
+    WeeklyReport,
+    /// A text that this receiver does not understand.
+    Unknown(String),
+}
+
 const PROMPT: char = '@';
+const DRILL: &str = "drill:";
+const WEEKLY_REPORT: &str = "weekly";
+
+impl WorkItem {
+    fn parse(text: &str) -> Self {
+        let known = if let Some(name) = text.strip_prefix(PROMPT) {
+            PromptName::parse(name).ok().map(Self::Prompt)
+        } else if let Some(id) = text.strip_prefix(DRILL) {
+            DrillId::parse(id).map(Self::Drill)
+        } else if text == WEEKLY_REPORT {
+            Some(Self::WeeklyReport)
+        } else {
+            Some(Self::Incident(IncidentId(text.to_owned())))
+        };
+        known.unwrap_or_else(|| Self::Unknown(text.to_owned()))
+    }
+}
+
+impl fmt::Display for WorkItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Incident(id) => id.fmt(f),
+            Self::Prompt(name) => write!(f, "{PROMPT}{name}"),
+            Self::Drill(id) => write!(f, "{DRILL}{}", id.as_str()),
+            Self::WeeklyReport => f.write_str(WEEKLY_REPORT),
+            Self::Unknown(text) => f.write_str(text),
+        }
+    }
+}
 
 /// A notification target, by its name in keys, wake-ups, metrics and log lines. Holds the suffix of its wake-ups:
 /// `|NAME`.
@@ -135,23 +180,33 @@ impl Subscription {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub work: Work,
-    pub incident: IncidentId,
+    pub item: WorkItem,
     pub(in crate::store) token: String,
 }
 
 impl Claim {
     pub(in crate::store) fn member(&self) -> String {
-        self.work.member(&self.incident)
+        self.work.member(&self.item)
     }
 
-    /// The prompt, if this is not about an incident.
-    pub fn prompt(&self) -> Option<PromptName> {
-        PromptName::parse(self.incident.0.strip_prefix(PROMPT)?).ok()
+    pub fn incident(&self) -> Option<&IncidentId> {
+        match &self.item {
+            WorkItem::Incident(id) => Some(id),
+            _ => None,
+        }
     }
 
-    /// The drill, if this is about one.
-    pub fn drill(&self) -> Option<DrillId> {
-        DrillId::parse(self.incident.0.strip_prefix(DRILL)?)
+    /// What a span says of it: its prompt, or what else it is about, as log lines name it.
+    pub fn named(&self) -> (Option<&PromptName>, Option<String>) {
+        let prompt = self.prompt();
+        (prompt, prompt.is_none().then(|| self.item.to_string()))
+    }
+
+    pub fn prompt(&self) -> Option<&PromptName> {
+        match &self.item {
+            WorkItem::Prompt(name) => Some(name),
+            _ => None,
+        }
     }
 }
 
@@ -165,6 +220,26 @@ mod tests {
         assert_eq!((one, one.name(), other.name()), (Target::FIRST, "slack", "webhook.audit"));
         assert_eq!(Target::named("webhook.audit"), other);
         assert_ne!(one, other);
-        assert_eq!(Work::Notify(other).member(&IncidentId("01K".to_owned())), "01K|webhook.audit");
+        let incident = WorkItem::Incident(IncidentId("01K".to_owned()));
+        assert_eq!(Work::Notify(other).member(&incident), "01K|webhook.audit");
+    }
+
+    /// Receivers of the release before read and write the same texts.
+    #[test]
+    fn what_is_worked_on_is_read_as_it_was_written() {
+        let id = "01KAJ4B8N4GZQ6V9C2M7T5R3XW";
+        let drill = DrillId::parse(id).expect("an id");
+        for (text, item) in [
+            (id, WorkItem::Incident(IncidentId(id.to_owned()))),
+            ("@team/refund", WorkItem::Prompt(PromptName::parse("team/refund").expect("a name"))),
+            ("drill:01KAJ4B8N4GZQ6V9C2M7T5R3XW", WorkItem::Drill(drill)),
+            ("weekly", WorkItem::WeeklyReport),
+            ("@no prompt", WorkItem::Unknown("@no prompt".to_owned())),
+            ("drill:x", WorkItem::Unknown("drill:x".to_owned())),
+        ] {
+            let member = Work::Page.member(&item);
+            assert_eq!(member, format!("{text}|page"));
+            assert_eq!(Work::Page.item(&member), item);
+        }
     }
 }

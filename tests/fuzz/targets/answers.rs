@@ -1,9 +1,9 @@
 //! What Prometheus may answer.
 
 use hyper::StatusCode;
-use prompt_rollback::comparison::Comparison;
 use prompt_rollback::decision::{Checked, Event, PromptState};
 use prompt_rollback::postmortem::{SampleSeries, Samples, Unit, chart};
+use prompt_rollback::prometheus::ab_test::Comparison;
 use prompt_rollback::prometheus::client::read_answer;
 use prompt_rollback::prometheus::comparison;
 use prompt_rollback::prometheus::exposure::{Recorded, judge, judge_stage};

@@ -6,9 +6,10 @@ use std::time::Duration;
 use prompt_rollback::alertmanager::payload::{Delivered, parse};
 use prompt_rollback::decision::alert::Alert;
 use prompt_rollback::decision::decide::Active;
+use prompt_rollback::decision::finding::{Finding, Verdict};
 use prompt_rollback::decision::outage::{Member, Outage};
 use prompt_rollback::decision::soak::Soak;
-use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
+use prompt_rollback::decision::verification::Traffic;
 use prompt_rollback::decision::{
     ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, MarkKind, Marking,
     Operator, Promotion, PromptState, Serving, Snapshot, Stepped, TrafficSplit, VersionName, VersionRecord, decide,

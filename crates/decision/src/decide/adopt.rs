@@ -1,7 +1,9 @@
 //! Adopts prompts that were served without prompt-rollback. Adopting a prompt again changes nothing.
 
-use super::super::event::Adopt;
-use super::{Active, Adoption, Transaction};
+use super::answer::Adoption;
+use super::snapshot::Active;
+use super::transaction::{Cause, Transaction};
+use crate::Adopt;
 
 pub(super) fn adopt(tx: &mut Transaction<'_>, request: &Adopt) -> Adoption {
     let before = tx.snapshot.state.serving.as_ref().map(|serving| serving.version.clone());
@@ -18,7 +20,7 @@ pub(super) fn adopt(tx: &mut Transaction<'_>, request: &Adopt) -> Adoption {
             if let Err(refusal) = tx.must_have_content(version, false) {
                 return Adoption::Skipped(refusal.message);
             }
-            tx.activate(version, None, "imported", &request.operator, None);
+            tx.activate(version, None, Cause { operator: &request.operator, reason: "imported", incident: None });
         }
         // an active version is never overwritten
         (Active::Version(_), _) => {}

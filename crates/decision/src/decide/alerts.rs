@@ -2,35 +2,23 @@
 
 use std::collections::HashMap;
 
-use super::super::alert::{Alert, AlertRecord, AlertStatus};
-use super::super::guards::{Guard, Held};
-use super::super::incident::Incident;
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Pending, Phase, PhaseKind, Question};
-use super::super::policy::Policy;
-use super::super::severity::{Action, Severity};
-use super::super::state::InactiveAlert;
-use super::super::switch::{DryRunRollback, SwitchMode};
-use super::super::trigger::Trigger;
-use super::{Active, AlertOutcome, Outcome, Transaction, canary, confirm, ended, gradual, recheck};
+use super::answer::{AlertOutcome, Outcome};
+use super::response::Acted;
+use super::snapshot::Active;
+use super::transaction::Transaction;
+use super::{ended, gradual, response, transaction};
+use crate::{
+    Action, Alert, AlertRecord, AlertStatus, Guard, InactiveAlert, Incident, IncidentId, NoteKind, OutcomeReason,
+    Phase, PhaseKind, Policy, Severity, Timestamp, VersionName,
+};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Joined {
     Opened,
-    Updated(&'static str),
+    Updated(OutcomeReason),
     /// A repeat: it asks for nothing new, unless the guard that held it no longer applies.
     Again,
-}
-
-pub(super) enum Acted {
-    RolledBack,
-    Held(Guard),
-    /// Prometheus is asked before the rollback.
-    Confirming,
-    Asked,
 }
 
 /// Handles all alerts of one delivery. Alerts of one version are decided together, so that a delivery switches at most
@@ -45,14 +33,14 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
     }
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Firing && ended::is_late_copy(tx, alert) {
-            *outcome = Some(self::outcome(Outcome::Ignored, "already_resolved", None));
+            *outcome = Some(AlertOutcome::new(Outcome::Ignored, OutcomeReason::AlreadyResolved, None));
         }
     }
     let mut groups = by_version(alerts, &outcomes);
     // the base of a canary comes first: a rollback from it also ends the canary, so traffic moves once
     let base = tx.state.running_canary().map(|canary| canary.split.leaving.clone());
     groups.sort_by_cached_key(|(version, _)| {
-        let target = gradual::split_to(tx, version).is_some();
+        let target = tx.state.gradual_to(version).is_some();
         (tx.has_traffic(version), !target, base.as_ref() != Some(*version))
     });
     for (version, places) in groups {
@@ -62,7 +50,10 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
         }
     }
     // every alert is either resolved or belongs to one of the versions
-    outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
+    outcomes
+        .into_iter()
+        .map(|o| o.unwrap_or_else(|| AlertOutcome::new(Outcome::Ignored, OutcomeReason::NotActive, None)))
+        .collect()
 }
 
 /// The indexes of the alerts without an outcome, by version, in the order in which the versions first appear. One pass,
@@ -92,7 +83,11 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
     let targets = tx.targets();
     let news = undecided.map(|incident| {
         let version = &incident.version;
-        (incident.id.clone(), super::choices(&targets, version, version), super::passed_over(&targets, version))
+        (
+            incident.id.clone(),
+            transaction::choices(&targets, version, version),
+            transaction::passed_over(&targets, version),
+        )
     });
     let news: Vec<_> = news.collect();
     for (id, choices, passed_over) in news {
@@ -108,16 +103,12 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
     }
 }
 
-pub(super) fn outcome(outcome: Outcome, reason: &'static str, incident: Option<IncidentId>) -> AlertOutcome {
-    AlertOutcome { outcome, reason, incident }
-}
-
 fn firing(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
     // alerts on the target of a gradual rollback pause it if they ask for a rollback, and are handled as usual
     // otherwise
     let stops = |alert: &Alert| alert.trigger.action == Action::Rollback;
     let (urgent, rest): (Vec<&Alert>, Vec<&Alert>) = group.iter().copied().partition(|alert| stops(alert));
-    let Some(stopped) = gradual::target_fails(tx, version, &urgent) else {
+    let Some(stopped) = target_fails(tx, version, &urgent) else {
         return join_all(tx, version, group);
     };
     let heard = join_all(tx, version, &rest);
@@ -143,7 +134,8 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
     let urgent = group.iter().zip(&joined).any(|(alert, joined)| {
         asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
     });
-    let acted = if news { process(tx, &id, version, urgent) } else { process_if_unheld(tx, &id, version) };
+    let acted =
+        if news { response::process(tx, &id, version, urgent) } else { response::process_if_unheld(tx, &id, version) };
     // an alert that was only refreshed, and so has no outcome of its own, may let a held alert act
     let came_by = !group.iter().any(|alert| asks_rollback(alert));
     let describe = |(alert, joined): (&&Alert, Result<(IncidentId, Joined), AlertOutcome>)| {
@@ -153,16 +145,18 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
         };
         let rollback = asks_rollback(alert);
         let (what, reason) = match (&acted, joined) {
-            (Some(Acted::RolledBack), _) if rollback || came_by => (Outcome::RolledBack, "alert"),
+            (Some(Acted::RolledBack), _) if rollback || came_by => (Outcome::RolledBack, OutcomeReason::Alert),
             (Some(Acted::Held(guard)), Joined::Opened | Joined::Updated(_)) if rollback => {
-                (Outcome::Held, guard.as_str())
+                (Outcome::Held, OutcomeReason::Guard(*guard))
             }
-            (Some(Acted::Confirming), Joined::Opened | Joined::Updated(_)) if rollback => (Outcome::Held, "confirming"),
-            (_, Joined::Again) => (Outcome::Duplicate, "duplicate"),
-            (_, Joined::Opened) => (Outcome::IncidentOpened, alert.trigger.action.as_str()),
+            (Some(Acted::Confirming), Joined::Opened | Joined::Updated(_)) if rollback => {
+                (Outcome::Held, OutcomeReason::Confirming)
+            }
+            (_, Joined::Again) => (Outcome::Duplicate, OutcomeReason::Duplicate),
+            (_, Joined::Opened) => (Outcome::IncidentOpened, OutcomeReason::Action(alert.trigger.action)),
             (_, Joined::Updated(reason)) => (Outcome::IncidentUpdated, reason),
         };
-        outcome(what, reason, Some(id))
+        AlertOutcome::new(what, reason, Some(id))
     };
     group.iter().zip(joined).map(describe).collect()
 }
@@ -185,7 +179,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
         if now.since(silenced.since) >= refresh_after {
             silenced.since = now;
         }
-        return Err(outcome(Outcome::Ignored, "dismissed", None));
+        return Err(AlertOutcome::new(Outcome::Ignored, OutcomeReason::Dismissed, None));
     }
     let served = tx.has_traffic(&alert.version);
     if let Some(incident) = tx.state.open_incident_on(&alert.version) {
@@ -197,7 +191,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
                 record.starts_at = alert.starts_at;
                 record.last_seen = now;
                 if predates {
-                    return Ok((incident.id.clone(), Joined::Updated("firing_again")));
+                    return Ok((incident.id.clone(), Joined::Updated(OutcomeReason::FiringAgain)));
                 }
             }
             if now.since(record.last_seen) >= refresh_after {
@@ -215,7 +209,11 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     if !served {
         remember_inactive(tx, alert);
         let known = tx.state.version(&alert.version).is_some();
-        return Err(outcome(Outcome::Ignored, if known { "not_active" } else { "unknown_version" }, None));
+        return Err(AlertOutcome::new(
+            Outcome::Ignored,
+            if known { OutcomeReason::NotActive } else { OutcomeReason::UnknownVersion },
+            None,
+        ));
     }
     let reopen_within = tx.policy.reopen_within;
     let resting = tx.state.incidents.iter_mut().find(|i| {
@@ -227,7 +225,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     if let Some(incident) = resting {
         reopen(incident, alert, now);
         let id = incident.id.clone();
-        return Ok((id, Joined::Updated("reopened")));
+        return Ok((id, Joined::Updated(OutcomeReason::Reopened)));
     }
     Ok((open(tx, alert), Joined::Opened))
 }
@@ -240,7 +238,7 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
     }
     let state = &tx.state;
     // an alert that was not received for long counts as ended
-    let lately = |at: super::Timestamp| tx.now.since(at) < tx.policy.alert_resolve_timeout;
+    let lately = |at: Timestamp| tx.now.since(at) < tx.policy.alert_resolve_timeout;
     let fired = |fingerprint: &str| {
         let inactive = |s: &InactiveAlert| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
         state.inactive_alerts.iter().any(|s| s.version == *version && inactive(s))
@@ -286,7 +284,7 @@ pub(super) fn hear_inactive_alerts(tx: &mut Transaction<'_>) {
 }
 
 /// Adds an alert to an open incident, and returns how.
-fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'static str {
+fn add(incident: &mut Incident, alert: &Alert, now: Timestamp) -> OutcomeReason {
     incident.quiet_since = None;
     let text = describe(alert);
     let place = incident.alerts.iter().position(|r| r.fingerprint == alert.fingerprint);
@@ -296,9 +294,9 @@ fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'stati
             let first_seen = incident.alerts[place].first_seen;
             incident.alerts[place] = AlertRecord { first_seen, ..AlertRecord::new(alert, now) };
             if was_firing {
-                ("worse", format!("got worse: {text}"))
+                (OutcomeReason::Worse, format!("got worse: {text}"))
             } else {
-                ("firing_again", format!("fires again: {text}"))
+                (OutcomeReason::FiringAgain, format!("fires again: {text}"))
             }
         }
         None => {
@@ -311,7 +309,7 @@ fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'stati
                 incident.alerts.remove(victim.unwrap_or_default());
             }
             incident.alerts.push(AlertRecord::new(alert, now));
-            ("joined", text)
+            (OutcomeReason::Joined, text)
         }
     };
     incident.note(now, NoteKind::Alert, text);
@@ -351,7 +349,7 @@ fn open(tx: &mut Transaction<'_>, alert: &Alert) -> IncidentId {
 }
 
 /// Reopens the incident if the same alert fires again within `reopen_within`. Its clocks continue.
-fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
+fn reopen(incident: &mut Incident, alert: &Alert, now: Timestamp) {
     incident.rewind(now); // closed incidents are not rewound with the clock
     add(incident, alert, now);
     incident.closed_at = None;
@@ -361,253 +359,26 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
 }
 
-/// Makes the incident follow the strongest of its firing alerts. `urgent`: one of the new alerts asks for a rollback.
-fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
-    let (now, policy) = (tx.now, tx.policy);
-    let choices = tx.choices(version, version);
-    let target = choices.first().cloned();
-    let content_missing = target.as_ref().is_some_and(|target| tx.lacks_content(target));
-    let passed_over = tx.passed_over(version);
-    let held = tx.guard(version);
-    let rehearsed =
-        held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && tx.guard_if_armed(version).is_none();
-    let heard = tx.heard_of(id);
-    let incident = tx.incident(id)?;
-    let (strongest, worst) = (incident.strongest()?.clone(), incident.worst()?.clone());
-    let stronger = (strongest.action, worst.severity) > (incident.action, incident.severity);
-    let decider =
-        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
-    // the earlier decider may answer until another decider is asked
-    let other = stronger || incident.target != target || incident.decider != decider;
-    if let Some(why) = passed_over.filter(|_| incident.target != target) {
-        incident.note(now, NoteKind::Alert, why);
+/// Pauses the gradual rollback whose target `group` wants to roll back, and notifies people. `None`: the target is not
+/// one of a gradual rollback.
+fn target_fails(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Option<Vec<AlertOutcome>> {
+    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+    let id = tx.state.open_incidents().find(to_version)?.id.clone();
+    let why = format!("{} fires on {version}", group.first()?.alertname);
+    let mut news = false;
+    let mut outcomes = Vec::with_capacity(group.len());
+    for alert in group {
+        let known = |s: &InactiveAlert| s.version == *version && s.alert.fingerprint == alert.fingerprint;
+        let (what, reason) = match tx.state.inactive_alerts.iter().any(known) {
+            true => (Outcome::Duplicate, OutcomeReason::Duplicate),
+            false => (Outcome::IncidentUpdated, OutcomeReason::Guard(Guard::TargetUnhealthy)),
+        };
+        news |= what != Outcome::Duplicate;
+        remember_inactive(tx, alert);
+        outcomes.push(AlertOutcome::new(what, reason, Some(id.clone())));
     }
-    incident.severity = worst.severity;
-    incident.action = strongest.action;
-    incident.time_limit = strongest.time_limit;
-    // whoever was asked, or has it in hand, goes on where nobody else is asked
-    let observes = strongest.action == Action::Observe;
-    let in_hand = match &incident.phase {
-        Phase::AwaitingDecision(question) => question.hold.is_some() || observes,
-        Phase::Investigating { .. } => (!stronger && !urgent) || observes,
-        Phase::Confirming(confirming) => confirming.pending.by != SwitchMode::Auto,
-        phase => phase.kind() == PhaseKind::RollingBack,
-    };
-    // the question that comes back if Prometheus does not confirm the alert is another one
-    let anew = u32::from(!in_hand && incident.decider != decider && incident.question_number > 0);
-    if !in_hand {
-        incident.decider = decider;
+    if news {
+        gradual::pause(tx, &id, why); // who let it go on knew of the rest
     }
-    incident.target = target.clone();
-    incident.choices = choices;
-    if incident.phase.kind() == PhaseKind::RollingBack {
-        let waits = urgent || incident.held.is_some();
-        let reason = (waits && strongest.action == Action::Rollback).then(|| why(&strongest));
-        return gradual::on_alert(tx, id, reason.as_deref());
-    }
-    let fails = match canary::fails(tx, id, version, worst.severity, &why(&worst)) {
-        Some(Ok(())) => return Some(Acted::RolledBack),
-        Some(Err(held)) => Some(held),
-        None => None,
-    };
-    let incident = tx.incident(id)?;
-    match &incident.phase {
-        // on hold together with other prompts: no action and no escalation
-        Phase::AwaitingDecision(Question { hold: Some(_), .. }) => {
-            return Some(incident.held.as_ref().map_or(Acted::Asked, |held| Acted::Held(held.guard)));
-        }
-        // a person is investigating
-        Phase::Investigating { .. } if !stronger && !urgent => return Some(Acted::Asked),
-        Phase::Confirming(confirming) if confirming.pending.by == SwitchMode::Auto => {
-            incident.question_number += anew;
-            return Some(Acted::Confirming);
-        }
-        Phase::Confirming(confirming) => {
-            let pending = confirming.pending.clone();
-            let acts = [&strongest, &worst].into_iter().any(|alert| canary::acts_on(tx, version, alert));
-            let skip_confirmation = acts && held.is_none() && !policy.requery;
-            if !skip_confirmation || tx.lacks_content(&pending.to) {
-                return Some(Acted::Asked); // the person's answer decides
-            }
-            // the alert answers the open question: the requested rollback happens, to the target that the person named
-            let reason = format!("{} ({})", pending.reason, why(&strongest));
-            tx.switch(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
-            if let Some(incident) = tx.incident(id) {
-                incident.decided_by = Some(pending.operator);
-                if let Some(switch) = &mut incident.switch {
-                    switch.decided_at = Some(pending.at);
-                }
-            }
-            return Some(Acted::RolledBack);
-        }
-        _ => {}
-    }
-    if let Some(held) = fails {
-        let guard = held.guard;
-        hold_by(incident, now, held, other, heard);
-        recheck::begin(tx, id, version);
-        return Some(Acted::Held(guard));
-    }
-    match strongest.action {
-        Action::Rollback => match (held, target) {
-            (None, Some(target)) => {
-                let reason = why(&strongest);
-                if policy.requery || content_missing {
-                    let (from, operator) = (version.clone(), Operator::SYSTEM);
-                    let (skip_confirmation, gradual, by) = (!policy.requery, None, SwitchMode::Auto);
-                    let pending =
-                        Pending { by, from, to: target, operator, reason, gradual, skip_confirmation, at: now };
-                    incident.question_number += anew;
-                    confirm::begin(tx, id, pending);
-                    return Some(Acted::Confirming);
-                }
-                tx.switch(Some(version), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
-                return Some(Acted::RolledBack);
-            }
-            (held, target) => {
-                let held = held?; // a missing target is a guard of its own
-                if let Some(to) = target.filter(|_| rehearsed && incident.dry_run.is_none()) {
-                    let (from, trigger) = (version.clone(), strongest.alertname.clone());
-                    incident.dry_run = Some(DryRunRollback { at: now, from, to, trigger });
-                }
-                let guard = held.guard;
-                hold_by(incident, now, held, other, heard);
-                recheck::begin(tx, id, version);
-                return Some(Acted::Held(guard));
-            }
-        },
-        Action::Page | Action::Recommend => ask(incident, now, other, heard),
-        Action::Observe => {
-            let opened_at = incident.opened_at;
-            if let Phase::Observing { until: until @ None } = &mut incident.phase {
-                // reopened: the observation continues
-                *until = Some(opened_at.plus(strongest.time_limit).max(now));
-            }
-        }
-    }
-    Some(Acted::Asked)
-}
-
-/// Records that `active` no longer holds a version, and asks again if a question is open. Phases after the question
-/// continue; a failed rollback is checked again at `rest`.
-pub(super) fn report_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
-    let (now, heard) = (tx.now, tx.heard_of(id));
-    if confirm::object_to_lapse(tx, id, fault) {
-        return;
-    }
-    let Some(version) = tx.incident(id).map(|incident| incident.version.clone()) else { return };
-    let asks = |incident: &Incident| incident.phase.kind() == PhaseKind::AwaitingDecision;
-    let asks_rollback = tx.incident(id).is_some_and(|i| asks(i) && i.action == Action::Rollback);
-    let held = if asks_rollback { tx.guard(&version) } else { None };
-    let Some(incident) = tx.incident(id) else { return };
-    let text = format!("{fault}: automatic rollbacks are held, and prompt servers keep the version they have");
-    incident.note(now, NoteKind::Held, text);
-    match &mut incident.phase {
-        Phase::AwaitingDecision(question) if question.hold.is_none() => {
-            if asks_rollback {
-                incident.held = held;
-            }
-            ask(incident, now, true, heard);
-        }
-        Phase::Escalated { until, .. } => *until = rest,
-        _ => {}
-    }
-}
-
-fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: bool, heard: Option<u32>) {
-    let other_guard = note_held(incident, now, held);
-    ask(incident, now, changed || other_guard, heard);
-}
-
-/// Records the guard that holds the rollback. Returns whether it is another guard than before.
-pub(super) fn note_held(incident: &mut Incident, now: super::Timestamp, held: Held) -> bool {
-    let guard = held.guard;
-    let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
-    if other_guard {
-        incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
-    }
-    incident.held = Some(held);
-    other_guard
-}
-
-/// Asks a person instead of rolling back.
-pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) {
-    let now = tx.now;
-    let heard = tx.heard_of(id);
-    if let Some(incident) = tx.incident(id) {
-        hold_by(incident, now, held, false, heard);
-    }
-}
-
-/// Repeats a rollback alert once its guard no longer applies, for example after automation was resumed or a version
-/// became known-good. Not while a person investigates.
-pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
-    if gradual::held_is_over(tx, id) {
-        return process(tx, id, version, true);
-    }
-    let waits = {
-        let incident = tx.incident(id)?;
-        incident.phase.kind() == PhaseKind::AwaitingDecision
-            && incident.held.as_ref().is_some_and(|held| !held.guard.waits_for_news())
-            && incident.hold().is_none()
-            && [incident.strongest().cloned(), incident.worst().cloned()]
-                .iter()
-                .flatten()
-                .any(|alert| canary::acts_on(tx, version, alert))
-    };
-    if !waits || !tx.has_traffic(version) {
-        return None;
-    }
-    let Some(held) = tx.guard(version) else { return process(tx, id, version, true) };
-    // the guard that people were told of is gone, and another one holds it now
-    let now = tx.now;
-    let incident = tx.incident(id)?;
-    if incident.held.as_ref().is_none_or(|before| before.guard != held.guard) {
-        note_held(incident, now, held);
-    }
-    recheck::begin(tx, id, version);
-    None
-}
-
-/// Asks the decider, within the time limit. A deadline that is already running can only move earlier. `heard`: the last
-/// note of this incident that people received, if any.
-fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
-    let limit = now.plus(incident.time_limit);
-    let pages = incident.pages();
-    let (waiting, objection) = match &mut incident.phase {
-        // the same question: one that has used all its escalations does not start over
-        Phase::AwaitingDecision(question) if !changed => {
-            question.deadline = question.deadline.map(|deadline| deadline.min(limit));
-            return;
-        }
-        Phase::AwaitingDecision(question) => {
-            let deadline = question.deadline.map_or(limit, |deadline| deadline.min(limit));
-            (Some(deadline), question.objection.take()) // the decider already knows the objection and may overrule it
-        }
-        _ => (None, None),
-    };
-    call(incident, now, heard);
-    // a page goes on until someone decides, also when it gets worse
-    let escalations = if waiting.is_some() || pages { incident.escalations.min(1) } else { 0 };
-    incident.ask(Question { objection, ..Question::until(waiting.unwrap_or(limit)) }, now);
-    incident.escalations = escalations;
-}
-
-/// Notifies the decider. Not needed for a new incident, or if this event's own notes already do so.
-fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
-    let Some(heard) = heard else { return };
-    let calls = |kind| matches!(kind, NoteKind::Held | NoteKind::Reopened);
-    if incident.notes.iter().any(|note| note.seq > heard && calls(note.kind)) {
-        return;
-    }
-    let text = match incident.phase.kind() {
-        PhaseKind::AwaitingDecision => "the question has changed: check the message again",
-        PhaseKind::Investigating => "more severe than the alert under investigation: asking again",
-        _ => "observation ended early: a person must decide",
-    };
-    incident.note(now, NoteKind::Asked, text);
-}
-
-fn why(alert: &AlertRecord) -> String {
-    if alert.summary.is_empty() { alert.alertname.clone() } else { format!("{}: {}", alert.alertname, alert.summary) }
+    Some(outcomes)
 }

@@ -1,10 +1,7 @@
 //! The answer of a decision, for the sender of the event.
 
-use super::super::encoding::words;
-use super::super::names::{IncidentId, VersionName};
-use super::super::phase::PhaseKind;
-use super::super::state::MarkKind;
-use super::super::switch::SwitchMode;
+use crate::encoding::words;
+use crate::{IncidentId, MarkKind, OutcomeReason, PhaseKind, Refusal, SwitchMode, VersionName};
 
 /// The answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +70,14 @@ pub enum Adoption {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertOutcome {
     pub outcome: Outcome,
-    /// In snake_case; also a metric label.
-    pub reason: &'static str,
+    pub reason: OutcomeReason,
     pub incident: Option<IncidentId>,
+}
+
+impl AlertOutcome {
+    pub fn new(outcome: Outcome, reason: OutcomeReason, incident: Option<IncidentId>) -> Self {
+        Self { outcome, reason, incident }
+    }
 }
 
 words! {
@@ -88,50 +90,5 @@ words! {
         Held = "held",
         Resolved = "resolved",
         Ignored = "ignored",
-    }
-}
-
-/// Why a person's request changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: RefusalCode,
-    pub message: String,
-}
-
-words! {
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub enum RefusalCode {
-        UnknownPrompt = "unknown_prompt",
-        UnknownIncident = "unknown_incident",
-        UnknownVersion = "unknown_version",
-        Moved = "moved",
-        RecentlyRolledBack = "recently_rolled_back",
-        NeedsForce = "needs_force",
-        NoKnownGood = "no_known_good",
-        AlreadyDecided = "already_decided",
-        Stale = "stale",
-        Differs = "differs",
-        /// Invalid stages or percentages.
-        BadStages = "bad_stages",
-        SplitUnderWay = "split_under_way",
-        /// The content is in the archive.
-        Archived = "archived",
-        /// The version has no content.
-        NoText = "no_text",
-        /// A promotion gate is closed.
-        GateClosed = "gate_closed",
-    }
-}
-
-impl RefusalCode {
-    /// Whether the subject of the request does not exist (404). Otherwise its state forbids the request (409).
-    pub fn is_not_found(self) -> bool {
-        matches!(self, RefusalCode::UnknownPrompt | RefusalCode::UnknownIncident)
-    }
-}
-
-impl Refusal {
-    pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
     }
 }

@@ -2,24 +2,19 @@
 
 use std::time::Duration;
 
-use super::super::alert::AlertRecord;
-use super::super::analysis::{self, Obstacle};
-use super::super::event::{Activation, Promotion, Steer, Steering, TrafficShare};
-use super::super::gates::closed;
-use super::super::guards::Held;
-use super::super::incident::Incident;
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Phase, Question};
-use super::super::policy::{CanaryPolicy, Policy};
-use super::super::serving::ActivatedBy;
-use super::super::severity::{Action, Severity};
-use super::super::split::{Canary, CanaryEnd, CanaryPause, CanaryWait, Plan, TrafficSplit};
-use super::super::switch::{Switch, SwitchMode};
-use super::super::verification::{Check, Finding, Verdict};
-use super::person::{OrRefusal, must_be_known};
-use super::{Answer, LogEvent, Refusal, RefusalCode, Transaction, gradual, mark, measure};
+use super::answer::Answer;
+use super::commit::LogEvent;
+use super::precondition::{must_be_free, must_be_known, must_be_open, must_not_be_bad};
+use super::question;
+use super::transaction::{Cause, Transaction};
+use crate::analysis::{self, Obstacle};
+use crate::gates::closed;
+use crate::split::CanaryEnd;
+use crate::{
+    ActivatedBy, Activation, Canary, CanaryPause, CanaryPolicy, CanaryWait, Check, Finding, Held, Incident, IncidentId,
+    Operator, OrRefusal, Plan, Promotion, Refusal, RefusalCode, Severity, Steer, Steering, Switch, SwitchMode,
+    TrafficShare, TrafficSplit, Verdict, VersionName,
+};
 
 fn policy<'a>(tx: &Transaction<'a>) -> &'a CanaryPolicy {
     tx.policy.canary.of(&tx.snapshot.prompt)
@@ -38,12 +33,12 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
             return Err(bad("percent: expected a share of the traffic, got all of it".to_owned()));
         }
     };
-    let overridden = measure::must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
+    let overridden = must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
     // a fixed share of the same version may be changed; anything else must wait until the split ends
     let (id, base, started) = match running {
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
-            gradual::must_be_free(tx, None)?;
+            must_be_free(tx, None)?;
             let Some(base) = tx.serving().cloned() else {
                 let message = format!("no version is active that could share its traffic with {version}");
                 return Err(Refusal::new(RefusalCode::Moved, message));
@@ -56,7 +51,7 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
     };
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
     let split = TrafficSplit::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
-    close_question(tx, "someone changed the share");
+    question::close_about_canary(tx, "someone changed the share");
     tx.state.canary = Some(Canary::new(id, split.clone(), started, !policy(tx).analysis));
     tx.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
@@ -79,7 +74,7 @@ pub(super) fn restore(
         sides && canary.end.as_ref().is_some_and(|end| end.at == switch.at && !end.promoted)
     };
     let Some(mut canary) = tx.state.canary.as_ref().filter(is_it).cloned() else { return Ok(None) };
-    gradual::must_be_free(tx, Some(incident))?;
+    must_be_free(tx, Some(incident))?;
     (canary.end, canary.waiting) = (None, None);
     canary.split.enter(canary.split.stage, now);
     let split = canary.split.clone();
@@ -93,7 +88,7 @@ pub(super) fn restore(
 /// A person takes the new version back; nothing is said against it.
 fn stop(tx: &mut Transaction<'_>, canary: &Canary, operator: &Operator) -> Answer {
     let (from, to) = (canary.split.arriving.clone(), canary.split.leaving.clone());
-    tx.end_canary(&to, "canary stopped", operator);
+    tx.end_canary(&to, Cause { operator, reason: "canary stopped", incident: None });
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
 }
 
@@ -125,7 +120,7 @@ fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
 /// The open incidents but for the question about the canary itself.
 fn others<'d>(tx: &'d Transaction<'_>, canary: &'d Canary) -> impl Iterator<Item = &'d Incident> {
     let own = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref());
-    tx.state.open_incidents().filter(move |i| Some(&i.id) != own || !is_only_a_question(i))
+    tx.state.open_incidents().filter(move |i| Some(&i.id) != own || !question::is_only_a_question(i))
 }
 
 /// The stage is over, if what was measured speaks for that.
@@ -170,7 +165,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
         canary.split.next = Some(now.plus(TrafficSplit::CHECK_EVERY));
         let waiting = canary.waiting.get_or_insert(CanaryWait { since: now, asked: None });
         if waiting.asked.is_none() && now.since(waiting.since) >= patience {
-            ask(tx, &why);
+            question::ask_about_canary(tx, &why);
         }
         return Answer::Noted;
     }
@@ -182,7 +177,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
 /// Starts the next stage.
 fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     let now = tx.now;
-    close_question(tx, "the canary has continued");
+    question::close_about_canary(tx, "the canary has continued");
     let Some(canary) = tx.state.canary.as_mut() else { return };
     if canary.split.next_percent().is_some_and(|percent| percent < 100) {
         canary.split.enter(canary.split.stage + 1, now);
@@ -192,75 +187,7 @@ fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
         return;
     }
     let version = canary.split.arriving.clone();
-    tx.end_canary(&version, last, operator);
-}
-
-/// Asks people once about a canary that does not advance.
-fn ask(tx: &mut Transaction<'_>, why: &str) {
-    let now = tx.now;
-    let Some(split) = tx.state.running_canary().map(|canary| canary.split.clone()) else { return };
-    let id = tx.next_id();
-    let (prompt, decider) = (tx.snapshot.prompt.clone(), tx.policy.fallback_decider.clone());
-    let mut incident = Incident {
-        phase: Phase::AwaitingDecision(Question::until(now.plus(Policy::CANARY_QUESTION))),
-        severity: Severity::Medium,
-        action: Action::Recommend,
-        target: Some(split.leaving.clone()),
-        time_limit: Action::Recommend.default_time_limit(),
-        ..Incident::new(id.clone(), prompt, split.arriving.clone(), decider, now)
-    };
-    let text = format!(
-        "the canary of {} stays at {} %: {why}. Approve moves all traffic back to {}; dismiss keeps it waiting; \
-         skip and promote continue it",
-        split.arriving,
-        split.percent(),
-        split.leaving
-    );
-    incident.note(now, NoteKind::Opened, text);
-    tx.state.incidents.push(incident);
-    if let Some(waiting) = tx.state.canary.as_mut().and_then(|canary| canary.waiting.as_mut()) {
-        waiting.asked = Some(id);
-    }
-}
-
-/// Closes the question about the canary.
-pub(super) fn close_question(tx: &mut Transaction<'_>, why: &str) {
-    let now = tx.now;
-    let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
-    let Some(id) = waiting.and_then(|waiting| waiting.asked.clone()) else { return };
-    if let Some(incident) = tx.incident(&id).filter(|incident| is_only_a_question(incident)) {
-        incident.close(Phase::Resolved, now, why);
-    }
-}
-
-/// Closes a question about the canary that was not answered for a day, without a page and without another question.
-pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bool {
-    let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
-    let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
-    let only = tx.incident(id).is_some_and(|incident| is_only_a_question(incident));
-    if own && only {
-        close_question(tx, "no decision within a day: the canary keeps waiting");
-    }
-    own && only
-}
-
-/// The incident is only the question about the canary that is under way.
-pub(super) fn asks(tx: &Transaction<'_>, id: &IncidentId) -> bool {
-    let waiting = tx.state.running_canary().and_then(|canary| canary.waiting.as_ref());
-    let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
-    own && tx.state.open_incidents().any(|incident| incident.id == *id && is_only_a_question(incident))
-}
-
-/// It is only the question about a canary that lacks figures: nothing is said against its version.
-pub(super) fn wants_only_evidence(tx: &Transaction<'_>, id: &IncidentId) -> bool {
-    let last = tx.state.running_canary().and_then(|canary| canary.split.last.as_ref());
-    asks(tx, id) && last.is_none_or(|check| check.finding.verdict != Verdict::Unhealthy)
-}
-
-/// It holds no alert and no rollback.
-fn is_only_a_question(incident: &Incident) -> bool {
-    let waits = incident.phase.is_undecided() && incident.pending().is_none();
-    waits && incident.alerts.is_empty() && incident.switch.is_none()
+    tx.end_canary(&version, Cause { operator, reason: last, incident: None });
 }
 
 /// A person steers the canary, whatever was measured. Gates and marks require force, as for any activation.
@@ -277,7 +204,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     let split = &canary.split;
     let (new, old) = (split.arriving.clone(), split.leaving.clone());
     if *steer == Steer::Abort {
-        mark::must_not_be_bad(tx, &old, *force)?;
+        must_not_be_bad(tx, &old, *force)?;
         return Ok(stop(tx, &canary, operator));
     }
     let has_next_stage = split.next_percent().is_some();
@@ -288,13 +215,13 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     let last = split.next_percent().is_none_or(|percent| percent == 100);
     match steer {
         Steer::Skip | Steer::Promote => {
-            mark::must_not_be_bad(tx, &new, *force)?;
+            must_not_be_bad(tx, &new, *force)?;
             let all = last || *steer == Steer::Promote;
-            let overridden = measure::must_be_open(tx, &new, all, *force, reason.as_deref())?;
+            let overridden = must_be_open(tx, &new, all, *force, reason.as_deref())?;
             if all {
                 let why = overridden.or_else(|| reason.clone()).unwrap_or_else(|| "canary promoted".to_owned());
                 let percent = split.percent();
-                tx.end_canary(&new, &why, operator);
+                tx.end_canary(&new, Cause { operator, reason: &why, incident: None });
                 let from = (percent < 100).then(|| old.to_string());
                 return Ok(Answer::Changed { from, to: new, incident: None, unchanged: false, mode: None });
             }
@@ -305,7 +232,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
         }
         Steer::Pause | Steer::Resume | Steer::Hold => {
             if *steer == Steer::Hold {
-                close_question(tx, "its share is kept");
+                question::close_about_canary(tx, "its share is kept");
             }
             let Some(canary) = tx.state.canary.as_mut() else { return Ok(Answer::Noted) };
             let split = &mut canary.split;
@@ -331,18 +258,6 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     Ok(Answer::Shared { from: old, to: new, percent: split.percent(), incident: None })
 }
 
-/// Whether `version` is a canary with a base to fall back to. If the base is marked as bad, an alert is handled as on
-/// any version that serves alone.
-pub(super) fn is_trial(tx: &Transaction<'_>, version: &VersionName) -> bool {
-    let split = tx.state.running_canary().map(|canary| &canary.split);
-    split.is_some_and(|split| split.arriving == *version && tx.state.marked_bad(&split.leaving).is_none())
-}
-
-/// Whether `alert` takes the traffic from `version` without a person.
-pub(super) fn acts_on(tx: &Transaction<'_>, version: &VersionName, alert: &AlertRecord) -> bool {
-    alert.action == Action::Rollback || (is_trial(tx, version) && alert.severity >= Severity::High)
-}
-
 /// Ends the canary on a high or critical alert on its new version. This needs no approval, no known-good target and no
 /// budget.
 pub(super) fn fails(
@@ -351,9 +266,9 @@ pub(super) fn fails(
     version: &VersionName,
     severity: Severity,
     reason: &str,
-) -> Option<std::result::Result<(), Held>> {
+) -> Option<Result<(), Held>> {
     let split = &tx.state.running_canary()?.split;
-    if !is_trial(tx, version) || severity < Severity::High {
+    if !tx.state.is_trial(version) || severity < Severity::High {
         return None;
     }
     let base = split.leaving.clone();
@@ -365,7 +280,8 @@ pub(super) fn fails(
         return Some(Err(held));
     }
     let percent = split.percent();
-    tx.switch(Some(version), &base, SwitchMode::Auto, &Operator::SYSTEM, reason, Some(id));
+    let cause = Cause { operator: &Operator::SYSTEM, reason, incident: Some(id) };
+    tx.switch(Some(version), &base, SwitchMode::Auto, cause);
     tx.automatic = None; // the end of a canary is no evidence of an outage
     if let Some(CanaryEnd { text, .. }) = tx.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
         *text = format!("stopped at {percent} %: {reason}");
@@ -375,8 +291,8 @@ pub(super) fn fails(
 
 impl Transaction<'_> {
     /// Gives all traffic to `version`, one side of the canary.
-    fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &Operator) {
+    fn end_canary(&mut self, version: &VersionName, cause: Cause<'_>) {
         let from = self.state.split().map(|split| split.other(version).to_string());
-        self.activate(version, from, reason, operator, None);
+        self.activate(version, from, cause);
     }
 }

@@ -2,14 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::encoding::words;
-use super::super::incident::Incident;
-use super::super::names::{IncidentId, VersionName};
-use super::super::operator::Operator;
-use super::super::phase::PhaseKind;
-use super::super::state::PromptState;
-use super::super::time::Timestamp;
-use super::super::trace::Trace;
+use crate::encoding::words;
+use crate::{Incident, IncidentId, Operator, PhaseKind, PromptState, Timestamp, Trace, VersionName};
 
 /// All writes of one script: applied at once or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]

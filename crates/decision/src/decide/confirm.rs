@@ -1,15 +1,13 @@
 //! A rollback that waits for Prometheus: whether the version still fails, and whether its target would be better.
 
-use super::super::event::Confirmed;
-use super::super::guards::{Guard, Held};
-use super::super::names::IncidentId;
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Objection, Pending, Phase, Question};
-use super::super::policy::Policy;
-use super::super::switch::SwitchMode;
-use super::super::verification::{Finding, Verdict};
-use super::{Answer, Transaction, alerts, gradual, retention};
+use super::answer::Answer;
+use super::transaction::{Cause, Transaction};
+use super::{gradual, question, retention};
+use crate::phase::Objection;
+use crate::{
+    Confirmed, Finding, Guard, Held, IncidentId, NoteKind, Operator, OrRefusal, Pending, PhaseKind, Policy, Refusal,
+    RefusalCode, SwitchMode, Verdict,
+};
 
 /// Postpones `pending` until the answer arrives, or the time limit for it has passed.
 pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending) {
@@ -53,7 +51,7 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
         return Answer::Noted;
     }
     if let Some(fault) = unseen_lapse(tx, &pending) {
-        object_by_lapse(tx, id, &pending, fault);
+        question::object_by_lapse(tx, id, &pending, fault);
         return Answer::Noted;
     }
     if tx.lacks_content(&pending.to) {
@@ -70,7 +68,7 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
             (None, _) => unconfirmed(format!("cannot tell whether {} still fails: {text}", pending.from)),
         };
         match held {
-            Some(held) => alerts::hold(tx, id, held),
+            Some(held) => question::hold(tx, id, held),
             None => {
                 let reason = match pending.skip_confirmation {
                     true => pending.reason.clone(),
@@ -79,23 +77,18 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
                 // the target may have changed since
                 let target = tx.state.target(Some(&pending.from), tx.policy, now).cloned();
                 let target = target.filter(|target| !tx.lacks_content(target)).unwrap_or(pending.to);
-                tx.switch(Some(&pending.from), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
+                let cause = Cause { operator: &Operator::SYSTEM, reason: &reason, incident: Some(id) };
+                tx.switch(Some(&pending.from), &target, SwitchMode::Auto, cause);
             }
         }
         return Answer::Noted;
     }
     let objection = match (&answer.precheck, verdict) {
         _ if pending.skip_confirmation => None,
-        (Some(failure), _) => Some(Objection {
-            precheck: true,
-            content_missing: false,
-            text: format!("{} fails its baseline test: {failure}", pending.to),
-        }),
-        (None, Verdict::Healthy) => Some(Objection {
-            precheck: false,
-            content_missing: false,
-            text: format!("{} looks healthy again: {text}", pending.from),
-        }),
+        (Some(failure), _) => {
+            Some(Objection::TargetFails(format!("{} fails its baseline test: {failure}", pending.to)))
+        }
+        (None, Verdict::Healthy) => Some(Objection::Changed(format!("{} looks healthy again: {text}", pending.from))),
         // the requester has decided, and nothing contradicts
         (None, Verdict::Unhealthy | Verdict::NoData | Verdict::Unknown) => None,
     };
@@ -116,7 +109,7 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
                 switch.decided_at = Some(decided_at);
             }
         }
-        Some(objection) => object(tx, id, &pending, objection),
+        Some(objection) => question::object(tx, id, &pending, objection),
     }
     Answer::Noted
 }
@@ -127,41 +120,35 @@ fn unseen_lapse(tx: &Transaction<'_>, pending: &Pending) -> Option<String> {
     (pending.by != SwitchMode::Auto).then(|| lapsed.fault())
 }
 
-/// `active` lost its version after a person decided: the person decides again, because nothing is overwritten unseen.
-pub(super) fn object_to_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str) -> bool {
-    let Some(incident) = tx.incident(id) else { return false };
-    let asked = incident.pending().filter(|pending| pending.by != SwitchMode::Auto).map(|pending| pending.at);
-    let Some(pending) = asked.and_then(|at| incident.answered(at)) else { return false };
-    object_by_lapse(tx, id, &pending, fault.to_owned());
-    true
-}
-
-/// Keeps an earlier page: nothing has been decided.
-fn object_by_lapse(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, fault: String) {
-    let Some(escalations) = tx.incident(id).map(|incident| incident.escalations) else { return };
-    object(tx, id, pending, Objection { precheck: false, content_missing: false, text: fault });
-    if let Some(incident) = tx.incident(id) {
-        incident.escalations = escalations.min(Policy::ESCALATIONS - 1);
-    }
-}
-
 fn unconfirmed(detail: String) -> Option<Held> {
     Some(Held { guard: Guard::Unconfirmed, detail })
 }
 
-/// Records the objection and asks again. A second approval overrules it.
-pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
-    let now = tx.now;
-    let Some(incident) = tx.incident(id) else { return };
-    let again = if objection.content_missing { "try again" } else { "roll back anyway" };
-    let text = format!("not rolled back yet: {}. {} may approve again to {again}", objection.text, pending.operator);
-    incident.note(now, NoteKind::Asked, text);
-    match incident.phase {
-        // people are still paged about the rollback that did not help
-        Phase::Escalated { .. } => incident.question_number += 1,
-        _ => {
-            let question = Question::until(now.plus(incident.time_limit));
-            incident.ask(Question { objection: Some(objection), ..question }, now);
-        }
+/// Postpones a person's rollback until Prometheus has answered, unless that is pointless or was overruled, and until
+/// the target's content is in Redis.
+pub(super) fn ask_first(
+    tx: &mut Transaction<'_>,
+    id: &IncidentId,
+    mut pending: Pending,
+    force: bool,
+) -> OrRefusal<Option<Answer>> {
+    let policy = tx.policy;
+    let has_text = tx.must_have_content(&pending.to, force).is_ok();
+    let of_canary = question::is_about_canary(tx, id);
+    let Some(incident) = tx.incident(id) else { return Ok(None) };
+    if let Some(other) = incident.pending().filter(|other| other.by != SwitchMode::Auto && !force) {
+        let message = format!("{} has just requested this: waiting for an answer from Prometheus", other.operator);
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
+    // after a rollback that failed, the checks have said how bad it is, and those of a canary why it waits; what is on its way
+    // was confirmed when it began
+    let known = of_canary || matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack);
+    let overruled = force || incident.objection().is_some() || known;
+    pending.skip_confirmation = !policy.confirm || overruled;
+    if pending.skip_confirmation && has_text {
+        return Ok(None);
+    }
+    let to = pending.to.clone();
+    begin(tx, id, pending);
+    Ok(Some(Answer::Confirming { incident: id.clone(), to }))
 }

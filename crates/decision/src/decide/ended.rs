@@ -1,13 +1,9 @@
 //! Ends of alerts, and copies that arrive late.
 
-use super::super::alert::{Alert, AlertRecord};
-use super::super::incident::Incident;
-use super::super::names::VersionName;
-use super::super::note::NoteKind;
-use super::super::policy::Policy;
-use super::super::state::EndedAlert;
-use super::alerts::outcome;
-use super::{AlertOutcome, Outcome, Transaction};
+use super::answer::{AlertOutcome, Outcome};
+use super::transaction::Transaction;
+use crate::state::EndedAlert;
+use crate::{Alert, AlertRecord, Incident, NoteKind, OutcomeReason, Policy, VersionName};
 
 /// Whether a `firing` is a late copy: it began before the same outbreak was resolved. For [`Policy::LATE_COPY`] it is
 /// ignored, because only a new outbreak fires again. After that it counts: after a gap between Prometheus and
@@ -82,8 +78,8 @@ pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome 
         }
     }
     match (ended, known) {
-        (true, _) => outcome(Outcome::Resolved, "resolved", id),
-        (false, true) => outcome(Outcome::Duplicate, "duplicate", id),
-        (false, false) => outcome(Outcome::Ignored, "unknown_alert", None),
+        (true, _) => AlertOutcome::new(Outcome::Resolved, OutcomeReason::Resolved, id),
+        (false, true) => AlertOutcome::new(Outcome::Duplicate, OutcomeReason::Duplicate, id),
+        (false, false) => AlertOutcome::new(Outcome::Ignored, OutcomeReason::UnknownAlert, None),
     }
 }

@@ -1,52 +1,21 @@
 //! Gradual rollbacks. A person has decided on it, so it continues automatically as long as the target is healthy.
 
-use super::super::alert::Alert;
-use super::super::event::Stepped;
-use super::super::guards::{Guard, Held};
-use super::super::incident::Incident;
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Pending, Phase};
-use super::super::serving::ActivatedBy;
-use super::super::severity::Severity;
-use super::super::split::TrafficSplit;
-use super::super::switch::SwitchMode;
-use super::super::time::spoken;
-use super::super::verification::{Check, Finding, Verdict};
-use super::{AlertOutcome, Answer, LogEvent, Outcome, Refusal, RefusalCode, Transaction, alerts, mark};
-
-/// Refuses a second split, also while another one waits for an answer to begin, except that of incident `own`.
-pub(super) fn must_be_free(tx: &Transaction<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
-    let refusal = |message| Err(Refusal::new(RefusalCode::SplitUnderWay, message));
-    if let Some(split) = tx.state.split() {
-        let what = if tx.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
-        let TrafficSplit { leaving, arriving, operator, .. } = split;
-        let percent = split.percent();
-        return refusal(format!(
-            "{what} from {leaving} to {arriving} is under way ({percent} % on {arriving}, by {operator})"
-        ));
-    }
-    if let Some(lapsed) = &tx.state.lapsed {
-        let message = format!("{}: a version can be activated, but not with a share of the traffic", lapsed.fault());
-        return Err(Refusal::new(RefusalCode::Moved, message));
-    }
-    let others = tx.state.open_incidents().filter(|incident| Some(&incident.id) != own);
-    let mut pending = others.filter_map(|incident| incident.pending());
-    match pending.find(|pending| pending.gradual.is_some()) {
-        Some(Pending { from, to, operator, .. }) => {
-            refusal(format!("a gradual rollback from {from} to {to} is about to begin (requested by {operator})"))
-        }
-        None => Ok(()),
-    }
-}
+use super::answer::Answer;
+use super::commit::LogEvent;
+use super::precondition::must_not_be_bad;
+use super::transaction::{Cause, Transaction};
+use crate::time::spoken;
+use crate::{
+    ActivatedBy, Check, Finding, Incident, IncidentId, NoteKind, Operator, OrRefusal, Pending, Phase, Refusal,
+    RefusalCode, Stepped, SwitchMode, TrafficSplit, Verdict, VersionName,
+};
 
 /// Starts the first stage. Only this prompt's own split may be in progress.
 pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending) {
     let now = tx.now;
     let Pending { by, from, to, operator, reason, gradual, .. } = pending;
     let Some(plan) = gradual.filter(|plan| plan.stages.first() != Some(&100)) else {
-        tx.switch(Some(&from), &to, by, &operator, &reason, Some(id));
+        tx.switch(Some(&from), &to, by, Cause { operator: &operator, reason: &reason, incident: Some(id) });
         return;
     };
     let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
@@ -117,12 +86,12 @@ pub(super) fn advance(tx: &mut Transaction<'_>, id: &IncidentId) {
         return;
     }
     let split = split.clone();
-    finish(tx, id, &split, &split.operator, &split.reason);
+    finish(tx, id, &split, Cause { operator: &split.operator, reason: &split.reason, incident: Some(id) });
 }
 
 /// The target gets all traffic.
-fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &TrafficSplit, operator: &Operator, reason: &str) {
-    tx.switch(Some(&split.leaving), &split.arriving, SwitchMode::Gradual, operator, reason, Some(id));
+pub(super) fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &TrafficSplit, cause: Cause<'_>) {
+    tx.switch(Some(&split.leaving), &split.arriving, SwitchMode::Gradual, cause);
     if let Some(switch) = tx.incident(id).and_then(|incident| incident.switch.as_mut()) {
         switch.decided_at = Some(split.began);
     }
@@ -142,16 +111,20 @@ pub(super) fn pause(tx: &mut Transaction<'_>, id: &IncidentId, why: String) {
     incident.note(now, NoteKind::Escalated, text);
 }
 
+/// `alertname`, high or worse, is news about the target of a gradual rollback, which goes no further without a person.
+pub(super) fn stay(tx: &mut Transaction<'_>, version: &VersionName, alertname: &str) {
+    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+    let Some(id) = tx.state.open_incidents().find(to_version).map(|incident| incident.id.clone()) else { return };
+    if !tx.hears_inactive_alerts {
+        pause(tx, &id, format!("{alertname} fires on {version}"));
+    }
+}
+
 /// Resumes a paused rollback at a person's request: the next stage starts at once.
-pub(super) fn resume(
-    tx: &mut Transaction<'_>,
-    id: &IncidentId,
-    operator: &Operator,
-    force: bool,
-) -> Result<Answer, Refusal> {
+pub(super) fn resume(tx: &mut Transaction<'_>, id: &IncidentId, operator: &Operator, force: bool) -> OrRefusal<Answer> {
     let now = tx.now;
     if let Some(arriving) = rolling(tx, id).map(|split| split.arriving.clone()) {
-        mark::must_not_be_bad(tx, &arriving, force)?;
+        must_not_be_bad(tx, &arriving, force)?;
     }
     let Some(split) = rolling(tx, id) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "no gradual rollback is under way"));
@@ -178,97 +151,17 @@ pub(super) fn resume(
     })
 }
 
-/// The gradual rollback to `version` that is in progress.
-pub(super) fn split_to<'d>(tx: &'d Transaction<'_>, version: &VersionName) -> Option<&'d TrafficSplit> {
-    tx.state.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
-}
-
-/// Why only a person may give more traffic to the target.
-pub(super) fn target_risk(tx: &Transaction<'_>, split: &TrafficSplit) -> Option<String> {
-    let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
-    let marked = || tx.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
-    let fires = || fires_on(tx, &split.arriving);
-    let risk = tx.trouble_on(&split.arriving).or_else(fires).or_else(marked);
-    risk.or_else(|| split.paused.clone().filter(|_| found_bad()))
-}
-
-/// What fires on `version`, high or worse, in an incident of its own.
-pub(super) fn fires_on(tx: &Transaction<'_>, version: &VersionName) -> Option<String> {
-    let about = |i: &&Incident| i.version == *version && i.switch.is_none();
-    let worst = tx.state.open_incidents().filter(about).filter_map(Incident::worst).max_by_key(|alert| alert.severity);
-    let alert = worst.filter(|alert| alert.severity >= Severity::High)?;
-    Some(format!("{} fires on {version} too", alert.alertname))
-}
-
-/// `alertname`, high or worse, is news about the target of a gradual rollback, which goes no further without a person.
-pub(super) fn stay(tx: &mut Transaction<'_>, version: &VersionName, alertname: &str) {
-    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-    let Some(id) = tx.state.open_incidents().find(to_version).map(|incident| incident.id.clone()) else { return };
-    if !tx.hears_inactive_alerts {
-        pause(tx, &id, format!("{alertname} fires on {version}"));
-    }
-}
-
-/// Ends the hold of a critical alert on the bad version that waited for the target, which is now healthy.
-pub(super) fn held_is_over(tx: &Transaction<'_>, id: &IncidentId) -> bool {
-    let held = tx.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
-    let split = held.and_then(|incident| incident.gradual());
-    split.is_some_and(|split| tx.switched_off(&split.leaving).is_none() && target_risk(tx, split).is_none())
-}
-
-/// Handles an alert on the bad version of a gradual rollback: a critical alert completes the rollback at once, unless
-/// the target is no better.
-pub(super) fn on_alert(tx: &mut Transaction<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
-    let split = rolling(tx, id)?.clone();
-    if tx.hears_inactive_alerts {
-        return Some(alerts::Acted::Asked); // a repeat: the stages continue
-    }
-    let Some(reason) = urgent else { return Some(alerts::Acted::Asked) };
-    // someone stopped automation: it goes on no faster than they were promised
-    if let Some(held) = tx.switched_off(&split.leaving) {
-        return Some(alerts::Acted::Held(hold(tx, id, held)));
-    }
-    if let Some(detail) = target_risk(tx, &split) {
-        pause(tx, id, detail.clone());
-        return Some(alerts::Acted::Held(hold(tx, id, Held { guard: Guard::TargetUnhealthy, detail })));
-    }
-    finish(tx, id, &split, &Operator::SYSTEM, reason);
-    Some(alerts::Acted::RolledBack)
-}
-
-fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) -> Guard {
-    let (now, guard) = (tx.now, held.guard);
-    let told = |incident: &Incident| incident.held.as_ref().is_some_and(|before| before.guard == guard);
-    if let Some(incident) = tx.incident(id).filter(|incident| !told(incident)) {
-        alerts::note_held(incident, now, held);
-    }
-    guard
-}
-
-/// Pauses the gradual rollback whose target `group` wants to roll back, and notifies people. `None`: the target is not
-/// one of a gradual rollback.
-pub(super) fn target_fails(
+/// The answer about a gradual rollback that has just begun.
+pub(super) fn begun(
     tx: &mut Transaction<'_>,
-    version: &VersionName,
-    group: &[&Alert],
-) -> Option<Vec<AlertOutcome>> {
-    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-    let id = tx.state.open_incidents().find(to_version)?.id.clone();
-    let why = format!("{} fires on {version}", group.first()?.alertname);
-    let mut news = false;
-    let mut outcomes = Vec::with_capacity(group.len());
-    for alert in group {
-        let known = |s: &super::InactiveAlert| s.version == *version && s.alert.fingerprint == alert.fingerprint;
-        let (what, reason) = match tx.state.inactive_alerts.iter().any(known) {
-            true => (Outcome::Duplicate, "duplicate"),
-            false => (Outcome::IncidentUpdated, "target_unhealthy"),
-        };
-        news |= what != Outcome::Duplicate;
-        alerts::remember_inactive(tx, alert);
-        outcomes.push(AlertOutcome { outcome: what, reason, incident: Some(id.clone()) });
+    id: &IncidentId,
+    from: Option<String>,
+    to: VersionName,
+    mode: SwitchMode,
+) -> Answer {
+    let incident = Some(id.clone());
+    match tx.incident(id).and_then(|incident| incident.gradual()) {
+        Some(split) => Answer::Shared { from: split.leaving.clone(), to, percent: split.percent(), incident },
+        None => Answer::Changed { from, to, incident, unchanged: false, mode: Some(mode) },
     }
-    if news {
-        pause(tx, &id, why); // who let it go on knew of the rest
-    }
-    Some(outcomes)
 }

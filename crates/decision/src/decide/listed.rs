@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::alert::AlertRecord;
-use super::super::names::IncidentId;
-use super::super::note::NoteKind;
-use super::super::policy::Policy;
-use super::{Answer, Transaction};
+use super::answer::Answer;
+use super::transaction::Transaction;
+use crate::{AlertRecord, IncidentId, NoteKind, Policy};
 
 /// Ends the alerts of `id`, and those on versions without traffic, that Alertmanager has listed before and, for
 /// [`Policy::ABSENT`], does not any more. One that was never listed came from elsewhere: its absence says nothing. A

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::super::event::Marking;
-use super::super::incident::{Incident, Never};
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::phase::{Pending, Phase, PhaseKind, Question};
-use super::super::policy::Policy;
-use super::super::state::{Mark, MarkKind, VersionRecord};
-use super::super::switch::SwitchMode;
-use super::person::{must_be_known, unknown_version};
-use super::{Answer, LogEntry, LogEvent, Marked, Refusal, RefusalCode, Transaction, gradual};
+use super::answer::{Answer, Marked};
+use super::commit::{LogEntry, LogEvent};
+use super::precondition::{must_be_known, unknown_version};
+use super::transaction::Transaction;
+use super::{gradual, transaction};
+use crate::incident::Never;
+use crate::{
+    Incident, IncidentId, Mark, MarkKind, Marking, NoteKind, OrRefusal, Pending, Phase, PhaseKind, Policy, Question,
+    SwitchMode, VersionName, VersionRecord,
+};
 
-pub(super) fn mark(tx: &mut Transaction<'_>, request: &Marking) -> Result<Answer, Refusal> {
+pub(super) fn mark(tx: &mut Transaction<'_>, request: &Marking) -> OrRefusal<Answer> {
     let now = tx.now;
     let Marking { version, kind, reason, operator, incident } = request;
     must_be_known(tx)?;
@@ -86,8 +86,9 @@ fn apply(record: &mut VersionRecord, mark: Mark) {
 /// The possible targets of each open incident, the first choice first.
 fn ways(tx: &Transaction<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
     let targets = tx.targets();
-    let ways =
-        |incident: &Incident| (incident.id.clone(), super::choices(&targets, incident.subject(), &incident.version));
+    let ways = |incident: &Incident| {
+        (incident.id.clone(), transaction::choices(&targets, incident.subject(), &incident.version))
+    };
     tx.state.open_incidents().map(ways).collect()
 }
 
@@ -229,16 +230,5 @@ impl<'s> Bad<'s> {
             Never { version: version.clone(), operator: operator.clone(), reason: reason.clone() }
         };
         about.iter().copied().chain(rest).take(Policy::MAX_CHOICES).map(never).collect()
-    }
-}
-
-/// Refuses a switch to a version that is marked as bad, unless forced.
-pub(super) fn must_not_be_bad(tx: &Transaction<'_>, version: &VersionName, force: bool) -> Result<(), Refusal> {
-    match tx.state.marked_bad(version).filter(|_| !force) {
-        None => Ok(()),
-        Some(mark) => {
-            let message = format!("{version} is {mark}: use force to activate it anyway");
-            Err(Refusal::new(RefusalCode::NeedsForce, message))
-        }
     }
 }

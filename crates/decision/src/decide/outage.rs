@@ -1,13 +1,9 @@
-//! One prompt's part in an outage. [`super::super::outage`] holds what all its prompts do together.
+//! One prompt's part in an outage. [`crate::outage`] holds what all its prompts do together.
 
-use super::super::guards::Guard;
-use super::super::incident::Incident;
-use super::super::names::IncidentId;
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Phase, Question};
-use super::super::switch::SwitchMode;
-use super::{Answer, Transaction, alerts};
+use super::answer::Answer;
+use super::response;
+use super::transaction::Transaction;
+use crate::{Guard, Incident, IncidentId, NoteKind, Operator, Phase, Question, SwitchMode};
 
 /// Lets the coordinating incident take in incidents that the budget holds, unless automatic rollbacks are off.
 pub(super) fn mark(tx: &mut Transaction<'_>) {
@@ -62,7 +58,7 @@ pub(super) fn resume(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
     let by_budget = |i: &&mut Incident| i.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
     let Some(version) = tx.incident(id).filter(by_budget).map(|i| i.version.clone()) else { return Answer::Noted };
     let from = tx.served_text();
-    alerts::process_if_unheld(tx, id, &version);
+    response::process_if_unheld(tx, id, &version);
     match tx.active.clone() {
         Some(to) => {
             let incident = Some(id.clone());

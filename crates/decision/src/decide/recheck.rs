@@ -1,53 +1,11 @@
 //! Alerts that began before their version was activated. Such an alert may be about the previous version, or about a
 //! fault that was fixed since. People are asked at once; automation acts if the requests since the activation fail too.
 
-use std::time::Duration;
-
-use super::super::guards::Guard;
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::phase::{Phase, Recheck};
-use super::super::policy::Policy;
-use super::super::time::{Timestamp, spoken};
-use super::super::verification::{Finding, Verdict};
-use super::{Answer, Transaction, alerts, canary};
-
-/// By how much all rollback alerts on `version` began before its activation, while that matters.
-pub(super) fn predates(tx: &Transaction<'_>, version: &VersionName) -> Option<Duration> {
-    if tx.hears_inactive_alerts {
-        // a known alert keeps its verdict even if a clock went back, and people are asked first
-        let about = tx.state.open_incidents().filter(|i| i.version == *version);
-        let began = about.flat_map(|i| &i.alerts).filter_map(|alert| alert.began(tx.now)).min();
-        return Some(began.map_or(Duration::ZERO, |began| tx.now.since(began)));
-    }
-    let incident = tx.state.open_incidents().filter(|i| i.version == *version && i.switch.is_none()).last()?;
-    let record = tx.state.version(version)?;
-    let since = record.traffic_since?;
-    let nobody_to_ask = !tx.policy.verify && tx.now.since(since) >= Policy::PREDATES;
-    if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
-        return None;
-    }
-    // an alert from long before the version was known cannot be about it: its start time is meaningless
-    let oldest = record.known_since.minus(Policy::KNOWN_LATE);
-    let before = |began: &Timestamp| (oldest..=since).contains(began);
-    let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(tx, version, alert));
-    // of the latest alert, if all of them began before
-    urgent.map(|alert| alert.began(tx.now).filter(before).map(|began| since.since(began))).min()?
-}
-
-/// Asks about the requests since `version` got its traffic, while this guard holds `id`.
-pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) {
-    let since = tx.state.version(version).and_then(|record| record.traffic_since);
-    let next = tx.now.plus(Policy::RECHECK_EVERY);
-    let Some(incident) = tx.incident(id) else { return };
-    let holds = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
-    if let Phase::AwaitingDecision(question) = &mut incident.phase {
-        question.recheck = match (since.filter(|_| holds), question.recheck.take()) {
-            (Some(since), Some(earlier)) if earlier.since == since => Some(earlier),
-            (since, _) => since.map(|since| Recheck { since, next }),
-        };
-    }
-}
+use super::answer::Answer;
+use super::response;
+use super::transaction::Transaction;
+use crate::time::spoken;
+use crate::{Finding, IncidentId, NoteKind, Phase, Policy, Recheck, Timestamp, Verdict, VersionName};
 
 /// Handles Prometheus' answer.
 pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Finding) -> Answer {
@@ -72,7 +30,7 @@ pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Fin
         incident.confirmed_at = Some(now);
         incident.note(now, NoteKind::Checked, text);
     }
-    alerts::process_if_unheld(tx, id, &version);
+    response::process_if_unheld(tx, id, &version);
     later(tx, id);
     Answer::Noted
 }
@@ -81,7 +39,7 @@ pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Fin
 pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
     let Some((version, _)) = waiting(tx, id) else { return };
     if !tx.policy.verify {
-        alerts::process_if_unheld(tx, id, &version);
+        response::process_if_unheld(tx, id, &version);
     }
     later(tx, id);
 }

@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::super::event::ArchiveReport;
-use super::super::guards::{Guard, Held};
-use super::super::names::{IncidentId, VersionName};
-use super::super::phase::{Objection, Pending};
-use super::super::policy::Policy;
-use super::super::state::{Archived, PromptState, VersionRecord};
-use super::super::switch::SwitchMode;
-use super::super::time::Timestamp;
-use super::{Answer, Refusal, RefusalCode, Transaction, alerts, confirm, person};
+use super::answer::Answer;
+use super::precondition::{must_be_known, unknown_version};
+use super::question;
+use super::transaction::Transaction;
+use crate::phase::Objection;
+use crate::{
+    ArchiveReport, Archived, Guard, Held, IncidentId, OrRefusal, Pending, Policy, PromptState, Refusal, RefusalCode,
+    SwitchMode, Timestamp, VersionName, VersionRecord,
+};
 
 /// What is to be done about a prompt's content now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,11 +91,11 @@ pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Ve
 }
 
 /// Restores content at a person's request.
-pub(super) fn restore(tx: &mut Transaction<'_>, version: &VersionName) -> Result<Answer, Refusal> {
+pub(super) fn restore(tx: &mut Transaction<'_>, version: &VersionName) -> OrRefusal<Answer> {
     let (now, archive) = (tx.now, tx.policy.archive);
-    person::must_be_known(tx)?;
+    must_be_known(tx)?;
     if tx.state.version(version).is_none() {
-        return Err(person::unknown_version(tx, version));
+        return Err(unknown_version(tx, version));
     }
     let record = tx.state.version_mut(version).filter(|record| record.has_content);
     let Some(record) = record else {
@@ -183,10 +183,8 @@ fn missing(tx: &mut Transaction<'_>, version: &VersionName, why: &str, lost: boo
 pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending) {
     let text = format!("the content of {} is in the archive: {}", pending.to, tx.fault_of(&pending.to));
     match pending.by {
-        SwitchMode::Auto => alerts::hold(tx, id, Held { guard: Guard::Unconfirmed, detail: text }),
-        _ => {
-            confirm::object(tx, id, pending, Objection { precheck: false, content_missing: true, text });
-        }
+        SwitchMode::Auto => question::hold(tx, id, Held { guard: Guard::Unconfirmed, detail: text }),
+        _ => question::object(tx, id, pending, Objection::ContentMissing(text)),
     }
 }
 
@@ -198,24 +196,5 @@ impl Transaction<'_> {
     fn fault_of(&self, version: &VersionName) -> &str {
         let archived = self.state.version(version).and_then(|record| record.archived.as_ref());
         archived.and_then(|archived| archived.fault.as_deref()).unwrap_or("it was not restored in time")
-    }
-
-    /// Refuses to activate a version without its content, unless its content is known to be lost and the request is
-    /// forced.
-    pub(super) fn must_have_content(&self, version: &VersionName, force: bool) -> Result<(), Refusal> {
-        let archived = self.state.version(version).filter(|r| r.has_content).and_then(|r| r.archived.as_ref());
-        let Some(archived) = archived.filter(|archived| !(force && archived.fault.is_some())) else { return Ok(()) };
-        let prompt = &self.snapshot.prompt;
-        let message = match &archived.fault {
-            None => format!(
-                "the content of {version} is in the archive: restore it first, with `prompt-rollback restore {prompt} {version}`"
-            ),
-            Some(fault) => {
-                format!(
-                    "the content of {version} is in the archive: {fault}; use force to activate the version without its content"
-                )
-            }
-        };
-        Err(Refusal::new(RefusalCode::Archived, message))
     }
 }

@@ -3,14 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::super::incident::Incident;
-use super::super::names::VersionName;
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::Phase;
-use super::super::switch::{Switch, SwitchMode};
-use super::super::verification::Verification;
-use super::Transaction;
+use super::transaction::Transaction;
+use crate::{Incident, NoteKind, Operator, Phase, Switch, SwitchMode, Verification, VersionName};
 
 /// Whether the problem persists, so that `heir` must be verified.
 pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {

@@ -1,13 +1,12 @@
 //! Soaks: a version becomes known-good by serving, alone or with the larger share, while nothing contradicts.
 
-use super::super::event::SoakLook;
-use super::super::names::{IncidentId, VersionName};
-use super::super::operator::Operator;
-use super::super::policy::Policy;
-use super::super::soak::{Earned, KnownGood, Soak, SoakVerdict};
-use super::super::state::VersionRecord;
-use super::super::time::{Timestamp, spoken};
-use super::{Answer, LogEntry, LogEvent, Transaction, canary};
+use super::answer::Answer;
+use super::commit::{LogEntry, LogEvent};
+use super::question;
+use super::transaction::Transaction;
+use crate::soak::{Earned, KnownGood, Soak, SoakVerdict};
+use crate::time::spoken;
+use crate::{Incident, IncidentId, Operator, Policy, SoakLook, Timestamp, VersionName, VersionRecord};
 
 /// Handles a measurement of a soak.
 pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
@@ -134,9 +133,9 @@ impl Transaction<'_> {
     /// target it is although an alert fires on it.
     pub(super) fn left_with(&self, version: &VersionName) -> Option<IncidentId> {
         let fires = self.state.trouble_on(version, self.policy, self.now).is_some();
-        let arriving = |i: &super::Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-        let speaks = |i: &super::Incident| i.is_left_by(version) && !canary::wants_only_evidence(self, &i.id);
-        let leaves = |i: &&super::Incident| speaks(i) || (fires && arriving(i));
+        let arriving = |i: &Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+        let speaks = |i: &Incident| i.is_left_by(version) && !question::wants_only_evidence(self, &i.id);
+        let leaves = |i: &&Incident| speaks(i) || (fires && arriving(i));
         self.state.open_incidents().find(leaves).map(|incident| incident.id.clone())
     }
 }

@@ -1,11 +1,9 @@
 //! Decisions about time that has passed.
 
-use super::super::incident::Incident;
-use super::super::names::IncidentId;
-use super::super::note::NoteKind;
-use super::super::phase::{Phase, PhaseKind, Question};
-use super::super::policy::Policy;
-use super::{Answer, Transaction, canary, confirm, gradual, recheck, verify};
+use super::answer::Answer;
+use super::transaction::Transaction;
+use super::{confirm, gradual, question, recheck, verify};
+use crate::{Incident, IncidentId, Lapsed, NoteKind, Phase, PhaseKind, Policy, Timestamp};
 
 /// Does what is due for `id`, which may be nothing.
 pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
@@ -31,10 +29,10 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
             PhaseKind::Confirming => confirm::overdue(tx, id),
             PhaseKind::Verifying => verify::overdue(tx, id),
             PhaseKind::Escalated => rest(tx, id),
-            PhaseKind::AwaitingDecision if canary::withdraw_question(tx, id) => {}
+            PhaseKind::AwaitingDecision if question::withdraw_about_canary(tx, id) => {}
             _ => {
                 if let Some(incident) = tx.incident(id) {
-                    deadline_passed(incident, now);
+                    question::deadline_passed(incident, now);
                 }
             }
         }
@@ -47,7 +45,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
 fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (policy, now) = (tx.policy, tx.now);
     let again = tx.rests_at();
-    let fault = tx.state.lapsed.as_ref().map(super::Lapsed::fault);
+    let fault = tx.state.lapsed.as_ref().map(Lapsed::fault);
     let Some(incident) = tx.incident(id) else { return };
     if let Phase::Escalated { until, .. } = &mut incident.phase {
         *until = again;
@@ -73,7 +71,7 @@ fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
 }
 
 /// Ends alerts that were not repeated for long: an inhibited, silenced or truncated alert never sends `resolved`.
-fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: super::Timestamp) {
+fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: Timestamp) {
     let mut forgotten = Vec::new();
     for alert in
         incident.alerts.iter_mut().filter(|a| a.firing && now.since(a.last_seen) >= policy.alert_resolve_timeout)
@@ -90,34 +88,5 @@ fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: super::Ti
         if !incident.is_firing() {
             incident.quiet_since.get_or_insert(now);
         }
-    }
-}
-
-fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
-    let firing = incident.is_firing();
-    let limit = incident.time_limit;
-    match &mut incident.phase {
-        Phase::Observing { .. } if firing => {
-            incident.note(now, NoteKind::Asked, "still firing after the observation period: a person must decide");
-            incident.ask(Question::until(now.plus(Policy::AFTER_OBSERVING)), now);
-        }
-        // resolved, but not for long enough: the quiet period decides
-        Phase::Observing { until } => *until = None,
-        Phase::AwaitingDecision(question) => {
-            incident.escalations += 1;
-            let again = limit.max(Policy::ESCALATE_EVERY);
-            question.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
-            let text = format!(
-                "no decision before the deadline (escalation {} of {})",
-                incident.escalations,
-                Policy::ESCALATIONS
-            );
-            incident.note(now, NoteKind::Escalated, text);
-        }
-        Phase::Investigating { .. } => {
-            incident.note(now, NoteKind::Asked, "still under investigation: asking again");
-            incident.ask(Question::until(now.plus(limit)), now);
-        }
-        _ => {}
     }
 }

@@ -1,14 +1,12 @@
 //! Verification: checks after a switch, until recovery is confirmed or the time is over.
 
-use super::super::event::Checked;
-use super::super::names::IncidentId;
-use super::super::note::NoteKind;
-use super::super::phase::{Phase, RollbackFailure};
-use super::super::policy::Policy;
-use super::super::severity::Severity;
-use super::super::time::{Timestamp, spoken};
-use super::super::verification::{Check, Traffic, Verdict, Verification};
-use super::{Answer, Transaction, gradual};
+use super::answer::Answer;
+use super::transaction::Transaction;
+use crate::time::spoken;
+use crate::verification::Traffic;
+use crate::{
+    Check, Checked, IncidentId, NoteKind, Phase, Policy, RollbackFailure, Severity, Timestamp, Verdict, Verification,
+};
 
 /// Handles one check of the version rolled back to.
 pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
@@ -43,7 +41,7 @@ pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
         switch.verification = Some(verification);
     }
     // figures of one metric prove nothing where another one's alert fires
-    let fires = gradual::fires_on(tx, &switch.to).is_some();
+    let fires = tx.fires_on(&switch.to).is_some();
     if followed && healthy && !fires {
         recovered(tx, &check.incident);
     } else if waits_for_servers {
@@ -142,7 +140,7 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
         escalate(tx, id, RollbackFailure::NotRecovered, text);
         return;
     }
-    let missing = gradual::fires_on(tx, &switch.to).unwrap_or_else(|| missing(&verification));
+    let missing = tx.fires_on(&switch.to).unwrap_or_else(|| missing(&verification));
     let Some(incident) = tx.incident(id) else { return };
     // who is paged for what was shipped instead decides now
     if !verification.late && !incident.pages() {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::alert::AlertRecord;
 use crate::guards::Held;
-use crate::names::CommitId;
+use crate::ids::CommitId;
 use crate::phase::{Phase, Question};
 use crate::severity::{Action, Severity};
 use crate::switch::Switch;

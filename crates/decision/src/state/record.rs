@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Archived, Mark, Quarantine, Return, VersionRecord};
-use crate::alert::{AlertRecord, GroupLabels};
+use crate::alert::AlertRecord;
+use crate::labels::GroupLabels;
 use crate::names::VersionName;
 use crate::severity::{Action, Severity};
 use crate::soak::{Fled, KnownGood, Soak, SoakWatch};

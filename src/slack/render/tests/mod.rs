@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::decision::alert::AlertRecord;
+use crate::decision::finding::{Check, Finding, Verdict};
 use crate::decision::incident::Never;
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::phase::{Objection, Pending};
 use crate::decision::split::CanaryEnd;
-use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
+use crate::decision::verification::{Instances, Traffic, Verification};
 use crate::decision::{
     Action, Canary, CanaryPause, CommitId, Guard, Held, Incident, IncidentId, MarkKind, Operator, Phase, PhaseKind,
     Plan, Policy, PromptName, Question, RollbackFailure, Severity, Switch, SwitchMode, Timestamp, TrafficSplit,
@@ -263,7 +264,7 @@ fn confirming() -> Incident {
 
 fn objected() -> Incident {
     let text = "v2.1.0 looks healthy again: error ratio 0.20 %".to_owned();
-    let objection = Some(Objection { precheck: false, content_missing: false, text });
+    let objection = Some(Objection::Changed(text));
     let question = Question { objection, ..Question::until(after(300)) };
     Incident { phase: Phase::AwaitingDecision(question), ..waiting() }
 }

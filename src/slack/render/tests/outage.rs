@@ -3,7 +3,7 @@
 use super::super::{Message, OutageMessage, outage_overview, outage_reply, outage_root};
 use super::valid::problems;
 use super::*;
-use crate::decision::alert::GroupLabels;
+use crate::decision::labels::GroupLabels;
 use crate::decision::outage::{Done, Execution, Member, Outage, OutageAction, OutageHold};
 
 const CALL: Option<&str> = Some(MENTION);

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::alerts::{by_version, outcome};
+use super::super::alerts::by_version;
+use super::super::answer::AlertOutcome;
 use super::*;
 
 #[test]
@@ -320,7 +321,7 @@ proptest! {
     ) {
         let alert = |version: u8| world::firing("Row", &format!("v{version}"), Severity::High, Action::Page);
         let alerts: Vec<Alert> = given.iter().map(|(version, _)| alert(*version)).collect();
-        let before = outcome(Outcome::Ignored, "already_resolved", None);
+        let before = AlertOutcome::new(Outcome::Ignored, OutcomeReason::AlreadyResolved, None);
         let outcomes: Vec<_> = given.iter().map(|(_, handled)| handled.then(|| before.clone())).collect();
         let mut versions: Vec<&VersionName> = Vec::new();
         for (alert, outcome) in alerts.iter().zip(&outcomes) {

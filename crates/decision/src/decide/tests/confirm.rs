@@ -41,7 +41,11 @@ fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
     world.pass(seconds(0));
     assert_eq!((world.phase(), world.served()), (PhaseKind::AwaitingDecision, "v2"));
     assert_eq!(world.latest().question_number, ask + 1, "an earlier button is stale");
-    assert!(world.latest().objection().is_some_and(|o| !o.precheck && o.text.contains("error ratio 7.00 %")));
+    let objection = world.latest().objection();
+    assert!(
+        matches!(objection, Some(Objection::Changed(text)) if text.contains("error ratio 7.00 %")),
+        "{objection:?}"
+    );
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "the second approval overrules it");
     assert_eq!(world.served(), "v1");
     assert_eq!(world.latest().objection(), None);
@@ -95,7 +99,8 @@ fn a_target_that_fails_its_baseline_test_is_asked_about_once_more() {
     world.choose(Choice::Approve);
     world.pass(seconds(0));
     assert_eq!(world.served(), "v2");
-    assert!(world.latest().objection().is_some_and(|o| o.precheck && o.text.contains("answered 500")));
+    let objection = world.latest().objection();
+    assert!(matches!(objection, Some(Objection::TargetFails(text)) if text.contains("answered 500")), "{objection:?}");
 }
 
 #[test]

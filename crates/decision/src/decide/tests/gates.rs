@@ -135,7 +135,7 @@ fn figures_are_asked_for_once_and_told_for_each_gate() {
     evidence(&mut world, true);
     assert_eq!((world.state.to_measure().count(), world.state.next_wake()), (0, None));
     let all = gates::gates(&world.policy, &world.state, &v("v2"), world.now);
-    let told = all.each_ref().map(|gate| (gate.name, gate.on, gate.passed));
+    let told = all.each_ref().map(|gate| (gate.name.as_str(), gate.on, gate.passed));
     assert_eq!(told, [("staging", false, false), ("ab_test", true, true), ("first_hour", false, false)]);
     let unknown = world.happens(&Event::AskGates { version: v("v9") }).answer;
     assert!(matches!(unknown, Answer::Refused(refusal) if refusal.code == RefusalCode::UnknownVersion));

@@ -46,13 +46,17 @@ use super::super::event::{
     Activation, Adopt, ArchiveReport, Checked, Choice, Confirmed, Decide, Event, Marking, Promotion, Register,
     Rollback, SoakLook, Steer, Steering, Stepped, TrafficShare,
 };
+use super::super::finding::{Finding, Verdict};
 use super::super::guards::Guard;
+use super::super::ids::{CommitId, IncidentId};
 use super::super::incident::Incident;
-use super::super::names::{CommitId, IncidentId, PromptName, VersionName};
+use super::super::names::{PromptName, VersionName};
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
-use super::super::phase::{PhaseKind, RollbackFailure};
+use super::super::phase::{Objection, PhaseKind, RollbackFailure};
 use super::super::policy::Policy;
+use super::super::reason::OutcomeReason;
+use super::super::refusal::RefusalCode;
 use super::super::serving::{ActivatedBy, Lapsed};
 use super::super::severity::{Action, Severity};
 use super::super::soak::{Earned, SoakMeasurement};
@@ -60,10 +64,10 @@ use super::super::state::{MarkKind, PromptState, Return};
 use super::super::switch::SwitchMode;
 use super::super::time::Timestamp;
 use super::super::trigger::{Trigger, TriggerLabels};
-use super::super::verification::{Finding, Instances, Traffic, Verdict, Verification};
+use super::super::verification::{Instances, Traffic, Verification};
 use super::{
-    Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Marked, Outcome, RefusalCode, Routing, Snapshot,
-    decide, retention as rules,
+    Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Marked, Outcome, Routing, Snapshot, decide,
+    retention as rules,
 };
 use world::{World, critical, high, medium, recommend};
 

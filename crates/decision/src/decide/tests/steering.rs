@@ -1,7 +1,7 @@
 //! Steering a canary, and the question about a waiting one.
 
 use super::super::super::phase::{Phase, Question};
-use super::super::super::split::Plan;
+use super::super::super::plan::Plan;
 use super::analysis::{begun, compared, harmful, percent, questions, waits};
 use super::*;
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
+use super::coordinate;
 use crate::config::Decider;
-use crate::coordinate;
 use crate::decision::outage::OutageAction;
 use crate::decision::{
     Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Refusal, RefusalCode, Steer, Steering,

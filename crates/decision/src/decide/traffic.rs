@@ -1,16 +1,15 @@
 //! Changes of the traffic: all of it to one version, a share to each of two, or none.
 
-use super::super::names::{IncidentId, VersionName};
-use super::super::note::NoteKind;
-use super::super::operator::Operator;
-use super::super::phase::{Phase, Question, RollbackFailure};
-use super::super::policy::Policy;
-use super::super::serving::{ActivatedBy, Lapsed, Serving};
-use super::super::soak::Fled;
-use super::super::split::{CanaryEnd, TrafficSplit};
-use super::super::state::{InactiveAlert, Return};
-use super::super::time::Timestamp;
-use super::{LogEvent, Routing, Transaction, alerts, canary, inactive_alerts_of, shipped};
+use super::commit::{Automatic, LogEvent, Routing};
+use super::transaction::{Cause, Transaction, inactive_alerts_of};
+use super::{question, shipped};
+use crate::soak::Fled;
+use crate::split::CanaryEnd;
+use crate::state::{Quarantine, Return};
+use crate::{
+    ActivatedBy, InactiveAlert, Incident, IncidentId, Lapsed, NoteKind, Operator, Phase, Policy, Question,
+    RollbackFailure, Serving, Switch, SwitchMode, Timestamp, TrafficSplit, Verification, VersionName,
+};
 
 impl Transaction<'_> {
     /// Gives all traffic to `version`.
@@ -66,16 +65,9 @@ impl Transaction<'_> {
     }
 
     /// Gives all traffic to `version` at a person's request, and tells prompt servers.
-    pub(super) fn activate(
-        &mut self,
-        version: &VersionName,
-        from: Option<String>,
-        reason: &str,
-        operator: &Operator,
-        incident: Option<IncidentId>,
-    ) {
-        self.put_in_service(version, ActivatedBy::Person, operator);
-        self.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, incident);
+    pub(super) fn activate(&mut self, version: &VersionName, from: Option<String>, cause: Cause<'_>) {
+        self.put_in_service(version, ActivatedBy::Person, cause.operator);
+        self.record(LogEvent::Activate, from, Some(version.to_string()), cause);
     }
 
     fn set_active(&mut self, version: &VersionName) {
@@ -122,7 +114,7 @@ impl Transaction<'_> {
                 record.flee(Fled { at: now, incident });
             }
         }
-        let is_about = |i: &super::Incident| i.phase.is_open() && i.subject() == version;
+        let is_about = |i: &Incident| i.phase.is_open() && i.subject() == version;
         let about = self.state.incidents.iter().enumerate().filter(|(_, incident)| is_about(incident));
         let about: Vec<usize> = about.map(|(place, _)| place).collect();
         let mut taken =
@@ -153,7 +145,7 @@ impl Transaction<'_> {
         let now = self.now;
         let incident = &self.state.incidents[place];
         let version = incident.version.clone();
-        let is_other = |i: &super::Incident| i.version == version && i.subject() == heir;
+        let is_other = |i: &Incident| i.version == version && i.subject() == heir;
         let ends = incident.failure() != Some(RollbackFailure::NotFollowed) || version == *heir;
         if ends || self.state.open_incidents().any(is_other) {
             return false;
@@ -185,7 +177,7 @@ impl Transaction<'_> {
         let rest = self.rests_at();
         let open: Vec<IncidentId> = self.state.open_incidents().map(|incident| incident.id.clone()).collect();
         for id in open {
-            alerts::report_lapse(self, &id, &fault, rest);
+            question::report_lapse(self, &id, &fault, rest);
         }
     }
 
@@ -206,7 +198,7 @@ impl Transaction<'_> {
             canary.end = Some(CanaryEnd { at: now, promoted, text });
             canary.pause = None;
         }
-        canary::close_question(self, "the canary is over");
+        question::close_about_canary(self, "the canary is over");
         for incident in &mut self.state.incidents {
             let Some(split) = incident.gradual() else { continue };
             let text = match kept {
@@ -239,6 +231,69 @@ impl Transaction<'_> {
         self.routing = Routing::Set(split.routing());
         let (from, to) = (Some(split.leaving.to_string()), Some(split.arriving.to_string()));
         let reason = format!("{} % on {}: {}", split.percent(), split.arriving, split.reason);
-        self.record(event, from, to, &reason, &split.operator, incident.cloned());
+        self.record(event, from, to, Cause { operator: &split.operator, reason: &reason, incident });
+    }
+
+    /// Gives `to` all traffic, as a rollback of `bad` if that is a version with traffic. `incident` is the one on it.
+    pub(super) fn switch(&mut self, bad: Option<&VersionName>, to: &VersionName, mode: SwitchMode, cause: Cause<'_>) {
+        let Cause { operator, reason, incident } = cause;
+        let now = self.now;
+        let from = bad.map(VersionName::to_string).or_else(|| self.served_text());
+        let bad = bad.cloned();
+        let commit = self.snapshot.commit.clone();
+        let deadline = now.plus(self.policy.verification_deadline);
+        let verification = self.policy.verify.then(|| Verification::starting(now, self.policy.verify_every));
+        if let (Some(id), Some(bad)) = (incident, &bad)
+            && let Some(incident) = self.incident(id)
+        {
+            incident.target = Some(to.clone());
+            incident.switch = Some(Switch {
+                commit,
+                at: now,
+                decided_at: None,
+                from: bad.clone(),
+                to: to.clone(),
+                mode,
+                operator: operator.clone(),
+                verification,
+            });
+            incident.held = None;
+            incident.note(now, NoteKind::Switched, format!("{operator} rolled {bad} back to {to}: {reason}"));
+        }
+        // the base of a canary kept its traffic, so the end of the canary starts no cooldown for it
+        let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
+        let before = self.state.serving.clone().filter(|serving| base && serving.version == *to);
+        let by = if base { ActivatedBy::Person } else { ActivatedBy::Rollback };
+        self.put_in_service(to, by, operator);
+        self.state.serving = before.or(self.state.serving.take());
+        if let (Some(id), Some(bad)) = (incident, &bad) {
+            self.end_earlier_rollbacks(id, bad, to);
+        }
+        // later, because a gradual rollback ends with the traffic that it shared
+        if let Some(incident) = incident.filter(|_| bad.is_some()).and_then(|id| self.incident(id)) {
+            incident.phase = Phase::Verifying { until: deadline };
+        }
+        if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
+            let known_good = record.known_good.take();
+            record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
+        }
+        if let Some(record) = self.state.version_mut(to) {
+            record.quarantine = None; // only a forced rollback has a quarantined target
+        }
+        self.state.last_rollback = Some(now);
+        if mode == SwitchMode::Auto {
+            self.automatic = Some(Automatic { max: self.policy.max_auto_rollbacks, window: self.policy.budget_window });
+        }
+        self.record(LogEvent::Rollback, from, Some(to.to_string()), cause);
+    }
+
+    /// Closes earlier rollbacks of `bad` after incident `id` rolled it back again: only that rollback is verified.
+    fn end_earlier_rollbacks(&mut self, id: &IncidentId, bad: &VersionName, to: &VersionName) {
+        let now = self.now;
+        let earlier = |i: &&mut Incident| i.phase.is_open() && i.id != *id && i.version == *bad && i.subject() == to;
+        for incident in self.state.incidents.iter_mut().filter(earlier) {
+            let text = format!("{bad} was rolled back to {to} again: see incident {id}");
+            incident.close(Phase::Superseded { by: Some(to.clone()) }, now, text);
+        }
     }
 }

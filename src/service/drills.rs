@@ -44,7 +44,7 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
         let rehearsed = engine.rehearse(alert).await?;
         let decision = RehearsalView {
             outcome: rehearsed.outcome.to_string(),
-            reason: rehearsed.reason.to_owned(),
+            reason: rehearsed.reason.to_string(),
             text: rehearsed.text,
         };
         store.note_drill(&id, DrillProgress::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;

@@ -7,7 +7,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, StatusCode, Uri};
 
 use crate::decision::{PromptName, VersionName};
-use crate::outgoing::{BaseUrl, Outgoing};
+use crate::http_client::{BaseUrl, Outgoing};
 use crate::visible::is_hidden;
 
 /// A rollback waits for the answer.

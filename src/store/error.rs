@@ -1,0 +1,118 @@
+//! Errors of Redis, and of the data in it.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::connect;
+use super::record::{SCHEMA, Unreadable};
+use crate::decision::words;
+
+words! {
+    /// Why Redis can't do it, as metrics and messages name it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum RedisFault {
+        Timeout = "timeout",
+        /// The connection failed or broke.
+        Connection = "connection",
+        /// The password is wrong, or missing.
+        Auth = "auth",
+        Loading = "loading",
+        /// It is a replica.
+        ReadOnly = "readonly",
+        MasterDown = "masterdown",
+        /// The ACL does not permit it.
+        NoPerm = "noperm",
+        Oom = "oom",
+        Misconf = "misconf",
+        NoReplicas = "noreplicas",
+        MaxClients = "maxclients",
+        /// Its reply has an unexpected form.
+        Protocol = "protocol",
+        NotReplicated = "not_replicated",
+        /// No master was found.
+        NoMaster = "nomaster",
+        /// Another node has the slot.
+        Moved = "moved",
+        /// The slot is on its way to another node.
+        Moving = "moving",
+        ClusterDown = "clusterdown",
+        Other = "error",
+    }
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Redis cannot do it now, but may be able to later.
+    #[error("redis is not available ({kind}): {message}")]
+    Unavailable { kind: RedisFault, message: String },
+    /// Committed on the master only.
+    #[error("replicated to {acked} of {wanted} replicas: not acknowledged")]
+    NotReplicated { acked: u32, wanted: u32 },
+    /// A key holds a value that the receiver never writes. Lasts until someone repairs it.
+    #[error("{key} is broken: {detail}")]
+    Broken { key: String, detail: String },
+    /// A newer receiver wrote it.
+    #[error("a record of this prompt has schema {found}; this receiver knows up to {SCHEMA}")]
+    NewerRecord { found: String },
+    #[error("{0}")]
+    Config(String),
+}
+
+impl StoreError {
+    /// The metric label of a fault of Redis; `None` for other errors.
+    pub fn kind(&self) -> Option<RedisFault> {
+        match self {
+            Self::Unavailable { kind, .. } => Some(*kind),
+            Self::NotReplicated { .. } => Some(RedisFault::NotReplicated),
+            Self::Broken { .. } | Self::NewerRecord { .. } | Self::Config(_) => None,
+        }
+    }
+
+    /// What went wrong, in one word.
+    pub(super) fn fault(&self) -> &'static str {
+        self.kind().map_or("broken", RedisFault::as_str)
+    }
+
+    pub(super) fn unreadable(key: &str, error: Unreadable) -> Self {
+        match error {
+            Unreadable::Damaged(_) => Self::Broken { key: key.to_owned(), detail: error.to_string() },
+            Unreadable::Newer(schema) => Self::NewerRecord { found: schema.to_string() },
+        }
+    }
+
+    pub(super) fn unexpected(what: &str) -> Self {
+        Self::Unavailable { kind: RedisFault::Protocol, message: format!("unexpected answer to {what}") }
+    }
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        if error.code() == Some("WRONGTYPE") {
+            return Self::Broken { key: "a key".to_owned(), detail: "holds the wrong type".to_owned() };
+        }
+        let kind = match error.kind() {
+            _ if error.is_timeout() => RedisFault::Timeout,
+            ErrorKind::Io => RedisFault::Connection,
+            _ if error.is_connection_dropped() => RedisFault::Connection,
+            ErrorKind::AuthenticationFailed => RedisFault::Auth,
+            ErrorKind::Server(ServerErrorKind::BusyLoading) => RedisFault::Loading,
+            _ if connect::is_demoted(&error) => RedisFault::ReadOnly,
+            ErrorKind::Server(ServerErrorKind::Moved) => RedisFault::Moved,
+            // the slot is migrating: a script runs only where all its keys are
+            ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => RedisFault::Moving,
+            ErrorKind::Server(ServerErrorKind::ClusterDown) => RedisFault::ClusterDown,
+            ErrorKind::Server(ServerErrorKind::MasterDown) => RedisFault::MasterDown,
+            ErrorKind::Server(ServerErrorKind::NoPerm) => RedisFault::NoPerm,
+            _ => match error.code() {
+                Some("OOM") => RedisFault::Oom,
+                Some("MISCONF") => RedisFault::Misconf,
+                Some("NOREPLICAS") => RedisFault::NoReplicas,
+                Some("WRONGPASS" | "NOAUTH") => RedisFault::Auth,
+                _ if error.to_string().contains("max number of clients") => RedisFault::MaxClients,
+                _ => RedisFault::Other,
+            },
+        };
+        // the server's message; the library's own text contains neither address nor password
+        let message = error.detail().unwrap_or(error.category()).chars().take(200).collect();
+        Self::Unavailable { kind, message }
+    }
+}
