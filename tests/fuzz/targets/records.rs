@@ -68,9 +68,11 @@ fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
             let path = format!("{path}.{key}");
             match after.get(key) {
                 Some(after) => lost(value, after, &path),
-                // what an alert shares goes as a whole where none of it is known
+                // the group labels of an alert are dropped as a whole if none of them is known
                 None => {
-                    let goes = key == "shares" || OF_A_PHASE.contains(&key.as_str());
+                    // an objection has one reason; no receiver writes both flags
+                    let other_reason = key == "baseline" && after.contains_key("text_missing");
+                    let goes = key == "shares" || other_reason || OF_A_PHASE.contains(&key.as_str());
                     (!is_empty(value) && !goes).then_some(path)
                 }
             }
