@@ -371,7 +371,7 @@ impl Verifier {
         Ok(Compared { requests: requests as u64, harm, no_worse, text })
     }
 
-    /// `rate_limited`: nobody waits for it, so that it waits for turns.
+    /// `rate_limited`: no request waits for the answer, so the query waits for the rate limit.
     async fn compare(
         &self,
         prompt: &PromptName,
