@@ -545,6 +545,8 @@ fn from_stored(stored: ScrapeData) -> Registry {
         slack_lag,
     );
     let notification_lag = Family::<TargetLabel, Gauge<f64, AtomicU64>>::default();
+    // there without Slack too, as under its earlier name
+    notification_lag.get_or_create(&TargetLabel { target: first }).set(0.0);
     for (target, lag) in stored.notification_lag {
         notification_lag.get_or_create(&TargetLabel { target }).set(lag.as_secs_f64());
     }

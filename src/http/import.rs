@@ -83,8 +83,8 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
 async fn read(context: &Context, key: &[u8], shown: &str) -> ApiResult<ImportedValue> {
     context.engine.store.read_foreign(key).await.map_err(|error| match error {
         StoreError::Unavailable { kind: RedisFault::NoPerm, .. } => not_permitted(format!(
-            "the receiver's Redis user may not read {shown}: grant it a key pattern such as %R~myapp:* \
-             (config/users.acl)"
+            "the receiver's Redis user may not read {shown}: grant it a key pattern such as %R~myapp:* in its \
+             ACL (config/users.acl)"
         )),
         error => error.into(),
     })

@@ -11,46 +11,49 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 /// How long, and how much, is discarded after the last response. The default `server.max_body_bytes` is as large.
 const LONGEST: Duration = Duration::from_secs(5);
-const MOST: usize = 16 << 20;
-/// Discarded by one read.
-const CHUNK: usize = 16 << 10;
+const MOST: u64 = 16 << 20;
 
 /// Whether bytes of the last request were left unread.
 pub type Unread = Arc<AtomicBool>;
 
-/// A connection that discards what its client still sends after the last response.
+/// A stream that hyper serves. If it ends with a body unread, `Rest` gets it: hyper's buffers need not live as long.
 pub struct Lingering<S> {
-    stream: S,
+    stream: Option<S>,
     unread: Unread,
-    end: End,
+    rest: Option<oneshot::Sender<S>>,
 }
 
-enum End {
-    NotYet,
-    Discarding { until: Pin<Box<Sleep>>, left: usize },
-    Over,
-}
+/// The stream after hyper has written the last response.
+pub struct Rest<S>(oneshot::Receiver<S>);
 
 impl<S> Lingering<S> {
-    pub fn new(stream: S, unread: Unread) -> Self {
-        Self { stream, unread, end: End::NotYet }
+    pub fn new(stream: S, unread: Unread) -> (Self, Rest<S>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { stream: Some(stream), unread, rest: Some(sender) }, Rest(receiver))
+    }
+}
+
+impl<S: Unpin> Lingering<S> {
+    /// The stream is there until hyper shuts it down.
+    fn stream(&mut self) -> io::Result<Pin<&mut S>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        self.stream()?.poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.stream()?.poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -58,41 +61,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        self.stream()?.poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if matches!(this.end, End::NotYet) {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            this.end = match this.unread.load(Ordering::Relaxed) {
-                true => End::Discarding { until: Box::pin(sleep(LONGEST)), left: MOST },
-                false => End::Over,
-            };
-        }
-        if let End::Discarding { until, left } = &mut this.end {
-            let mut chunk = [0; CHUNK];
-            while *left > 0 && until.as_mut().poll(cx).is_pending() {
-                let mut buffer = ReadBuf::new(&mut chunk);
-                // a client that is gone has nothing to wait for
-                let read =
-                    ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer)).map(|()| buffer.filled().len());
-                match read {
-                    Ok(read @ 1..) => *left = left.saturating_sub(read),
-                    Ok(0) | Err(_) => break,
-                }
-            }
-            this.end = End::Over;
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        ready!(Pin::new(stream).poll_shutdown(cx))?;
+        if self.unread.load(Ordering::Relaxed)
+            && let (Some(stream), Some(rest)) = (self.stream.take(), self.rest.take())
+        {
+            let _ = rest.send(stream); // or the server stops
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Rest<S> {
+    /// Discards what the client still sends, if hyper shut the stream down before it was read. Call it when hyper's
+    /// connection is dropped.
+    pub async fn discard(self) {
+        let Ok(stream) = self.0.await else { return };
+        // a client that is gone has nothing to wait for
+        let _ = tokio::time::timeout(LONGEST, tokio::io::copy(&mut stream.take(MOST), &mut tokio::io::sink())).await;
     }
 }
 
@@ -103,15 +101,20 @@ mod tests {
 
     use super::*;
 
-    fn connection(unread: bool) -> (Lingering<DuplexStream>, DuplexStream) {
+    const CHUNK: usize = 16 << 10;
+
+    /// A connection that hyper is done with, and its client.
+    async fn ended(unread: bool) -> (Rest<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(CHUNK);
-        (Lingering::new(ours, Arc::new(AtomicBool::new(unread))), theirs)
+        let (mut connection, rest) = Lingering::new(ours, Arc::new(AtomicBool::new(unread)));
+        connection.write_all(b"413").await.unwrap();
+        connection.shutdown().await.unwrap();
+        (rest, theirs)
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_client_still_sends_is_discarded_until_it_closes() {
-        let (mut connection, mut client) = connection(true);
-        connection.write_all(b"413").await.unwrap();
+        let (rest, mut client) = ended(true).await;
         let sending = tokio::spawn(async move {
             client.write_all(&vec![0; 1 << 20]).await.unwrap();
             let mut answer = Vec::new();
@@ -119,7 +122,7 @@ mod tests {
             answer
         });
         let began = Instant::now();
-        connection.shutdown().await.unwrap();
+        rest.discard().await;
         assert_eq!(began.elapsed(), Duration::ZERO, "it waits no longer than the client sends");
         assert_eq!(sending.await.unwrap(), b"413");
     }
@@ -127,32 +130,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_for_ever_is_cut_off_by_time_or_size() {
         for (pause, within) in [(Duration::ZERO, Duration::ZERO), (Duration::from_millis(100), LONGEST)] {
-            let (mut connection, mut client) = connection(true);
+            let (rest, mut client) = ended(true).await;
             let sending = tokio::spawn(async move {
-                let mut sent = 0;
+                let mut sent = 0_u64;
                 while client.write_all(&[0; CHUNK]).await.is_ok() {
-                    sent += CHUNK;
+                    sent += CHUNK as u64;
                     match pause {
                         Duration::ZERO => tokio::task::yield_now().await,
-                        pause => sleep(pause).await,
+                        pause => tokio::time::sleep(pause).await,
                     }
                 }
                 sent
             });
             let began = Instant::now();
-            connection.shutdown().await.unwrap();
+            rest.discard().await;
             assert!(began.elapsed() <= within + pause, "{:?}", began.elapsed());
-            drop(connection);
             let sent = sending.await.unwrap();
-            assert!(sent <= MOST + 2 * CHUNK, "{sent}");
+            assert!(sent <= MOST + 2 * CHUNK as u64, "{sent}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_all_was_read_nothing_is_waited_for() {
-        let (mut connection, _client) = connection(false);
+        let (rest, _client) = ended(false).await;
         let began = Instant::now();
-        connection.shutdown().await.unwrap();
+        rest.discard().await;
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

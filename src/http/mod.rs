@@ -247,7 +247,10 @@ pub async fn serve(
         let context = server.context.get();
         let (tls, door) = (context.tls.clone(), context.door());
         let (server, watcher, mut closed) = (Arc::clone(&server), graceful.watcher(), closed.clone());
+        // the shutdown waits for the whole task, not only for hyper
+        let watched = graceful.watcher();
         tokio::spawn(async move {
+            let _watched = watched;
             let served = async {
                 let peer = Peer { site, door, since: Instant::now(), certified: false, address };
                 let Some(tls) = tls else {
@@ -315,10 +318,11 @@ impl HttpServer {
         });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let stream = Lingering::new(Box::pin(stream), Unread::clone(&unread));
+        let (stream, rest) = Lingering::new(Box::pin(stream), Unread::clone(&unread));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         // a client that disconnects is no error
         let _ = watcher.watch(connection).await;
+        rest.discard().await;
     }
 }
 

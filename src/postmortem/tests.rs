@@ -358,7 +358,7 @@ fn the_time_that_prometheus_took_is_not_the_persons() {
     switch(&mut incident, after(302), SwitchMode::Approved, "Maya");
     incident.switch.as_mut().expect("a switch").decided_at = Some(after(299));
     let table = steps::table(&facts(&incident, &[]));
-    assert!(table.contains("| 4 min 59 s of 5 min since it was asked: met |"), "{table}");
+    assert!(table.contains("| 4 min 59 s of 5 min since the alert: met |"), "{table}");
     assert!(table.contains("| rolled back | 2026-11-21 00:43:14.689Z | 3.0 s |"), "{table}");
 }
 

@@ -166,7 +166,7 @@ impl Search<'_> {
     }
 
     /// Without a Prometheus, an alert that was heard before its version was activated rolls it back once it has fired for
-    /// long enough: nobody asks for that switch when it happens.
+    /// long enough: no request asks for that switch when it happens.
     fn by_itself(&self, state: &State) -> Option<State> {
         let entry = self.log.get(state.log)?;
         let activated = self.log[..state.log].last().filter(|before| before.event == "activate")?;

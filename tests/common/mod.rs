@@ -203,7 +203,15 @@ pub async fn dump(redis: &Redis) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut dump = BTreeMap::new();
     for key in keys {
         // a key may expire in between
-        let value: Option<Vec<u8>> = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await?;
+        let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut connection).await?;
+        // the order of a large hash's fields changes as Redis rehashes it
+        let value: Option<Vec<u8>> = if kind == "hash" {
+            let fields: BTreeMap<Vec<u8>, Vec<u8>> =
+                redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await?;
+            (!fields.is_empty()).then(|| format!("{fields:?}").into_bytes())
+        } else {
+            redis::cmd("DUMP").arg(&key).query_async(&mut connection).await?
+        };
         dump.extend(value.map(|value| (key, value)));
     }
     Ok(dump)

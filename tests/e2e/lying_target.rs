@@ -73,7 +73,7 @@ async fn a_target_that_exports_another_teams_prompt_causes_no_rollback_of_it() -
     stack.until_active(OWN, GOOD).await?;
     // and of the other nothing was taken: not for a minute, which the same lies would have needed much less of
     // but for what the rules make of the receiver's own series
-    let ours = "prompt_rollback_.*|prompt_version:(age|first_activated|rollback_target):.*";
+    let ours = "prompt_rollback_.*|prompt_version:(active|age|first_activated|reactivated[0-9]+m|rollback_target|served_hour):.*";
     let known = format!(r#"{{__name__!~"{ours}",prompt="{VICTIM}"}} or {{gen_ai_prompt_name="{VICTIM}"}}"#);
     let scraped = r#"sum(count_over_time(scrape_samples_scraped{job="prompt-servers"}[1h]))"#;
     let enough = async || {

@@ -12,7 +12,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// Each use of a secret, by the line: handed to a library, or compared by `ct_eq`. A new one is to be looked at, and added.
 #[test]
 fn a_secret_is_never_compared_as_a_text_is() {
-    const USES: [(&str, &str); 16] = [
+    const USES: [(&str, &str); 18] = [
         ("config/values.rs", "a.expose_secret().as_bytes().ct_eq(b.expose_secret().as_bytes())"),
         // how long it is, and whose the app's token says it is
         ("config/validate.rs", "token.expose_secret().len() < MIN_TOKEN"),
@@ -20,6 +20,9 @@ fn a_secret_is_never_compared_as_a_text_is() {
         // whether they can be used at all
         ("config/validate.rs", "URL => is_address(value.expose_secret())"),
         ("config/validate.rs", "_ => is_strong(value.expose_secret())"),
+        // the headers for the collector of spans
+        ("config/validate.rs", "headers(text.expose_secret()).is_some()"),
+        ("config/mod.rs", "self.otlp_headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
         // the address of a webhook, and the key that signs for it
         ("notify/webhook/client.rs", "url.expose_secret().parse()"),
         ("notify/webhook/signature.rs", "let secret = secret.expose_secret();"),

@@ -229,6 +229,10 @@ proptest! {
             take(&mut world, step);
         }
         world.look();
+        // while the key holds no version, the button's target may be the version that prompt servers keep
+        if world.snapshot(&Event::CheckDrift).active.version().is_none() {
+            return Ok(());
+        }
         for incident in world.state.open_incidents().filter(|incident| incident.phase.is_undecided()).cloned().collect::<Vec<_>>() {
             let way = incident.target.clone();
             let click = |target: Option<VersionName>| Decide {
