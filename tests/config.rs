@@ -1,4 +1,4 @@
-//! What a user meets when writing a config: every key, every source, every mistake.
+//! The config as users write it: every key, every source, every mistake.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use prompt_rollback::decision::{Policy, PromptName, Severity};
 use prompt_rollback::events::Kind;
 use secrecy::ExposeSecret;
 
-/// A directory of its own that goes away with the test.
+/// A directory that is removed with the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -44,7 +44,7 @@ fn owned(env: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
     env.iter().map(|(name, value)| (name.to_string(), value.to_string()))
 }
 
-/// Each problem as a line, the directory of the file left out.
+/// Each problem as a line, without the directory of the file.
 fn problems(test: &str, toml: &str, env: &[(&str, &str)]) -> Vec<String> {
     let error = load(test, toml, env).expect_err("a problem");
     let dir = Dir::new(test);
@@ -405,7 +405,7 @@ fn a_secret_that_cannot_work_is_refused_by_its_key_and_not_shown() {
                     continue; // no variable can hold it
                 }
                 if !in_header && !inside.contains(char::is_control) {
-                    // Redis has such passwords; of a URL its own parser decides
+                    // Redis has such passwords; in a URL its own parser decides
                     assert!(key == "redis.url" || secret_of(&found.unwrap(), key) == secret, "{key}: {inside:?}");
                     continue;
                 }
@@ -507,7 +507,7 @@ fn tokens_that_can_be_guessed_or_are_the_same_are_refused_off_loopback() {
         ["test.toml:4: server.api_token: is the same as server.webhook_token: expected a different token for each"]
     );
     load("fine", &of("0.0.0.0:8000", "12345678", "12345679"), &[]).unwrap();
-    // nobody else reaches these
+    // only programs of this machine reach these
     load("loopback", &of("127.0.0.1:8000", "x", "x"), &[]).unwrap();
 }
 
@@ -587,7 +587,7 @@ fn a_webhook_has_an_address_a_secret_and_perhaps_some_events() {
     assert!(name.len() == 1 && name[0].contains("1 to 64 letters"), "{name:?}");
 }
 
-/// Values of the right type that make no sense, each refused for its own key.
+/// Invalid values of the right type, each refused for its own key.
 #[test]
 fn clicks_must_come_from_the_app_of_the_app_token_or_the_named_one() {
     let of = |slack: &str| {
@@ -759,7 +759,7 @@ fn what_is_found_on_the_network_is_reached_over_it() {
             "test.toml:4: redis.url: found a value that is not shown here, expected no database number: a cluster has only one"
         ]
     );
-    // without a hash tag the keys of a namespace would be all over the cluster
+    // without a hash tag the keys of a namespace would be in different slots
     for namespace in ["prompts", "{}prompts"] {
         let error = load("cluster-tag", &cluster(&format!("namespace = \"{namespace}\"")), &[]).expect_err(namespace);
         assert!(error.to_string().contains("redis.namespace"), "{error}");
@@ -771,7 +771,7 @@ fn the_default_policy_is_that_of_the_default_config() {
     assert_eq!(Config::default().policy(), Policy::default());
 }
 
-/// Keys that rules read, each with another value than its default. Where that changes nothing alone, with another key.
+/// Keys that rules read, each with a value other than its default. If that changes nothing alone, with another key.
 const OF_RULES: [(&str, &str, &str); 24] = [
     ("prometheus.url", "http://prometheus:9090", ""),
     ("registry.soak", "2h", ""),
@@ -964,14 +964,14 @@ mod reread {
             self.settings.reread(self.settings.look())
         }
 
-        /// Edits and takes over: what has changed, and what needs a restart.
+        /// Edits and reloads: what has changed, and what needs a restart.
         fn edit(&mut self, toml: &str) -> (Vec<String>, Vec<String>) {
             let reread = self.try_edit(toml).unwrap();
             self.settings = reread.settings;
             (lines(&reread.changed), lines(&reread.needs_restart))
         }
 
-        /// Takes over the files that the config names, as the receiver does each second.
+        /// Reloads the files that the config names, as the receiver does each second.
         fn follow(&mut self) -> Result<Vec<String>, ConfigError> {
             let reread = self.settings.reread(self.settings.source().look_at_files())?;
             self.settings = reread.settings;
@@ -1110,7 +1110,7 @@ mod reread {
         let written = "[redis]\nurl = \"redis://new\"\npassword_file = \"new\"\nmin_replicas_acked = 1\n[server]\napi_token = \"b\"\n";
         assert!(edited.try_edit(written).is_err(), "no file holds the new password yet");
         edited.dir.write("new", "new-pass");
-        // that of the old one is needed still
+        // the password of the old one is still needed
         let password =
             |edited: &Edited| edited.settings.config.redis.password.as_ref().unwrap().expose_secret().to_owned();
         let (changed, restart) = edited.edit(written);
@@ -1147,7 +1147,7 @@ mod reread {
         let public =
             "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token = \"webhook-token\"\napi_token = \"api-token\"\n";
         let edited = Edited::new("mixed", public);
-        // right by itself: but the address stays, and would be open to everyone
+        // valid alone: but the address stays, and would be open to everyone
         let private = "[server]\nlisten = \"127.0.0.1:8000\"\n";
         Config::parse(private, None, owned(&[])).unwrap();
         let error = edited.try_edit(private).expect_err("open to everyone").to_string();
@@ -1243,7 +1243,7 @@ mod reread {
         assert!(!settings.was_written_within(minute));
     }
 
-    /// As `--config <(…)` and the like: what was read is gone, and would look like an empty file.
+    /// Like `--config <(…)`: a pipe that was read looks like an empty file.
     #[test]
     fn a_pipe_is_read_once() {
         let dir = Dir::new("pipe");
@@ -1262,7 +1262,7 @@ mod reread {
         let (found, looked) = std::sync::mpsc::channel();
         let again = settings.clone();
         std::thread::spawn(move || found.send((again.look(), again.source().look_at_files())));
-        // to open it again would wait for somebody to write
+        // opening it again would wait for a writer
         let (all, files) = looked.recv_timeout(Duration::from_secs(120)).expect("it is not opened again");
         assert_eq!(settings.source(), files);
         assert!(settings.reread(all).expect_err("a pipe").to_string().contains("it is a pipe"));

@@ -1,12 +1,12 @@
-//! What Cargo cannot say: the modules of a crate import only those below them. And what Cargo does say is held to: which
-//! crates the reader and the core are made of.
+//! Rules that Cargo cannot enforce: modules of a crate import only modules below them. And rules about what Cargo does
+//! know: the dependencies of the reader and the core.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// From top to bottom. A module may import those of lower rows only.
+/// From top to bottom. A module may import only modules of lower rows.
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["app"],
@@ -33,23 +33,23 @@ const LAYERS: &[&[&str]] = &[
     &["elsewhere", "tls", "trace", "visible"],
     &["decision"],
 ];
-/// What speaks to other services, and who may let it: a request touches Redis only.
+/// Clients of other services, and the modules that may use them: a request uses Redis only.
 const CLIENTS: &[&str] =
     &["alertmanager::client", "http_client", "notify::webhook::client", "prometheus", "slack::client", "slack::socket"];
 const USERS_OF_CLIENTS: &[&str] = &["app", "cli", "notify", "reconciler"];
-/// Crates that few modules know.
+/// Crates that only a few modules may use.
 const CRATES: &[(&str, &[&str])] = &[("redis", &["config", "store"]), ("prometheus_client", &["metrics"])];
-/// Parts of std that would give the core a clock or a way out.
+/// Parts of std that would give the core a clock or I/O.
 const IMPURE: &[&str] = &["env", "fs", "io", "net", "process", "thread", "time::Instant", "time::SystemTime"];
 
-/// Row and name of the longest entry of `LAYERS` that `path` is, or lies in.
+/// Row and name of the longest entry of `LAYERS` that is or contains `path`.
 fn layer(path: &str) -> Option<(usize, &'static str)> {
     let entries = LAYERS.iter().enumerate().flat_map(|(row, names)| names.iter().map(move |name| (row, *name)));
     let lies_in = |name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     entries.filter(|(_, name)| lies_in(name)).max_by_key(|(_, name)| name.len())
 }
 
-/// All paths that begin with `root`, without it: of `root::a::{b, c}` both `a::b` and `a::c`.
+/// All paths below `root`: for `root::a::{b, c}` both `a::b` and `a::c`.
 fn paths(text: &str, root: &str) -> BTreeSet<String> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
@@ -69,7 +69,7 @@ fn paths(text: &str, root: &str) -> BTreeSet<String> {
     found
 }
 
-/// What is wrong with the imports of a module, one line each.
+/// The violations in a module's imports, one line each.
 fn faults_of(module: &str, text: &str) -> Vec<String> {
     let Some((row, own)) = layer(module) else { return vec![format!("{module} is in no row of tests/layers.rs")] };
     let mut faults = Vec::new();
@@ -237,7 +237,7 @@ fn only_tests_of_the_store_name_private_keys() {
     }
 }
 
-/// Name and version of all that a package is built from on this platform, itself included. Needs no crate of another platform.
+/// Name and version of all crates that a package is built from on this platform, including itself.
 fn built_from(package: &str, features: &str) -> BTreeSet<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["tree", "--locked", "--offline", "--edges=normal", "--prefix=none", "--format={p}"]);

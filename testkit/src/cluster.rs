@@ -27,7 +27,7 @@ pub async fn slot(node: &Node) -> Result<String> {
     Ok(node.redis.cmd::<u16>(&["CLUSTER", "KEYSLOT", "{prompts}"]).await?.to_string())
 }
 
-/// The first has all slots; the second none.
+/// Two nodes: the first has all slots, the second none.
 pub async fn cluster() -> Result<[Node; 2]> {
     let nodes = [node().await?, node().await?];
     let [first, second] = &nodes;
@@ -46,7 +46,7 @@ pub async fn cluster() -> Result<[Node; 2]> {
     Ok(nodes)
 }
 
-/// The first is the master of all slots; the second is its replica.
+/// Two nodes: the first is the master of all slots, the second its replica.
 pub async fn master_and_replica() -> Result<[Node; 2]> {
     let [master, replica] = cluster().await?;
     eventually("a replica", PATIENCE, async || {
@@ -57,7 +57,7 @@ pub async fn master_and_replica() -> Result<[Node; 2]> {
     Ok([master, replica])
 }
 
-/// Redis gives up a failover that takes longer than five seconds, as it may on a busy machine: asked again then.
+/// Starts a failover again if Redis gave up after five seconds, as on a busy machine.
 pub async fn take_over(replica: &Redis) -> Result<()> {
     let mut asked: Option<Instant> = None;
     eventually("the replica is the master", FAILOVER, async || {
@@ -71,7 +71,7 @@ pub async fn take_over(replica: &Redis) -> Result<()> {
     .await
 }
 
-/// A replica takes over without asking a master that may be dead.
+/// Makes a replica take over without asking a master that may be dead.
 pub async fn seize(replica: &Redis) -> Result<()> {
     replica.cmd::<()>(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await?;
     eventually("the replica has the slots", FAILOVER, async || {
@@ -80,7 +80,7 @@ pub async fn seize(replica: &Redis) -> Result<()> {
     .await
 }
 
-/// The slot of the prompts while it moves from one node to another.
+/// The slot of the prompts while it migrates from one node to another.
 pub struct Moving<'a> {
     from: &'a Node,
     to: &'a Node,

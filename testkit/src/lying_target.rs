@@ -1,4 +1,4 @@
-//! An HTTP server that says whatever a test wants.
+//! An HTTP server that gives any answer that a test wants.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ pub struct LyingTarget {
 }
 
 impl LyingTarget {
-    /// `answer` gets the whole request, and gives status and body.
+    /// `answer` gets the whole request, and returns status and body.
     pub fn start(answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Result<Self> {
         let answer = Arc::new(answer);
         let requests: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
@@ -30,7 +30,7 @@ impl LyingTarget {
         Ok(Self { address, requests })
     }
 
-    /// Takes requests and never answers.
+    /// Accepts requests and never answers.
     pub fn hanging() -> Result<Self> {
         let address = listen(|mut stream| while stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {})?;
         Ok(Self { address, requests: Arc::default() })
@@ -79,7 +79,7 @@ fn read(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-/// The answer to a query that evaluates one expression, or several together: `value` for each of them.
+/// The answer to a query that evaluates one or several expressions: `value` for each of them.
 pub fn to_each(request: &str, value: &str) -> String {
     let numbers: Vec<String> = request
         .split("prompt_rollback_asked%22%2C%20%22")
@@ -110,7 +110,7 @@ pub fn well_served(prompts: &[String], version: &str) -> String {
     served(prompts, version, 0)
 }
 
-/// The same, and so many of a thousand requests fail.
+/// As [`well_served`], with this many failures per thousand requests.
 pub fn served(prompts: &[String], version: &str, failures: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let series = |prompt: &str, name: &str, rate: u64| {

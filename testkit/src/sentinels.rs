@@ -8,7 +8,7 @@ use crate::{Redis, RedisBuilder, eventually};
 
 /// The name by which sentinels know the master.
 pub const NAME: &str = "main";
-/// Without an answer for so long, the master is down. Long enough for a machine that is busy with other tests.
+/// After this time without an answer, the master is down. Long enough for a machine that is busy with other tests.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
 /// Far longer than a failover takes: the master is found down, the sentinels vote after a random wait of up to a second, and a
 /// replica is promoted.

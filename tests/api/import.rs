@@ -1,4 +1,4 @@
-//! Prompts that were served before there was a receiver.
+//! Adopting prompts that were served before there was a receiver.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::common::kept::{keys, prompt};
 use crate::common::{Receiver, Redis, World, dump};
 
-/// Asks until there is no more.
+/// Repeats the request until everything was imported.
 async fn import(world: &World, mut body: Value) -> Result<(Vec<Value>, u64, Vec<Value>)> {
     let (mut adopted, mut known, mut skipped) = (Vec::new(), 0, Vec::new());
     loop {
@@ -147,7 +147,8 @@ async fn without_scan_one_prompt_is_imported_by_its_name_and_more_are_refused() 
     Ok(())
 }
 
-/// Where no ACL keeps the receiver from it, the API must not read other applications' keys for whoever has its token.
+/// If no ACL prevents the receiver from reading other applications' keys, the API must not read them for anyone with
+/// its token.
 #[tokio::test]
 async fn keys_of_others_are_read_only_where_an_acl_names_them() -> Result<()> {
     let redis = Redis::start()?;

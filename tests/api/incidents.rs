@@ -107,7 +107,7 @@ async fn investigate_stops_the_deadline_and_dismiss_silences_the_alert() -> Resu
     let (status, body) = decide(&world, &id, json!({"decision": "dismiss", "operator": "mia"})).await?;
     assert_eq!((status, &body["phase"]), (200, &json!("dismissed")));
     assert_eq!(world.receiver.outcomes(std::slice::from_ref(&high)).await?, ["ignored{dismissed}"]);
-    // worse is news
+    // a higher severity is handled
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_eq!(world.receiver.outcomes(&[resolved(high)]).await?, ["resolved{resolved}"]);
     Ok(())

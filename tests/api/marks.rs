@@ -1,4 +1,4 @@
-//! What people say of versions, and what is known of how they came to serve.
+//! Marks of versions, and the history of the served versions.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::common::kept::keys;
 use crate::common::{ROLLED_BACK, SOON, World, alert, assert_same, critical, dump, eventually, ship};
 
-/// `p` with v0 and v1 to go back to, and v2 active.
+/// `p` with the rollback targets v0 and v1, and the active version v2.
 async fn world() -> Result<World> {
     let world = World::start().await?;
     let body = json!({"version": "v0", "known_good": true});
@@ -51,7 +51,7 @@ async fn a_bad_mark_is_kept_with_its_reason_and_the_target_changes_at_once() -> 
         "timestamp": at,
     });
     assert_eq!((status, body), (200, expected));
-    // what is read for one scrape is shown for a second
+    // data of one scrape is reused for a second
     let shown = async || previous(&world).await.ok()?.starts_with("\"v0\"").then_some(());
     eventually("the metric shows it", SOON, shown).await?;
     let shown = version(&world, "v1").await?;
@@ -67,7 +67,7 @@ async fn a_bad_mark_is_kept_with_its_reason_and_the_target_changes_at_once() -> 
         ("dana (api)", "answers without the safety fix")
     );
 
-    // a person names it only with force, and hears why
+    // a person can name it only with force, and the error says why
     for (path, body) in [
         ("/api/rollback", json!({"prompt": "p", "target_version": "v1"})),
         ("/api/prompts/p/activate", json!({"version": "v1"})),
@@ -128,7 +128,7 @@ async fn a_good_mark_is_trusted_at_once_and_the_same_mark_again_writes_nothing()
     let (status, body) = mark(&world, "v2", marking("good")).await?;
     assert_eq!((status, &body["unchanged"]), (200, &json!(true)));
     let mut after = dump(&world.redis).await?;
-    // written where only the writing matters
+    // written only before a WAIT
     let scratch = [keys().due(Work::Archive), keys().leased(Work::Archive), keys().wait_for_replicas()];
     after.retain(|key, _| !scratch.contains(key));
     let before = before.into_iter().filter(|(key, _)| !scratch.contains(key)).collect();
@@ -229,7 +229,7 @@ async fn status_names_a_few_recently_changed_prompts_and_counts_the_rest() -> Re
     let entry = &one["prompts"][0];
     assert_eq!((&entry["prompt"], &entry["from"], &entry["to"]), (&json!("team/search"), &json!("v1"), &json!("v2")));
     assert_eq!((&entry["event"], &entry["same_group"]), (&json!("activate"), &json!(false)));
-    // a mark changes nothing that is served
+    // a mark moves no traffic
     let path = format!("/api/prompts/{}/versions/v1/mark", encode("team/search"));
     assert_eq!(world.post(&path, marking("bad")).await?.0, 200);
     assert_eq!(changed().await?, one);

@@ -69,7 +69,7 @@ async fn truncated_alerts_and_alerts_on_unknown_versions_are_counted() -> Result
         Ok(text.contains(&format!("{series}\n")))
     };
     let unknown = r#"prompt_rollback_alerts_total{severity="critical",outcome="ignored",reason="unknown_version"}"#;
-    // a counter that is born above 0 is invisible to an alert rule
+    // a counter that starts above 0 is invisible to an alert rule
     assert!(counted(&format!("{unknown} 0")).await?);
     assert!(counted("prompt_rollback_truncated_alerts_total 0").await?);
     let outcomes = world.receiver.outcomes(&[alert("p", "2", "critical"), alert("p", "v1", "critical")]).await?;

@@ -1,4 +1,4 @@
-//! The HTTP API as the contract has it, on a real Redis.
+//! The HTTP API as documented, on a real Redis.
 
 mod import;
 mod incidents;

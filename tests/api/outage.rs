@@ -1,4 +1,4 @@
-//! Many prompts fail together: one incident coordinates them.
+//! Many prompts that fail together: one coordinating incident covers them.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ fn of(prompt: &str, provider: &str) -> Value {
     alert
 }
 
-/// Two may be rolled back by themselves.
+/// Two automatic rollbacks are allowed.
 async fn world() -> Result<World> {
     World::with(&[("GUARDS__MAX_AUTO_ROLLBACKS", "2")]).await
 }
 
-/// `a` and `b` are rolled back, `c` and `d` are held; gives the id of what coordinates them.
+/// Rolls `a` and `b` back, so that `c` and `d` are held; returns the id of the coordinating incident.
 async fn outage(world: &World) -> Result<String> {
     for (prompt, outcome) in [("a", ROLLED_BACK), ("b", ROLLED_BACK), ("c", HELD), ("d", HELD)] {
         world.ship(prompt).await?;
@@ -34,7 +34,7 @@ async fn outage(world: &World) -> Result<String> {
     Ok(outage["id"].as_str().context("an id")?.to_owned())
 }
 
-/// Waits until the newest coordinating incident `is` so.
+/// Waits until the newest coordinating incident satisfies `is`.
 async fn coordinating(world: &World, is: impl Fn(&Value) -> bool) -> Result<Value> {
     let found = eventually("a coordinating incident", 3 * SOON, async || {
         let list = world.get("/api/incidents").await.ok()?;
@@ -144,7 +144,7 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
         (held(&outage) == 2).then_some(())
     })
     .await?;
-    // who joins later is held as well
+    // a prompt that joins later is on hold as well
     world.ship("e").await?;
     assert_eq!(world.receiver.outcomes(&[of("e", "acme")]).await?, [HELD]);
     eventually("the newcomer too", SOON, async || {
@@ -155,7 +155,7 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
     let (status, answer) = decide(&world, &id, "dismiss").await?;
     assert!(status == 409 && answer["error"]["message"] == "maya (api) already has all prompts on hold", "{answer}");
 
-    // the window passes, alerts are repeated, deadlines pass: nothing happens by itself
+    // the window passes, alerts repeat, deadlines pass: nothing happens automatically
     world.receiver.clock.advance(20 * MINUTE);
     assert_eq!(world.receiver.outcomes(&[of("c", "acme")]).await?, ["duplicate{duplicate}"]);
     world.receiver.clock.advance(MINUTE);
@@ -165,7 +165,7 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
         assert_eq!((&detail["active"], &incident["deadline"]), (&json!("v2"), &Value::Null), "{incident:#}");
     }
     assert_eq!(decide(&world, &id, "release").await?.0, 200);
-    // two at once, the third when the window has passed again
+    // two at once, the third after the window has passed again
     serve(&world, "v1", &["c", "d"]).await?;
     assert_eq!(world.active("e").await?.as_deref(), Some("v2"));
     Ok(())
@@ -182,7 +182,7 @@ async fn automation_goes_on_by_itself_in_order_and_within_the_budget() -> Result
     coordinating(&world, |outage| outage["waiting"] == 4).await?;
     world.receiver.outcomes(&[resolved(of("d", "acme"))]).await?;
     world.receiver.clock.advance(5 * MINUTE);
-    serve(&world, "v1", &["c", "e"]).await?; // d does not fire any more
+    serve(&world, "v1", &["c", "e"]).await?; // d no longer fires
     let outage = coordinating(&world, |outage| outage["waiting"].as_u64() < Some(3)).await?;
     for part in ["automation resumes, at most 2 prompts in 5 min", "rolled back automatically: c, e"] {
         assert!(said(&outage).contains(part), "{part} is missing in {}", said(&outage));

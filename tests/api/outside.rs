@@ -1,4 +1,4 @@
-//! Teams that only ever SET the key.
+//! Teams that only SET the key.
 
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ async fn tracking_starts_again_after_redis_was_away() -> Result<()> {
     redis.restart()?;
     redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
     noticed(&redis, "p", "v3", SOON).await?;
-    // and it hears again, without another scan
+    // and changes are announced again, without another scan
     redis.cmd::<()>(&["SET", "{prompts}:active:p", "v4"]).await?;
     noticed(&redis, "p", "v4", SOON).await
 }
@@ -112,7 +112,7 @@ async fn our_own_changes_are_not_taken_for_others() -> Result<()> {
         world.ship(&name).await?;
         world.post("/api/rollback", json!({"prompt": name})).await?;
     }
-    // the next foreign change is heard after all of ours
+    // the next external change is announced after all of the receiver's own
     world.ship("marker").await?;
     world.redis.cmd::<()>(&["SET", "{prompts}:active:marker", "v3"]).await?;
     noticed(&world.redis, "marker", "v3", SOON).await?;
@@ -154,12 +154,12 @@ async fn what_a_shell_puts_around_a_version_is_not_part_of_it() -> Result<()> {
         assert_eq!(shown["active"], version, "{value:?}");
         assert_eq!(shown["incidents"][0]["phase"], "awaiting_decision", "{value:?}");
     }
-    // compared as it is, and replaced
+    // compared unchanged, and replaced
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
     let log = world.log("p").await?;
     assert!(log.iter().all(|entry| entry["event"] != "external"), "{log:?}");
-    // so is a split
+    // a split is handled as well
     let (status, body) =
         world.post("/api/prompts/p/activate", json!({"version": "v2", "percent": 30, "force": true})).await?;
     assert_eq!(status, 200, "{body}");

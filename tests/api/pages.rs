@@ -1,4 +1,4 @@
-//! Pages, while a real Alertmanager is away: owed until it has taken them, whoever runs by then.
+//! Pages, while a real Alertmanager is unreachable: they stay pending until it accepts them, in any receiver.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::common::{Receiver, SOON, World, alert, critical};
 
 const CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
 
-/// The page of a prompt that Alertmanager shows, if it does.
+/// The page of a prompt that Alertmanager shows, if any.
 async fn page(alertmanager: &Alertmanager) -> Option<Value> {
     let path = "/api/v2/alerts?filter=alertname%3DPromptRollbackEscalation";
     alertmanager.http().get(path).await.ok()?.json().ok()?.get(0).cloned()
@@ -28,7 +28,7 @@ async fn incident(world: &World) -> Result<Value> {
     Ok(world.get("/api/incidents").await?["incidents"][0].clone())
 }
 
-/// What is noted of the page beside the incident.
+/// The progress of the page.
 async fn noted(world: &World, field: &str) -> Result<Option<String>> {
     let id = incident(world).await?["id"].as_str().context("id")?.to_owned();
     progress(&world.redis, Work::Page, &WorkItem::Incident(IncidentId(id)), field).await
@@ -41,7 +41,7 @@ async fn is_noted(world: &World, field: &str, wanted: Option<&str>) -> Result<()
     .await
 }
 
-/// The receiver ends, and another one starts.
+/// Ends the receiver, and starts another one.
 async fn restart(world: &mut World, env: &[(&str, &str)]) -> Result<()> {
     let next = Receiver::ready(&world.redis.receiver_url(), env).await?;
     std::mem::replace(&mut world.receiver, next).app.shutdown().await;
@@ -61,7 +61,7 @@ async fn an_unverified_rollbacks_page_waits_until_alertmanager_takes_it_once() -
     is_noted(&world, "page_tries", Some("1")).await?;
     ensure!(incident(&world).await?["phase"] == "unverified");
     restart(&mut world, &env).await?;
-    is_noted(&world, "page_tries", Some("2")).await?; // at its start it looks at all that waits
+    is_noted(&world, "page_tries", Some("2")).await?; // at its start it processes all that waits
     alertmanager.restart()?;
     world.receiver.clock.advance(Duration::from_secs(30));
     let fired = raised(&alertmanager).await?;
@@ -69,7 +69,7 @@ async fn an_unverified_rollbacks_page_waits_until_alertmanager_takes_it_once() -
     ensure!(summary.contains("p v2"), "{summary}");
     is_noted(&world, "page", Some("once")).await?;
     is_noted(&world, "page_tries", None).await?;
-    // whatever else wakes the incident: one page is enough
+    // if something else wakes the incident, it still pages once
     let id = IncidentId(incident(&world).await?["id"].as_str().context("id")?.to_owned());
     world.receiver.app.engine.store.wake_by(Work::Page, &WorkItem::Incident(id), Timestamp(0)).await?;
     world.receiver.app.engine.paging.notify_one();
@@ -108,12 +108,12 @@ async fn a_page_starts_and_ends_although_alertmanager_is_briefly_away() -> Resul
     ensure!(page(&alertmanager).await.is_some(), "it was not told");
     proxy.set(Mode::Pass);
     world.receiver.clock.advance(Duration::from_secs(30));
-    // by itself it would last for minutes
+    // without the resolved alert it would last for minutes
     eventually("the page ends", SOON, async || page(&alertmanager).await.is_none().then_some(())).await?;
     is_noted(&world, "page", Some("ended")).await
 }
 
-/// Slack is away, and so many wake-ups wait for it; the receiver before this one kept them where it kept all others.
+/// Slack is unreachable, and many wake-ups wait for it, in the set that the previous release used for all kinds.
 #[tokio::test]
 async fn a_missed_deadline_pages_however_much_waits_for_slack() -> Result<()> {
     let alertmanager = Alertmanager::builder(CONFIG).start()?;

@@ -1,4 +1,4 @@
-//! The draft of a post-mortem, from what is kept.
+//! The post-mortem draft, from stored data.
 
 use anyhow::{Context, Result};
 use prompt_rollback::decision::IncidentId;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::common::{World, config, critical, exchange, incidents};
 
-/// `v1` and `v2` with their texts, and `v2` rolled back by an alert: the incident's id.
+/// `v1` and `v2` with content, and `v2` rolled back by an alert: the incident's id.
 async fn rolled_back(world: &World) -> Result<String> {
     for (version, content) in [("v1", "Help.\nBe brief.\n"), ("v2", "Help.\nBe rude.\n")] {
         let body = json!({"version": version, "content": content, "known_good": version == "v1"});

@@ -1,4 +1,4 @@
-//! Registering, activating, listing.
+//! Registering, activating and listing versions.
 
 use std::process::Command;
 use std::time::Duration;
@@ -141,14 +141,14 @@ async fn a_version_becomes_known_good_by_soaking() -> Result<()> {
     assert_eq!((&version["known_good"], &version["known_good_by"]), (&json!(true), &json!("time")));
     assert_eq!((&version["soak_ends_at"], &version["known_good_at"]), (&Value::Null, &json!(ends_text(ends))));
 
-    // it is what the next one rolls back to
+    // it is the rollback target of the next one
     world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
     world.post("/api/prompts/p/activate", json!({"version": "v3"})).await?;
     assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v2");
     Ok(())
 }
 
-/// What `prompt-rollback status PROMPT` prints of one version.
+/// The lines of `prompt-rollback status PROMPT` about one version.
 async fn status(world: &World, version: &str) -> Result<String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
     command.args(["status", "p", "--url"]).arg(format!("http://{}", world.receiver.app.address));
@@ -170,7 +170,7 @@ async fn says(world: &World, version: &str, words: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_says_what_a_soak_waits_for_and_what_time_alone_has_earned() -> Result<()> {
-    // nobody listens there
+    // nothing listens there
     let world = World::with(&[("PROMETHEUS__URL", "http://127.0.0.1:9")]).await?;
     world.ship("p").await?;
     says(&world, "v1", "known-good (mark)").await?;

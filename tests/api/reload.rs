@@ -47,14 +47,14 @@ impl World {
         self.http().post("/-/reload", "").await
     }
 
-    /// A reload that is answered 200.
+    /// Reloads, and expects 200.
     async fn reloaded(&self, toml: &str) -> Result<Value> {
         let answer = self.reload(toml).await?;
         ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
         answer.json()
     }
 
-    /// The value of one of our metrics without labels.
+    /// The value of a metric of the receiver without labels.
     async fn metric(&self, name: &str) -> Result<f64> {
         let text = self.http().get("/metrics").await?.text();
         let line = text.lines().find(|line| line.starts_with(&format!("prompt_rollback_{name} ")));
@@ -83,7 +83,7 @@ async fn a_new_config_holds_from_the_next_alert_on_and_lists_its_changes() -> Re
     let mode = json!({"key": "guards.mode", "from": "armed", "to": "dry-run"});
     assert_eq!(answer, json!({"success": true, "changed": [mode], "needs_restart": []}));
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [HELD]);
-    // an approver, an alias and another label: all that is read of an alert
+    // an approver, an alias and another label: everything that is read from an alert
     let labels = "[labels]\nprompt = \"name\"\n[labels.severity_aliases]\np1 = \"critical\"\n";
     world.reloaded(labels).await?;
     let mut renamed = alert("q", "v2", "p1");
@@ -98,7 +98,7 @@ async fn a_bad_config_changes_nothing_and_the_answer_names_every_problem() -> Re
     let world = World::start(DRY_RUN, &[]).await?;
     ship(world.http(), "p").await?;
     let before = world.metric("config_last_reload_success_timestamp_seconds").await?;
-    // what is right in it does not count either
+    // nor are its valid parts applied
     let bad = "[guards]\nmode = \"armed\"\ncooldown = \"soon\"\n[server]\napi_token = [\"hunter2\"]\n[servr]\nx = 1\n";
     let answer = world.reload(bad).await?;
     assert_eq!(answer.status, 400, "{}", answer.text());
@@ -149,7 +149,7 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
     for n in 2..10 {
         let (old, new) = (format!("api-{}", n - 1), format!("api-{n}"));
         world.dir.write("api", format!("{new}\n"))?;
-        // those that come while the file is being read again wait for the same look
+        // requests that arrive while the file is being read wait for the same read
         let at_once = (0..40).map(async |k| {
             tokio::time::sleep(Duration::from_millis(5) * (k % 20)).await; // the load: spread over 100 ms
             status(&new).await
@@ -161,7 +161,7 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
         world.dir.write("hook", format!("hook-{n}"))?;
         assert_eq!(delivered(&format!("hook-{n}")).await?, 200, "{n}");
     }
-    // what can't be used changes nothing, and is said
+    // an unusable file changes nothing, and is reported
     for broken in ["", "\n", "two\nlines\n"] {
         world.dir.write("api", broken)?;
         eventually("it is noticed", SOON, async || (!world.is_successful().await.ok()?).then_some(())).await?;
@@ -169,7 +169,7 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
         world.dir.write("api", "api-9\n")?;
         eventually("it works again", SOON, async || world.is_successful().await.ok()?.then_some(())).await?;
     }
-    // nobody asks: it is looked at all the same
+    // without a request, the file is checked as well
     world.dir.write("api", "api-10")?;
     eventually("the old token is refused", SOON, async || (status("api-9").await.ok()? == 401).then_some(())).await?;
     let answer = world.http().clone().token("api-9").post("/-/reload", "").await?;
@@ -195,7 +195,7 @@ async fn a_password_of_redis_is_replaced_while_it_is_refused() -> Result<()> {
     world.receiver.wait_not_ready("auth", SOON).await?;
     world.dir.write("password", "second\n")?;
     world.receiver.wait_ready(SOON).await?;
-    // and the other way around: nobody notices
+    // the reverse change goes unnoticed as well
     world.dir.write("password", "third")?;
     eventually("it is taken over", SOON, async || {
         let text = world.http().get("/metrics").await.ok()?.text();
@@ -211,7 +211,7 @@ async fn a_password_of_redis_is_replaced_while_it_is_refused() -> Result<()> {
 async fn each_delivery_is_judged_by_one_whole_config() -> Result<()> {
     const DELIVERIES: usize = 400;
     const ALERTS: usize = 8;
-    // they differ in what is read of an alert, and in what is done about it
+    // they differ in what is read from an alert, and in what it causes
     const ARMED: &str = "[labels]\nprompt = \"prompt\"\n[guards]\nmode = \"armed\"\nmax_auto_rollbacks = 1000000\n";
     const HOLDING: &str = "[labels]\nprompt = \"other\"\n[guards]\nmode = \"dry-run\"\nmax_auto_rollbacks = 1000000\n";
     let world = World::start(ARMED, &[]).await?;
@@ -229,7 +229,7 @@ async fn each_delivery_is_judged_by_one_whole_config() -> Result<()> {
     let reloading = async {
         let mut reloads = 0;
         while !over.load(Ordering::Relaxed) {
-            // files of before, so that it need not wait whether somebody is writing one
+            // old files, so that the receiver need not wait for a writer to finish
             let link = world.dir.path().join("link");
             std::os::unix::fs::symlink(["holding.toml", "armed.toml"][reloads % 2], &link)?;
             std::fs::rename(link, world.dir.path().join("prompt-rollback.toml"))?;
@@ -327,7 +327,7 @@ async fn fewer_connections_and_shorter_bodies_hold_at_once() -> Result<()> {
     })
     .await?;
     assert_eq!(world.http().get("/-/ready").await?.status, 200);
-    tokio::time::pause(); // a busy machine makes nothing late
+    tokio::time::pause(); // so that a busy machine does not matter
     tokio::time::timeout(Duration::from_secs(5), world.receiver.app.shutdown()).await?;
     Ok(())
 }

@@ -27,7 +27,7 @@ async fn a_dry_run_is_judged_by_what_happened_instead() -> Result<()> {
         world.ship(prompt).await?;
         world.receiver.outcomes(&[critical(prompt)]).await?;
     }
-    // nothing would have been done about it
+    // no rollback would have happened
     world.ship("f").await?;
     world.receiver.outcomes(&[alert("f", "v2", "high")]).await?;
 
@@ -40,7 +40,7 @@ async fn a_dry_run_is_judged_by_what_happened_instead() -> Result<()> {
     assert_eq!(status, 200, "{answer}");
     world.redis.cmd::<()>(&["SET", "{prompts}:active:d", "v3"]).await?;
     world.get("/api/prompts/d").await?;
-    // resolved once it was quiet for a minute
+    // resolved after a quiet minute
     prompt_rollback_testkit::eventually("b is resolved", crate::common::SOON, async || {
         let list = world.get("/api/incidents").await.ok()?;
         let all = list["incidents"].as_array()?.clone();

@@ -1,4 +1,4 @@
-//! Texts of versions: what leaves Redis, where it goes, and how it comes back.
+//! Content of versions: what leaves Redis, where it goes, and how it is restored.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::common::{Receiver, Redis, SOON, World, critical, eventually, process}
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// A directory that is gone at the end.
+/// A directory that is removed at the end.
 struct Archive(PathBuf);
 
 impl Archive {
@@ -34,7 +34,7 @@ impl Archive {
         self.0.join("team%2Fp").join(format!("{version}.txt"))
     }
 
-    /// Unmounted, and mounted again.
+    /// Simulates an unmount; `put_back` mounts it again.
     fn take_away(&self) -> Result<()> {
         Ok(std::fs::rename(&self.0, self.aside())?)
     }
@@ -99,7 +99,7 @@ impl World {
             if status != 202 {
                 return Ok((status, answer));
             }
-            // not known within three seconds, as on a busy machine: asked again once it is
+            // on a busy machine the answer takes more than three seconds: ask again once it is there
             let path = format!("/api/incidents/{}", answer["incident"].as_str().context("an incident")?);
             eventually("the archive has answered", SOON, async || {
                 (self.get(&path).await.ok()?["phase"] != "confirming").then_some(())
@@ -130,7 +130,7 @@ async fn old_texts_move_to_files_and_come_back_on_demand() -> Result<()> {
     }
     ensure!(!archive.file("v3").exists() && world.version("v3").await?["archived_at"].is_null());
     let metrics = world.http().get("/metrics").await?.text().to_owned();
-    // a disk that takes more than three seconds makes it fail first, and it is tried again
+    // a disk that takes more than three seconds makes it fail first, and it is retried
     ensure!(metrics.contains(r#"archive_operations_total{operation="archive",result="ok"} 2"#), "{metrics}");
 
     let (status, answer) = world.restore("v1").await?;
@@ -212,7 +212,7 @@ async fn a_missing_or_damaged_file_is_an_objection() -> Result<()> {
         assert_eq!((status, &answer["error"]["code"]), (409, &json!("archived")));
         ensure!(answer["error"]["message"].as_str().unwrap_or_default().contains(says), "{answer}");
         ensure!(world.version("v1").await?["archive_fault"].as_str().unwrap_or_default().contains(says));
-        // whoever has the text puts it back
+        // whoever has the content registers it again
         let body = json!({"version": "v1", "content": text("v1")});
         ensure!(world.post("/api/prompts/team%2Fp/versions", body).await?.0 == 200);
         ensure!(world.in_redis().await?.contains("v1"));
@@ -322,7 +322,7 @@ async fn an_archive_that_hangs_does_not_hold_up_the_exit() -> Result<()> {
     let world = archived(&archive).await?;
     let World { redis, receiver } = world;
     receiver.app.shutdown().await;
-    // whoever opens a pipe waits for somebody who writes to it
+    // opening a pipe waits for a writer
     std::fs::remove_file(archive.file("v1"))?;
     ensure!(std::process::Command::new("mkfifo").arg(archive.file("v1")).status()?.success());
     let mut receiver = process(&redis)

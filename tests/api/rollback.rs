@@ -9,7 +9,7 @@ use crate::common::{ROLLED_BACK, World, assert_rolled_back_once, critical, excha
 #[tokio::test]
 async fn the_curl_of_the_runbook_works_verbatim_against_the_default_config() -> Result<()> {
     let redis = Redis::start()?;
-    // the shipped file, but for the ports that others may hold
+    // the shipped file, except for ports that may be in use
     let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config(include_str!("../../config/prompt-rollback.toml"))
         .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
@@ -92,7 +92,7 @@ async fn a_rollback_is_refused_with_the_reason() -> Result<()> {
     let (status, _) =
         world.post("/api/rollback", json!({"prompt": "p", "target_version": "unproven", "force": true})).await?;
     assert_eq!((status, world.active("p").await?.as_deref()), (200, Some("unproven")));
-    // and back to the one that was just rolled back takes force again
+    // the version that was just rolled back requires force again
     let (status, body) = world.post("/api/rollback", json!({"prompt": "p", "target_version": "v2"})).await?;
     assert_eq!((status, &body["error"]["code"]), (409, &json!("needs_force")));
     Ok(())

@@ -1,4 +1,4 @@
-//! SIGTERM: requests under way finish, then exit 0; within `server.shutdown_timeout`, whatever hangs.
+//! SIGTERM: requests in flight finish, then exit 0; within `server.shutdown_timeout`, whatever hangs.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ async fn clients_that_never_read_or_never_finish_do_not_hold_up_the_exit() -> Re
         "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n".to_owned(),
     ] {
         let mut client = TcpStream::connect(receiver.addr()).await?;
-        // what does not fit waits with us
+        // the rest waits in the client
         let _ = tokio::time::timeout(Duration::from_millis(200), client.write_all(sent.as_bytes())).await;
         clients.push(client);
     }
@@ -116,7 +116,7 @@ async fn clients_that_never_read_or_never_finish_do_not_hold_up_the_exit() -> Re
     Ok(())
 }
 
-/// The serving thread itself hangs here: it writes to a log pipe that is full.
+/// The serving thread itself hangs here: it writes to a full log pipe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_nobody_reads_does_not_hold_up_the_exit() -> Result<()> {
     let port = prompt_rollback_testkit::Port::claim();
@@ -129,7 +129,7 @@ async fn a_log_that_nobody_reads_does_not_hold_up_the_exit() -> Result<()> {
         .spawn()?;
     let http =
         prompt_rollback_testkit::http::Http::new(format!("http://{}", port.addr())).timeout(Duration::from_secs(1));
-    // each is refused and logged; the pipe is full once it answers no more
+    // each is refused and logged; once the receiver stops answering, the pipe is full
     let (mut answered, mut silent) = (false, 0);
     let full = async || {
         match http.post("/api/pause", "").await {

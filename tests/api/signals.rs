@@ -64,7 +64,7 @@ async fn a_log_level_is_taken_over_while_running() -> Result<()> {
     ensure!(!receiver.log().contains("listening"), "{}", receiver.log());
     receiver.write_config("[log]\nlevel = \"info\"\n")?;
     assert_eq!(http.post("/-/reload", "").await?.status, 200);
-    // said once the level is in force
+    // logged once the level is in force
     eventually("info is logged", SOON, async || {
         http.post("/api/pause", "").await.ok()?;
         receiver.log().contains("automation switched").then_some(())
@@ -72,7 +72,7 @@ async fn a_log_level_is_taken_over_while_running() -> Result<()> {
     .await
 }
 
-/// The first thing that it does is to listen for signals; then it reads the config, here from a pipe that keeps it waiting.
+/// The program first listens for signals; then it reads the config, here from a pipe that makes it wait.
 #[tokio::test]
 async fn a_hangup_before_it_serves_does_not_end_it() -> Result<()> {
     let redis = Redis::start()?;
@@ -83,7 +83,7 @@ async fn a_hangup_before_it_serves_does_not_end_it() -> Result<()> {
         .env("PROMPT_ROLLBACK_SERVER__API_TOKEN_FILE", pipe.display().to_string())
         .wait(Wait::Nothing)
         .start()?;
-    // opens once there is a reader
+    // completes when there is a reader
     let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(pipe));
     let mut writer = tokio::time::timeout(SOON, opened).await???;
     for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! Alerts of several senders, each bound to its prompts.
+//! Alerts from several senders, each restricted to its prompts.
 
 use anyhow::{Result, ensure};
 use prompt_rollback_testkit::Dir;
@@ -59,7 +59,7 @@ async fn a_source_raises_and_ends_alerts_of_its_own_prompts_only() -> Result<()>
     assert_eq!(world.active("team-a/x").await?.as_deref(), Some("v1"));
     assert_eq!(world.active("team-b/y").await?.as_deref(), Some("v2"));
 
-    // nor does it end what another one raised
+    // nor does it end an alert of another sender
     assert_eq!(world.deliver("token-of-all", std::slice::from_ref(&others)).await?, [ROLLED_BACK]);
     let mut over = others.clone();
     over["status"] = "resolved".into();

@@ -90,7 +90,7 @@ async fn a_canary_is_promoted_and_everyone_can_follow() -> Result<()> {
     Ok(())
 }
 
-/// The clock of a new master is ahead, or somebody set it: no time has passed, and nobody has seen the stage do well.
+/// A new master's clock is ahead, or someone set it: no time has passed, and no one has seen the stage succeed.
 #[tokio::test]
 async fn a_stage_is_not_shortened_by_a_clock_that_jumps_ahead() -> Result<()> {
     let world = before_v2().await?;
@@ -143,7 +143,7 @@ async fn a_gradual_rollback_survives_a_restart_and_holds_each_stage_in_full() ->
     let World { redis, receiver, .. } = world;
     let clock = receiver.clock.clone();
     receiver.app.shutdown().await;
-    clock.advance(60 * MINUTE); // away for much longer than a stage
+    clock.advance(60 * MINUTE); // down for much longer than a stage
     let receiver = Receiver::ready(&redis.url(), &[]).await?;
     receiver.clock.advance(60 * MINUTE);
     until_served(&redis, "v1", &[("v1", 50), ("v2", 50)]).await?;
@@ -274,7 +274,7 @@ async fn what_someone_sets_by_hand_ends_a_split() -> Result<()> {
     Ok(())
 }
 
-/// A delivery of the heartbeat, whose rules were evaluated at this moment since 1970.
+/// Delivers the heartbeat, with rules evaluated at this time since 1970.
 async fn heartbeat(world: &World, evaluated_at: Duration) -> Result<()> {
     let alert = json!({
         "status": "firing", "fingerprint": "00000000000000aa",
@@ -306,14 +306,14 @@ async fn a_canary_goes_on_only_while_the_alert_path_works() -> Result<()> {
         .await
     };
     waits("no heartbeat of the alert path").await?;
-    // one whose rules were evaluated before the stage was over is not enough: Redis' clock may have jumped
+    // a heartbeat from before the end of the stage is not enough: Redis' clock may have jumped
     heartbeat(&world, began).await?;
     world.receiver.clock.advance(MINUTE);
     waits("rules were evaluated for").await?;
     heartbeat(&world, began + 12 * MINUTE).await?;
     world.receiver.clock.advance(MINUTE);
     until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await?;
-    // Alertmanager only repeats what it heard last
+    // Alertmanager only repeats the last alert
     world.receiver.clock.advance(10 * MINUTE);
     heartbeat(&world, began + 12 * MINUTE).await?;
     waits("the last heartbeat of the alert path arrived").await?;

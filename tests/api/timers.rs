@@ -1,4 +1,4 @@
-//! What happens by itself; time passes by the clock that tests hold.
+//! Automatic events; tests control the time.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn incident(world: &World) -> Result<Value> {
     Ok(world.get("/api/incidents").await?["incidents"][0].clone())
 }
 
-/// Waits until the worker has made it so.
+/// Waits until a worker has put the incident into `phase`.
 async fn phase(world: &World, phase: &str) -> Result<()> {
     eventually(&format!("the incident is {phase}"), SOON, async || {
         (incident(world).await.ok()?["phase"] == phase).then_some(())
@@ -55,7 +55,7 @@ async fn a_missed_deadline_escalates_and_stops_after_four_times() -> Result<()> 
         })
         .await?;
     }
-    // nothing waits any more but the end of an alert that is never heard of again
+    // only the end of an alert that is never repeated is still due
     assert_eq!(incident(&world).await?["deadline"], Value::Null);
     for _ in 0..5 {
         world.receiver.clock.advance(5 * MINUTE);
@@ -85,7 +85,7 @@ async fn a_minute_of_quiet_resolves_and_a_flapping_alert_starts_it_anew() -> Res
     world.receiver.outcomes(&[resolved(high.clone())]).await?;
     world.receiver.clock.advance(MINUTE);
     phase(&world, "resolved").await?;
-    // the same trouble soon after is the same incident
+    // the same alert soon after reopens the incident
     world.receiver.clock.advance(10 * MINUTE);
     assert_eq!(world.receiver.outcomes(&[again(high)]).await?, ["incident_updated{reopened}"]);
     assert_eq!(world.get("/api/incidents").await?["incidents"].as_array().map(Vec::len), Some(1));
@@ -141,14 +141,14 @@ async fn a_version_put_there_by_a_rollback_cools_down_before_the_next() -> Resul
     let on_target = alert("p", "v1", "critical");
     assert_eq!(world.receiver.outcomes(std::slice::from_ref(&on_target)).await?, ["held{cooldown}"]);
     assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
-    // the guard is gone after half an hour, and the alert still fires
+    // the guard no longer applies after half an hour, and the alert still fires
     world.receiver.clock.advance(30 * MINUTE);
     assert_eq!(world.receiver.outcomes(&[on_target]).await?, ["rolled_back{alert}"]);
     assert_eq!(world.active("p").await?.as_deref(), Some("v0"));
     Ok(())
 }
 
-/// Waits until the question's deadline is within its time limit again, lets that pass, and expects one more escalation.
+/// Waits until the question's deadline is within its time limit again, lets it pass, and expects one more escalation.
 async fn is_escalated_in_its_time(world: &World, times: usize) -> Result<()> {
     eventually("the deadline is shortened", SOON, async || {
         let deadline: jiff::Timestamp = incident(world).await.ok()?["deadline"].as_str()?.parse().ok()?;

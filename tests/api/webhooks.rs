@@ -1,4 +1,4 @@
-//! Signed outgoing webhooks, to a program that checks what it gets.
+//! Signed outgoing webhooks, to a program that verifies them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::common::{ROLLED_BACK, Receiver, SOON, World, alert, critical, kept, resolved, settings_of};
 
 const SECRET: &str = "the secret of the audit log";
-/// What a prompt goes through that is shipped and rolled back.
+/// The events of a prompt that is shipped and rolled back.
 const ROLLBACK: [&str; 4] = ["version.activated", "version.activated", "incident.opened", "rollback.done"];
 
 fn env<'a>(url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -35,7 +35,7 @@ async fn pass(redis: &Redis, receivers: &[&Receiver], time: Duration) -> Result<
     Ok(())
 }
 
-/// Waits until these events about a prompt were taken, in this order. Time passes meanwhile for `world`.
+/// Waits until these events about a prompt were accepted, in this order. Time passes meanwhile, so that back-offs end.
 async fn arrive(hook: &Webhook, world: Option<&World>, subject: &str, expected: &[&str]) -> Result<()> {
     let what = format!("events about {subject}");
     let arrived = eventually(&what, SOON, async || {
@@ -49,13 +49,13 @@ async fn arrive(hook: &Webhook, world: Option<&World>, subject: &str, expected: 
     Ok(())
 }
 
-/// The events of a prompt as its commits made them.
+/// The stored events of a prompt.
 async fn made(redis: &Redis, prompt: &str) -> Result<Vec<String>> {
     let events = kept::store(redis)?.events(&kept::prompt(prompt), 0, 10_000).await?;
     Ok(events.items.into_iter().map(|(_, event)| event).collect())
 }
 
-/// No id has two contents, and what was taken of each prompt is all that was made, in order.
+/// No id has two contents, and the accepted events of each prompt are all its events, in order.
 async fn is_whole(hook: &Webhook, redis: &Redis, prompts: &[String]) -> Result<()> {
     let mut contents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for Delivery { id, body, .. } in hook.deliveries() {
@@ -149,7 +149,7 @@ async fn questions_to_people_and_held_rollbacks_are_events() -> Result<()> {
     Ok(())
 }
 
-/// `quick` works, `slow` hangs and then refuses, and the receiver dies in the middle.
+/// `quick` works, `slow` hangs and then rejects, and the receiver dies in between.
 #[tokio::test]
 async fn a_target_that_is_down_delays_no_other_and_later_gets_all_in_order() -> Result<()> {
     let (quick, slow) = (Webhook::start(SECRET).await?, Webhook::start("the secret of the slow one").await?);
@@ -178,7 +178,7 @@ async fn a_target_that_is_down_delays_no_other_and_later_gets_all_in_order() -> 
     slow.does(|_, _| Does::Answer(503));
     let next = Receiver::ready(&world.redis.receiver_url(), &env).await?;
     std::mem::replace(&mut world.receiver, next).app.shutdown().await;
-    world.receiver.clock.advance(Duration::from_secs(31)); // its leases
+    world.receiver.clock.advance(Duration::from_secs(31)); // its leases expire
     for prompt in &prompts {
         world.receiver.outcomes(&[resolved(critical(prompt))]).await?;
     }
@@ -335,7 +335,7 @@ async fn a_webhook_that_a_reload_adds_gets_what_it_asks_for_from_then_on() -> Re
     Ok(())
 }
 
-/// The code of `docs/webhooks.md`.
+/// The code in `docs/webhooks.md`.
 fn documented(docs: &str) -> Result<&str> {
     let (_, rest) = docs.split_once("```python\n").context("code")?;
     Ok(rest.split_once("```").context("its end")?.0)
@@ -343,14 +343,7 @@ fn documented(docs: &str) -> Result<&str> {
 
 #[tokio::test]
 async fn the_documented_receiver_believes_what_is_sent_and_nothing_else() -> Result<()> {
-    const RUN: &str = "
-import sys
-case = json.load(sys.stdin)
-try:
-    print(verify(case['secret'], case['headers'], case['body'].encode())['id'])
-except ValueError as error:
-    print(error)
-";
+    const RUN: &str = " import sys case = json.load(sys.stdin) try: print(verify(case['secret'], case['headers'], case['body'].encode())['id']) except ValueError as error: print(error) ";
     let docs = prompt_rollback_testkit::shipped::text("docs/webhooks.md")?;
     for kind in Kind::ALL {
         assert!(docs.contains(&format!("`{}`", kind.as_str())), "docs/webhooks.md does not tell of {}", kind.as_str());

@@ -1,10 +1,10 @@
-//! Is a history linearizable? Each request must seem to happen at one moment between its beginning and its answer, with
-//! the answer that a single, sequential prompt gives at that moment.
+//! Checks whether a history is linearizable: each request must appear to happen at one moment between its start and its
+//! answer, with the answer that a single, sequential prompt gives at that moment.
 //!
-//! The search is that of Wing and Gong, with the memory of Lowe. The model's state is little more than a place in the
-//! deployment log: a change of what is served is explained only by the log's next entry, all entries must be explained,
-//! and a request without a known outcome may explain one at any time after it began. So this shows, too, that log
-//! entries are switches, and switches are log entries.
+//! The search is that of Wing and Gong, with Lowe's memoization. The model's state is little more than a position in
+//! the deployment log: only the log's next entry explains a change of the active version, all entries must be
+//! explained, and a request without a known outcome may explain one at any time after its start. So this also shows
+//! that log entries are switches, and switches are log entries.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,32 +12,32 @@ use prompt_rollback::decision::Policy;
 
 use crate::history::{Call, Entry, Got, Op};
 
-/// Beyond it the history is called undecided, which counts as a failure.
+/// After this many steps the history is undecided, which counts as a failure.
 const STEPS: usize = 2_000_000;
 
-/// How a prompt began: what had been shipped before the history.
+/// The versions that were shipped before the history.
 #[derive(Debug, Clone)]
 pub struct Start {
     pub active: String,
     pub good: BTreeSet<String>,
-    /// From the longest to the most recently active.
+    /// Sorted by last activity, the most recent last.
     pub recency: Vec<String>,
 }
 
-/// What is so after the first entries of the log.
+/// The state after the first entries of the log.
 #[derive(Debug, Clone)]
 struct After {
     active: String,
     quarantined: BTreeSet<String>,
     good: BTreeSet<String>,
-    /// Were known-good when they were rolled back: an undo trusts them again.
+    /// Versions that were known-good when they were rolled back: an undo trusts them again.
     were_good: BTreeSet<String>,
     recency: Vec<String>,
     rolled_back: bool,
 }
 
 impl After {
-    /// Where a rollback may go, the first choice first.
+    /// The possible rollback targets, the first choice first.
     fn targets(&self) -> impl Iterator<Item = &String> {
         self.recency.iter().rev().filter(|version| {
             **version != self.active && self.good.contains(*version) && !self.quarantined.contains(*version)
@@ -47,10 +47,10 @@ impl After {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
-    /// So many entries of the log are explained.
+    /// How many entries of the log are explained.
     log: usize,
     paused: bool,
-    /// What serves was put there by a rollback, and no person has stood up for it.
+    /// A rollback activated the served version, and no person has confirmed it since.
     by_rollback: bool,
 }
 
@@ -60,11 +60,11 @@ struct Search<'a> {
     after: Vec<After>,
     seen: HashSet<(Vec<u64>, State)>,
     steps: usize,
-    /// The most that was explained, for the report.
+    /// The best explanation so far, for the report.
     best: (usize, Vec<usize>, State),
 }
 
-/// `Err` says why not.
+/// `Err` explains the failure.
 pub fn linearizable(start: &Start, ops: &[Op], log: &[Entry]) -> Result<(), String> {
     let after = replay(start, ops, log)?;
     let begun = State { log: 0, paused: false, by_rollback: false };
@@ -85,7 +85,7 @@ pub fn linearizable(start: &Start, ops: &[Op], log: &[Entry]) -> Result<(), Stri
     Err(text)
 }
 
-/// What each entry of the log leads to. An entry must go on where the one before it ended.
+/// The state after each entry of the log. An entry must begin where the previous one ended.
 fn replay(start: &Start, ops: &[Op], log: &[Entry]) -> Result<Vec<After>, String> {
     let mut now = After {
         active: start.active.clone(),
@@ -148,7 +148,7 @@ impl Search<'_> {
         let candidates: Vec<usize> = open.into_iter().filter(|index| self.ops[*index].start <= first_end).collect();
         let steps: Vec<(usize, Vec<State>)> =
             candidates.iter().map(|index| (*index, self.next(&self.ops[*index], &state))).collect();
-        // what changes nothing and fits now may as well be first
+        // a request that changes nothing and fits now may as well be first
         let still = steps.iter().find(|(index, next)| self.ops[*index].got != Got::Unknown && *next == [state.clone()]);
         let still = still.cloned().map(|step| vec![step]);
         for (index, next) in still.unwrap_or(steps) {
@@ -165,8 +165,8 @@ impl Search<'_> {
         self.by_itself(&state).is_some_and(|state| self.go(done, order, state))
     }
 
-    /// Without a Prometheus, an alert that was heard before its version was activated rolls it back once it has fired for
-    /// long enough: no request asks for that switch when it happens.
+    /// Without a Prometheus, an alert from before its version's activation rolls the version back once it has fired
+    /// long enough: no request triggers that switch.
     fn by_itself(&self, state: &State) -> Option<State> {
         let entry = self.log.get(state.log)?;
         let activated = self.log[..state.log].last().filter(|before| before.event == "activate")?;
@@ -178,7 +178,8 @@ impl Search<'_> {
         self.takes_entry(&Op { call, end: u64::MAX, ..alert.clone() }, state)
     }
 
-    /// `version` was activated although an alert on it had been heard: people are asked about that one first.
+    /// Whether `version` was activated although an alert on it had been received: people are asked about that alert
+    /// first.
     fn predates(&self, version: &str, op: &Op, state: &State) -> bool {
         let activated = self.log[..state.log].last().is_some_and(|entry| entry.event == "activate");
         let same = |call: &Call| matches!(call, Call::Critical { version: other } if other == version);
@@ -188,7 +189,7 @@ impl Search<'_> {
     /// The states that `op` may lead to, if it can have happened in `state` with its answer.
     fn next(&self, op: &Op, state: &State) -> Vec<State> {
         match &op.got {
-            // that it changed nothing needs no place in the order
+            // a request without a change needs no place in the order
             Got::Unknown => {
                 let mut next = Vec::new();
                 match &op.call {
@@ -224,7 +225,7 @@ impl Search<'_> {
             ),
             (call, Got::Changed { from, to, incident }) => {
                 let entry = self.log.get(state.log)?;
-                // an alert's answer does not say where the rollback went
+                // an alert's answer does not name the target
                 let told = from.as_ref() == Some(&entry.from)
                     && (*to == entry.to || (to.is_empty() && matches!(call, Call::Critical { .. })))
                     && incident.as_ref().is_none_or(|incident| *incident == entry.incident);
@@ -256,7 +257,7 @@ impl Search<'_> {
                 "moved" => from.as_ref().is_some_and(|from| *from != after.active),
                 "recently_rolled_back" => after.rolled_back && from.is_none() && target.is_none(),
                 "no_known_good" => after.targets().all(|target| self.was_alerted(target, op)),
-                // traffic may have been taken from it while an incident was open
+                // it may have lost its traffic while an incident was open
                 "needs_force" => target.as_ref().is_some_and(|target| {
                     after.quarantined.contains(target) || !after.good.contains(target) || self.was_alerted(target, op)
                 }),
@@ -274,13 +275,13 @@ impl Search<'_> {
         }
     }
 
-    /// Whether `call` explains the log's next entry, and what is so then.
+    /// Whether `call` explains the log's next entry, and the state afterwards.
     fn takes_entry(&self, op: &Op, state: &State) -> Option<State> {
         let call = &op.call;
         let entry = self.log.get(state.log)?;
         let after = &self.after[state.log];
         let rollback = entry.event == "rollback";
-        // one that an alert fires on, or that people left with an incident open, is passed over
+        // a version with a firing alert, or one that people moved away from with an incident open, is skipped
         let mut passed = after.targets().take_while(|target| **target != entry.to);
         let to_target =
             after.targets().any(|target| *target == entry.to) && passed.all(|over| self.was_alerted(over, op));
@@ -313,13 +314,13 @@ impl Search<'_> {
         explains.then(|| State { log: state.log + 1, by_rollback: rollback, ..state.clone() })
     }
 
-    /// An alert on `target` may be remembered by the time that `op` ends.
+    /// Whether an alert on `target` may be remembered when `op` ends.
     fn was_alerted(&self, target: &str, op: &Op) -> bool {
         let on_target = |call: &Call| matches!(call, Call::Critical { version } if version == target);
         self.ops.iter().any(|other| on_target(&other.call) && other.start <= op.end)
     }
 
-    /// A person may have silenced what fires by the time that `op` ends.
+    /// Whether a person may have silenced the firing alert when `op` ends.
     fn was_silenced(&self, op: &Op) -> bool {
         let silences = |call: &Call| matches!(call, Call::Dismiss | Call::Undo { .. });
         self.ops.iter().any(|other| silences(&other.call) && other.start <= op.end)
@@ -408,9 +409,9 @@ mod tests {
         rejects(&[], &[switch()]);
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[]);
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[entry("rollback", "v3", "v2", "system", "I2")]);
-        // to where no rollback goes by itself
+        // to a version that is no automatic target
         rejects(&[op(0, 1, critical(), changed("v3", "v1", "I1"))], &[entry("rollback", "v3", "v1", "system", "I1")]);
-        // the second one leaves what no longer has traffic
+        // the second one leaves a version that no longer has traffic
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[switch(), switch()]);
     }
 
@@ -440,7 +441,7 @@ mod tests {
         let pause = op(6, 7, Call::Pause, Got::Switched { changed: true });
         let look = op(8, 9, Call::Look, seen("v3", &[], true));
         rejects(&[&ops[..], &[pause, look]].concat(), &log("05:10"));
-        // no alert on it was heard
+        // no alert on it was received
         let other = op(0, 1, Call::Critical { version: "v1".to_owned() }, noted("ignored", "not_active"));
         rejects(
             &[other, op(2, 3, activate("v2", "mia", true), changed("v3", "v2", ""))],
@@ -468,7 +469,7 @@ mod tests {
         rejects(&[op(0, 1, critical(), noted("held", "paused"))], &[]);
         let pause = op(0, 1, Call::Pause, Got::Switched { changed: true });
         accepts(&[pause.clone(), op(2, 3, critical(), noted("held", "paused"))], &[]);
-        // once pause has answered, nothing switches by itself
+        // after pause has answered, there are no automatic switches
         rejects(&[pause.clone(), op(2, 3, critical(), changed("v3", "v2", "I1"))], &[switch()]);
         let resume = op(4, 5, Call::Resume, Got::Switched { changed: true });
         let late = op(6, 7, critical(), changed("v3", "v2", "I1"));

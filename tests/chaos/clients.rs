@@ -1,4 +1,4 @@
-//! Those who use the receivers: Alertmanagers, people with the API, a person who clicks, a reader.
+//! The clients of receivers: Alertmanagers, people with the API, a person who clicks, a reader.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +15,15 @@ use tokio::sync::Mutex;
 use crate::history::{Call, Got, Recorder, change, seen, text, understood};
 use crate::servers::PATIENCE;
 
-/// Prompts by what happens to them. `switch-*`: everything at once, with a checked history. `once-*`: one critical alert,
-/// from both Alertmanagers. `ask-*`: questions with deadlines. `step-*`: a gradual rollback, and a canary.
+/// Prompts by purpose. `switch-*`: everything at once, with a checked history. `once-*`: one critical alert, from both
+/// Alertmanagers. `ask-*`: questions with deadlines. `step-*`: a gradual rollback, and a canary.
 pub const SWITCHES: [&str; 2] = ["flip-0", "flip-1"];
 pub const ONCE: [&str; 3] = ["once-0", "once-1", "once-2"];
 pub const ASKS: [&str; 3] = ["ask-0", "ask-1", "ask-2"];
 pub const GRADUAL: &str = "step-0";
 pub const CANARY: &str = "step-1";
 
-/// A critical alert that was answered 200.
+/// A critical alert that was answered with 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub prompt: String,
@@ -52,7 +52,7 @@ impl Clients {
         !self.calm.load(Ordering::Relaxed)
     }
 
-    /// What one Alertmanager of the cluster sends, each alert until it is taken, as Alertmanager does.
+    /// One Alertmanager of the cluster, which sends each alert until it is accepted.
     pub async fn alertmanager(self: Arc<Self>, name: &'static str) -> Result<()> {
         let mut rng = self.rng.fork(name);
         let mut queue: Vec<(&str, Value)> = Vec::new();
@@ -68,7 +68,7 @@ impl Clients {
         }
         while !queue.is_empty() {
             let (prompt, mut alert) = queue.swap_remove(rng.below(queue.len() as u64) as usize);
-            // the two of a cluster differ in that
+            // the two of a cluster differ in this
             alert["startsAt"] = json!(format!("2026-11-21T00:38:16.{}Z", 100 + rng.below(900)));
             self.until_taken(name, &mut rng, prompt, &alert).await?;
             tokio::time::sleep(Duration::from_millis(rng.below(250))).await;
@@ -76,7 +76,7 @@ impl Clients {
         Ok(())
     }
 
-    /// What still fires is sent again after a while, whatever was answered before.
+    /// Sends firing alerts again after a while, whatever was answered before.
     pub async fn repeat(&self) -> Result<()> {
         let mut rng = self.rng.fork("repeat");
         for prompt in ONCE {
@@ -118,7 +118,7 @@ impl Clients {
         }
     }
 
-    /// A person with the API, in a hurry: what is not answered is not asked again.
+    /// A person with the API, in a hurry: unanswered requests are not repeated.
     pub async fn operator(self: Arc<Self>, name: &'static str) {
         let mut rng = self.rng.fork(name);
         for n in 0..14 {
@@ -132,7 +132,7 @@ impl Clients {
     }
 
     async fn act(&self, rng: &mut Rng, client: &str, prompt: &str, name: String) {
-        // as the log has it
+        // as in the log
         let operator = format!("{name} (api)");
         let http = self.any(rng).clone();
         let version = format!("v{}", 1 + rng.below(3));
@@ -187,7 +187,7 @@ impl Clients {
         }
     }
 
-    /// Reads what is served, over and over.
+    /// Reads the active version repeatedly.
     pub async fn reader(self: Arc<Self>) {
         let mut rng = self.rng.fork("reader");
         while self.goes_on() {
@@ -199,7 +199,7 @@ impl Clients {
         }
     }
 
-    /// Decides about what is asked in Slack, now and then, at whichever receiver is asked.
+    /// Decides about questions in Slack now and then, at the receiver that asked.
     pub async fn clicker(self: Arc<Self>) {
         let mut rng = self.rng.fork("clicker");
         while self.goes_on() {
@@ -227,7 +227,7 @@ impl Clients {
         }
     }
 
-    /// Starts a gradual rollback and a canary, each until it is known to have been taken.
+    /// Starts a gradual rollback and a canary, repeating each until it is known to be accepted.
     pub async fn stepper(self: Arc<Self>, lossy: bool) -> Result<()> {
         let mut rng = self.rng.fork("stepper");
         let gradual = json!({
@@ -244,7 +244,7 @@ impl Clients {
             let mut said = String::new();
             loop {
                 if let Ok(answer) = self.any(&mut rng).post_json(path, &body).await {
-                    // where what was shipped may be lost, a refusal is an answer, too
+                    // if commits may be lost, a refusal is an answer as well
                     if is_taken(&answer) || (lossy && answer.status < 500) {
                         break;
                     }
@@ -258,13 +258,13 @@ impl Clients {
     }
 }
 
-/// Now, or by an earlier try whose answer got lost.
+/// Accepted now, or by an earlier attempt whose answer was lost.
 fn is_taken(answer: &Answer) -> bool {
     let code = answer.json().map(|body| text(&body["error"]["code"])).unwrap_or_default();
     answer.status == 200 || ["split_under_way", "moved", "already_decided"].contains(&code.as_str())
 }
 
-/// What became of an alert. The log says where a rollback went; its answer only names the incident.
+/// The outcome of an alert. The log says where a rollback went; the answer only names the incident.
 fn outcome(version: &str, result: &Value) -> Option<Got> {
     let incident = result["incident"].as_str().map(str::to_owned);
     Some(match result["outcome"].as_str()? {

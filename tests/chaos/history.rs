@@ -1,4 +1,4 @@
-//! What was asked of one prompt, when, and what was answered.
+//! The requests about one prompt, with times and answers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use prompt_rollback_testkit::http::Answer;
 use serde_json::Value;
 
-/// What a client asks for. An operator's name belongs to one request, so that the log says whose a change was.
+/// A client's request. Each request has its own operator, so that the log identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// A firing alert that asks for a rollback of `version`.
@@ -26,11 +26,11 @@ pub enum Call {
     },
     Pause,
     Resume,
-    /// A person takes a rollback back.
+    /// A person undoes a rollback.
     Undo {
         operator: String,
     },
-    /// A person has what was held rolled back.
+    /// A person approves a held rollback.
     Approve {
         operator: String,
     },
@@ -39,25 +39,25 @@ pub enum Call {
     Look,
 }
 
-/// What came back.
+/// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Got {
-    /// It changed what is served.
+    /// It changed the active version.
     Changed {
         from: Option<String>,
         to: String,
         incident: Option<String>,
     },
-    /// That is served already.
+    /// The version is already active.
     Unchanged {
         active: String,
     },
-    /// Of an alert that changed nothing: outcome and reason.
+    /// The outcome and reason of an alert that changed nothing.
     Noted {
         outcome: String,
         reason: String,
     },
-    /// Refused for good, with this code.
+    /// Permanently refused, with this code.
     Refused(String),
     Switched {
         changed: bool,
@@ -68,17 +68,17 @@ pub enum Got {
         paused: bool,
     },
     Done,
-    /// No answer, or one that says that it may succeed later: it may have happened, and may still happen.
+    /// No answer, or one that allows a retry: it may have happened, and may still happen.
     Unknown,
 }
 
-/// One request, in microseconds since the world began.
+/// One request, with times in microseconds since the world began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Op {
     pub client: String,
     pub call: Call,
     pub start: u64,
-    /// When it was answered; never, if that is not known.
+    /// When it was answered; never, if that is unknown.
     pub end: u64,
     pub got: Got,
 }
@@ -110,7 +110,7 @@ impl Entry {
     }
 }
 
-/// All that was asked, by prompt.
+/// All requests, by prompt.
 pub struct Recorder {
     begun: Instant,
     ops: Mutex<BTreeMap<String, Vec<Op>>>,
@@ -125,7 +125,7 @@ impl Recorder {
         self.begun.elapsed().as_micros() as u64
     }
 
-    /// Runs a request and writes down when it began, when it ended, and what was answered.
+    /// Runs a request, and records its start, its end and its answer.
     pub async fn record(&self, client: &str, prompt: &str, call: Call, request: impl Future<Output = Got>) -> Got {
         let start = self.now();
         let got = request.await;
@@ -141,7 +141,7 @@ impl Recorder {
         ops
     }
 
-    /// All requests, and how many of them had no answer that says what became of them.
+    /// The number of all requests, and of those without a known outcome.
     pub fn count(&self) -> (usize, usize) {
         let all = self.lock();
         let unknown = all.values().flatten().filter(|op| op.got == Got::Unknown).count();
@@ -153,7 +153,7 @@ impl Recorder {
     }
 }
 
-/// What an answer of the API means; `read` reads the body of a 200.
+/// The meaning of an API response; `read` reads the body of a 200.
 pub fn understood(answer: anyhow::Result<Answer>, read: impl FnOnce(&Value) -> Option<Got>) -> Got {
     let Ok(answer) = answer else { return Got::Unknown };
     let body = answer.json().unwrap_or_default();
@@ -168,7 +168,7 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The answer to a change of what is served.
+/// The answer to a change of the active version.
 pub fn change(body: &Value) -> Option<Got> {
     let to = body["to_version"].as_str()?.to_owned();
     if body["unchanged"] == true {

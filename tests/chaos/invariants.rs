@@ -1,4 +1,4 @@
-//! What must be so once all faults are over, seen from the outside: Redis' keys, the API, what Slack holds.
+//! Properties that must hold once all faults are over, seen from the outside: Redis' keys, the API, Slack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,42 +27,42 @@ pub struct Told {
     pub thread: Option<String>,
 }
 
-/// All that was found.
+/// Everything that was found.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     pub prompts: BTreeMap<String, PromptFacts>,
-    /// As the API gives each.
+    /// As the API returns them.
     pub incidents: Vec<Value>,
     pub accepted: Vec<Accepted>,
-    /// These had one critical alert only.
+    /// Prompts with a single critical alert.
     pub once: Vec<String>,
     /// Redis TIME, in milliseconds.
     pub now: i64,
-    /// Wake-ups and when they are due.
+    /// Wake-ups, and when they are due.
     pub due: Vec<(String, i64)>,
     pub leased: Vec<String>,
     pub dead_letters: Vec<String>,
-    /// What Slack has not been told.
+    /// Pending Slack updates.
     pub unsent: Vec<String>,
-    /// What the counters say of open incidents, by phase.
+    /// The counters of open incidents, by phase.
     pub phases: BTreeMap<String, i64>,
-    /// In the order of Slack's `ts`.
+    /// Sorted by Slack's `ts`.
     pub told: Vec<Told>,
-    /// Found while time went on.
+    /// Found while time passed.
     pub late: Vec<String>,
-    /// What was acknowledged may be gone.
+    /// Acknowledged changes may be lost.
     pub lossy: bool,
-    /// What was told may be told again: a worker was away for longer than a lease, or a failover has cost what was noted
-    /// of it, which no replica is waited for.
+    /// Messages may be posted twice: a worker was stopped for longer than a lease, or a failover lost its progress, for
+    /// which no replica is waited for.
     pub may_double: bool,
-    /// An incident that was told of may be gone: half a minute, for which that waits for a replica, went by at once.
+    /// The incident of a message may be lost: the half-minute wait for a replica was skipped.
     pub may_orphan: bool,
 }
 
 /// How long a wake-up may wait: one lease, and the steps in which time moves.
 pub const LATE_MS: i64 = 30_000 + 10_000;
 
-/// Each broken one, in words. `lost`: what was acknowledged and is gone, where that is allowed.
+/// Describes each violation. `lost`: acknowledged changes that are gone, if that is allowed.
 pub fn broken(facts: &Facts, lost: &mut Vec<String>) -> Vec<String> {
     let mut broken = facts.late.clone();
     for (prompt, found) in &facts.prompts {
@@ -82,12 +82,12 @@ pub fn doubled(facts: &Facts) -> usize {
     facts.told.len() - different.len()
 }
 
-/// The percent on `to` that an entry of a split speaks of.
+/// The percentage on `to` in an entry of a split.
 fn percent(entry: &Entry) -> Option<u8> {
     entry.reason.split_once(" % on ")?.0.parse().ok()
 }
 
-/// `active` and `routing` are what the log says, and each entry goes on where the one before it ended.
+/// `active` and `routing` match the log, and each entry begins where the previous one ended.
 fn served_as_logged(prompt: &str, found: &PromptFacts, broken: &mut Vec<String>) {
     let mut serves: Option<String> = None;
     let mut shares = BTreeMap::new();
@@ -100,7 +100,7 @@ fn served_as_logged(prompt: &str, found: &PromptFacts, broken: &mut Vec<String>)
         match percent(entry).filter(|_| split) {
             Some(percent) => {
                 shares = BTreeMap::from([(entry.from.clone(), 100 - percent), (entry.to.clone(), percent)]);
-                // a tie goes to the target of a rollback: of a canary, that is the old version
+                // a tie goes to the rollback target: for a canary, that is the old version
                 let arrived = percent > 50 || (percent == 50 && entry.event == "gradual");
                 serves = Some(if arrived { entry.to.clone() } else { entry.from.clone() });
             }
@@ -118,7 +118,7 @@ fn served_as_logged(prompt: &str, found: &PromptFacts, broken: &mut Vec<String>)
     }
 }
 
-/// Each stage of a split is entered once, in order.
+/// Each stage of a split starts once, in order.
 fn steps_taken_once(prompt: &str, found: &PromptFacts, broken: &mut Vec<String>) {
     let mut last: BTreeMap<&str, u8> = BTreeMap::new();
     for entry in found.log.iter().filter(|entry| matches!(entry.event.as_str(), "gradual" | "canary")) {
@@ -132,7 +132,7 @@ fn steps_taken_once(prompt: &str, found: &PromptFacts, broken: &mut Vec<String>)
     }
 }
 
-/// Each rollback in the log is the switch of its incident, and the other way round.
+/// Each rollback in the log is the switch of its incident, and vice versa.
 fn switches_are_entries(facts: &Facts, broken: &mut Vec<String>) {
     let mut entries: BTreeMap<(String, String), Vec<&Entry>> = BTreeMap::new();
     for (prompt, found) in &facts.prompts {
@@ -162,7 +162,7 @@ fn switches_are_entries(facts: &Facts, broken: &mut Vec<String>) {
     }
 }
 
-/// An alert that was answered 200 has had its effect, once.
+/// An alert that was answered with 200 had its effect, once.
 fn accepted_is_done(facts: &Facts, lost: &mut Vec<String>, broken: &mut Vec<String>) {
     for accepted in &facts.accepted {
         let Some(found) = facts.prompts.get(&accepted.prompt) else { continue };
@@ -187,7 +187,7 @@ fn accepted_is_done(facts: &Facts, lost: &mut Vec<String>, broken: &mut Vec<Stri
     }
 }
 
-/// No wake-up is lost, none is left.
+/// No wake-up is lost, and none is left over.
 fn nothing_is_left(facts: &Facts, broken: &mut Vec<String>) {
     if !facts.leased.is_empty() {
         broken.push(format!("left in leased: {:?}", facts.leased));
@@ -225,7 +225,7 @@ pub fn millis(time: &Value) -> Option<i64> {
     time.as_str()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }
 
-/// Each incident has one thread, which tells each note once and in order.
+/// Each incident has one thread, with each note once and in order.
 fn told_once_and_in_order(facts: &Facts, lost: &mut Vec<String>, broken: &mut Vec<String>) {
     let doubles = facts.may_double || facts.lossy;
     let known: BTreeSet<String> = facts.incidents.iter().map(|incident| text(&incident["id"])).collect();
@@ -258,7 +258,7 @@ fn told_once_and_in_order(facts: &Facts, lost: &mut Vec<String>, broken: &mut Ve
                 (said, missing)
             })
             .collect();
-        // of two threads, where that may be, one goes on
+        // of two threads, if that is allowed, one continues
         let Some((said, missing)) = threads.into_iter().min_by_key(|(_, missing)| missing.len()) else { continue };
         let first = |n: &usize| said.iter().position(|said| said == n);
         let in_order = (1..notes).is_sorted_by_key(|n| first(&n));
@@ -287,7 +287,7 @@ mod tests {
         Told { incident: "I1".to_owned(), what: what.to_owned(), channel: "C1".to_owned(), ts: ts.to_owned(), thread }
     }
 
-    /// A world in order: one prompt that was rolled back and verifies, one in the middle of a gradual rollback.
+    /// A valid world: one prompt that was rolled back and is being verified, one in a gradual rollback.
     fn good() -> Facts {
         let switched = PromptFacts {
             active: Some("v1".to_owned()),

@@ -1,8 +1,7 @@
-//! Chaos: receivers, Redis and Slack in a scripted world where everything goes wrong, and what must hold afterwards.
+//! Chaos: receivers, Redis and Slack in a scripted world full of faults, and the properties that must hold afterwards.
 //!
-//! A seed decides what is asked, what breaks and when; how threads and processes interleave it does not decide, so a
-//! seed that failed may need a few runs to fail again. A run lives in real time, as what it breaks does: its sleeps are the
-//! schedule that the seed decides, or the pause between two looks.
+//! A seed determines the requests and the faults with their times. It does not determine the interleaving of threads
+//! and processes, so a seed that failed may need a few runs to fail again:
 //!
 //! ```text
 //! CHAOS_SEED=17 cargo test --test chaos -- some_runs --nocapture
@@ -27,9 +26,9 @@ use anyhow::{Context, Result, ensure};
 use servers::Kind;
 use world::{Report, run};
 
-/// A run mostly waits.
+/// Concurrent runs: a run mostly waits.
 const AT_ONCE: usize = 10;
-/// One run of each kind, and some more on the wire. Failovers take longest.
+/// One run of each kind, and more with faults on the wire. Failovers take longest.
 const SEEDS: [u64; 10] = [17, 19, 16, 15, 12, 0, 1, 2, 3, 4];
 
 fn number(name: &str) -> Option<u64> {
@@ -37,7 +36,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: expected a number, got {text:?}")))
 }
 
-/// All runs together.
+/// The sum of all runs.
 #[derive(Default)]
 struct Totals {
     runs: BTreeMap<Kind, u64>,
@@ -109,7 +108,7 @@ impl Totals {
     }
 }
 
-/// Runs these seeds, some at once, until they end or the time is over. Each has a runtime of its own.
+/// Runs these seeds, some concurrently, until they end or the time is over. Each has its own runtime.
 fn run_all(seeds: impl Iterator<Item = u64>, at_once: usize, until: Option<Instant>) -> Result<()> {
     let begun = Instant::now();
     let seeds: Vec<u64> = seeds.collect();
@@ -141,7 +140,7 @@ fn run_all(seeds: impl Iterator<Item = u64>, at_once: usize, until: Option<Insta
     Ok(())
 }
 
-/// A few runs of each kind; one, with the receivers' logs if it fails, where `CHAOS_SEED` names it.
+/// A few runs of each kind; or the one run that `CHAOS_SEED` names, with the receivers' logs if it fails.
 #[test]
 fn some_runs_break_no_invariant() -> Result<()> {
     match number("CHAOS_SEED") {
@@ -150,7 +149,7 @@ fn some_runs_break_no_invariant() -> Result<()> {
     }
 }
 
-/// `make chaos`: CHAOS_RUNS seeds from CHAOS_FROM on, for CHAOS_SECONDS at most, CHAOS_AT_ONCE at a time.
+/// `make chaos`: CHAOS_RUNS seeds from CHAOS_FROM on, for at most CHAOS_SECONDS, CHAOS_AT_ONCE at a time.
 #[test]
 #[ignore = "minutes: make chaos"]
 fn many_runs_break_no_invariant() -> Result<()> {

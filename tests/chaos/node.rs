@@ -1,8 +1,8 @@
-//! A receiver as a process of its own, which can be killed and stopped, whose local clock can be wrong, and for which
-//! time is moved.
+//! A receiver as a separate process, which can be killed and stopped, with a wrong local clock, and with controlled
+//! time.
 //!
 //! The process is this test binary again: `receiver_process` runs the library's app with a `store::Clock` that follows
-//! what the world says over a socket. Nothing of that is in the product.
+//! the world's time over a socket. The product contains none of this.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// Where the receiver process hears of time.
+/// The socket from which the receiver process gets the time.
 const CLOCK: &str = "CHAOS_CLOCK";
-/// As Debian has it; without it no clock is skewed.
+/// Debian's paths; without the library no clock is skewed.
 const FAKETIME: [&str; 2] =
     ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
 
-/// The time that has been added to Redis TIME, for all receivers of a world.
+/// The time that was added to Redis TIME, for all receivers of a world.
 #[derive(Debug)]
 pub struct Time {
     ahead: Arc<AtomicU64>,
@@ -55,12 +55,12 @@ impl Time {
         self.ahead.load(Ordering::SeqCst)
     }
 
-    /// Moves on; returns once every receiver that runs knows.
+    /// Advances the time; returns once every running receiver knows.
     pub async fn advance(&self, by: Duration) {
         self.move_on(by, Duration::from_secs(5)).await;
     }
 
-    /// Moves on while a receiver is stopped: it hears of it when it goes on.
+    /// Advances the time while a receiver is stopped, which learns of it when it continues.
     pub async fn advance_without(&self, by: Duration) {
         self.move_on(by, Duration::from_millis(50)).await;
     }
@@ -93,7 +93,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// `env`: config keys without the prefix. `skew`: by how much its local clock is wrong, as faketime says it.
+    /// `env`: config keys without the prefix. `skew`: the error of its local clock, in faketime's syntax.
     pub fn start(name: String, time: &Time, env: &[(String, String)], skew: Option<&str>) -> Result<Self> {
         let (dir, port) = (Dir::new("chaos")?, Port::claim());
         let mut command = ProcessBuilder::new(std::env::current_exe()?, dir.path())
@@ -143,7 +143,7 @@ impl Node {
         self.process.log()
     }
 
-    /// Whether it serves and Redis is there for it; an error once the process has ended by itself.
+    /// Whether it serves and reaches Redis; an error if the process has ended unexpectedly.
     pub async fn is_ready(&mut self) -> Result<bool> {
         if let Some(status) = self.process.exited()? {
             anyhow::bail!("{} ended with {status}: {}", self.name, self.process.log_tail());
@@ -153,12 +153,12 @@ impl Node {
     }
 }
 
-/// The library that makes a process see another time of day, if it is installed.
+/// The library that changes a process' time of day, if it is installed.
 pub fn faketime() -> Option<&'static str> {
     FAKETIME.into_iter().find(|path| Path::new(path).exists())
 }
 
-/// Not a test: what [`Node`] runs.
+/// Not a test: the program of a [`Node`].
 #[test]
 #[ignore = "the receiver of the other tests"]
 fn receiver_process() -> Result<()> {
@@ -179,7 +179,7 @@ fn receiver_process() -> Result<()> {
             let now = world.read_u64().await?;
             clock.advance(Duration::from_millis(now - ahead));
             ahead = now;
-            // time has passed: every worker looks
+            // time has passed: every worker checks
             app.engine.scheduled.notify_one();
             app.engine.scheduled.notify_waiters();
             app.engine.paging.notify_one();

@@ -1,4 +1,4 @@
-//! The Redis of a world, and what can go wrong with it.
+//! The Redis of a world, and its faults.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,28 +15,28 @@ use tokio::task::JoinHandle;
 use crate::world::keys;
 
 pub const MASTER: &str = "main";
-/// For what comes back by itself, on a machine that runs many worlds.
+/// For recovery, on a machine that runs many worlds.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a run is about.
+/// The kind of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The network between receivers and Redis.
+    /// Faults in the network between receivers and Redis.
     Wire,
-    /// Receivers and Redis are killed; each command is on the disk before it is answered.
+    /// Receivers and Redis are killed; each command is synced to disk before it is answered.
     Kill,
-    /// The same, with a disk that is written each second.
+    /// Receivers and Redis are killed; the disk is synced every second.
     KillEverysec,
-    /// That, and what was not yet on the disk is gone.
+    /// As [`KillEverysec`](Self::KillEverysec), and unsynced data is lost.
     PowerCut,
-    /// Sentinel, and each change at a replica before it is answered.
+    /// Sentinel, with each change on a replica before it is answered.
     Failover,
-    /// Sentinel without that.
+    /// Sentinel, without waiting for replicas.
     FailoverUnacked,
 }
 
 impl Kind {
-    /// The kind of the run with this seed: most are about the wire.
+    /// The kind of the run with this seed: most have faults on the wire.
     pub fn of(seed: u64) -> Self {
         match seed % 20 {
             0..=11 => Kind::Wire,
@@ -48,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// What was acknowledged may be gone afterwards. All else must hold all the same.
+    /// Whether acknowledged changes may be lost. Everything else must hold anyway.
     pub fn loses(self) -> bool {
         matches!(self, Kind::KillEverysec | Kind::PowerCut | Kind::FailoverUnacked)
     }
@@ -130,7 +130,7 @@ impl Servers {
         Ok(())
     }
 
-    /// The one that takes writes; with Sentinel, the one that most sentinels name.
+    /// The server that takes writes; with Sentinel, the one that most sentinels name.
     pub async fn master(&self) -> Result<usize> {
         if self.sentinels.is_empty() {
             return Ok(0);
@@ -149,7 +149,7 @@ impl Servers {
         self.redis[self.master().await?].connection().await
     }
 
-    /// Breaks something, waits a little or long, and mends it. Says what it did.
+    /// Breaks something, waits for a short or long time, and repairs it. Returns what it did.
     pub async fn break_and_mend(&mut self, kind: Kind, rng: &mut Rng) -> Result<&'static str> {
         let pause = Duration::from_millis(100 + rng.below(1_100));
         match kind {
@@ -183,7 +183,7 @@ impl Servers {
     }
 
     async fn fail_over(&mut self, rng: &mut Rng, pause: Duration) -> Result<&'static str> {
-        // one at a time: what was acknowledged is on two servers, and these keep nothing on a disk
+        // one at a time: acknowledged changes are on two servers, which store nothing on disk
         self.whole().await?;
         let master = self.master().await?;
         match rng.below(4) {
@@ -206,7 +206,7 @@ impl Servers {
                 Ok("master partitioned (SIGSTOP), back after the failover")
             }
             _ => {
-                // refused while the replica is not in sync; the next one may do
+                // refused while the replica is not in sync; the next one may succeed
                 let _ = self.sentinels[0].cmd::<redis::Value>(&["SENTINEL", "FAILOVER", MASTER]).await;
                 tokio::time::sleep(pause).await;
                 Ok("master replaced while it runs (SENTINEL FAILOVER)")
@@ -223,7 +223,7 @@ impl Servers {
         .await
     }
 
-    /// All run, one is master, the other follows it.
+    /// Waits until all run, one is the master, and the other follows it.
     pub async fn whole(&self) -> Result<()> {
         if self.sentinels.is_empty() {
             return Ok(());
@@ -250,7 +250,7 @@ fn sentinel(master: &Redis) -> Result<Redis> {
     RedisBuilder::default().sentinel(MASTER, master, 2).conf(conf.join("\n")).start()
 }
 
-/// Until when which part of the file was written: what is younger than a second may not be on the disk.
+/// Tracks which part of the file is older than a second: newer data may not be on disk.
 async fn follow_size(file: PathBuf, written: Arc<Mutex<Vec<(Instant, u64)>>>) {
     loop {
         if let Ok(meta) = std::fs::metadata(&file) {
@@ -260,8 +260,8 @@ async fn follow_size(file: PathBuf, written: Arc<Mutex<Vec<(Instant, u64)>>>) {
     }
 }
 
-/// A channel takes a message a second, by the clock of Redis, which can't be moved. So the second ends at once; a wait
-/// that Slack asked for does not.
+/// Ends slots at once: a channel accepts a message per second by Redis' clock, which cannot be moved. Pauses that Slack
+/// requested stay.
 async fn no_rate_limit(url: String) {
     const END: &str = "if redis.call('PTTL', KEYS[1]) <= 1000 then return redis.call('DEL', KEYS[1]) end return 0";
     let follow = async || -> Result<()> {

@@ -1,4 +1,4 @@
-//! One run: a world from a seed, what happens in it, what goes wrong, and what is found once nothing does any more.
+//! One run: a world from a seed, its events and faults, and the state after all faults.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use crate::invariants::{Facts, LATE_MS, PromptFacts, Told, broken, doubled, mill
 use crate::node::{Node, Time, faketime};
 use crate::servers::{Kind, MASTER, PATIENCE, Servers};
 
-/// How far time moves at once, and how far after all faults: past every deadline that the world sets, and its repeat.
+/// How far time advances in one step, and in total after all faults: past every deadline in the world, and its repeat.
 const STEP: Duration = Duration::from_secs(5);
 const HORIZON: Duration = Duration::from_secs(7 * 60);
-/// A claim whose worker does not end it by then has none: it waits for its lease.
+/// A claim that its worker has not returned by then must wait for its lease.
 const ORPHANED: Duration = Duration::from_millis(2_500);
 
 pub struct World {
     kind: Kind,
     rng: Rng,
     servers: Servers,
-    /// One in front of Redis for each receiver; none with Sentinel, which names the servers.
+    /// One proxy in front of Redis for each receiver; none with Sentinel, which names the servers.
     proxies: Vec<FaultProxy>,
     nodes: Vec<Node>,
     slack: Arc<Slack>,
@@ -42,7 +42,7 @@ pub struct World {
     may_double: bool,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     pub broken: Vec<String>,
@@ -51,14 +51,14 @@ pub struct Report {
     pub requests: usize,
     pub unanswered: usize,
     pub switches: usize,
-    /// Messages in Slack, and those of them that had been posted before.
+    /// Messages in Slack, and how many of them were posted twice.
     pub told: usize,
     pub doubled: usize,
-    /// The receivers' logs, if something is broken.
+    /// The receivers' logs, if a property is violated.
     pub logs: String,
 }
 
-/// The run of this seed.
+/// Runs this seed.
 pub async fn run(seed: u64) -> Result<Report> {
     let kind = Kind::of(seed);
     let mut world = World::start(seed, kind).await.context("the world does not start")?;
@@ -115,7 +115,7 @@ impl World {
                 set("REDIS__URL", &Redis::RECEIVER.url(proxy.addr()));
                 proxies.push(proxy);
             }
-            // a click's signature is good for five minutes
+            // a click's signature is valid for five minutes
             let skew = format!("{}{}s", if skews.chance(500) { '+' } else { '-' }, 1 + skews.below(240));
             let skew = (n > 0 && skews.chance(700)).then_some(skew);
             if skew.is_some() && faketime().is_some() {
@@ -140,7 +140,7 @@ impl World {
         Ok(())
     }
 
-    /// What is served before anything happens.
+    /// The versions before the run.
     async fn ship(&self) -> Result<()> {
         let http = &self.nodes[0].http;
         for prompt in ONCE.iter().chain(&ASKS).chain([&GRADUAL]) {
@@ -179,7 +179,7 @@ impl World {
             self.servers.redis[0].wait_for_replicas(1).await?;
         }
         if self.kind.loses() {
-            tokio::time::sleep(Duration::from_millis(1_200)).await; // Redis writes to the disk each second
+            tokio::time::sleep(Duration::from_millis(1_200)).await; // the shipped versions are on disk
         }
         let shipped = self.logs().await?;
         let clients = Arc::new(Clients {
@@ -223,7 +223,7 @@ impl World {
         *self.faults.entry(fault).or_default() += 1;
     }
 
-    /// About four seconds in which things go wrong.
+    /// About four seconds of faults.
     async fn hurt(&mut self) -> Result<()> {
         let mut rng = self.rng.fork("hurt");
         let rate = match self.kind {
@@ -242,7 +242,7 @@ impl World {
                 2..=4 => self.hurt_slack(&mut rng),
                 5 | 6 => self.hurt_node(&mut rng).await?,
                 7 if rng.chance(300) => {
-                    // leases run out, and workers that still run lose theirs
+                    // leases expire, and workers that still run lose theirs
                     self.may_double = true;
                     self.time.advance(Duration::from_secs(31 + rng.below(20))).await;
                     self.count("leases run out under their workers");
@@ -305,7 +305,7 @@ impl World {
         } else {
             self.nodes[index].pause()?;
             if rng.chance(400) {
-                // it comes back with leases that others have taken over
+                // it continues with leases that others have taken over
                 self.may_double = true;
                 self.time.advance_without(Duration::from_secs(31)).await;
                 self.count("leases run out under their workers");
@@ -317,7 +317,7 @@ impl World {
         Ok(())
     }
 
-    /// No more faults; waits until everything runs.
+    /// Ends all faults, and waits until everything runs.
     async fn heal(&mut self) -> Result<()> {
         for proxy in &self.proxies {
             proxy.strike(Rng::new(0), 0);
@@ -334,7 +334,7 @@ impl World {
         self.ready().await
     }
 
-    /// Moves time past every deadline, no faster than the workers can follow. Returns what was done too late.
+    /// Advances time past every deadline, no faster than the workers can follow. Returns what was late.
     async fn let_time_pass(&mut self) -> Result<Vec<String>> {
         let mut connection = self.servers.connection().await?;
         let mut late: BTreeMap<String, String> = BTreeMap::new();
@@ -370,7 +370,7 @@ impl World {
         }
     }
 
-    /// Waits until the workers have done what is due, but for those that wait for Slack or are dead.
+    /// Waits until the workers have done everything that is due, except what waits for Slack or for dead workers.
     async fn settle(&self, connection: &mut MultiplexedConnection, orphans: &mut HashSet<(String, i64)>) -> Result<()> {
         let mut before = None;
         let mut since = Instant::now();
@@ -407,7 +407,7 @@ impl World {
             let mut command = redis::cmd("XRANGE");
             command.arg(format!("{{prompts}}:log:{prompt}")).arg("-").arg("+");
             let entries: Vec<(String, HashMap<String, String>)> = command.query_async(&mut connection).await?;
-            // that a version has soaked changes nothing that is served
+            // a soaked version moves no traffic
             let changes = entries.iter().map(|(_, fields)| Entry::read(fields)).filter(|entry| entry.event != "soaked");
             logs.insert((*prompt).to_owned(), changes.collect());
         }
@@ -428,7 +428,7 @@ impl World {
             let log = log.strip_prefix(shipped[*prompt].as_slice()).context("the log begins as it began")?;
             let mut ops = clients.recorder.of(prompt);
             if self.kind.fails_over() {
-                // a master that was replaced answers readers for a moment more; decisions are fenced
+                // a replaced master answers readers for a moment; decisions are fenced
                 ops.retain(|op| op.call != Call::Look);
             }
             if let Err(why) = linearizable(&Self::start_of_switches(), &ops, log) {
@@ -503,7 +503,7 @@ pub fn keys() -> Keys {
     Keys::new("{prompts}")
 }
 
-/// Open incidents whose deadline is past.
+/// Open incidents with a missed deadline.
 fn overdue(incidents: &[Value], now: i64) -> Vec<String> {
     let open = incidents.iter().filter(|incident| incident["closed_at"].is_null());
     let missed = open.filter(|incident| millis(&incident["deadline"]).is_some_and(|at| now - at > LATE_MS));

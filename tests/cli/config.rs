@@ -1,4 +1,4 @@
-//! `check` and `serve` with a config that is right or wrong, and servers that are there or not.
+//! `check` and `serve` with valid and invalid configs, and with servers that are reachable or not.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The command line as a user meets it: the built program, run.
+//! The command line, run as a user would.
 
 mod config;
 mod receiver;

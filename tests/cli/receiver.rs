@@ -1,4 +1,4 @@
-//! The commands that talk to a receiver.
+//! The commands that call a receiver.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -436,7 +436,7 @@ fn a_drill_says_where_it_stopped_and_what_to_look_at() {
     assert_eq!(asked, json!({"prompt": "p", "operator": "ana"}));
 }
 
-/// What others wrote reaches a terminal as text: in tables, in JSON and in errors.
+/// External text reaches a terminal as text: in tables, in JSON and in errors.
 #[test]
 fn hidden_characters_reach_no_terminal() {
     const NASTY: &str = "a\u{9b}2Jb\u{202e}c\u{2028}d\u{1b}[2Je\u{7f}f\u{2066}";

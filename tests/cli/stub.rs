@@ -1,4 +1,4 @@
-//! A receiver played by a stub, and the program run against it.
+//! A stub of a receiver, and the program run against it.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
@@ -11,7 +11,7 @@ use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-/// What the stub was asked.
+/// A request to the stub.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub line: String,
@@ -20,7 +20,7 @@ pub struct Seen {
     pub body: String,
 }
 
-/// Answers each `METHOD path` with a canned status and body, and remembers what it was asked.
+/// Answers each `METHOD path` with a canned status and body, and records the requests.
 pub struct Stub {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -82,7 +82,7 @@ async fn answer(
     Ok(Response::builder().status(status).body(Full::from(body)).unwrap())
 }
 
-/// The program without anything of this test's own environment.
+/// The program, without this test's own environment.
 pub fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
     command.args(args).env_clear().env("USER", "ana").stdin(Stdio::null());
@@ -107,7 +107,7 @@ pub fn fails(output: &Output, code: i32, message: &str) {
     assert_eq!((output.status.code(), stderr(output).as_str()), (Some(code), message), "{}", stdout(output));
 }
 
-/// An address at which nobody listens.
+/// An unused address.
 pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

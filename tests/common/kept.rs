@@ -39,7 +39,7 @@ pub fn store(redis: &Redis) -> Result<Store> {
     Ok(Store::new(&config.redis, Clock::default())?)
 }
 
-/// Copies what is kept of `from` to the prompts `names`, without the time that shipping them would take.
+/// Copies the keys of `from` to the prompts `names`, which is faster than shipping them.
 pub async fn copy_prompt(redis: &Redis, from: &str, names: &[String]) -> Result<()> {
     let (keys, mut connection) = (keys(), redis.connection().await?);
     let version = super::active(redis, from).await?.context("a version to copy")?;

@@ -1,4 +1,4 @@
-//! A receiver in this process, in front of a Redis of its own.
+//! A receiver in this process, with a Redis of its own.
 
 pub mod kept;
 
@@ -22,24 +22,24 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long a test waits for what must happen by itself: long, because nothing but a failing test waits for so long.
+/// How long a test waits for an automatic event: long, because only a failing test waits this long.
 pub const SOON: Duration = Duration::from_secs(120);
 
 /// For a receiver that waits for a replica: long enough for a busy machine, short enough for a refusal to be in time.
 pub const REPLICATED: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "2500ms")];
 
-/// The default config, but for Redis, a free port, canaries that go on by time alone, and `env` (keys without the prefix). Logs in as the receiver that ships,
-/// unless the URL or `env` says as whom.
+/// The default config, except for Redis, a free port, canaries that advance by time alone, and `env` (keys without the
+/// prefix). Logs in as the shipped receiver, unless the URL or `env` names another user.
 pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
     settings(redis_url, env).config
 }
 
-/// The same, to start a receiver with.
+/// The default config as [`config`] changes it, to start a receiver with.
 pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> LoadedConfig {
     settings_of(None, redis_url, env)
 }
 
-/// The same with a config file.
+/// Like [`settings`], with a config file.
 pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -> LoadedConfig {
     let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0"), ("CANARY__ANALYSIS", "off")];
     let elsewhere =
@@ -87,7 +87,7 @@ impl Receiver {
             .await
     }
 
-    /// Waits until `/-/ready` fails and says `reason`.
+    /// Waits until `/-/ready` fails with `reason`.
     pub async fn wait_not_ready(&self, reason: &str, within: Duration) -> Result<()> {
         eventually(&format!("not ready because of {reason}"), within, async || {
             let answer = self.http.get("/-/ready").await.ok()?;
@@ -120,13 +120,13 @@ impl Receiver {
         deliver(&self.http, alerts).await
     }
 
-    /// One delivery that is answered 200: outcome and reason of each alert.
+    /// One delivery that is answered with 200: outcome and reason of each alert.
     pub async fn outcomes(&self, alerts: &[Value]) -> Result<Vec<String>> {
         outcomes(&self.deliver(alerts).await?)
     }
 }
 
-/// Redis with a receiver that is ready.
+/// Redis, with a receiver that is ready.
 pub struct World {
     pub redis: Redis,
     pub receiver: Receiver,
@@ -137,7 +137,7 @@ impl World {
         Self::with(&[]).await
     }
 
-    /// With the permissions that ship: whatever is tried needs no more.
+    /// With the shipped permissions: the tests need no others.
     pub async fn with(env: &[(&str, &str)]) -> Result<Self> {
         Self::on(Redis::start()?, env).await
     }
@@ -187,7 +187,7 @@ impl World {
     }
 }
 
-/// Exactly one flip from `v2` to `v1`, with one log entry and one incident.
+/// Exactly one switch from `v2` to `v1`, with one log entry and one incident.
 pub async fn assert_rolled_back_once(redis: &Redis, prompt: &str) -> Result<()> {
     assert_eq!(active(redis, prompt).await?.as_deref(), Some("v1"), "{prompt}");
     assert_eq!(rollbacks(redis, prompt).await?, 1, "{prompt}: entries in the log");
@@ -217,7 +217,7 @@ pub async fn dump(redis: &Redis) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(dump)
 }
 
-/// Names the keys that differ: readable where whole dumps are not.
+/// Names the keys that differ, because whole dumps are unreadable.
 pub fn assert_same(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>, what: &str) {
     let changed: Vec<_> = before
         .keys()
@@ -229,7 +229,7 @@ pub fn assert_same(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, 
     assert!(changed.is_empty(), "{what}: written to {changed:?}");
 }
 
-/// Sends bytes as they are and reads until the server closes the connection.
+/// Sends raw bytes, and reads until the server closes the connection.
 pub async fn exchange(address: std::net::SocketAddr, request: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request).await?;

@@ -1,4 +1,4 @@
-//! `config/grafana/`: every query is one that Prometheus takes, and names what exists.
+//! `config/grafana/`: every query is valid in Prometheus, and names what exists.
 
 use super::world::{SOON, World, metrics_of};
 use anyhow::{Context, Result, ensure};
@@ -8,14 +8,14 @@ use serde_json::Value;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Nothing to be seen without a day of traffic, an outage, or a decision in time.
+/// No data without a day of traffic, an outage, or a decision before its deadline.
 const MAY_BE_EMPTY: &[&str] = &["baseline", "redis_errors", "decision_deadlines"];
 
 fn dashboard() -> Result<Value> {
     Ok(serde_json::from_str(&shipped::text("config/grafana/dashboards/prompt-rollback.json")?)?)
 }
 
-/// What Grafana would send; `$prompt` is escaped as it does for a variable with several values.
+/// The query that Grafana would send; `$prompt` is escaped as for a variable with several values.
 fn filled_in(query: &str) -> String {
     let variables = [
         ("$__rate_interval", "20s"),
@@ -88,11 +88,11 @@ async fn every_panel_shows_something() -> Result<()> {
     Ok(())
 }
 
-/// Time is that of promtool here: switches are minutes apart.
+/// The time is promtool's here: switches are minutes apart.
 #[test]
 fn each_switch_is_annotated_once_and_a_restart_of_the_receiver_is_none() -> Result<()> {
     let dashboard = dashboard()?;
-    // v1 from the start, v2 from 5m, v1 again from 8m; the receiver is away from 10m to 11m.
+    // v1 from the start, v2 from 5m, v1 again from 8m; the receiver is down from 10m to 11m
     let v1 = |value: &str| format!("{value}x29 stale _x17 {value}x11 stale _x5 {value}x30");
     let v2 = |value: &str| format!("_x30 {value}x17 stale");
     let series = [

@@ -1,4 +1,4 @@
-//! What people read while something is wrong: the runbooks and the dashboard, tried on the real parts.
+//! The documents for an incident, the runbooks and the dashboard, tested on real services.
 
 mod dashboard;
 mod deploy;

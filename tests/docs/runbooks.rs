@@ -1,4 +1,4 @@
-//! `docs/runbooks/`: every alert has its page, every link leads somewhere, every command works as it stands.
+//! `docs/runbooks/`: every alert has its page, every link has a target, every command works as written.
 
 use super::world::{World, metrics_of};
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// File names and texts.
+/// File names and contents.
 fn pages() -> Result<Vec<(String, String)>> {
     let mut pages = Vec::new();
     for entry in std::fs::read_dir(root().join("docs/runbooks"))? {
@@ -21,7 +21,7 @@ fn pages() -> Result<Vec<(String, String)>> {
     Ok(pages)
 }
 
-/// The anchors of a page, as GitHub and GitLab make them.
+/// The anchors of a page, as GitHub and GitLab create them.
 fn anchors(text: &str) -> Vec<String> {
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let kept = |c: &char| c.is_alphanumeric() || *c == '-' || *c == ' ';
@@ -74,7 +74,7 @@ fn commands(text: &str) -> Vec<&str> {
     blocks.flat_map(str::lines).collect()
 }
 
-/// Runs a line as a person would paste it, but for the ports.
+/// Runs a line as a person would paste it, except for the ports.
 fn run(world: &World, setting: &str, line: &str) -> Result<Output> {
     let line = line
         .replace("localhost:8000", &world.receiver.addr())
@@ -126,14 +126,14 @@ async fn every_command_works_as_it_stands() -> Result<()> {
             ensure!(output.status.success(), "{name}: {line}\n{told}{error}");
             ran += 1;
             if let Some(query) = line.strip_prefix("promtool query instant http://localhost:9090 ") {
-                // A name between quotes is a label's value, but here the query itself is quoted.
+                // a name between quotes is a label's value, but here the query itself is quoted
                 for metric in metrics_of(query.trim_start_matches('"')) {
                     let there = metrics.contains(metric) || metrics.contains(metric.trim_end_matches("_bucket"));
                     ensure!(there, "{name}: there is no {metric}: {line}");
                 }
                 queries += 1;
             }
-            // Who has rolled back before is told so, by whatever means the second one tries.
+            // a second rollback is refused, whatever command sends it
             ensure!(!line.starts_with("curl -X POST") || told.contains(r#""code":"moved""#), "{name}: {line}\n{told}");
         }
         if text.contains("## 3. Execute") {

@@ -1,4 +1,4 @@
-//! A receiver, traffic, and a Prometheus with the rules that ship. Nobody delivers alerts but the test.
+//! A receiver, traffic, and a Prometheus with the shipped rules. Only the test delivers alerts.
 
 use crate::e2e::server::PromptServer;
 use anyhow::{Result, ensure};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long a test waits for what must happen by itself: only a failing test waits for so long.
+/// How long a test waits for an automatic event: only a failing test waits this long.
 pub const SOON: Duration = Duration::from_secs(120);
 pub const OLDER: &str = "v1.8.2";
 pub const GOOD: &str = "v1.9.0";
@@ -24,14 +24,14 @@ pub struct World {
 }
 
 impl World {
-    /// Each prompt serves a bad version, about which an incident asks; what came before is known-good.
+    /// Each prompt serves a bad version with an open question; the version before it is known-good.
     pub async fn start(prompts: &[&str]) -> Result<Self> {
         let redis = Redis::start()?;
         let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
             .config(shipped::text("config/prompt-rollback.toml")?)
             .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
             .start()?;
-        // There for its metrics only.
+        // only for its metrics
         let alertmanager = Alertmanager::builder("{route: {receiver: none}, receivers: [{name: none}]}").start()?;
         let server = PromptServer::start(&redis.prompt_server_url(), prompts, Source::Native).await?;
         let targets = Targets {
@@ -66,7 +66,7 @@ impl World {
         Ok(world)
     }
 
-    /// An alert about the bad version arrives; the answer is its outcome.
+    /// Delivers an alert about the bad version, and returns its outcome.
     pub async fn alert(&self, prompt: &str, severity: &str) -> Result<Value> {
         let alert = json!({
             "status": "firing", "fingerprint": format!("{prompt} {severity}"), "startsAt": "2026-11-21T00:38:12.689Z",
@@ -78,7 +78,7 @@ impl World {
         Ok(answer["results"][0].clone())
     }
 
-    /// Every metric that there can be: what is here now, and what the rules record when there is a day of traffic.
+    /// Every possible metric: those that exist now, and those that rules record from a day of traffic.
     pub async fn metrics(&self) -> Result<BTreeSet<String>> {
         let answer = self.prometheus.http().get("/api/v1/label/__name__/values").await?.json()?;
         let mut names: BTreeSet<String> = serde_json::from_value(answer["data"].clone())?;
@@ -86,7 +86,7 @@ impl World {
             let rules = shipped::text(&format!("alert-rules/{file}.yml"))?;
             names.extend(rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned));
         }
-        // While an alert fires, and once Slack or a webhook was called.
+        // exist while an alert fires, and after a call of Slack or a webhook
         let called = ["prompt_rollback_slack_requests_total", "prompt_rollback_notifications_total"];
         names.extend(["ALERTS"].into_iter().chain(called).map(str::to_owned));
         Ok(names)
@@ -99,7 +99,7 @@ async fn post(http: &Http, path: &str, body: Value) -> Result<Answer> {
     Ok(answer)
 }
 
-/// The metrics that a query names: all words that begin as metrics of ours, of Prometheus or of Alertmanager do.
+/// The metrics that a query names: all words with a prefix of prompt-rollback's, Prometheus' or Alertmanager's metrics.
 pub fn metrics_of(query: &str) -> BTreeSet<&str> {
     let prefixes = ["prompt_", "prompt:", "prometheus_", "alertmanager_", "ALERTS", "up"];
     let code = query.split(['"', '\'']).step_by(2);

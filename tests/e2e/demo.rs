@@ -1,4 +1,4 @@
-//! `make demo` tells its whole story, and leaves nothing behind. The build differs, the program is the same.
+//! `make demo` completes, and leaves nothing behind. The build differs, the program is the same.
 
 use std::fs;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use prompt_rollback_testkit::{Dir, Process, ProcessBuilder, eventually};
 #[allow(dead_code, reason = "what uses it is the demo")]
 mod progress;
 
-/// A minute, where nothing else is going on.
+/// It takes a minute on an idle machine.
 const STORY: Duration = Duration::from_secs(600);
 const BUSY: Duration = Duration::from_secs(120);
 
 struct Demo {
     process: Process,
-    /// Everything that it starts works below here.
+    /// Everything that it starts works below this directory.
     dir: Dir,
 }
 
@@ -43,7 +43,7 @@ impl Demo {
         said.with_context(|| self.process.log())
     }
 
-    /// The command lines of all that runs below its directory.
+    /// The command lines of all processes below its directory.
     fn running(&self) -> Vec<String> {
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
         let ours = processes.filter(|process| {
@@ -88,7 +88,7 @@ async fn the_demo_tells_its_whole_story() -> Result<()> {
         ensure!(at.is_some(), "{part:?} is missing, or not in its place:\n{told}");
         rest = &rest[at.unwrap_or_default() + part.len()..];
     }
-    // No terminal reads this.
+    // the output is not a terminal
     ensure!(!told.contains(['\x1b', '\r']), "{told:?}");
     ensure!(told.lines().count() < 150, "{told}");
     demo.leaves_nothing().await

@@ -1,4 +1,4 @@
-//! A scraped target that speaks of another team's prompt, with the files that ship.
+//! A scraped target that exports metrics of another team's prompt, with the shipped files.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use tokio::net::TcpListener;
 
 use super::stack::{BAD, GOOD, Plan, Stack};
 
-/// The prompt of the job that the liar is scraped by.
+/// The prompt of the job that scrapes this target.
 const OWN: &str = "customer-support";
-/// Another team's.
+/// Another team's prompt.
 const VICTIM: &str = "billing";
 
-/// Exports, for its own prompt and for the victim, that most requests fail: as a prompt server measures it, as OpenTelemetry
-/// does, as the rules record it, and as if the alert fired already.
+/// Exports, for its own prompt and for the victim, that most requests fail: as a prompt server measures it, as
+/// OpenTelemetry does, as the rules record it, and as if the alert was already firing.
 async fn lies() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
@@ -69,10 +69,10 @@ async fn a_target_that_exports_another_teams_prompt_causes_no_rollback_of_it() -
             stack.post(&format!("{path}/activate"), json!({ "version": version })).await?;
         }
     }
-    // the lies are scraped and believed, of the job's own prompt
+    // its metrics are scraped and accepted for the job's own prompt
     stack.until_active(OWN, GOOD).await?;
-    // and of the other nothing was taken: not for a minute, which the same lies would have needed much less of
-    // but for what the rules make of the receiver's own series
+    // and none were accepted for the other: not for a minute, although the same metrics would need much less, except
+    // for those that the rules derive from the receiver's own series
     let ours = "prompt_rollback_.*|prompt_version:(active|age|first_activated|reactivated[0-9]+m|rollback_target|served_hour):.*";
     let known = format!(r#"{{__name__!~"{ours}",prompt="{VICTIM}"}} or {{gen_ai_prompt_name="{VICTIM}"}}"#);
     let scraped = r#"sum(count_over_time(scrape_samples_scraped{job="prompt-servers"}[1h]))"#;

@@ -1,6 +1,6 @@
-//! A rule trips, and every prompt server serves the last known-good version: real Prometheus, Alertmanager and Redis with
-//! the files that ship, and the receiver as a process. Rules that wait (`for: 30s`, a minute without requests) wait here
-//! too, so all stories run at the same time.
+//! End to end: a rule fires, and every prompt server serves the last known-good version: real Prometheus, Alertmanager
+//! and Redis with the shipped files, and the receiver as a process. Rules that wait (`for: 30s`, a minute without
+//! requests) wait here too, so all tests run at the same time.
 
 mod demo;
 mod lying_target;
@@ -39,7 +39,7 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let seen = r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} == 1"#;
     stack.until("Prometheus sees the rollback", async || (stack.count(seen).await? == 1).then_some(())).await?;
 
-    // The target is healthy, and nobody is served the bad version any more.
+    // the target is healthy, and no one is served the bad version any more
     let recovered = async || {
         let incident = stack.incidents(PROMPT).await.ok()?.pop()?;
         (incident["phase"] == "recovered").then_some(incident)
@@ -48,11 +48,12 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let said = incident["events"].as_array().and_then(|events| events.last()?["text"].as_str()).unwrap_or_default();
     ensure!(said.contains("(0.00 %, at most 0.") && said.contains("1 of 1 instances follow"), "{incident:#}");
 
-    // A minute without requests ends the alert of the version that was rolled back.
+    // a minute without requests ends the alert of the rolled-back version
     stack
         .until("the alert resolves", async || {
             let resolved = metric(receiver, "prompt_rollback_alerts_total", &[r#"outcome="resolved""#]).await.ok()?;
-            // one always fires; and two stacks at once keep a small machine from evaluating every second, which is said
+            // one alert always fires; and on a small machine, two stacks cannot evaluate every second, which is an
+            // alert too
             let others = ["PromptRollbackHeartbeat", "PromptRollbackRulesLate"];
             let other = |alert: &serde_json::Value| others.iter().any(|name| alert["labels"]["alertname"] == *name);
             let alerts = stack.prometheus.alerts().await.ok()?;
@@ -60,7 +61,7 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
         })
         .await?;
     let incident = stack.rolled_back_once(PROMPT).await?;
-    // closed before its alert ended: the record stays as it was
+    // closed before its alert ended: the record is unchanged
     ensure!(incident["phase"] == "recovered", "{incident:#}");
     let switches = metric(receiver, "prompt_rollback_rollbacks_total", &[]).await?;
     ensure!(switches == 1.0, "{switches} rollbacks");
@@ -123,7 +124,7 @@ async fn a_good_canary_waits_for_a_heartbeat_and_then_goes_on() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lesser_error_rate_asks_a_person_and_rolls_back_when_approved() -> Result<()> {
-    // The second one trips the row for new versions only, which needs the receiver's own metrics.
+    // the second one fires the rule for new versions only, which needs the receiver's own metrics
     let (prompt, new) = (PROMPT, "team/new.release");
     let stack = Stack::start(Plan { prompts: &[prompt, new], ..Plan::default() }).await?;
     for (prompt, error_ratio) in [(prompt, 0.045), (new, 0.018)] {
@@ -205,7 +206,7 @@ async fn an_alert_that_finds_nobody_rolls_back_once_when_the_receiver_is_back() 
     let mut stack = Stack::start(Plan { repeat_soon: true, ..Plan::default() }).await?;
     stack.serve_good(PROMPT).await?;
     stack.receivers[0].kill9();
-    // As a team's own deployment does it; nobody is there to register the version.
+    // like a team's own deployment, without registering the version
     stack.server.misbehave(PROMPT, BAD, 0.3);
     stack.redis.cmd::<()>(&["SET", "{prompts}:active:customer-support", BAD]).await?;
     let in_vain = r#"alertmanager_notification_requests_failed_total{integration="webhook"} > 0"#;
@@ -217,13 +218,13 @@ async fn an_alert_that_finds_nobody_rolls_back_once_when_the_receiver_is_back() 
     stack.traffic_is_back(PROMPT).await?;
     stack.rolled_back_once(PROMPT).await?;
 
-    // It dies again. Alertmanager repeats the alert, and the one that takes over knows what has been done.
+    // it dies again; Alertmanager repeats the alert, and the replica that takes over knows what was done
     stack.receivers[0].kill9();
     stack.receivers[0].restart()?;
     stack
         .until("the alert is repeated", async || {
             let mut again = 0.0;
-            // once the rollback is proved, it is an alert on a version that nobody serves
+            // once recovery is confirmed, it is an alert on a version without traffic
             for outcome in [r#"outcome="duplicate""#, r#"reason="not_active""#] {
                 let labels = [r#"severity="critical""#, outcome];
                 again += metric(&stack.receivers[0], "prompt_rollback_alerts_total", &labels).await.ok()?;

@@ -1,4 +1,4 @@
-//! A prompt server and its users in one: asks Redis for the version to serve, counts requests, exports metrics.
+//! A prompt server with its users: reads the active version from Redis, counts requests, exports metrics.
 
 use anyhow::{Context, Result};
 use prompt_rollback::reader::Split;
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Bounds of the latency histogram.
 const BOUNDS: [f64; 4] = [0.01, 0.1, 0.15, 0.3];
 
-/// What the users of one version got.
+/// The answers of one version.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Served {
     pub ok: u32,
@@ -31,11 +31,11 @@ impl Served {
     }
 }
 
-/// How good a version's answers are.
+/// The behavior of a version.
 #[derive(Debug, Clone, Copy)]
 pub struct Behaviour {
     pub error_ratio: f64,
-    /// Of each answer that is no error.
+    /// The score of each successful answer.
     pub score: f64,
     pub seconds: f64,
 }
@@ -46,12 +46,12 @@ impl Default for Behaviour {
     }
 }
 
-/// What is measured of one version.
+/// The measurements of one version.
 #[derive(Debug, Default)]
 struct Measured {
     served: Served,
     scores: f64,
-    /// Answers that are no errors, by the first bound that they are within.
+    /// Successful answers, by the first bound that they are within.
     within: [u32; BOUNDS.len()],
 }
 
@@ -62,7 +62,7 @@ struct World {
     behaviour: BTreeMap<(String, String), Behaviour>,
 }
 
-/// Ends when dropped.
+/// Stops when dropped.
 pub struct PromptServer {
     pub addr: String,
     world: Arc<Mutex<World>>,
@@ -70,7 +70,7 @@ pub struct PromptServer {
 }
 
 impl PromptServer {
-    /// Serves these prompts with what Redis says.
+    /// Serves these prompts with their active versions.
     pub async fn start(redis_url: &str, prompts: &[&str], source: Source) -> Result<Self> {
         let redis = redis::Client::open(redis_url)?.get_multiplexed_async_connection().await.context("redis")?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -84,12 +84,12 @@ impl PromptServer {
         Ok(Self { addr, world, _tasks: tasks })
     }
 
-    /// From now on this share of the version's requests fails, evenly spread.
+    /// Makes this fraction of the version's requests fail from now on, evenly spread.
     pub fn misbehave(&self, prompt: &str, version: &str, error_ratio: f64) {
         self.behave(prompt, version, Behaviour { error_ratio, ..Behaviour::default() });
     }
 
-    /// From now on.
+    /// Sets the behavior from now on.
     pub fn behave(&self, prompt: &str, version: &str, behaviour: Behaviour) {
         lock(&self.world).behaviour.insert((prompt.to_owned(), version.to_owned()), behaviour);
     }
@@ -108,7 +108,7 @@ async fn answer_requests(mut redis: MultiplexedConnection, prompt: String, world
     let mut split: Option<Split> = None;
     for user in 0_u32.. {
         due.tick().await;
-        // A slow Redis is no reason to stop: the last known version is served.
+        // with a slow Redis, the last known version is served
         type Both = (Option<String>, Vec<(String, String)>);
         if let Ok((active, routing)) = both.query_async::<Both>(&mut redis).await {
             split = active.map(|active| Split::new(&active, &routing));
@@ -171,7 +171,7 @@ fn native(world: &World) -> Result<String> {
     Ok(text)
 }
 
-/// A series with an `error_type` is born with the first error, as SDKs do it.
+/// a series with an `error_type` appears with the first error, as SDKs do it
 fn open_telemetry(world: &World) -> Result<String> {
     let mut text = String::new();
     for ((prompt, version), Measured { served, within, .. }) in &world.measured {

@@ -1,4 +1,4 @@
-//! All parts, with the files that ship, scraped and evaluated each second.
+//! All services, with the shipped files, scraped and evaluated each second.
 
 use super::server::{Behaviour, PromptServer};
 use anyhow::{Context, Result, ensure};
@@ -13,20 +13,20 @@ pub const GOOD: &str = "v1.9.0";
 pub const BAD: &str = "v2.0.0";
 
 const TOKEN: &str = "a-webhook-token";
-/// Far longer than any story takes where nothing else runs.
+/// Far longer than any test takes on an idle machine.
 const STORY: Duration = Duration::from_secs(300);
 
-/// What is to be started.
+/// The services to start.
 pub struct Plan<'a> {
     pub prompts: &'a [&'a str],
     pub source: Source,
     /// Receivers, each with an Alertmanager of its own; the Alertmanagers are one cluster.
     pub replicas: usize,
-    /// Alertmanager repeats what fires each 10 s, not each minute.
+    /// Alertmanager repeats firing alerts every 10 s instead of every minute.
     pub repeat_soon: bool,
-    /// What quality and latency are compared with is known after a second, not after five minutes.
+    /// Baselines of quality and latency are recorded after a second instead of five minutes.
     pub baselines_soon: bool,
-    /// Further targets of the job of the prompt servers.
+    /// Further targets of the prompt servers' job.
     pub also_scraped: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl Default for Plan<'_> {
     }
 }
 
-/// The running parts; gone when dropped.
+/// The running services; stopped when dropped.
 pub struct Stack {
     pub prometheus: Prometheus,
     pub alertmanagers: Vec<Alertmanager>,
@@ -72,7 +72,7 @@ impl Stack {
             }
             let mut alertmanager = Alertmanager::builder(config).file("webhook_token", TOKEN);
             if plan.replicas > 1 {
-                // The second one does not wait for the first to have sent.
+                // the second one does not wait for the first to send
                 alertmanager = alertmanager.clustered().flag("--cluster.peer-timeout=1ms");
             }
             if let Some(first) = alertmanagers.first() {
@@ -96,7 +96,7 @@ impl Stack {
         }
         let prometheus = prometheus.start()?;
         let stack = Self { prometheus, alertmanagers, receivers, server, redis };
-        // All receivers and Alertmanagers, the prompt servers, and Prometheus itself.
+        // all receivers and Alertmanagers, the prompt servers, and Prometheus itself
         let targets = 2 * plan.replicas + targets.prompt_servers.len() + 1;
         stack.until("all is scraped", async || (stack.count("up == 1").await? == targets).then_some(())).await?;
         if plan.replicas > 1 {
@@ -105,7 +105,7 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Waits, and tells all that the parts have to say when it is in vain.
+    /// Waits; on failure, shows the logs of all services.
     pub async fn until<T>(&self, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> Result<T> {
         let result = eventually(what, STORY, probe).await;
         match result {
@@ -135,7 +135,7 @@ impl Stack {
         Some(())
     }
 
-    /// How many series a query gives.
+    /// The number of series that a query returns.
     pub async fn count(&self, query: &str) -> Option<usize> {
         Some(self.prometheus.query(query).await.ok()?.len())
     }
@@ -154,7 +154,7 @@ impl Stack {
         answer.json()
     }
 
-    /// The good version is known-good and serves.
+    /// Makes the good version known-good and active.
     pub async fn serve_good(&self, prompt: &str) -> Result<()> {
         let path = format!("/api/prompts/{}", encode(prompt));
         self.post(&format!("{path}/versions"), json!({ "version": GOOD, "known_good": true })).await?;
@@ -165,12 +165,12 @@ impl Stack {
         .await
     }
 
-    /// A version follows of which so many requests fail.
+    /// Ships a version of which this fraction of requests fails.
     pub async fn ship_bad(&self, prompt: &str, error_ratio: f64) -> Result<()> {
         self.ship(prompt, Behaviour { error_ratio, ..Behaviour::default() }).await
     }
 
-    /// A version follows that behaves like this.
+    /// Ships a version with this behavior.
     pub async fn ship(&self, prompt: &str, behaviour: Behaviour) -> Result<()> {
         self.server.behave(prompt, BAD, behaviour);
         let path = format!("/api/prompts/{}", encode(prompt));
@@ -179,7 +179,7 @@ impl Stack {
         Ok(())
     }
 
-    /// What a prompt server reads.
+    /// The version that a prompt server reads.
     pub async fn active(&self, prompt: &str) -> Result<String> {
         self.redis.cmd(&["GET", &format!("{{prompts}}:active:{prompt}")]).await
     }
@@ -189,9 +189,9 @@ impl Stack {
         self.until(&what, async || (self.active(prompt).await.ok()? == version).then_some(())).await
     }
 
-    /// Users get the good version, and the bad one no more.
+    /// Waits until users get only the good version.
     pub async fn traffic_is_back(&self, prompt: &str) -> Result<()> {
-        // A request that had asked for its version just before the switch may still be counted.
+        // a request that read its version just before the switch may still be counted
         let soon = self.server.served(prompt, GOOD).answers() + 5;
         let answered = |at_least| {
             self.until("the good version is served again", async move || {
@@ -222,7 +222,7 @@ impl Stack {
         Ok(incidents)
     }
 
-    /// One automatic rollback has happened and nothing else: one entry in the log, one incident, proved or waiting for proof.
+    /// Checks for a single automatic rollback: one entry in the log, one incident, recovered or being verified.
     pub async fn rolled_back_once(&self, prompt: &str) -> Result<Value> {
         ensure!(self.active(prompt).await? == GOOD, "{} is active", self.active(prompt).await?);
         let rollbacks = self.rollbacks(prompt).await?;

@@ -1,5 +1,5 @@
-//! A rollback for quality or latency is verified by what its alert compared with, in a fresh namespace: there is nothing that
-//! the version rolled back to could be compared with but its own past.
+//! A rollback for quality or latency is verified with its alert's own reference, in a fresh namespace: the target can
+//! be compared only with its own past.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use super::stack::{BAD, GOOD, Plan, Stack};
 
 struct Story {
     prompt: &'static str,
-    /// The row that fires on the bad version.
+    /// The rule that fires on the bad version.
     alertname: &'static str,
     bad: Behaviour,
-    /// What becomes of the version rolled back to, if it does not stay as it was.
+    /// How the target behaves after the rollback, if that changes.
     lost: Option<Behaviour>,
 }
 
@@ -26,7 +26,7 @@ fn stories() -> [Story; 6] {
         ("quality-of-new", "PromptQualityDropNewVersion", worse, None),
         ("latency", "PromptLatencyP99Doubled", double, None),
         ("latency-of-new", "PromptLatencyP99NewVersion", slower, None),
-        // so little worse that its scores from before the rollback would hide it for most of a minute
+        // so slightly worse that its scores from before the rollback would hide it for most of a minute
         ("quality-lost", "PromptQualityDropHigh", drop, Some(worse)),
         ("latency-lost", "PromptLatencyP99Doubled", double, Some(slower)),
     ]
@@ -96,7 +96,7 @@ async fn a_rollback_is_verified_by_what_its_alert_compared_with() -> Result<()> 
         ensure!(said.contains("v1.9.0 is healthy") && said.contains(&by), "{incident:#}");
         ensure!(incident["flip"]["from"] == BAD && incident["flip"]["mode"] == "approved", "{incident:#}");
     }
-    // nothing of this rests on a predecessor, or on the prompt's last day
+    // none of this depends on a predecessor, or on the prompt's last day
     for rule in ["prompt_version:rollback_target:info", "prompt:quality_score:mean23h_offset1h"] {
         ensure!(stack.count(rule).await == Some(0), "{rule} is there");
     }

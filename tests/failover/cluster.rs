@@ -16,7 +16,7 @@ async fn receiver(nodes: &[&Node]) -> Result<Receiver> {
     Ok(receiver)
 }
 
-/// Everything works, on `redis`.
+/// Checks that everything works on `redis`.
 async fn works_on(receiver: &Receiver, redis: &Redis) -> Result<()> {
     until_taken(receiver, "p").await?;
     receiver.wait_ready(SOON).await?;
@@ -33,11 +33,11 @@ async fn works_on(receiver: &Receiver, redis: &Redis) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_is_followed() -> Result<()> {
     let [from, to] = cluster().await?;
-    // only one node is named: the other is found by MOVED
+    // only one node is configured: MOVED names the other
     let receiver = receiver(&[&from]).await?;
     let moving = Moving::begin(&from, &to).await?;
     ensure!(moving.keys("2").await? == 2);
-    // its keys are in two places: no script can have them all
+    // its keys are at two nodes: no script can access all
     let answer = receiver.deliver(&[critical("p")]).await?;
     assert_eq!((answer.status, &answer.json()?["error"]["code"]), (503, &json!("redis_unavailable")));
     while moving.keys("100").await? > 0 {}

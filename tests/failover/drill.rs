@@ -1,4 +1,4 @@
-//! Drills where Redis has replicas and receivers die.
+//! Drills while Redis has replicas and receivers die.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::receiver;
 use crate::common::{Receiver, Redis, eventually, process, ship};
 
-/// What Alertmanager delivers to `listen`, and the settings of a receiver there.
+/// An Alertmanager that delivers to `listen`, and the settings of a receiver there.
 fn alertmanager(listen: &str) -> Result<(Alertmanager, Vec<(&'static str, String)>)> {
     let alertmanager = Alertmanager::builder(shipped::alertmanager(listen)?).file("webhook_token", "unused").start()?;
     let env = vec![("ALERTMANAGER__URLS", alertmanager.url()), ("SERVER__LISTEN", listen.to_owned())];
@@ -48,7 +48,7 @@ async fn a_drill_waits_for_the_replica_and_is_made_again_after_a_failover() -> R
     let before = world.servers[0].addr();
     world.servers[0].kill9();
     world.wait_failed_over(&before).await?;
-    // whoever runs a drill then asks again where it could not be started
+    // whoever runs a drill retries if it could not be started
     let id = eventually("a drill starts", FAILOVER, async || start(&receiver.http).await.ok()).await?;
     let drill = done(&receiver.http, &id).await?;
     let decided = drill["hops"].as_array().into_iter().flatten().find(|hop| hop["hop"] == "decided");
@@ -67,7 +67,7 @@ async fn a_drill_outlives_the_receiver_that_started_it() -> Result<()> {
     first.kill9();
     let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let second = Receiver::ready(&redis.url(), &env).await?;
-    second.clock.advance(Duration::from_secs(31)); // the lease of what the first had claimed
+    second.clock.advance(Duration::from_secs(31)); // the lease of the first one's claim
     done(&second.http, &id).await?;
     Ok(())
 }

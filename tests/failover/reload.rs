@@ -1,4 +1,4 @@
-//! How Redis is reached is reloaded, and the failover after that finds the new master.
+//! Reloading the addresses of Redis, and a failover after that.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn the_password_and_the_list_of_sentinels_are_replaced_before_a_failover()
     let mut world = Sentinels { servers: vec![master, replica], sentinels };
     world.wait_known(1).await?;
 
-    // at first by one sentinel, which is not there any more when it counts
+    // first through one sentinel, which is gone when it matters
     let dir = Dir::new("failover-reload")?;
     let nodes = |nodes: &str| {
         format!("[redis]\nnodes = [\"{}\"]\nsentinel_password_file = \"password\"\n", nodes.replace(',', "\",\""))

@@ -1,4 +1,4 @@
-//! Redis Sentinel: the receiver follows a failover by itself, and never switches twice for it.
+//! Redis Sentinel: the receiver follows a failover, and never switches twice because of it.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::common::{
     log, ship,
 };
 
-/// Delivers until it is taken; when, and after how many refusals.
+/// Delivers until it is accepted; returns when, and after how many refusals.
 pub async fn until_taken(receiver: &Receiver, prompt: &str) -> Result<(Instant, usize)> {
     let mut refused = 0;
     let answer = eventually("taken", FAILOVER, async || match receiver.deliver(&[critical(prompt)]).await {
@@ -31,7 +31,7 @@ pub async fn until_taken(receiver: &Receiver, prompt: &str) -> Result<(Instant, 
     Ok((Instant::now(), refused))
 }
 
-/// The new master is used for everything: alerts, changes made outside, readiness.
+/// The new master is used for everything: alerts, external changes, readiness.
 async fn moved(receiver: &Receiver, master: &Redis) -> Result<()> {
     receiver.wait_ready(SOON).await?;
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [DUPLICATE]);
@@ -69,7 +69,7 @@ async fn a_master_that_is_replaced_while_it_runs_is_left_at_once() -> Result<()>
     let before = world.servers[0].addr();
     world.sentinels[0].cmd::<()>(&["SENTINEL", "FAILOVER", NAME]).await?;
     let (master, _) = world.wait_failed_over(&before).await?;
-    // the old one takes writes for eight seconds more, and loses them
+    // the old master takes writes for eight more seconds, and loses them
     eventually("the receiver has left the old one", SOON, async || {
         let clients: String = world.servers[0].cmd(&["CLIENT", "LIST"]).await.ok()?;
         (!clients.contains("user=receiver")).then_some(())
@@ -84,8 +84,8 @@ async fn a_master_that_is_replaced_while_it_runs_is_left_at_once() -> Result<()>
     moved(&receiver, master).await
 }
 
-/// Alerts before `fail`, and one every 20 ms from then on until another master is named; each until it is taken and never
-/// again: whatever was acknowledged is on the new master, once.
+/// Delivers alerts before `fail`, and one every 20 ms from then on until another master is named; each until it is
+/// accepted, and never again: everything acknowledged is on the new master, once.
 async fn nothing_acknowledged_is_lost(
     mut world: Sentinels,
     fail: impl AsyncFnOnce(&mut Sentinels) -> Result<()>,
@@ -154,7 +154,7 @@ async fn sentinels_that_hang_or_lie_are_passed_over() -> Result<()> {
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_rolled_back_once(&world.servers[0], "p").await?;
 
-    // alone, the liar is not believed
+    // alone, the wrong sentinel is not believed
     let fooled = Receiver::start(NOWHERE, &receiver_env(lying_target.addr(), &[])).await?;
     fooled.wait_not_ready("is none: its ROLE is \"slave\"", SOON).await?;
     assert_eq!(fooled.deliver(&[critical("p")]).await?.status, 503);
@@ -179,7 +179,7 @@ async fn sentinels_that_are_all_away_or_know_no_such_master_are_named() -> Resul
     receiver.wait_ready(SOON).await
 }
 
-/// A user as the operations guide has it.
+/// A user from the operations guide.
 fn documented(name: &str, password: &str) -> Result<String> {
     const GUIDE: &str = include_str!("../../docs/operations.md");
     let line = GUIDE.lines().find(|line| line.starts_with(&format!("user {name} on >… ")));

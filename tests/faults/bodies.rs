@@ -1,4 +1,4 @@
-//! What can be wrong with a request.
+//! Invalid requests.
 
 use anyhow::{Context, Result};
 use prompt_rollback::store::schedule::Work;
@@ -97,7 +97,7 @@ async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() -> Result<(
     let large = format!("{body} ");
     let answer = world.http().post(WEBHOOK, large.clone()).await?;
     assert_eq!((answer.status, &answer.json()?["error"]["code"]), (413, &json!("too_large")));
-    // the length is not told beforehand
+    // the length is not declared
     let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
     let request = format!(
         "POST {WEBHOOK} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
@@ -248,20 +248,20 @@ async fn an_alert_routed_back_to_us_and_one_without_a_measurement_are_ignored() 
     own["labels"]["alertname"] = json!("PromptRollbackNotReady");
     let mut nodata = critical("p");
     nodata["labels"]["alertname"] = json!("DatasourceNoData");
-    // as Grafana sends it where the rule keeps its state while there is no data
+    // as Grafana sends it if the rule keeps its state without data
     let mut unmeasured = critical("p");
     unmeasured["annotations"]["grafana_state_reason"] = json!("NoData, KeepLast");
     let got = world.receiver.outcomes(&[own, nodata, unmeasured]).await?;
     assert_eq!(got, ["ignored{own_alert}", "ignored{not_measured}", "ignored{not_measured}"]);
     assert_same(&before, &dump(&world.redis).await?, "ignored alerts");
-    // Grafana's `values` are null for alerts that were measured, too
+    // Grafana's `values` are null for measured alerts as well
     let mut measured = critical("p");
     measured["values"] = Value::Null;
     assert_eq!(world.receiver.outcomes(&[measured]).await?, [ROLLED_BACK]);
     Ok(())
 }
 
-/// How long it takes is a figure of `benches/receiver`.
+/// `benches/receiver` measures how long it takes.
 #[tokio::test]
 async fn three_thousand_alerts_of_as_many_prompts_each_have_their_outcome() -> Result<()> {
     const MANY: usize = 3_000;

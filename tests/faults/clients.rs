@@ -27,25 +27,25 @@ async fn silent_client(world: &World, sent: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Waits until all that was sent has been read, so that what follows meets a full house.
+/// Waits until everything that was sent has been read, so that later requests meet a full server.
 async fn settle(world: &World) -> Result<()> {
     let port = world.receiver.app.address.port();
     eventually("all connections accepted", SOON, async || {
         let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
         let local = format!(":{port:04X} ");
-        // the listening socket's receive queue counts connections that nobody accepted yet
+        // the listening socket's receive queue counts connections that were not accepted yet
         let listening = table.lines().find(|line| line.contains(&local) && line.contains(" 0A "))?;
         listening.contains(" 00000000:00000000 ").then_some(())
     })
     .await
 }
 
-/// A silent connection ends by itself after half a minute: what is answered before did not wait for that.
+/// A silent connection is closed after half a minute: an earlier answer did not wait for that.
 const BY_ITSELF: Duration = Duration::from_secs(25);
 
 async fn answered_soon(world: &World, expected: &str) -> Result<()> {
     let start = Instant::now();
-    // a connection of its own, as after an Alertmanager's restart
+    // a new connection, as after an Alertmanager's restart
     let fresh = Http::new(format!("http://{}", world.receiver.app.address));
     let got = outcomes(&deliver(&fresh, &[critical("p")]).await?)?;
     ensure!(got == [expected], "{got:?}");
@@ -86,7 +86,7 @@ async fn thousands_of_connections_are_bounded_and_the_webhook_is_answered() -> R
     }
     settle(&world).await?;
     answered_soon(&world, ROLLED_BACK).await?;
-    // the server has closed all but those that it may keep
+    // the server has closed all but those within its limit
     let mut open = 0;
     let mut bytes = [0; 256];
     for client in &mut clients {
@@ -100,7 +100,7 @@ async fn thousands_of_connections_are_bounded_and_the_webhook_is_answered() -> R
 #[tokio::test]
 async fn a_body_that_never_comes_is_given_up_in_time() -> Result<()> {
     let world = World::start().await?;
-    // virtual time: a busy machine makes nothing late
+    // virtual time, so that a busy machine does not matter
     tokio::time::pause();
     let start = tokio::time::Instant::now();
     let answer = exchange(world.receiver.app.address, SILENCES[3].as_bytes()).await?;
@@ -132,7 +132,7 @@ async fn head_is_answered_as_get_without_the_body() -> Result<()> {
         let names = |head: &str| head.lines().map(|line| line.split(':').next().map(str::to_owned)).collect::<Vec<_>>();
         let mut expected = names(get);
         if path == "/metrics" {
-            // not written for HEAD, so that its length is not known
+            // not formatted for HEAD, so its length is unknown
             expected.retain(|name| name.as_deref() != Some("content-length"));
         }
         assert_eq!(names(head.trim_end())[1..], expected[1..], "{path}");
@@ -160,8 +160,7 @@ async fn a_head_that_is_too_large_or_has_too_many_headers_is_refused() -> Result
     Ok(())
 }
 
-/// Virtual time that passes until the receiver ends a connection on which the client sends no more than this. Redis is not
-/// needed for it, and none is there.
+/// The virtual time until the receiver closes a connection on which the client sends no more than this. Needs no Redis.
 async fn ended_after(sent: &str) -> Result<Duration> {
     let app = App::start(&settings("redis://127.0.0.1:1", &[]), Clock::default()).await?;
     let mut stream = TcpStream::connect(app.address).await?;
@@ -181,7 +180,7 @@ async fn a_connection_without_a_request_ends_after_half_a_minute() -> Result<()>
     Ok(())
 }
 
-/// A limit of open files below `server.max_connections`: were they all taken, not even room could be made.
+/// A limit of open files below `server.max_connections`: without a free descriptor, no connection could be evicted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_open_files_are_fewer_connections_and_not_an_outage() -> Result<()> {
     let redis = crate::common::Redis::start()?;
@@ -274,7 +273,7 @@ async fn what_slack_did_not_send_is_refused_before_its_body_is_read() -> Result<
         let answer = refused_early(&world, &format!("{post}{head}")).await?;
         assert!(answer.starts_with("HTTP/1.1 401 "), "{signature:?} {timestamp:?}: {answer}");
     }
-    // whether this one is signed, only its body tells
+    // only the body shows whether the signature is valid
     let head = format!("{post}X-Slack-Signature: {signature}\r\nX-Slack-Request-Timestamp: {now}\r\n");
     assert!(refused_early(&world, &head).await.is_err());
     Ok(())
@@ -292,7 +291,7 @@ async fn beyond_a_shared_budget_large_bodies_are_503_and_criticals_are_not() -> 
     };
     let mut refused = 0;
     for attempt in 0..10 {
-        // two of them hold a MiB and send no more, until they are given up
+        // two of them hold a MiB and send no more, until they are evicted
         let mut stalled = Vec::new();
         for _ in 0..4 {
             let mut stream = TcpStream::connect(world.receiver.app.address).await?;
@@ -311,10 +310,10 @@ async fn beyond_a_shared_budget_large_bodies_are_503_and_criticals_are_not() -> 
         }
     }
     assert!(refused > 0, "three bodies of a MiB fit in two");
-    // they are gone, and so is what they held
+    // they are closed, and their memory is free
     let free = async || {
         let answer = exchange(world.receiver.app.address, &large(BODY)).await.ok()?;
-        answer.starts_with("HTTP/1.1 400 ").then_some(()) // spaces are no JSON
+        answer.starts_with("HTTP/1.1 400 ").then_some(()) // spaces are not JSON
     };
     eventually("memory is given back", SOON, free).await
 }

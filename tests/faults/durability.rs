@@ -1,5 +1,5 @@
-//! What is committed outlives Redis, with `config/redis.conf` and `config/users.acl` as they ship: every way to keep data,
-//! every way for Redis to end.
+//! Commits survive Redis, with `config/redis.conf` and `config/users.acl` as shipped: every way to persist data, every
+//! way for Redis to end.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -19,13 +19,13 @@ enum End {
     Stopped,
 }
 
-/// The files that ship; `conf` are lines behind those of redis.conf.
+/// The shipped files; `conf` are additional lines of redis.conf.
 fn redis(conf: &str) -> Result<RedisBuilder> {
     let builder = shipped::redis(Redis::RECEIVER.password, Redis::PROMPT_SERVER.password)?;
     Ok(builder.conf(conf))
 }
 
-/// A receiver as a process, which can be stopped without ending: it neither writes nor notices meanwhile.
+/// A receiver as a process, which can be stopped without ending it: it neither writes nor notices meanwhile.
 struct World {
     redis: Redis,
     receiver: Process,
@@ -41,8 +41,8 @@ impl World {
         Ok(Self { redis, receiver, database })
     }
 
-    /// Whatever a receiver commits: versions with and without a text, switches, a canary, incidents open and closed, a change
-    /// made by others, a pause.
+    /// Commits of every kind: versions with and without content, switches, a canary, open and closed incidents, an
+    /// external change, a pause.
     async fn commit(&self, prefix: &str) -> Result<()> {
         let http = self.receiver.http();
         let post = async |path: &str, body: serde_json::Value| -> Result<serde_json::Value> {
@@ -89,7 +89,7 @@ impl World {
         Ok(connection)
     }
 
-    /// Stops the receiver, and gives what is kept once Redis has taken in and written what was on its way.
+    /// Stops the receiver, and returns the data once Redis has written everything.
     async fn settle(&mut self) -> Result<Dump> {
         self.receiver.process().pause()?;
         let mut before = self.kept().await?;
@@ -121,7 +121,7 @@ impl World {
         kept(&mut self.connection().await?).await
     }
 
-    /// The receiver finds its way back, knows what was done, and does more.
+    /// The receiver reconnects, knows what was done, and continues.
     async fn works_on(&mut self, prefix: &str) -> Result<()> {
         self.receiver.process().resume()?;
         let http = self.receiver.http();
@@ -134,7 +134,8 @@ impl World {
     }
 }
 
-/// Each key with its value and its expiry. Hashes and sets are sorted: after a restart Redis gives them in another order.
+/// Each key with its value and its expiry. Hashes and sets are sorted: after a restart Redis returns them in another
+/// order.
 type Dump = BTreeMap<String, (String, i64)>;
 
 async fn kept(connection: &mut MultiplexedConnection) -> Result<Dump> {
@@ -143,7 +144,7 @@ async fn kept(connection: &mut MultiplexedConnection) -> Result<Dump> {
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(connection).await?;
     for key in keys {
         let expires: i64 = redis::cmd("PEXPIRETIME").arg(&key).query_async(connection).await?;
-        // of no use to anyone by the time that Redis is back
+        // it may have expired when Redis is back
         if expires >= 0 && expires < (seconds + 120) * 1_000 {
             continue;
         }
@@ -165,7 +166,7 @@ async fn kept(connection: &mut MultiplexedConnection) -> Result<Dump> {
                 let entries: Value = redis::cmd("XRANGE").arg(&key).arg("-").arg("+").query_async(connection).await?;
                 format!("{entries:?} {:?} {:?}", info.get("last-generated-id"), info.get("entries-added"))
             }
-            // it went since the list of keys was made
+            // it expired after the keys were listed
             "none" => continue,
             other => anyhow::bail!("{key} is a {other}"),
         };
@@ -187,7 +188,8 @@ fn assert_kept(before: &Dump, after: &Dump, what: &str) {
     assert!(before == after, "{what}: lost {lost:?}, new {new:?}, not as they were:\n{}", other.concat());
 }
 
-/// Commits, `meanwhile`, commits, ends Redis and starts it: all is as it was, twice, and the receiver goes on.
+/// Commits, runs `meanwhile`, commits, ends Redis and starts it: everything is unchanged, twice, and the receiver
+/// continues.
 async fn survives(redis: Redis, database: u8, end: End, meanwhile: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
     let mut world = World::start(redis, database)?;
     world.commit("first").await?;
@@ -206,7 +208,7 @@ async fn survives(redis: Redis, database: u8, end: End, meanwhile: impl AsyncFn(
     Ok(())
 }
 
-/// Whether it keeps snapshots: what is killed has the last one only.
+/// Whether it stores snapshots: a killed server has only the last one.
 async fn saves(world: &World) -> Result<bool> {
     let save: (String, String) = world.redis.cmd(&["CONFIG", "GET", "save"]).await?;
     Ok(!save.1.is_empty())
@@ -256,14 +258,14 @@ async fn snapshots_without_an_append_only_file() -> Result<()> {
     survives(redis(SNAPSHOTS)?.start()?, 0, End::Stopped, nothing).await
 }
 
-/// Redis frees memory in the background by default in Valkey 8: what has expired is then unlinked, in the file as well.
+/// Valkey 8 frees memory in the background by default: expired keys are then unlinked, in the file as well.
 #[tokio::test]
 async fn memory_that_is_freed_in_the_background() -> Result<()> {
     let lazy = "lazyfree-lazy-expire yes\nlazyfree-lazy-user-del yes\nlazyfree-lazy-server-del yes";
     survives(redis(lazy)?.start()?, 0, End::Killed, rewrite).await
 }
 
-/// Behind a rewrite the first write in the file is a script's, and SELECT stands inside its MULTI.
+/// After a rewrite, the first write in the file is a script's, and SELECT is inside its MULTI.
 #[tokio::test]
 async fn a_database_with_a_number() -> Result<()> {
     survives(redis(EVERY_SECOND)?.receiver_may("+select").start()?, 3, End::Killed, rewrite).await
@@ -285,7 +287,7 @@ async fn a_replica_that_has_to_take_over() -> Result<()> {
     Ok(())
 }
 
-/// The users as they once shipped: on many servers a restart drops what scripts wrote. The file still has it until it is
+/// The users as shipped earlier: on many servers a restart drops writes of scripts. The file still has them until it is
 /// rewritten.
 async fn half_read() -> Result<(World, Dump, String)> {
     let users = shipped::users(Redis::RECEIVER.password, Redis::PROMPT_SERVER.password)?;

@@ -8,7 +8,7 @@ const WEBHOOK: &str = "/webhooks/alertmanager";
 /// `{"prompt":"p"}`, compressed.
 const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xab\x56\x2a\x28\xca\xcf\x2d\x28\x51\xb2\x52\x2a\x50\xaa\x05\0\xef\x79\x44\x6a\x0e\0\0\0";
 const ZLIB: &[u8] = b"\x78\x9c\xab\x56\x2a\x28\xca\xcf\x2d\x28\x51\xb2\x52\x2a\x50\xaa\x05\0\x26\x06\x04\xcd";
-/// Every route that reads a body, but for that of Slack, which reads none that Slack has not signed.
+/// Every route that reads a body, except Slack's, which reads only signed ones.
 const ROUTES: [&str; 10] = [
     WEBHOOK,
     "/api/rollback",
@@ -43,7 +43,7 @@ async fn a_compressed_body_is_400_and_says_so_on_every_route() -> Result<()> {
             assert!(answer.contains(&format!("Content-Encoding: {named}")), "{path} {encoding}: {answer}");
             assert!(answer.contains("is not supported, send the body uncompressed"), "{path} {encoding}: {answer}");
         }
-        // nothing says that it is compressed, but it is
+        // compressed without a declaration
         for (body, name) in [(GZIP, "gzip"), (ZLIB, "zlib (deflate)"), (b"\x28\xb5\x2f\xfd\x20", "zstd")] {
             let answer = world.http().post(path, body.to_vec()).await?;
             assert_eq!(answer.status, 400, "{path} {name}: {}", answer.text());

@@ -1,4 +1,4 @@
-//! Nobody's delivery keeps another's critical alert waiting.
+//! No delivery delays another sender's critical alert.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ async fn scripts(redis: &Redis) -> Result<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_critical_alert_overtakes_what_waits_in_other_deliveries() -> Result<()> {
-    // of the others' prompts, while it loads, decides and commits: those under way, each time, and a few of the workers
+    // of the other prompts, while it loads, decides and commits: those in progress, each time, and a few of the workers
     const MOST: usize = 200;
     let world = World::with(&[("SERVER__REQUEST_TIMEOUT", "4900ms")]).await?;
     let mut seen = Vec::new();
@@ -58,7 +58,7 @@ async fn a_delivery_of_forty_thousand_versions_delays_no_other_answer() -> Resul
     let receiver = process(&redis).start()?;
     ship(&receiver.http(), "p").await?;
     ship(&receiver.http(), "q").await?;
-    // a build that is not optimized may take longer than server.request_timeout: what matters is who else is answered
+    // a debug build may take longer than server.request_timeout: what matters is that others are answered
     let alerts: Vec<Value> = (0..40_000).map(|n| alert("p", &format!("w{n}"), "critical")).collect();
     let http = receiver.http();
     let large = tokio::spawn(async move { deliver(&http, &alerts).await });

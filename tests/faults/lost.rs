@@ -1,4 +1,4 @@
-//! Replies that get lost after the script ran, and receivers that die.
+//! Replies that are lost after the script ran, and receivers that die.
 
 use anyhow::Result;
 use prompt_rollback_testkit::FaultProxy;
@@ -10,7 +10,7 @@ use crate::common::{
     log, outcomes, process, ship,
 };
 
-/// Only a commit names this key.
+/// Only a commit contains this key.
 fn commit() -> String {
     keys().closed()
 }
@@ -61,7 +61,7 @@ async fn a_lost_reply_of_the_kill_switch_is_said_and_not_asked_for_again() -> Re
     let pause = json!({"prompt": "p", "operator": "mia"});
     let answer = receiver.http.post_json("/api/pause", &pause).await?;
     assert!(!proxy.loss_pending());
-    // asked again by itself it would answer that nothing changed, or pause what someone has resumed since
+    // a retry would answer that nothing changed, or pause what someone has resumed since
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, ["held{paused}"]);
     let answer = receiver.http.post_json("/api/pause", &pause).await?;

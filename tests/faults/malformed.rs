@@ -1,4 +1,4 @@
-//! Alerts that are malformed, beside others that are not.
+//! Malformed alerts beside valid ones.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -8,10 +8,10 @@ use crate::common::{
     outcomes, process, resolved, ship,
 };
 
-/// A name, what is done to a critical alert, and its outcome then.
+/// A name, a change to a critical alert, and its outcome then.
 type Change = (&'static str, fn(&mut Value), &'static str);
 
-/// What people have seen senders do to alerts.
+/// Changes that real senders make to alerts.
 fn changes() -> Vec<Change> {
     vec![
         ("status in capitals", |alert| alert["status"] = json!("FIRING"), ROLLED_BACK),
@@ -57,7 +57,7 @@ async fn an_alert_is_handled_whatever_stands_beside_it() -> Result<()> {
         let (odd, good) = (format!("odd-{number}"), format!("good-{number}"));
         let mut changed = critical(&odd);
         change(&mut changed);
-        // the odd one first, last, and in between
+        // the malformed one first, last, and in between
         let mut alerts = vec![critical(&good), alert(&good, "v7", "high")];
         alerts.insert(number % 3, changed);
         let mut all = vec![ROLLED_BACK, "ignored{unknown_version}"];

@@ -1,4 +1,4 @@
-//! Bad input and faults, end to end over HTTP: what is given, and what happens then.
+//! Invalid input and faults, end to end over HTTP.
 
 mod bodies;
 mod clients;

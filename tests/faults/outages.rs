@@ -1,4 +1,4 @@
-//! Redis away in every way that it can be: 503 in time, not ready for that reason, well again by itself, rolled back once.
+//! Redis unreachable in every way: 503 in time, not ready for that reason, recovery without help, one switch.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::common::{
     deliver_until_taken, eventually, outcomes, ship,
 };
 
-/// A delivery that Redis can't take now: 503 with `code`.
+/// A delivery that Redis cannot accept now: 503 with `code`.
 async fn refused(receiver: &Receiver, code: &str) -> Result<()> {
     let answer = receiver.deliver(&[critical("p")]).await?;
     let body = answer.json()?;
@@ -23,8 +23,9 @@ async fn refused(receiver: &Receiver, code: &str) -> Result<()> {
     Ok(())
 }
 
-/// So many deliveries at once while Redis says nothing: refused in time for Alertmanager. The time is virtual, so that a busy
-/// machine makes nothing late: it passes only while there is nothing to do, and any answer of Redis would come too late.
+/// Deliveries at once while Redis does not answer: refused in time for Alertmanager. The time is virtual, so that a
+/// busy machine does not matter: it passes only while there is nothing to do, and any answer of Redis would come too
+/// late.
 async fn refused_in_time(receiver: &Receiver, deliveries: usize) -> Result<()> {
     tokio::time::pause();
     let start = Instant::now();
@@ -35,7 +36,7 @@ async fn refused_in_time(receiver: &Receiver, deliveries: usize) -> Result<()> {
     Ok(())
 }
 
-/// While Redis is away for `reason`.
+/// While Redis is unreachable for `reason`.
 async fn away(receiver: &Receiver, reason: &str) -> Result<()> {
     refused(receiver, "redis_unavailable").await?;
     receiver.wait_not_ready(reason, SOON).await?;
@@ -44,10 +45,10 @@ async fn away(receiver: &Receiver, reason: &str) -> Result<()> {
     refused(receiver, "redis_unavailable").await
 }
 
-/// Once Redis is back; what was committed in between, if anything, is not repeated.
+/// Once Redis is back; a commit made in between, if any, is not repeated.
 async fn back(receiver: &Receiver, redis: &Redis) -> Result<()> {
     receiver.wait_ready(SOON).await?;
-    // a Redis that has just come back may be slow: a 503 is delivered again, as Alertmanager does
+    // a Redis that has just restarted may be slow: Alertmanager retries after a 503
     let (first, _) = deliver_until_taken(&receiver.http, &[critical("p")]).await?;
     ensure!(first == [ROLLED_BACK] || first == [DUPLICATE], "{first:?}");
     ensure!(deliver_until_taken(&receiver.http, &[critical("p")]).await?.0 == [DUPLICATE]);
@@ -92,7 +93,7 @@ async fn stalled() -> Result<()> {
 async fn stalled_between_load_and_commit() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
-    // reads pass, writes wait: each attempt of the commit is queued in Redis, under the same id
+    // reads pass, writes wait: each attempt of the commit is queued in Redis, with the same id
     world.redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
     away(&world.receiver, "timeout").await?;
     world.redis.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
@@ -114,7 +115,7 @@ async fn a_network_that_swallows_everything() -> Result<()> {
 
 #[tokio::test]
 async fn loading() -> Result<()> {
-    // a quarter of a millisecond for each of 12,000 keys: long enough to be asked meanwhile
+    // a quarter of a millisecond for each of 12,000 keys: long enough to send requests meanwhile
     let mut redis = Redis::builder().appendonly().conf("key-load-delay 250").start()?;
     let receiver = Receiver::ready(&redis.url(), &[]).await?;
     ship(&receiver.http, "p").await?;
@@ -132,7 +133,7 @@ async fn loading() -> Result<()> {
 async fn read_only() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
-    // a replica of nobody: it keeps its data, answers reads and refuses writes
+    // a replica without a master: it keeps its data, answers reads and refuses writes
     world.redis.cmd::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await?;
     away(&world.receiver, "readonly").await?;
     world.redis.cmd::<()>(&["REPLICAOF", "NO", "ONE"]).await?;
@@ -161,7 +162,7 @@ async fn not_enough_replicas_for_redis_itself() -> Result<()> {
 
 #[tokio::test]
 async fn out_of_connections() -> Result<()> {
-    // without a password: the client library calls every refusal of a log-in a wrong one
+    // without a password: the client library reports every refused login as a wrong one
     let redis = Redis::builder().acl("user default on nopass ~{prompts}:* &{prompts}:* +@all").start()?;
     let receiver = Receiver::ready(&redis.url(), &[("REDIS__USERNAME", "")]).await?;
     let world = World { redis, receiver };

@@ -16,8 +16,8 @@ async fn ask(receiver: &Receiver, method: &str, path: &str, headers: &str, body:
     Ok((head.split(' ').nth(1).unwrap_or_default().parse()?, body.to_owned()))
 }
 
-/// What a page can make a browser send: a form's POST, a request from a script, an image, and all of that after its own name
-/// was made to lead to this machine.
+/// Requests that a page can make a browser send: a form's POST, a request from a script, an image, and all of these
+/// after DNS rebinding.
 fn pages(port: u16) -> Vec<String> {
     let foreign = ["null", "https://evil.example", "http://localhost:3000", "http://evil.example:8000"];
     let posts = foreign.map(|origin| format!("Host: localhost:{port}\r\nOrigin: {origin}\r\n"));
@@ -98,7 +98,7 @@ async fn programs_of_this_machine_and_pages_of_our_own_need_no_token() -> Result
                 assert_eq!(status, 200, "{path} {headers}: {answer}");
             }
         }
-        // as curl sends it without any option
+        // as curl sends it without options
         let headers = format!(
             "Host: {host}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         );
@@ -125,12 +125,12 @@ async fn a_token_counts_wherever_its_holder_is_and_each_route_has_its_own() -> R
     let body = delivery(&[]);
     let (status, answer) = ask(&receiver, "POST", "/webhooks/alertmanager", &with, &body).await?;
     assert!(status == 403 && answer.contains("server.webhook_token is not set"), "{answer}");
-    // the other way round
+    // the reverse
     let receiver = Receiver::ready(&redis.url(), &[("SERVER__WEBHOOK_TOKEN", "s3cret")]).await?;
     assert_eq!(ask(&receiver, "POST", "/webhooks/alertmanager", &with, &body).await?.0, 200);
     assert_eq!(ask(&receiver, "GET", "/metrics", &with, "").await?.0, 403);
     assert_eq!(ask(&receiver, "GET", "/api/prompts", &with, "").await?.0, 403);
-    // Slack signs what it sends, through whatever tunnel
+    // Slack signs its requests, through any tunnel
     let receiver =
         Receiver::ready(&redis.url(), &[("SLACK__SIGNING_SECRET", "x"), ("SLACK__BOT_TOKEN", "xoxb-1")]).await?;
     let (status, answer) =

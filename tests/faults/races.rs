@@ -1,4 +1,4 @@
-//! Things that happen at once, at two receivers in front of one Redis.
+//! Concurrent events, at two receivers with one Redis.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ async fn one_alert_sent_a_hundred_times_to_two_replicas_is_one_rollback() -> Res
         switched += usize::from(got == [ROLLED_BACK]);
         in_vain += refused;
     }
-    // one that was told 503 may have done it all the same
+    // a request that was answered with 503 may have succeeded anyway
     assert!(switched == 1 || switched == 0 && in_vain > 0, "{switched} deliveries did it");
     assert_rolled_back_once(&redis, "p").await?;
     let alerts = incidents(&redis, "p").await?[0]["alerts"].as_array().map(Vec::len);
@@ -59,7 +59,7 @@ async fn high_and_critical_at_once_at_two_replicas_are_one_incident() -> Result<
         let critical = [critical(&name)];
         let (high, critical) = tokio::join!(receivers[n % 2].outcomes(&high), receivers[1 - n % 2].outcomes(&critical));
         assert_eq!(critical?, [ROLLED_BACK]);
-        // whichever came first; an alert that came after the switch concerns a version without traffic
+        // in either order; an alert after the switch is about a version without traffic
         let high = high?.remove(0);
         assert!(["incident_opened{page}", "ignored{not_active}"].contains(&high.as_str()), "{high}");
         assert_rolled_back_once(&redis, &name).await?;
@@ -83,7 +83,7 @@ async fn once_pause_has_answered_no_automatic_rollback_commits() -> Result<()> {
         Ok((0..PROMPTS).filter(|n| active[*n] == "v1").collect())
     };
 
-    // a delivery keeps many prompts between load and commit at any moment
+    // at any moment, many prompts of a delivery are between load and commit
     let hammering = [0, 1].map(|replica| {
         let http = receivers[replica].http.clone();
         let alerts: Vec<Value> = (replica..PROMPTS).step_by(2).map(|n| critical(&format!("p-{n}"))).collect();
@@ -114,7 +114,7 @@ async fn once_pause_has_answered_no_automatic_rollback_commits() -> Result<()> {
     assert!(held.is_disjoint(&at_pause) && both.0 + both.1 == PROMPTS, "{held:?} {at_pause:?}");
     assert_eq!(count(&redis, &keys().open()).await?, PROMPTS, "each is known");
 
-    // and once resumed, the next delivery of each acts
+    // after resuming, the next delivery of each acts
     assert_eq!(receivers[1].http.post_json("/api/resume", &json!({})).await?.status, 200);
     let waiting = (0..PROMPTS).find(|n| !at_pause.contains(n)).expect("one is held");
     let name = format!("p-{waiting}");
@@ -154,7 +154,7 @@ async fn a_set_by_ci_in_the_middle_of_a_rollback_is_never_overwritten() -> Resul
         set?;
         let got = got?.remove(0);
         assert!([ROLLED_BACK, "ignored{not_active}"].contains(&got.as_str()), "{got}");
-        // SET was the last word, whichever came first: had the switch come after it, it would have seen v3
+        // SET wins in either order: a switch after it would have seen v3
         assert_eq!(crate::common::active(&redis, &name).await?.as_deref(), Some("v3"), "{name}: {got}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Receivers replaced one after the other while work comes in.
+//! Receivers that are replaced one after another while requests arrive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::common::{ROLLED_BACK, SOON, active, copy_prompt, critical, deliver, o
 const PROMPTS: usize = 240;
 const CLIENTS: usize = 4;
 
-/// As a load balancer and Alertmanager do: to the next receiver after anything but an answer, and again after 503.
+/// Like a load balancer and Alertmanager: to the next receiver after anything but an answer, and again after 503.
 async fn until_answered(receivers: &[Http], turn: usize, prompt: &str, by_hand: bool) -> Result<bool> {
     for attempt in 0.. {
         let http = &receivers[(turn + attempt) % receivers.len()];
@@ -28,7 +28,7 @@ async fn until_answered(receivers: &[Http], turn: usize, prompt: &str, by_hand: 
         match answer {
             Ok(answer) if by_hand && answer.status == 200 => return Ok(true),
             Ok(answer) if !by_hand && answer.status == 200 => return Ok(outcomes(&answer)? == [ROLLED_BACK]),
-            // an answer was lost with its receiver: it had done it
+            // its receiver died before answering: the change was made
             Ok(answer) if by_hand && answer.status == 409 => return Ok(false),
             Ok(answer) => ensure!(answer.status == 503, "{} {}", answer.status, answer.text()),
             Err(_) => {}
@@ -55,7 +55,7 @@ async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> 
         tokio::spawn(async move {
             let mut answered = 0;
             for n in (client..PROMPTS).step_by(CLIENTS) {
-                // some are left for after the restarts, however fast all goes
+                // some are left for after the restarts, however fast this is
                 if n > PROMPTS / 2 {
                     restarted.wait_for(|restarted| *restarted).await?;
                 }
@@ -85,7 +85,7 @@ async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> 
         assert_eq!(rollbacks(&redis, &prompt).await?, 1, "{prompt}: entries in the log");
     }
     assert_eq!(count(&redis, &keys().incidents()).await?, PROMPTS);
-    // a graceful end answers what it took in: next to none had to be asked again by another request
+    // a graceful shutdown answers all accepted requests: almost none had to be repeated
     assert!(answered >= PROMPTS - CLIENTS, "only {answered} of {PROMPTS} were told what they did");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Configs that can't be served: exit 2, and one line that says where, what, and what was expected.
+//! Unusable configs: exit 2, and one line with the place, the value and what was expected.
 
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::{Receiver, ReceiverBuilder, Redis, Wait, eventually};
@@ -9,7 +9,7 @@ fn receiver() -> ReceiverBuilder {
     Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback")).wait(Wait::Nothing)
 }
 
-/// Exit code and output of a start that is to fail.
+/// Exit code and output of a start that is expected to fail.
 fn refused(builder: ReceiverBuilder) -> Result<(Option<i32>, String)> {
     let mut receiver = builder.start()?;
     let status = receiver.process().wait()?;
@@ -84,7 +84,7 @@ fn an_address_that_is_taken_is_a_failure_and_no_misuse() -> Result<()> {
     Ok(())
 }
 
-/// Whoever starts it hears once what is wrong with their Redis, and it works all the same.
+/// Problems of Redis are reported once, and the receiver works anyway.
 #[tokio::test]
 async fn findings_about_redis_are_logged_once_and_stop_nothing() -> Result<()> {
     let open = "user default on nopass ~* &* +@all";
@@ -100,7 +100,7 @@ async fn findings_about_redis_are_logged_once_and_stop_nothing() -> Result<()> {
         )
     };
     assert_eq!(both(), (1, 1), "{}", receiver.log());
-    // a new connection is another look
+    // each new connection is tested again
     for kind in ["normal", "pubsub"] {
         redis.cmd::<()>(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await?;
     }

@@ -1,7 +1,7 @@
-//! A short fuzzing of all that comes from outside: the corpus in `fuzz/corpus`, and seeded mutations of it. `make fuzz` does
-//! so for long, guided by coverage.
+//! Short fuzzing of all external input: the corpus in `fuzz/corpus`, and seeded mutations of it. `make fuzz` runs
+//! longer, guided by coverage.
 //!
-//! `FUZZ_SEED=… cargo test fuzz::` repeats a run; `FUZZ_CASES` makes it longer.
+//! `FUZZ_SEED=… cargo test --test fuzz` repeats a run; `FUZZ_CASES` makes it longer.
 
 mod mutate;
 mod targets;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-/// One input may take no longer. `make fuzz` allows a second; here other tests run besides, all of them built for debugging.
+/// The limit for one input. `make fuzz` allows a second; here other tests run as well, and all are debug builds.
 const HANGS: Duration = Duration::from_secs(10);
 /// Mutations of each target, unless `FUZZ_CASES` says otherwise.
 const CASES: u32 = 1_500;
@@ -34,7 +34,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).expect("a file of the corpus")).collect()
 }
 
-/// The corpus as it is, then mutations of it.
+/// The corpus unchanged, then mutations of it.
 fn fuzz(target: &str, run: fn(&[u8])) {
     let corpus = corpus(target);
     corpus.iter().for_each(|input| run(input));

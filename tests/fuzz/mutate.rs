@@ -1,4 +1,4 @@
-//! Inputs that are nearly right: files of the corpus with a few changes.
+//! Almost valid inputs: files of the corpus with a few changes.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Longer inputs find nothing that shorter ones don't.
+/// Longer inputs find nothing more.
 const LONGEST: usize = 64 << 10;
 
 #[derive(Debug, Clone)]
@@ -16,10 +16,10 @@ enum Change {
     Insert(Index, Vec<u8>),
     Remove(Index, Index),
     Repeat(Index, Index, u8),
-    /// Something of another file.
+    /// Takes a part of another file.
     Take(Index, Index, Index, Index),
     Token(Index, Index),
-    /// A number becomes a token.
+    /// Replaces a number with a token.
     Number(Index, Index),
     End(Index),
 }
@@ -58,7 +58,7 @@ fn make(input: &mut Vec<u8>, change: Change, corpus: &[Vec<u8>], tokens: &[Vec<u
     let place = |index: Index| index.index(input.len() + 1);
     let range = |start: Index, end: Index, length: usize| {
         let (a, b) = (start.index(length + 1), end.index(length + 1));
-        // near each other: what is far apart takes away too much
+        // near each other: distant positions would remove too much
         let (a, b) = (a.min(b), a.max(b));
         a..b.min(a + 200)
     };

@@ -1,4 +1,4 @@
-//! Requests over HTTP: all that a receiver computes for one, from its first byte to the last one of the answer.
+//! Requests over HTTP: the receiver's CPU time for one, from its first byte to the last one of the response.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Receiver, Redis, linear};
 use serde_json::{Value, json};
 
-/// Tries of each size: the receiver does other things as well.
+/// Measurements of each size: the receiver does other things as well.
 const TRIES: usize = 3;
 
 struct World {
@@ -27,7 +27,7 @@ impl World {
         Ok(Self { runtime, receiver: receiver.into(), _redis: redis })
     }
 
-    /// What the receiver computes for a POST of `body`, which is answered with `status`.
+    /// The receiver's CPU time for a POST of `body`, which is answered with `status`.
     fn cost(&self, http: &Http, path: &str, body: &str, status: u16) -> Result<Duration> {
         let before = self.receiver.borrow_mut().process().computed();
         let answer = self.runtime.block_on(http.post(path, body.to_owned()))?;
@@ -35,7 +35,7 @@ impl World {
         Ok(self.receiver.borrow_mut().process().computed() - before)
     }
 
-    /// `body` of so many bytes, to a path that may tell by their number or size.
+    /// Checks a `body` of this many bytes, sent to a path that may depend on their number.
     fn linear(&self, what: &str, status: u16, path: impl Fn(usize, usize) -> String, body: impl Fn(usize) -> String) {
         let http = self.receiver.borrow().http();
         let mut asked = 0;
@@ -103,7 +103,7 @@ fn deliveries_are_read_and_answered() -> Result<()> {
     Ok(())
 }
 
-/// The thread that serves all requests moves the bytes; what is computed about them is computed elsewhere.
+/// The thread that serves all requests only moves the bytes; other threads process them.
 #[test]
 fn what_is_large_is_read_and_decided_about_beside_the_thread_that_serves() -> Result<()> {
     let world = World::start()?;

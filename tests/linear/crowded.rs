@@ -1,4 +1,5 @@
-//! Decisions about a prompt with ever more versions and incidents, open and closed. Few prompts have more than ten of each.
+//! Decisions about a prompt with increasing numbers of versions and incidents, open and closed. Few prompts have more
+//! than ten of each.
 
 use prompt_rollback::decision::alert::AlertRecord;
 use prompt_rollback::decision::decide::{Active, Snapshot};
@@ -25,8 +26,8 @@ fn operator() -> Operator {
     Operator::recorded("ci")
 }
 
-/// `v2` serves, `v1` is known-good, and there are `many` more versions: some known-good, some marked as bad, all with a text.
-/// Each has had an incident, and most of them are open.
+/// `v2` serves, `v1` is known-good, and there are `many` more versions: some known-good, some marked as bad, all with
+/// content. Each has had an incident, and most of them are open.
 fn crowded(many: usize) -> PromptState {
     let mut state = shipped();
     for n in 0..many {
@@ -95,7 +96,7 @@ fn decided(what: &str, policy: &Policy, given: impl Fn(usize) -> (Snapshot, Even
 
 type Given = fn(usize) -> Event;
 
-/// What happens to a prompt with many incidents, as the same event for any number of them.
+/// Events on a prompt with many incidents, the same for any number of them.
 fn events() -> Vec<(&'static str, Given)> {
     vec![
         ("a critical alert on what serves", |_| Event::Alerts(alerts(&delivery(1, |n| alert(n, "firing", "p", "v2"))))),
@@ -133,7 +134,7 @@ fn events() -> Vec<(&'static str, Given)> {
 }
 
 fn decide_on(choice: Choice, many: usize) -> Event {
-    // a question that waits
+    // a waiting question
     let incident = id(many - 1 - (many - 1) % 5);
     Event::Decide(Decide { incident, choice, operator: operator(), target: None, force: true, question_number: None })
 }

@@ -1,5 +1,5 @@
-//! What comes from outside costs no more for each part of it, however many there are: for twice as much, at most 2.3 times on
-//! average over five doublings.
+//! External input costs no more per part, however many parts there are: twice as much costs at most 2.3 times as much,
+//! on average over five doublings.
 
 mod bodies;
 mod crowded;
@@ -27,7 +27,7 @@ fn version(text: &str) -> VersionName {
     VersionName::parse(text).expect("a version")
 }
 
-/// A delivery of alerts with the labels that `labels` gives for each number.
+/// A delivery of alerts with the labels that `labels` returns for each number.
 fn delivery(alerts: usize, alert: impl Fn(usize) -> String) -> Vec<u8> {
     let all: Vec<String> = (0..alerts).map(alert).collect();
     format!(r#"{{"version":"4","status":"firing","alerts":[{}]}}"#, all.join(",")).into_bytes()

@@ -1,4 +1,4 @@
-//! Prometheus is away when the checks of a rollback end: what it measured is asked for again, for a while.
+//! Prometheus is unreachable when the checks of a rollback end: its samples are queried again, for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use prompt_rollback_testkit::lying_target::{self, LyingTarget, vector};
 use crate::common::kept::due_at;
 use crate::common::{ROLLED_BACK, SOON, World, critical, outcomes};
 
-/// Range queries fail while `away`; all else is healthy.
+/// Range queries fail while `away`; everything else is healthy.
 fn prometheus(away: &Arc<AtomicBool>) -> Result<LyingTarget> {
     let away = Arc::clone(away);
     LyingTarget::start(move |request| match request.contains("/api/v1/query_range") {
@@ -27,7 +27,7 @@ fn prometheus(away: &Arc<AtomicBool>) -> Result<LyingTarget> {
     })
 }
 
-/// A rollback that has recovered by these words; gives the incident's id.
+/// A rollback that recovers by these answers; returns the incident's id.
 async fn recovered(world: &World) -> Result<String> {
     world.ship("p").await?;
     ensure!(outcomes(&world.receiver.deliver(&[critical("p")]).await?)? == [ROLLED_BACK]);

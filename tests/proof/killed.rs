@@ -1,4 +1,4 @@
-//! The process is killed in the middle of verifying: another one goes on at the next check.
+//! The process is killed during verification: another one continues at the next check.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn kill_9_in_the_middle_of_verifying_goes_on_at_the_next_check() -> Result
     })
     .await?;
     let before = world.incident().await?;
-    // the next one is under way, and will not be answered
+    // the next one is in progress, and will not be answered
     proxy.set(Mode::Stall);
     eventually("a check under way", SOON, async || {
         is_leased(&world.redis, Work::Incident, &id).await.ok()?.then_some(())

@@ -1,5 +1,5 @@
-//! Rollbacks that are confirmed, verified and proved by a real Prometheus, with the rules that ship; and by one that
-//! lies, hangs or is away.
+//! Rollbacks that are confirmed and verified with a real Prometheus and the shipped rules, and with one that gives
+//! wrong answers, hangs or is unreachable.
 
 mod away;
 mod killed;
@@ -22,7 +22,7 @@ use crate::common::kept::{all_incidents, store};
 use crate::common::process;
 
 const PROMPT: &str = "customer-support";
-/// Far longer than any story takes where nothing else runs.
+/// Far longer than any test takes on an idle machine.
 const STORY: Duration = Duration::from_secs(300);
 const VERIFY: &str = r#"prompt_version:request_errors:ratio_rate5m{prompt="$prompt",version="$version"} < bool 0.01"#;
 
@@ -90,7 +90,7 @@ impl World {
         self.receiver.http().get(&format!("/api/incidents/{id}")).await?.json()
     }
 
-    /// The incident, once it is in `phase`.
+    /// Waits for the incident in `phase`.
     async fn until(&self, phase: &str) -> Result<Value> {
         let result = eventually(phase, STORY, async || {
             let incident = self.incident().await.ok()?;
@@ -114,7 +114,7 @@ fn said(incident: &Value) -> String {
     events.iter().map(|event| format!("{}\n", event["text"].as_str().unwrap_or_default())).collect()
 }
 
-/// Prometheus that scrapes these servers each second.
+/// A Prometheus that scrapes these servers each second.
 fn prometheus(servers: &PromptServers) -> Result<(Prometheus, String)> {
     let port = Arc::new(Port::claim());
     let targets = Targets { prompt_servers: servers.addresses(), ..Targets::default() };
@@ -124,7 +124,7 @@ fn prometheus(servers: &PromptServers) -> Result<(Prometheus, String)> {
     Ok((prometheus, url))
 }
 
-/// One server of `v2`, of whose answers this many fail; one receiver that asks before it switches.
+/// One server of `v2` with this many failures, and one receiver that asks before a rollback.
 async fn asks_first(ok: u64, failed: u64) -> Result<(PromptServers, Prometheus, World)> {
     let servers = PromptServers::start(1)?;
     servers.serve(0, "v2", ok, failed);
@@ -134,7 +134,7 @@ async fn asks_first(ok: u64, failed: u64) -> Result<(PromptServers, Prometheus, 
     Ok((servers, prometheus, world))
 }
 
-/// Waits until Prometheus has figures of this version.
+/// Waits until Prometheus has measured this version.
 async fn measured(prometheus: &Prometheus, version: &str) -> Result<()> {
     let query = format!(r#"prompt_version:request_errors:ratio_rate5m{{prompt="{PROMPT}",version="{version}"}}"#);
     eventually(&query, STORY, async || {
@@ -171,7 +171,7 @@ async fn a_prompt_server_that_ignores_the_key_is_named() -> Result<()> {
     for result in ["not_followed", "recovered"] {
         ensure!(text.contains(&format!(r#"prompt_rollback_verifications_total{{result="{result}"}} 1"#)), "{text}");
     }
-    // what Prometheus measured is kept for people
+    // Prometheus' samples are stored for people
     let id = incident["id"].as_str().context("id")?;
     let draft = world.receiver.http().get(&format!("/api/incidents/{id}/postmortem")).await?.text().to_owned();
     for expected in ["data:image/svg+xml", "error ratio", "first bad sample", &addresses[1]] {
@@ -205,7 +205,7 @@ async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
     ensure!(status == 409 && answer["error"]["code"] == "healthy", "{status} {answer}");
     let message = answer["error"]["message"].as_str().unwrap_or_default();
     ensure!(message.contains("error ratio 0.00 %"), "{message}");
-    // the automatic path asks too, and leaves it to people
+    // automatic rollbacks ask too, and leave the decision to people
     ensure!(world.critical(VERIFY).await? == "held confirming");
     let incident = world.until("awaiting_decision").await?;
     ensure!(incident["guard"]["reason"] == "unconfirmed", "{incident:#}");
@@ -243,7 +243,7 @@ async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
     Ok(())
 }
 
-/// Whatever it answers, nothing is called recovered on its word, and the rollback itself is not held up.
+/// Whatever it answers, nothing recovers because of it, and the rollback itself is not delayed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
     let several = lying_target::vector(&[(r#"{"a":"1"}"#, "1"), (r#"{"a":"2"}"#, "1")]);
@@ -298,7 +298,8 @@ async fn a_hanging_prometheus_delays_a_rollback_by_at_most_two_seconds() -> Resu
     Ok(())
 }
 
-/// Two replicas check many rollbacks at once: Prometheus is asked less than twenty times a second, and no check is left out.
+/// Two replicas check many rollbacks at once: Prometheus gets fewer than twenty queries a second, and no check is
+/// skipped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
     const MANY: usize = 120;
@@ -346,14 +347,14 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
         |from: &std::time::Instant| asked.iter().filter(|at| *at >= from && at.duration_since(*from) < WINDOW).count();
     let most = asked.iter().map(within).max().unwrap_or_default();
     ensure!(most < 5 * 20, "{most} queries within five seconds");
-    // one by one it would be two for each rollback, and what all share
+    // one by one it would be two for each rollback, plus the shared queries
     let own =
         lying_target.requests().iter().filter(|(_, request)| request.contains("expression%20of%20a%20team")).count();
     ensure!(own < MANY, "{own} queries for the expressions of {MANY} rollbacks");
     Ok(())
 }
 
-/// Nothing is ever measured, so each waits for its deadline, while all of them ask.
+/// Nothing is ever measured, so each waits for its deadline, while all of them are checked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()> {
     const MANY: usize = 1_500;
@@ -399,7 +400,7 @@ async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()
     let (median, worst) = (late[MANY / 2], late[MANY - 1]);
     let queries = lying_target.requests().len();
     println!("late by {median} ms in the middle, {worst} ms at worst; {queries} queries");
-    // one by one they would wait for turns for 107 s where nothing else runs; a busy machine needs time for other things
+    // one by one they would wait for slots for 107 s on an idle machine; a busy machine needs time for other things
     ensure!(worst < 90_000, "late by {worst} ms at worst, {median} ms in the middle");
     ensure!(queries < MANY, "{queries} queries");
     Ok(())

@@ -29,7 +29,7 @@ impl PromptServers {
         self.0.iter().map(|(address, _)| address.clone()).collect()
     }
 
-    /// From now on server `which` serves `version`, with so many good and bad requests between two scrapes.
+    /// Makes server `which` serve `version` from now on, with these good and bad requests between two scrapes.
     pub fn serve(&self, which: usize, version: &str, good: u64, bad: u64) {
         let mut counters = self.0[which].1.lock().unwrap_or_else(PoisonError::into_inner);
         for outcome in ["ok", "error"] {

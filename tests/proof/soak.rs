@@ -1,4 +1,4 @@
-//! A soak asks a real Prometheus, with the rules that ship, how the version served.
+//! A soak asks a real Prometheus with the shipped rules how the version served.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,7 +21,7 @@ use crate::common::{SOON, World, critical};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// v1 is marked as known-good, v2 serves; one server, which has no requests.
+/// v1 is marked as known-good, v2 serves; one server without requests.
 async fn quiet() -> Result<(PromptServers, Prometheus, World)> {
     let servers = PromptServers::start(1)?;
     servers.serve(0, "v2", 0, 0);
@@ -36,7 +36,7 @@ async fn version(world: &World, name: &str) -> Option<Value> {
     shown["versions"].as_array()?.iter().find(|version| version["version"] == name).cloned()
 }
 
-/// Lets the time come at which Prometheus is asked again, until `version` is as `wanted`.
+/// Advances the time to the next query of Prometheus, until `version` is as `wanted`.
 async fn asked_until(world: &World, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     eventually(what, SOON, async || {
         let found = version(world, name).await?;
@@ -69,7 +69,7 @@ async fn real_traffic_makes_a_version_known_good_and_a_quiet_night_does_not() ->
     let entry = world.log(PROMPT).await?.into_iter().find(|entry| entry["event"] == "soaked");
     ensure!(entry.as_ref().is_some_and(|entry| entry["reason"].contains("at least 20 requests")), "{entry:?}");
 
-    // it is what the next one is rolled back to
+    // it is the rollback target of the next one
     for (what, body) in [("versions", r#"{"version":"v3"}"#), ("activate", r#"{"version":"v3"}"#)] {
         world.post(&format!("/api/prompts/{PROMPT}/{what}"), serde_json::from_str(body)?).await?;
     }
@@ -80,7 +80,7 @@ async fn real_traffic_makes_a_version_known_good_and_a_quiet_night_does_not() ->
     Ok(())
 }
 
-/// Nobody delivers alerts here: what Prometheus wrote down of its rows is enough.
+/// No alerts are delivered here: what Prometheus recorded about its rules is enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<()> {
     let (servers, prometheus, world) = quiet().await?;
@@ -92,7 +92,7 @@ async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<
         prometheus.query(&fires).await.ok().filter(|found| !found.is_empty()).map(drop)
     })
     .await?;
-    // the failures of a moment are few of all
+    // the failures of a moment are few in relation to all requests
     servers.serve(0, "v2", 5_000, 0);
     let sum = |rule: &str| {
         format!(r#"sum_over_time(prompt_version:{rule}:increase1m{{prompt="{PROMPT}",version="v2"}}[1h:15s])"#)
@@ -111,7 +111,8 @@ async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<
     Ok(())
 }
 
-/// A row that fires during a single evaluation, at each second of a step, in windows that are sampled at each distance.
+/// A rule that fires during a single evaluation, at each second of a step, in windows that are sampled at each
+/// interval.
 #[test]
 fn a_row_that_fires_for_a_second_is_found_in_a_window_of_any_length() -> Result<()> {
     const END: u64 = 6 * 3_600;

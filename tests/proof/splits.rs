@@ -1,4 +1,4 @@
-//! Shared traffic, judged by a real Prometheus.
+//! Split traffic, judged with a real Prometheus.
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Prometheus, eventually};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::servers::PromptServers;
 use super::{PROMPT, STORY, World, measured, prometheus, said};
 
-/// Two servers: one of v1, one of v2, each with so many good and bad requests between two scrapes.
+/// Two servers: one of v1, one of v2, each with these good and bad requests between two scrapes.
 async fn two_versions(v1: (u64, u64), v2: (u64, u64)) -> Result<(PromptServers, Prometheus, World)> {
     let servers = PromptServers::start(2)?;
     servers.serve(0, "v1", v1.0, v1.1);
@@ -69,7 +69,7 @@ async fn the_gates_tell_figures_and_open_for_the_better_version() -> Result<()> 
     .await?;
     let figures = gates["gates"][1]["figures"].as_str().unwrap_or_default();
     ensure!(gates["replaces"] == "v1" && gates["gates"][1]["gate"] == "ab_test", "{gates:#}");
-    // how sure depends on how much was scraped by then
+    // the certainty depends on how much was scraped by then
     let sure = ["success 100.00 %", "replacing success 80.00 %", "20.00 points fewer", "p = 0.0000"]
         .iter()
         .all(|part| figures.contains(part));
@@ -80,7 +80,7 @@ async fn the_gates_tell_figures_and_open_for_the_better_version() -> Result<()> 
     Ok(())
 }
 
-/// v1 serves, and v2 begins a canary at half of the traffic. Heartbeats arrive.
+/// v1 serves, and v2 begins a canary with half of the traffic. Heartbeats arrive.
 async fn begin_canary(world: &World) -> Result<()> {
     let path = format!("/api/prompts/{PROMPT}/activate");
     let (status, answer) = world.post(&path, &json!({ "version": "v1" })).await?;
@@ -88,7 +88,7 @@ async fn begin_canary(world: &World) -> Result<()> {
     let canary = json!({ "version": "v2", "canary": true, "stages": [50, 100], "hold": "45s", "operator": "maya" });
     let (status, answer) = world.post(&path, &canary).await?;
     ensure!(status == 200, "{answer}");
-    // rules evaluated when the stage is over
+    // the rules are evaluated after the end of the stage
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() + 60;
     let alert = json!({
         "status": "firing", "fingerprint": "00000000000000aa", "labels": { "alertname": "PromptRollbackHeartbeat" },

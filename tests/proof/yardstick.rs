@@ -1,8 +1,8 @@
-//! The `verify` expressions that ship, as the receiver asks them, evaluated by promtool with the rules that ship: what do
-//! they say about a version, and how much must it have done since the rollback?
+//! The shipped `verify` expressions, as the receiver sends them, evaluated by promtool with the shipped rules: their
+//! verdict about a version, and how much traffic they need since the rollback.
 //!
-//! In most stories v1 serves until 300 s, v2 until the rollback at 602 s, and v1 from then on. A time never falls on a
-//! scrape, because Prometheus 2 and 3 disagree about a sample at the border of a range.
+//! In most tests v1 serves until 300 s, v2 until the rollback at 602 s, and v1 from then on. No time is equal to that
+//! of a scrape, because Prometheus 2 and 3 disagree about a sample at the border of a range.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -23,25 +23,24 @@ const ROWS: [&str; 6] = [
     "PromptLatencyP99Elevated",
 ];
 
-/// Figures of one version that a row judges, as mean score or as the bucket of all its requests.
+/// Values of one version that a rule judges, as mean score or as the bucket of all its requests.
 #[derive(Clone, Copy)]
 struct Figures {
     /// Fires on v2, against `usual`.
     bad: f64,
-    /// What v1 does while it is healthy.
+    /// The value of v1 while it is healthy.
     usual: f64,
     /// A little worse than usual, but within the limit of `verify`.
     fair: f64,
     /// Beyond that limit.
     poor: f64,
-    /// So much better that `usual` is beyond the limit against it.
+    /// Better by so much that `usual` is beyond the limit in comparison.
     better: f64,
-    /// So much worse that it is beyond the limit against `usual`.
+    /// Worse by so much that it is beyond the limit in comparison with `usual`.
     worse: f64,
 }
 
-/// Bounds of the latency histogram: everything that `Figures` name but `bad`, which is slower than the bound that its row counts
-/// by.
+/// Bounds of the latency histogram: all values of `Figures` but `bad`, which counts what is slower than its row's bound.
 const BOUNDS: [f64; 5] = [0.5, 1.0, 1.15, 1.4, 3.0];
 
 fn figures(row: &str) -> Figures {
@@ -57,10 +56,10 @@ fn figures(row: &str) -> Figures {
     }
 }
 
-/// Serves from one second to another, so much each 5 s, with this figure.
+/// Serves from one second to another, this many requests per 5 s, with this value.
 type Leg = (u64, u64, u32, f64);
 
-/// One prompt, and what is asked about it.
+/// One prompt, and the queries about it.
 struct Story {
     prompt: String,
     row: &'static str,
@@ -69,12 +68,12 @@ struct Story {
     served: Vec<(&'static str, Vec<Leg>)>,
     /// Version, its rollback target, from when, until when.
     targets: Vec<(&'static str, &'static str, u64, u64)>,
-    /// Whose `verify` is asked when, and what it says.
+    /// The version, the time of its `verify` query, and the verdict.
     asks: Vec<(&'static str, u64, Option<u8>)>,
 }
 
 impl Story {
-    /// v1, then v2, which is bad; then whatever `served` adds.
+    /// v1, then v2, which is bad; then the legs that `served` adds.
     fn new(name: &str, row: &'static str) -> Self {
         let figures = figures(row);
         Self {
@@ -101,7 +100,7 @@ impl Story {
     }
 }
 
-/// The annotation of a row, as it stands in an alert about v2.
+/// The annotation of a rule, as in an alert about v2.
 fn annotation(row: &str) -> Result<String> {
     let rules = shipped::text("alert-rules/alerts.yml")?;
     let (_, rule) = rules.split_once(&format!("- alert: {row}\n")).with_context(|| row.to_owned())?;
@@ -113,7 +112,7 @@ fn annotation(row: &str) -> Result<String> {
     Ok(text)
 }
 
-/// What the receiver asks Prometheus about `version`.
+/// The receiver's query about `version`.
 fn expression(story: &Story, version: &str, at: u64) -> Result<String> {
     let since = Duration::from_secs(if at > story.switch { at - story.switch } else { 300 });
     let name = |text: &str| VersionName::parse(text).ok().context("a version");
@@ -121,7 +120,7 @@ fn expression(story: &Story, version: &str, at: u64) -> Result<String> {
     Ok(question::about(&annotation(story.row)?, &prompt, &name(version)?, since))
 }
 
-/// A counter that grows during the legs, in promtool's notation; there from the first leg on.
+/// A counter that grows during the legs, in promtool's notation; it exists from the first leg on.
 fn counter(legs: &[Leg], until: u64, growth: impl Fn(u32, f64) -> f64) -> String {
     let (mut text, mut total) = (String::new(), 0.0);
     for at in (0..until).step_by(5) {
@@ -178,7 +177,7 @@ fn series(story: &Story, until: u64) -> String {
     text
 }
 
-/// Has promtool evaluate all expressions.
+/// Evaluates all expressions with promtool.
 fn test(stories: &[Story]) -> Result<()> {
     let asked = stories.iter().flat_map(|story| &story.asks).map(|(_, at, _)| *at);
     let until = asked.max().context("nothing is asked")? + 5;
@@ -201,7 +200,7 @@ fn test(stories: &[Story]) -> Result<()> {
                 _ => "{}".to_owned(),
             };
             let says = says.map(|value| format!("{{labels: '{labels}', value: {value}}}")).unwrap_or_default();
-            // the name of the story, where promtool prints the expression
+            // the name of the test, where promtool prints the expression
             let expression =
                 format!("# {}\n{}", story.prompt, expression(story, version, *at)?).replace('\n', "\n          ");
             let _ = write!(
@@ -233,7 +232,7 @@ pub fn promtool(yaml: &str) -> Result<()> {
     Ok(())
 }
 
-/// Stories that every row tells alike, each with figures of its own.
+/// Tests that apply to every rule, each with its own values.
 fn every_row(stories: impl Fn(&'static str, Figures) -> Vec<Story>) -> Result<()> {
     test(&ROWS.iter().flat_map(|row| stories(row, figures(row))).collect::<Vec<_>>())
 }
@@ -259,7 +258,7 @@ fn a_target_is_compared_with_its_own_past_where_it_has_no_predecessor() -> Resul
         vec![
             Story::new("usual", row).serves("v1", (605, 1_000, 10, figures.usual)).says("v1", 662, Some(1)),
             Story::new("fair", row).serves("v1", (605, 1_000, 10, figures.fair)).says("v1", 662, Some(1)),
-            // that it was well before does not help
+            // its good values from before do not help
             Story::new("poor", row).serves("v1", (605, 1_000, 10, figures.poor)).says("v1", 662, Some(0)),
             Story::new("poor-late", row).serves("v1", (605, 1_000, 10, figures.poor)).says("v1", 962, Some(0)),
         ]
@@ -329,7 +328,7 @@ fn what_was_before_the_rollback_proves_nothing() -> Result<()> {
     })
 }
 
-/// A p99 of five minutes says little about the last one of them.
+/// A p99 over five minutes says little about the last one of them.
 #[test]
 fn half_of_the_observations_behind_a_p99_are_newer_than_the_rollback() -> Result<()> {
     every_row(|row, figures| {
@@ -354,13 +353,13 @@ fn a_score_that_is_no_number_proves_nothing() -> Result<()> {
     })
 }
 
-/// Nobody says what v2 would be rolled back to, so its row compares it with the prompt's day without the last hour. Then a
-/// person names a version that has no past of its own.
+/// v2 has no known rollback target, so its rule compares it with the prompt's day without the last hour. Then a person
+/// names a version without a past of its own.
 #[test]
 fn a_trailing_day_is_used_where_the_alert_used_it() -> Result<()> {
     every_row(|row, figures| {
         if row.contains("NewVersion") || row == "PromptQualityDrop" || row == "PromptLatencyP99Elevated" {
-            return Vec::new(); // an hour takes promtool long: one row for each signal
+            return Vec::new(); // an hour takes promtool long: one rule for each signal
         }
         [("day-fair", figures.fair, 1), ("day-poor", figures.poor, 0)]
             .map(|(name, figure, says)| {
@@ -386,7 +385,7 @@ fn what_is_asked_names_the_version_and_counts_from_its_rollback() -> Result<()> 
         ("v1", 157_900, "x{p='p',v='v1'}[57s]"),
         // PromQL refuses [0s]
         ("v1", 100_100, "x{p='p',v='v1'}[1s]"),
-        // no rollback has put it there
+        // not activated by a rollback
         ("v2", 157_900, "x{p='p',v='v2'}[300s]"),
     ] {
         let version = VersionName::parse(version).ok().context("a version")?;
@@ -396,7 +395,7 @@ fn what_is_asked_names_the_version_and_counts_from_its_rollback() -> Result<()> 
     Ok(())
 }
 
-/// What is longer is cut by the receiver, and would be refused by Prometheus.
+/// The receiver cuts anything longer, and Prometheus would reject it.
 #[test]
 fn no_expression_is_too_long() -> Result<()> {
     const LONGEST: usize = 2_000;

@@ -1,4 +1,4 @@
-//! Readers on a real Redis Cluster whose slot goes from node to node.
+//! Readers on a real Redis Cluster whose slot moves between nodes.
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::{Reader, Settings};
@@ -11,7 +11,7 @@ use crate::common::{Redis, SOON, eventually};
 async fn a_replica_that_takes_over_is_followed_and_back_again() -> Result<()> {
     let [master, replica] = master_and_replica().await?;
     set(&master.redis, "v1").await?;
-    // any node will do, and one is enough
+    // one node is enough, whichever it is
     let both = Both::start(&replica.redis.addr(), pushed()).await?;
     both.serve("v1").await?;
     master.redis.wait_for_replicas(1).await?;
@@ -24,7 +24,7 @@ async fn a_replica_that_takes_over_is_followed_and_back_again() -> Result<()> {
     both.serve("v3").await
 }
 
-/// How often the nodes of the cluster were asked for.
+/// How often the nodes of the cluster were listed.
 async fn asked_for_nodes(redis: &Redis) -> Result<usize> {
     let stats: String = redis.cmd(&["INFO", "commandstats"]).await?;
     let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_cluster|slots:calls="));
@@ -35,7 +35,7 @@ async fn asked_for_nodes(redis: &Redis) -> Result<usize> {
 async fn a_master_that_dies_is_left_by_who_was_told_of_it_alone() -> Result<()> {
     let [mut master, replica] = master_and_replica().await?;
     set(&master.redis, "v1").await?;
-    // a master lists a replica once it has heard how far that is
+    // a master lists a replica once it knows its offset
     eventually("the replica is listed", SOON, async || {
         let slots: Vec<Vec<redis::Value>> = master.redis.cmd(&["CLUSTER", "SLOTS"]).await.ok()?;
         slots.iter().all(|range| range.len() > 3).then_some(())
@@ -44,7 +44,7 @@ async fn a_master_that_dies_is_left_by_who_was_told_of_it_alone() -> Result<()> 
     let before = asked_for_nodes(&master.redis).await?;
     let both = Both::start(&master.redis.addr(), pushed()).await?;
     both.serve("v1").await?;
-    // by each once, and again ten seconds later
+    // once by each, and again ten seconds later
     let learned = async || (asked_for_nodes(&master.redis).await.ok()? >= before + 2).then_some(());
     eventually("both have learned of the replica", SOON, learned).await?;
     master.redis.wait_for_replicas(1).await?;
@@ -69,7 +69,7 @@ async fn a_master_that_hangs_is_left_and_not_gone_back_to() -> Result<()> {
     seize(&replica.redis).await?;
     set(&replica.redis, "v2").await?;
     both.serve("v2").await?;
-    // it comes back with what it had, and learns that it is a replica
+    // it continues with its old data, and learns that it is a replica
     master.redis.resume()?;
     replica.redis.wait_for_replicas(1).await?;
     set(&replica.redis, "v3").await?;
@@ -89,7 +89,7 @@ async fn a_slot_is_followed_while_it_moves_and_afterwards() -> Result<()> {
     let both = Both::start(&from.redis.addr(), pushed()).await?;
     both.serve("v1").await?;
     let moving = Moving::begin(&from, &to).await?;
-    // the key is still here, and what is not here may be there
+    // the key is still here, and a missing one may be there
     set(&from.redis, "v2").await?;
     both.serve("v2").await?;
     ensure!(moving.keys("100").await? == 1);
@@ -126,7 +126,7 @@ async fn readers_that_start_in_the_middle_of_a_failover_wait_for_its_end() -> Re
     set(&master.redis, "v1").await?;
     master.redis.wait_for_replicas(1).await?;
     master.redis.kill9();
-    // the first address is dead, the second sends everybody there
+    // the first address is dead, the second redirects all
     let nodes = vec![replica.redis.addr()];
     let both = Both::start(&master.redis.addr(), Settings { nodes, ..pushed() }).await?;
     both.lose_contact().await?;

@@ -1,4 +1,4 @@
-//! A reader on a real Redis that changes, goes away, hangs, and holds what it should not.
+//! A reader on a real Redis that changes, goes away, hangs, and holds invalid values.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use prompt_rollback_testkit::{Redis, eventually, shipped};
 
 const ACTIVE: &str = "{prompts}:active:support";
 const ROUTING: &str = "{prompts}:routing:support";
-/// On a machine that is busy with other tests.
+/// A limit for a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(120);
 
-/// Reads again only when it is told to, within the time of a test.
+/// Reads again only after an announcement, during a test.
 fn pushed() -> Settings {
     Settings { refresh: Duration::from_secs(60), ..Settings::default() }
 }
@@ -31,7 +31,7 @@ async fn ready(reader: &Reader) -> Result<()> {
     tokio::time::timeout(SOON, reader.ready()).await.context("ready")
 }
 
-/// `active` and `routing` at once, as the receiver commits them.
+/// Sets `active` and `routing` at once, as the receiver commits them.
 async fn commit(redis: &Redis, active: &str, routing: &[(&str, &str)]) -> Result<()> {
     let script = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('DEL', KEYS[2]) \
         for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end";
@@ -96,7 +96,7 @@ async fn changes_are_pushed_and_a_split_is_respected() -> Result<()> {
         eventually("the split", SOON, async || (share().abs_diff(split * 10) < 60).then_some(())).await?;
         serves(&prompt, expected).await?;
     }
-    // what was served is told, too
+    // the served version is reported, too
     ensure!(tokio::time::timeout(SOON, changes.next()).await?.is_some());
     // a plain SET needs no message
     redis.cmd::<()>(&["SET", ACTIVE, "v4"]).await?;
@@ -117,14 +117,14 @@ async fn a_version_stays_known_while_redis_is_away() -> Result<()> {
     let grown = async || prompt.staleness().filter(|now| *now > age + Duration::from_millis(200)).map(drop);
     eventually("the age grows", SOON, grown).await?;
     ensure!(names(&prompt) == ["v1", "v2"]);
-    // it comes back, and has lost everything
+    // it restarts, and has lost everything
     redis.restart()?;
     says(&prompt, |problem| problem == Some(Problem::Missing)).await?;
     ensure!(names(&prompt) == ["v1", "v2"] && prompt.staleness().is_some_and(|now| now > age));
     commit(&redis, "v1", &[]).await?;
     serves(&prompt, &["v1"]).await?;
     ensure!(prompt.error().is_none());
-    // what is known outlives the reader
+    // the last known version outlives the reader
     drop(reader);
     ensure!(prompt.active_version("user-1").as_deref() == Some("v1"));
     Ok(())
@@ -211,13 +211,13 @@ async fn a_routing_that_is_none_leaves_everybody_with_the_active_version() -> Re
     let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
     ready(&reader).await?;
     ensure!(names(&prompt) == ["v1"] && matches!(prompt.error(), Some(Problem::Routing(_))), "{:?}", prompt.error());
-    // of another time: someone SETs what the split does not hold
+    // an outdated split: someone SETs a version that it does not contain
     commit(&redis, "v1", &[("v1", "50"), ("v2", "50")]).await?;
     serves(&prompt, &["v1", "v2"]).await?;
     redis.cmd::<()>(&["SET", ACTIVE, "v3"]).await?;
     serves(&prompt, &["v3"]).await?;
     ensure!(prompt.error().is_none(), "{:?}", prompt.error());
-    // of the wrong type: a rollback must still get through
+    // of the wrong type: a rollback must still take effect
     commit(&redis, "v3", &[]).await?;
     redis.cmd::<()>(&["SET", ROUTING, "v3"]).await?;
     says(&prompt, |problem| matches!(problem, Some(Problem::Routing(why)) if why.contains("WRONGTYPE"))).await?;
@@ -241,7 +241,7 @@ async fn the_prompt_server_user_suffices_and_one_reader_follows_many() -> Result
     serves(last, &["v2"]).await?;
     serves(reader.prompt(&many[0]).context("the first one")?, &["v1"]).await?;
     ensure!(reader.prompts().all(|(_, prompt)| prompt.error().is_none()));
-    // elsewhere it may not look, and says so
+    // it may not read elsewhere, and reports that
     let settings = Settings { namespace: "{other}".to_owned(), ..Settings::default() };
     let (_reader, prompt) = follow(&url, settings).await?;
     says(&prompt, |problem| matches!(problem, Some(Problem::Away(_)))).await?;

@@ -1,4 +1,4 @@
-//! What prompt servers embed: the choice of a version, and readers that follow a real Redis.
+//! The reader for prompt servers: the choice of a version, and readers that follow a real Redis.
 
 mod cluster;
 mod follow;

@@ -1,4 +1,4 @@
-//! A name that leads to another address: a failover by DNS. Real names, in an /etc/hosts of the servers' own.
+//! A name that resolves to another address: a failover by DNS. Real names, in a separate /etc/hosts.
 
 use std::fs;
 use std::io::Write;
@@ -12,13 +12,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::{SOON, eventually};
 
-/// How to get a mount namespace: who is not root needs a user namespace for it.
+/// How to get a mount namespace: a user other than root needs a user namespace for it.
 fn namespace() -> &'static [&'static str] {
     let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     if root { &["--mount"] } else { &["--map-root-user", "--mount"] }
 }
 
-/// `command`, which sees `hosts` in place of /etc/hosts.
+/// Runs `command` with `hosts` instead of /etc/hosts.
 fn with_hosts(dir: &Dir, hosts: &Path, command: Vec<PathBuf>) -> ProcessBuilder {
     let script = format!("mount --bind '{}' /etc/hosts && exec \"$@\"", hosts.display());
     ProcessBuilder::new("unshare", dir.path()).args(namespace()).args(["--", "sh", "-c", &script, "sh"]).args(command)
@@ -28,14 +28,14 @@ fn with_hosts(dir: &Dir, hosts: &Path, command: Vec<PathBuf>) -> ProcessBuilder 
 async fn a_changed_dns_name_is_followed_although_the_old_server_answers() -> Result<()> {
     let permitted = Command::new("unshare").args(namespace()).arg("true").output().context("unshare")?;
     if !permitted.status.success() {
-        // past the capture of tests: it must be seen
+        // past the capture of tests, so that it is seen
         let why = String::from_utf8_lossy(&permitted.stderr).into_owned();
         writeln!(std::io::stderr(), "\nSKIPPED: this kernel permits no mount namespace: {why}")?;
         return Ok(());
     }
     let old = Redis::builder().conf("bind 127.0.0.1 127.0.0.2").start()?;
     let new = Redis::start()?;
-    // the same port on another address leads to the new one
+    // the same port on another address leads to the new server
     let listener = TcpListener::bind(("127.0.0.3", old.port())).await?;
     let to = new.addr();
     let forward = tokio::spawn(async move {

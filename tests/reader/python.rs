@@ -1,4 +1,4 @@
-//! The Python reader, by its own tests: they check the shared vectors and follow a real Redis.
+//! The Python reader's own tests: they check the shared vectors and follow a real Redis.
 
 use std::process::Command;
 

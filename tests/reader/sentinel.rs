@@ -1,4 +1,4 @@
-//! Readers that ask real sentinels.
+//! Readers that use real sentinels.
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn a_master_that_is_replaced_while_it_runs_is_left() -> Result<()> {
     let world = Sentinels::start(1).await?;
     let both = started(&world).await?;
     let before = world.servers[0].addr();
-    // sentinels may not tell the old one, which goes on answering as a master
+    // sentinels cannot tell the old master, which keeps answering as a master
     let deaf = ["ACL", "SETUSER", Redis::ADMIN.name, "-replicaof", "-slaveof"];
     world.servers[0].cmd::<()>(&deaf).await?;
     world.sentinels[0].cmd::<()>(&["SENTINEL", "FAILOVER", NAME]).await?;
@@ -74,7 +74,7 @@ async fn a_master_that_hangs_is_left_and_not_gone_back_to() -> Result<()> {
     let (master, _) = world.wait_failed_over(&before).await?;
     set(master, "v2").await?;
     both.serve("v2").await?;
-    // it comes back with what it had, and is told that it is a replica
+    // it continues with its old data, and is told that it is a replica
     world.servers[0].resume()?;
     master.wait_for_replicas(1).await?;
     set(master, "v3").await?;
@@ -85,7 +85,7 @@ async fn a_master_that_hangs_is_left_and_not_gone_back_to() -> Result<()> {
 async fn one_sentinel_is_enough_and_an_outdated_one_is_not_believed() -> Result<()> {
     let world = Sentinels::start(1).await?;
     world.servers[0].wait_for_replicas(1).await?;
-    // has never heard of a failover, and of none of the others
+    // it knows neither of the failover nor of the others
     let elsewhere = Redis::start()?;
     set(&elsewhere, "v0").await?;
     let behind = sentinel(Redis::builder(), &elsewhere).start()?;
@@ -102,7 +102,7 @@ async fn one_sentinel_is_enough_and_an_outdated_one_is_not_believed() -> Result<
     }
     set(master, "v3").await?;
     both.serve("v3").await?;
-    // longer than it takes to notice that the only one that is left names another master
+    // longer than it takes to notice that the only remaining sentinel names another master
     world.sentinels[0].pause()?;
     for number in 0..16 {
         let version = format!("v4.{number}");
@@ -124,7 +124,7 @@ async fn a_master_that_no_sentinel_knows_is_named() -> Result<()> {
     eventually("the name is named", SOON, says).await.map(drop)
 }
 
-/// A user as the operations guide has it.
+/// A user from the operations guide.
 fn documented(name: &str, password: &str) -> Result<String> {
     const GUIDE: &str = include_str!("../../docs/prompt-servers.md");
     let line = GUIDE.lines().find(|line| line.starts_with(&format!("user {name} on >… ")));

@@ -1,4 +1,4 @@
-//! Both example prompt servers, asked by the same users.
+//! Both example prompt servers, with the same users.
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::Split;
@@ -36,7 +36,7 @@ async fn both_example_servers_choose_the_same_version_and_count_by_version() -> 
             let user = format!("user-{number}");
             ensure!(server.version(&user).await? == **split.version(&user), "{user}");
         }
-        // nobody in particular: requests are split, not stuck to one version
+        // without a user, requests are split instead of assigned to one version
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..40 {
             let body = server.http().get("/?prompt=support").await?.json()?;
@@ -47,7 +47,7 @@ async fn both_example_servers_choose_the_same_version_and_count_by_version() -> 
         let body = server.http().get(&user).await?.json()?;
         ensure!(body["version"] == **split.version("user-7"), "{body}");
     }
-    // the end of the split: at once, not at the next look
+    // the end of the split: at once, not at the next read
     redis.cmd::<()>(&["DEL", ROUTING]).await?;
     set(&redis, first).await?;
     for server in &servers {

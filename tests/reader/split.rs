@@ -41,7 +41,7 @@ fn the_vectors_that_all_languages_share() {
         let found: Vec<_> = vectors.keys.iter().map(|key| split.version(&key.key).to_string()).collect();
         assert_eq!(found, case.versions, "{}", case.name);
     }
-    // a list of cases that all say "active" would prove little
+    // cases that all say "active" would prove little
     let split = vectors.cases.iter().filter(|case| case.versions.iter().any(|version| *version != case.active));
     assert!(vectors.keys.len() > 20 && split.count() > 10);
 }
@@ -96,7 +96,7 @@ fn versions() -> impl Strategy<Value = (String, String)> {
 proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::with_cases(64) })]
 
-    /// 10,000 callers, whatever the versions are called and whatever the stages are.
+    /// 10,000 callers, whatever the names of versions and the stages.
     #[test]
     fn each_caller_changes_version_at_most_once_in_a_gradual_rollback(
         (bad, target) in versions(),
@@ -117,13 +117,13 @@ proptest! {
                 *count += u32::from(*version == bad);
             }
         }
-        // and the shares are what the stages say
+        // and the shares match the stages
         for (count, left) in on_bad[1..].iter().zip(left) {
             prop_assert!(count.abs_diff(left * 100) < 300, "{} of 10,000 at {} %", count, left);
         }
     }
 
-    /// Every request gets one of the versions, each as many of the buckets as it has percent.
+    /// Every request gets one of the versions, each with as many buckets as its percentage.
     #[test]
     fn any_routing_is_followed_exactly_or_not_at_all(
         fields in proptest::collection::hash_map("[a-c1-3.]{0,3}", "[0-9]{1,3}|[ +]?[0-9.]{0,4}", 0..5),
@@ -144,7 +144,8 @@ proptest! {
         }
     }
 
-    /// The reader uses nothing of the crate, so it has its own idea of a version and what surrounds it; it must be the same.
+    /// The reader does not use the receiver's crate, so it has its own definition of a version and of what surrounds
+    /// it; both must be the same.
     #[test]
     fn a_version_is_what_the_receiver_takes_for_one(name in "\\PC{0,4}|[A-Za-z0-9._:+-]{0,66}|[\\x00-\\x20]{0,2}v[\\x00-\\x7f]{0,2}") {
         let routing = [("v", "50"), (name.as_str(), "50")];

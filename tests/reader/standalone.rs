@@ -1,4 +1,4 @@
-//! Readers on servers without sentinels or a cluster: a failover by hand, a server without RESP3, a user who lacks a
+//! Readers on servers without Sentinel or Cluster: a manual failover, a server without RESP3, a user without a
 //! permission.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ async fn of_several_addresses_the_masters_is_read_and_a_demoted_one_is_left() ->
         Ok(redis.cmd::<String>(&["CLIENT", "LIST"]).await?.contains("user=prompt-server"))
     };
     ensure!(at(&first).await? && !at(&second).await?);
-    // by hand, with the old one left without its master
+    // a manual failover, which leaves the old one without a master
     second.cmd::<()>(&["REPLICAOF", "NO", "ONE"]).await?;
     first.cmd::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await?;
     set(&second, "v2").await?;
@@ -47,7 +47,7 @@ async fn a_replica_whose_address_stands_alone_is_read() -> Result<()> {
     Ok(())
 }
 
-/// Follows by reading again, and says so.
+/// Follows by reading regularly, and reports it.
 async fn polls(url: &str, redis: &Redis) -> Result<()> {
     let often = Settings { refresh: Duration::from_millis(100), ..Settings::default() };
     let reader = Reader::start(url, ["support"], often)?;
@@ -115,7 +115,7 @@ async fn lost_contact_shows_at_once_and_a_confirmed_version_is_not_stale() -> Re
         tokio::time::sleep(Duration::from_millis(700)).await; // the reader goes by the real clock: so stale it would be
         eventually("confirmed", SOON, fresh).await?;
     }
-    // but not while the key holds nothing to confirm
+    // but not while the key is missing
     redis.cmd::<()>(&["DEL", ACTIVE]).await?;
     eventually("missing", SOON, async || (prompt.error() == Some(Problem::Missing)).then_some(())).await?;
     let stale = async || prompt.staleness().filter(|staleness| *staleness > Duration::from_millis(1_500)).map(drop);

@@ -1,4 +1,4 @@
-//! An Alertmanager that wants a password: it takes alerts from nobody else.
+//! An Alertmanager with a password: it refuses alerts without it.
 
 use anyhow::{Result, ensure};
 use prompt_rollback::alertmanager::client::{Alertmanagers, OwnAlert};

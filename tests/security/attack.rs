@@ -1,4 +1,4 @@
-//! A thousand clients of a kind that costs memory: what the receiver takes is bounded, and an alert is still answered.
+//! A thousand clients that cost memory: the receiver's memory is bounded, and an alert is still answered.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::common::kept::{keys, prompt};
 use crate::common::{DUPLICATE, ROLLED_BACK, critical, deliver, outcomes, process, ship};
 
 const CLIENTS: usize = 1_000;
-/// In MB, above what it has before.
+/// In MB, above the memory used before.
 const MOST: f64 = 64.0;
 /// As many as `metrics.max_prompts`.
 const PROMPTS: usize = 20_000;
@@ -44,7 +44,7 @@ fn resident(pid: u32) -> Result<f64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0 / 1e6)
 }
 
-/// A client that reads nothing, and for which the kernel keeps little.
+/// A client that reads nothing, and for which the kernel buffers little.
 async fn connect(address: SocketAddr) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4_096)?;
@@ -78,7 +78,7 @@ impl Attack {
     }
 }
 
-/// The most that is resident while a thousand clients do the same, and alerts are answered.
+/// The most resident memory while a thousand clients do the same, and alerts are answered.
 async fn attacked(receiver: &Receiver, attack: Attack, expected: &str) -> Result<f64> {
     let address = receiver.addr().parse()?;
     let request = attack.request();
@@ -87,14 +87,14 @@ async fn attacked(receiver: &Receiver, attack: Attack, expected: &str) -> Result
         let request = request.clone();
         clients.push(tokio::spawn(async move {
             let mut stream = connect(address).await.ok()?;
-            let _ = stream.write_all(&request).await; // it may be thrown out
+            let _ = stream.write_all(&request).await; // it may be evicted
             std::future::pending::<()>().await;
             Some(stream)
         }));
     }
     let (start, mut most, mut answered) = (Instant::now(), 0.0_f64, 0);
     while start.elapsed() < Duration::from_secs(8) || answered < 3 {
-        // on a connection of its own, as after an Alertmanager's restart
+        // a new connection, as after an Alertmanager's restart
         let http = Http::new(receiver.url()).token("hook");
         if let Ok(answer) = deliver(&http, &[critical("p")]).await
             && answer.status == 200
@@ -127,7 +127,7 @@ async fn a_thousand_hostile_clients_take_at_most_64_mb_and_block_no_alert() -> R
             .start()?;
         seed(&redis, &receiver.http()).await?;
         ship(&receiver.http(), "p").await?;
-        // as every few seconds, wherever there is a Prometheus
+        // as every few seconds with a Prometheus
         ensure!(receiver.http().get("/metrics").await?.status == 200);
         let idle = resident(receiver.pid())?;
         let most = attacked(&receiver, attack, ROLLED_BACK).await?;

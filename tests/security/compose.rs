@@ -1,4 +1,4 @@
-//! Which containers of docker-compose.yml can reach which.
+//! Which containers of docker-compose.yml can reach each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::dockerfile::file;
 
-/// Of a block that is indented by two spaces more than its heading: each name, and the lines below it.
+/// The parts of a block that is indented by two spaces more than its heading: each name, and the lines below it.
 fn block(text: &str, heading: &str) -> BTreeMap<String, Vec<String>> {
     let lines = text.lines().skip_while(|line| *line != heading).skip(1);
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();

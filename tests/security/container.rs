@@ -1,5 +1,6 @@
-//! What docker-compose.yml and the Dockerfile promise: a plain user, nothing writable, no shell. There need be no container
-//! engine here, so the program runs in a root of its own that holds nothing but itself, its libraries and its config.
+//! What docker-compose.yml and the Dockerfile promise: an unprivileged user, nothing writable, no shell. A container
+//! engine may be missing here, so the program runs in a root of its own that holds only itself, its libraries and its
+//! config.
 
 use std::fs;
 use std::io::Write;
@@ -32,7 +33,7 @@ fn libraries(program: &str) -> Result<Vec<PathBuf>> {
     Ok(paths.map(PathBuf::from).collect())
 }
 
-/// As the Dockerfile's last stage, without the Debian around it.
+/// Like the Dockerfile's last stage, without the rest of Debian.
 fn make_root() -> Result<Dir> {
     let root = Dir::new("root")?;
     let program = env!("CARGO_BIN_EXE_prompt-rollback");
@@ -46,13 +47,13 @@ fn make_root() -> Result<Dir> {
     root.write(CONFIG.trim_start_matches('/'), file("config/prompt-rollback.toml")?)?;
     root.write("run/secrets/webhook_token", "hook-token")?;
     root.write("run/secrets/api_token", "api-token")?;
-    // a temporary directory is its owner's alone
+    // only its owner can access a temporary directory
     fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     Ok(root)
 }
 
-/// How to get a mount namespace, and into a root as the user of the image. Without root's privileges the user stays who runs
-/// this, who has none either.
+/// How to get a mount namespace, and how to enter a root as the user of the image. Without root's privileges, the user
+/// stays the one who runs this, who is unprivileged as well.
 fn way_in() -> (Vec<&'static str>, Vec<&'static str>) {
     let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     if root {
@@ -80,7 +81,7 @@ async fn the_image_serves_as_a_plain_user_without_a_shell_or_writable_files() ->
     let (namespace, _) = way_in();
     let permitted = Command::new("unshare").args(&namespace).arg("true").output().context("unshare")?;
     if !permitted.status.success() {
-        // past the capture of tests: it must be seen
+        // past the capture of tests, so that it is seen
         let why = String::from_utf8_lossy(&permitted.stderr).into_owned();
         writeln!(std::io::stderr(), "\nSKIPPED: this kernel permits no mount namespace: {why}")?;
         return Ok(());
@@ -199,7 +200,7 @@ fn every_package_of_the_example_in_python_is_locked_by_its_hash() -> Result<()> 
     Ok(())
 }
 
-/// A command line is seen by everyone on the machine.
+/// Everyone on the machine can see a command line.
 #[test]
 fn no_command_that_we_print_or_run_holds_a_secret() -> Result<()> {
     for path in ["Makefile", "scripts/up", "README.md", "docs/operations.md", "docs/security.md"] {
@@ -210,7 +211,7 @@ fn no_command_that_we_print_or_run_holds_a_secret() -> Result<()> {
     Ok(())
 }
 
-/// The lines below `name:` at this indent, without theirs.
+/// The lines below `name:` at this indent, without the indent.
 fn block<'a>(text: &'a str, name: &str, indent: &str) -> Vec<&'a str> {
     let lines = text.lines().skip_while(|line| !line.starts_with(&format!("{indent}{name}:"))).skip(1);
     lines.take_while(|line| line.is_empty() || line.starts_with(&format!("{indent}  "))).map(str::trim).collect()
@@ -266,7 +267,7 @@ fn each_service_has_limits_a_health_check_and_only_loopback_ports() -> Result<()
         let has = |key: &str| lines.iter().any(|line| line.starts_with(key));
         assert!(has("mem_limit: ") && has("cpus: "), "{service}: {lines:?}");
         assert!(!has("logging:") && !has("pids_limit:"), "{service} has its own: {lines:?}");
-        // One that runs once ends well or not; an image that is built here has its own check.
+        // a container that runs once succeeds or fails; an image that is built here has its own check
         let once = lines.contains(&r#"restart: "no""#);
         assert!(once != (has("healthcheck:") && !has("disable: true") || has("build:")), "{service}: {lines:?}");
         for ports in lines.iter().filter(|line| line.starts_with("ports:")) {

@@ -1,4 +1,5 @@
-//! What the images are built from: the tree as .dockerignore leaves it, copied as the Dockerfiles copy it. Without an engine.
+//! The build context of the images: the tree as .dockerignore leaves it, copied as the Dockerfiles copy it. Without an
+//! engine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::dockerfile::{self, Copy, file};
 
-/// Copies what .dockerignore lets in. It reads the few kinds of lines that ours has, and fails on any other.
+/// Copies what .dockerignore includes. Understands only the kinds of lines that the file has, and fails on others.
 fn copy_context(ignore: &str, to: &Path) -> Result<()> {
     let mut patterns = ignore.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     ensure!(patterns.next() == Some("*"), ".dockerignore must begin with `*`, which leaves out everything");
@@ -33,7 +34,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("copy {}", from.display())).map(drop)
 }
 
-/// As `COPY` does: a folder's contents, or a file, into a folder if the destination is one or ends with a slash.
+/// Like `COPY`: a folder's contents, or a file, into a folder if the destination is one or ends with a slash.
 fn carry_out(instruction: &Copy, context: &Path, workdir: &Path) -> Result<()> {
     for source in &instruction.sources {
         let (from, mut to) = (context.join(source), workdir.join(instruction.destination.trim_start_matches("./")));
@@ -46,7 +47,7 @@ fn carry_out(instruction: &Copy, context: &Path, workdir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A folder of this name that is always at the same place, so that Cargo finds again what it has built there; now empty.
+/// An empty folder of this name at a fixed place, so that Cargo can reuse what it has built there.
 fn empty(name: &str) -> Result<PathBuf> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if path.exists() {
@@ -56,14 +57,14 @@ fn empty(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// In a target directory of its own: these trees hold packages of the same names, and Cargo would take what it compiled of
-/// one tree for what it compiled of this one.
+/// With a separate target directory: these trees contain packages of the same names, and Cargo would confuse their
+/// artifacts with those of this tree.
 fn check(tree: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("context-target");
     let mut command = Command::new(cargo);
     command.args(["check", "--locked", "--bin", "prompt-rollback"]).current_dir(tree).env("CARGO_TARGET_DIR", target);
-    // What Cargo tells this test about its crate: build scripts that look at it would run again.
+    // Cargo's variables about this test's crate: build scripts that read them would run again
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
             command.env_remove(name);
@@ -82,7 +83,7 @@ fn the_receiver_compiles_from_what_its_image_is_built_from() -> Result<()> {
     let (last, build) = stages.split_last().context("a stage")?;
     let build = build.first().context("a stage that builds")?;
 
-    // The layer of dependencies: what is copied before the first command, and the sources that it makes up.
+    // the layer of dependencies: what is copied before the first command, and its generated sources
     for tree in [&dependencies, &program] {
         for copy in build.copies()?.iter().filter(|copy| copy.before_first_run) {
             carry_out(copy, &context, tree)?;

@@ -1,4 +1,4 @@
-//! Reads the parts of a Dockerfile that are tested.
+//! Parses the tested parts of a Dockerfile.
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +14,15 @@ pub fn file(path: &str) -> Result<String> {
     fs::read_to_string(root().join(path)).context(path.to_owned())
 }
 
-/// From one `FROM` to the next.
+/// A stage, from one `FROM` to the next.
 pub struct Stage {
-    /// What it is made from, as `rust:1.98.0-slim-trixie` or `scratch`.
+    /// Its base, such as `rust:1.98.0-slim-trixie` or `scratch`.
     pub from: String,
-    /// Name and the rest, one for each instruction.
+    /// Name and arguments of each instruction.
     instructions: Vec<(String, String)>,
 }
 
-/// A `COPY` of files of the context.
+/// A `COPY` of files from the context.
 pub struct Copy {
     pub sources: Vec<String>,
     pub destination: String,

@@ -1,4 +1,4 @@
-//! A receiver behind certificates, and curl, which knows nothing of us.
+//! A receiver with certificates, and curl as an independent client.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub async fn curl(address: SocketAddr, path: &str, arguments: &[&str]) -> Result
     Ok(Got { status: status.parse()?, body: body.to_owned(), error })
 }
 
-/// Runs our own program.
+/// Runs the program itself.
 pub async fn program(arguments: &[&str], env: &[(&str, &str)]) -> Result<Output> {
     let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_prompt-rollback")));
     command.args(arguments).envs(env.iter().copied());
@@ -74,7 +74,7 @@ pub struct World {
 }
 
 impl World {
-    /// With `asks`, certificates of clients are signed by the same authority.
+    /// With `asks`, the same authority signs certificates of clients.
     pub async fn start(asks: bool, env: &[(&str, &str)]) -> Result<Self> {
         let (files, authority) = Files::new()?;
         Self::with(files, &authority, asks, env).await
@@ -98,7 +98,7 @@ impl World {
         Ok(world)
     }
 
-    /// Trusts the receiver's authority.
+    /// Runs curl with the receiver's authority.
     pub async fn curl(&self, path: &str, arguments: &[&str]) -> Result<Got> {
         let ca = self.files.path("ca");
         curl(self.app.address, path, &[&["--cacert", &ca], arguments].concat()).await
@@ -110,7 +110,7 @@ impl World {
         self.curl("/webhooks/alertmanager", &[&["--data", &body], arguments].concat()).await
     }
 
-    /// A prompt with `v1` to go back to, and `v2` active.
+    /// Creates a prompt with the rollback target `v1` and the active version `v2`.
     pub async fn ship(&self, prompt: &str, arguments: &[&str]) -> Result<()> {
         for (what, body) in [
             ("versions", r#"{"version":"v1","known_good":true}"#),

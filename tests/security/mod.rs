@@ -1,4 +1,4 @@
-//! Who may do what, and who is kept out: certificates, Redis' users, privileges of the process.
+//! Permissions: certificates, Redis' users, privileges of the process.
 
 mod alertmanager;
 mod attack;

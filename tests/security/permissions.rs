@@ -1,4 +1,4 @@
-//! Prompt servers may do what the readers and the guide need, and nothing else: each permission is taken away in turn.
+//! Prompt servers have exactly the permissions that the readers and the guide need: each permission is removed in turn.
 
 use std::process::{Command, Stdio};
 
@@ -22,7 +22,7 @@ async fn set_user(redis: &Redis, name: &str, rules: &[&str]) -> Result<String> {
     Ok(format!("redis://{name}:any@{}", redis.addr()))
 }
 
-/// The reader in Rust has the version, and nothing to complain about.
+/// The Rust reader has the version, without errors.
 async fn read_by_rust(url: &str) -> Result<()> {
     let reader = Reader::start(url, ["p"], Settings::default())?;
     let prompt = reader.prompt("p").expect("followed");
@@ -35,7 +35,7 @@ async fn read_by_rust(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// What readers ask the nodes of a cluster, which this is not: that is the only objection.
+/// What readers ask the nodes of a cluster, which this server is not: that is the only error.
 async fn redirected(url: &str) -> Result<()> {
     let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     for words in [&["ASKING"][..], &["CLUSTER", "SLOTS"]] {
@@ -46,7 +46,7 @@ async fn redirected(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the guide calls a plain GET, and the text that it leads to.
+/// The guide's plain GET, and reading the content.
 async fn read_text(url: &str) -> Result<()> {
     let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let version: String = redis::cmd("GET").arg("{prompts}:active:p").query_async(&mut redis).await?;
@@ -54,7 +54,7 @@ async fn read_text(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// The reader in Python listens to the channel of changes, and finds its other end alive, twice.
+/// The Python reader subscribes to the channel of changes, and checks its connection twice.
 async fn read_by_python(url: &str) -> Result<()> {
     const FOLLOW: &str = "
 import sys, time, prompt_reader
@@ -190,8 +190,9 @@ async fn a_prompt_server_can_write_nothing() -> Result<()> {
     Ok(())
 }
 
-/// What none of the users that ship may do: read the configuration and with it passwords, learn what else this Redis holds,
-/// read or change what is others', change users, stop, slow down or copy the server, run code that is not ours.
+/// Commands that no shipped user may run: reading the configuration and its passwords, learning what else this Redis
+/// holds, reading or changing other data, changing users, stopping, slowing down or copying the server, running foreign
+/// code.
 const FORBIDDEN: [&str; 70] = [
     "CONFIG GET requirepass",
     "CONFIG GET masterauth",
@@ -278,7 +279,7 @@ async fn none_of_the_users_that_ship_may_do_what_it_has_no_need_of() -> Result<(
             ensure!(refused, "{url}: {words}: {answer:?}");
         }
     }
-    // nobody can log in as `default`; a restart replays with its permissions
+    // no one can log in as `default`; a restart replays with its permissions
     for words in FORBIDDEN {
         let dry: String =
             redis.cmd(&[&["ACL", "DRYRUN", "default"][..], &words.split(' ').collect::<Vec<_>>()].concat()).await?;
@@ -295,7 +296,7 @@ async fn none_of_the_users_that_ship_may_do_what_it_has_no_need_of() -> Result<(
     Ok(())
 }
 
-/// Redis limits CLIENT TRACKING to no keys: docs/security.md says so, and what to do about it.
+/// Redis cannot limit CLIENT TRACKING to keys: docs/security.md says so, and what to do about it.
 #[tokio::test]
 async fn a_prompt_server_without_tracking_reads_by_polling() -> Result<()> {
     let redis = Redis::start()?;

@@ -1,4 +1,4 @@
-//! Secrets are compared in constant time, everywhere.
+//! Secrets are compared in constant time everywhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,16 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
-/// Each use of a secret, by the line: handed to a library, or compared by `ct_eq`. A new one is to be looked at, and added.
+/// Each use of a secret, by its line: passed to a library, or compared by `ct_eq`. A new one must be reviewed, and
+/// added.
 #[test]
 fn a_secret_is_never_compared_as_a_text_is() {
     const USES: [(&str, &str); 18] = [
         ("config/values.rs", "a.expose_secret().as_bytes().ct_eq(b.expose_secret().as_bytes())"),
-        // how long it is, and whose the app's token says it is
+        // its length, and the app in the app-level token
         ("config/validate.rs", "token.expose_secret().len() < MIN_TOKEN"),
         ("config/mod.rs", "self.app_token.as_ref()?.expose_secret().split('-').nth(2)"),
-        // whether they can be used at all
+        // whether they are usable at all
         ("config/validate.rs", "URL => is_address(value.expose_secret())"),
         ("config/validate.rs", "_ => is_strong(value.expose_secret())"),
         // the headers for the collector of spans
@@ -27,7 +28,7 @@ fn a_secret_is_never_compared_as_a_text_is() {
         ("notify/webhook/client.rs", "url.expose_secret().parse()"),
         ("notify/webhook/signature.rs", "let secret = secret.expose_secret();"),
         ("notify/webhook/signature.rs", "Hmac::<Sha256>::new_from_slice(self.0.expose_secret())"),
-        // values that stay in force, to be read as others are
+        // values that stay in force
         ("config/reader.rs", "self.pins.get(key).map(|text| text.expose_secret().to_owned())"),
         ("config/reader.rs", "self.pins.get(key).and_then(|text| T::from_text(text.expose_secret()))"),
         ("http/auth.rs", "given.ct_eq(token.expose_secret().as_bytes())"),

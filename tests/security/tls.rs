@@ -1,4 +1,4 @@
-//! TLS of the receiver: with and without certificates of clients, replaced while it runs, and abused.
+//! TLS of the receiver: with and without client certificates, replaced while it runs, and abused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ async fn over_tls_a_prompt_is_rolled_back_and_strangers_learn_why_not() -> Resul
     Ok(())
 }
 
-/// What is answered to these bytes, sent without TLS.
+/// The answer to these bytes, sent without TLS.
 async fn in_the_clear(address: std::net::SocketAddr, request: &str) -> Result<String> {
     crate::common::exchange(address, request.as_bytes()).await
 }
@@ -124,14 +124,14 @@ async fn certificates_are_replaced_without_a_restart_and_broken_ones_refused() -
     }
     assert_eq!(warnings(), 2, "each once: {}", receiver.log());
 
-    // whole: of an authority that only the new trust
+    // complete: of an authority that only the new trust contains
     files.pair("server", &replaced)?;
     files.write("next", next.pem())?;
     let next_ca = files.path("next");
     becomes(200, &["--cacert", &next_ca]).await?;
     assert_eq!(status(&old).await, Some(0), "the old authority vouches for it no more");
 
-    // the authority of the clients: those of the old one are strangers now
+    // the authority of the clients: those of the old one are no longer trusted
     files.pair("server", &authority.server()?)?;
     becomes(200, &certified).await?;
     files.write("ca", next.pem())?;
@@ -140,7 +140,7 @@ async fn certificates_are_replaced_without_a_restart_and_broken_ones_refused() -
     Ok(())
 }
 
-/// What is answered to `request` on a connection that stays open.
+/// The answer to `request` on a connection that stays open.
 async fn ask<S: AsyncReadExt + AsyncWriteExt + Unpin>(stream: &mut S, request: &str) -> Result<String> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -198,7 +198,8 @@ async fn tls_is_switched_on_and_certificates_are_asked_for_without_a_restart() -
     let trust = ["--cacert", &ca];
     assert_eq!(curl(address, "/-/healthy", &trust).await?.status, 200);
 
-    // a client that connected before it could show its certificate is sent away, but not with a 4xx, which would be final
+    // a client that connected before it could present its certificate is refused, but not with a 4xx, which would be
+    // final
     let mut early = TlsConnector::from(Arc::new(client_config(&files)?))
         .connect(ServerName::try_from("localhost")?, TcpStream::connect(address).await?)
         .await?;
@@ -219,7 +220,7 @@ async fn tls_is_switched_on_and_certificates_are_asked_for_without_a_restart() -
     Ok(())
 }
 
-/// What a client shows stops counting when it stops being trusted, on connections that are kept as well.
+/// A client certificate is refused as soon as it is no longer trusted, on kept connections as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_does_not_outlive_its_clients_authority() -> Result<()> {
     let world = World::start(true, &[]).await?;
@@ -243,7 +244,7 @@ async fn a_connection_does_not_outlive_its_clients_authority() -> Result<()> {
     let before = ask(&mut kept, &post).await?;
     assert!(before.starts_with("HTTP/1.1 200 ") && !before.contains("connection: close"), "{before}");
     world.files.write("ca", Authority::new()?.pem())?;
-    // the kept connection is silent meanwhile: a request that is under way during the change may still be answered
+    // the kept connection is silent meanwhile: a request in flight during the change may still be answered
     eventually("a new connection is refused", SOON, async || {
         let answer = async { ask(&mut shaken(&world, &connector).await?, &post).await }.await;
         (!answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))).then_some(())
@@ -295,7 +296,7 @@ fn client_config(files: &Files) -> Result<rustls::ClientConfig> {
         .with_no_client_auth())
 }
 
-/// How far a client comes before it falls silent.
+/// What a client does before it falls silent.
 #[derive(Debug, Clone, Copy)]
 enum Silent {
     Connected,
@@ -317,7 +318,7 @@ async fn clients_that_do_not_finish_their_handshake_or_their_request_give_way() 
                 Silent::Connected => raw.push(TcpStream::connect(world.app.address).await?),
                 Silent::InHandshake => {
                     let mut stream = TcpStream::connect(world.app.address).await?;
-                    // a record of 512 bytes is announced, and 3 of them come
+                    // a record of 512 bytes is announced, and 3 of them arrive
                     stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01").await?;
                     raw.push(stream);
                 }
@@ -334,7 +335,7 @@ async fn clients_that_do_not_finish_their_handshake_or_their_request_give_way() 
         let expected = if n == 0 { ROLLED_BACK } else { DUPLICATE };
         assert_eq!(outcome(&world.alert(critical("p"), &[]).await?)?, expected, "{silent:?}");
         let took = start.elapsed();
-        // by itself a silent connection ends after half a minute
+        // otherwise a silent connection is closed after half a minute
         assert!(took < Duration::from_secs(25), "{silent:?}: answered after {took:?}");
         let mut open = 0;
         for client in &mut raw {
@@ -352,7 +353,7 @@ async fn a_handshake_under_way_does_not_delay_the_end() -> Result<()> {
     let silent = TcpStream::connect(world.app.address).await?;
     // connections are accepted in their order, so the silent one was before this is answered
     ensure!(world.curl("/-/healthy", &[]).await?.status == 200);
-    // virtual time: a busy machine makes nothing late
+    // virtual time, so that a busy machine does not matter
     tokio::time::pause();
     let start = tokio::time::Instant::now();
     world.app.shutdown().await;
@@ -367,7 +368,7 @@ async fn a_handshake_that_does_not_come_ends_after_half_a_minute() -> Result<()>
     let (cert, key) = (files.path("server"), files.path("server-key"));
     let env = [("SERVER__TLS_CERT_FILE", cert.as_str()), ("SERVER__TLS_KEY_FILE", &key)];
     let app = App::start(&settings("redis://127.0.0.1:1", &env), Clock::default()).await?;
-    // nothing, and a record of 512 bytes of which 3 come
+    // nothing, and a record of 512 bytes of which 3 arrive
     for sent in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01"] {
         let mut stream = TcpStream::connect(app.address).await?;
         stream.write_all(sent).await?;
@@ -444,7 +445,7 @@ async fn the_command_line_trusts_the_authority_that_it_is_given() -> Result<()> 
     Ok(())
 }
 
-/// As the comments of `config/alertmanager.yml` say: the lines of `tls_config` are put to use.
+/// The config with the lines of `tls_config` uncommented, as `config/alertmanager.yml` says.
 fn alertmanager_yml(receiver: &str) -> Result<String> {
     let text = shipped::alertmanager(receiver)?;
     let text = shipped::replace(&text, &format!("http://{receiver}"), &format!("https://{receiver}"))?;

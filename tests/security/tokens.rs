@@ -1,4 +1,4 @@
-//! What is left in the log: of wrong tokens, and of what others wrote.
+//! The log: wrong tokens, and external text.
 
 use anyhow::{Result, ensure};
 
@@ -24,7 +24,7 @@ async fn a_wrong_token_is_logged_once_with_its_sender_and_without_the_token() ->
     Ok(())
 }
 
-/// In JSON they are not escaped by what writes it.
+/// The JSON formatter does not escape them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_hidden_character_reaches_the_log() -> Result<()> {
     let redis = Redis::start()?;

@@ -1,4 +1,4 @@
-//! Who may decide: fail-closed.
+//! Who may decide: the check fails closed.
 
 use anyhow::Result;
 use prompt_rollback_testkit::eventually;

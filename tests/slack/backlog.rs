@@ -1,4 +1,5 @@
-//! Much to tell at once. Slack's limits hold by the double's clock, which runs faster here, and so does our pace.
+//! Many notifications at once. Slack's limits follow the double's clock, which runs faster here, like the receiver's
+//! rate limit.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::kit::{INCIDENTS, ON_CALL, SLACK_SOON, slack};
 use super::office::Office;
 use crate::common::{again, alert, copy_prompt, critical, resolved};
 
-/// Where time in Slack goes `times` as fast.
+/// A workspace whose time runs `times` as fast.
 async fn fast(slack: Slack, times: u32, more: &[(&str, &str)]) -> Result<Office> {
     slack.clock().run_faster(times);
     Ok(Office::start(slack, MESSAGE_INTERVAL / times, more).await?.working())
@@ -51,7 +52,7 @@ async fn a_thousand_incidents_at_once_are_all_told_at_slacks_rate() -> Result<()
     const TIMES: u32 = 20;
     const TEAMS: [&str; 4] = ["T0", "T1", "T2", "T3"];
     let mut builder = Slack::builder().rate_limited(true).channel(INCIDENTS, "incidents");
-    // held by the budget, yet no matter of many: each is told by itself
+    // held by the budget, but without a coordinating incident: each has its own thread
     let mut env = vec![("GUARDS__MAX_AUTO_ROLLBACKS".to_owned(), "0".to_owned())];
     for team in TEAMS {
         builder = builder.channel(&format!("C{team}"), &team.to_lowercase());
@@ -70,7 +71,7 @@ async fn a_thousand_incidents_at_once_are_all_told_at_slacks_rate() -> Result<()
     office.quiet().await?;
     let channels: Vec<String> = (0..TEAMS.len()).map(channel).chain([INCIDENTS.to_owned()]).collect();
 
-    // one root with one reply, and one overview, for each
+    // for each prompt one root with one reply, and one overview
     for of_all in [false, true] {
         let here = channels.iter().filter(|channel| (*channel == INCIDENTS) == of_all);
         let mut left: HashSet<String> = prompts.iter().map(|prompt| format!("`{prompt}`")).collect();
@@ -97,7 +98,7 @@ async fn a_thousand_incidents_at_once_are_all_told_at_slacks_rate() -> Result<()
             while now.duration_since(at[first])? >= Duration::from_secs(60) {
                 first += 1;
             }
-            // the double's own limit, and what it lets through at once
+            // the double's own limit, plus its burst
             assert!(last - first < 63, "{} messages within a minute in {channel}", last - first + 1);
         }
         let took = at[at.len() - 1].duration_since(at[0])?.as_secs();

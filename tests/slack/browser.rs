@@ -1,4 +1,4 @@
-//! A person decides in Slack as they would: in a browser, on the page of the double, with a receiver on a real Redis.
+//! A person decides in Slack: in a browser, on the page of the double, with a receiver on a real Redis.
 
 use anyhow::Result;
 use prompt_rollback_testkit::slack::Browser;
@@ -11,7 +11,7 @@ fn text(selector: &str) -> String {
     format!("document.querySelector(\"{selector}\")?.innerText")
 }
 
-/// The buttons and menus of the messages that the page shows, by action id.
+/// The buttons and menus of the displayed messages, by action id.
 const BUTTONS: &str =
     "[...document.querySelectorAll('#thread-messages [data-action-id]')].map(node => node.dataset.actionId).join()";
 
@@ -20,7 +20,7 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
-    // The page draws again with each message: a click while it does would miss.
+    // the page redraws with each message: a click at that moment would miss
     workspace.quiet().await?;
 
     let page = format!("{}/?me={MAYA}#{}/{}", workspace.slack.url(), root.channel, root.ts);
@@ -29,7 +29,7 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
         .until("the buttons", SLACK_SOON, &format!("{BUTTONS} === 'approve,approve_gradual,investigate,dismiss,mark'"))
         .await?;
 
-    // The dialog names both versions, and without its yes nothing happens.
+    // the dialog names both versions, and nothing happens until it is confirmed
     let approve = "#thread-messages [data-action-id=approve]";
     browser.click(approve).await?;
     let dialog = browser.until("the dialog", SLACK_SOON, &text("#confirm[open]")).await?.to_string();
@@ -46,7 +46,7 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
     browser.until("the acknowledgement", SLACK_SOON, &acknowledged).await?;
     workspace.serves("v1").await?;
 
-    // The reader sees it without a reload: the root, the reply, and no button left but to undo it.
+    // visible without a reload: the root, the reply, and no button but Undo
     let thread = text("#thread-messages");
     for part in ["maya (U1) approved: rolled back from v2 to v1", "maya (U1) rolled v2 back to v1"] {
         browser.until(part, SLACK_SOON, &format!("{thread}.includes('{part}')")).await?;
@@ -62,7 +62,7 @@ async fn who_may_not_decide_is_told_so_on_the_page() -> Result<()> {
     workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
     workspace.quiet().await?;
 
-    // By the permalink this time, as from the overview.
+    // by the permalink this time, as from the overview
     let permalink = format!("/archives/{}/p{}", root.channel, root.ts.replace('.', ""));
     let mut browser = Browser::open(&format!("{}{permalink}?me={PETE}", workspace.slack.url())).await?;
     browser.click("#thread-messages [data-action-id=approve]").await?;

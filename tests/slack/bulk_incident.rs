@@ -1,4 +1,4 @@
-//! Many prompts fail together: one root in Slack speaks for all of them.
+//! Many prompts that fail together: one root in Slack covers all of them.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn of(prompt: &str) -> Value {
     alert
 }
 
-/// `p` is rolled back, `q` and `r` are held; with the root that speaks for them.
+/// `p` is rolled back, `q` and `r` are held; returns the root that covers them.
 async fn outage() -> Result<(Workspace, Message)> {
     let workspace = Workspace::with(slack()?, &[ONE]).await?;
     for prompt in ["q", "r"] {
@@ -36,7 +36,7 @@ async fn outage() -> Result<(Workspace, Message)> {
     Ok((workspace, root))
 }
 
-/// Waits until the root that speaks for all `is` so.
+/// Waits until the root of the coordinating incident satisfies `is`.
 async fn together(workspace: &Workspace, is: impl Fn(&Message) -> bool) -> Result<Message> {
     let ours = |root: &Message| root.visible_text().contains("together");
     let found = workspace.slack.wait_for("a root for all", SLACK_SOON, |slack| {
@@ -77,7 +77,7 @@ async fn one_root_speaks_for_all_and_members_have_none_of_their_own() -> Result<
         assert!(text.contains(part), "{part} is missing in {text}");
     }
     assert_eq!(buttons(&root), ["all_roll_back", "all_undo", "all_hold", "approve.0", "approve.1"]);
-    // `p` had a root already and keeps it
+    // `p` already had a root, and keeps it
     for channel in [ON_CALL, INCIDENTS] {
         let roots = workspace.slack.roots(channel);
         assert_eq!(roots.len(), 2, "{:#?}", texts(&roots));
@@ -134,7 +134,7 @@ async fn roll_back_all_is_one_click_of_an_approver() -> Result<()> {
     for prompt in ["p", "q", "r"] {
         assert_eq!(rollbacks(&workspace.redis, prompt).await?, 1, "{prompt}");
     }
-    // all is over: it closes, and nobody gets a root for what is past
+    // all are over: it closes, and no prompt gets a root afterwards
     workspace.receiver.clock.advance(6 * MINUTE);
     together(&workspace, |root| root.visible_text().contains("Closed: 3 prompts failed together")).await?;
     workspace.quiet().await?;
@@ -259,7 +259,7 @@ async fn kill_9_in_the_middle_of_a_bulk_decision_goes_on_and_does_each_once() ->
     let is_told = |slack: &Slack| slack.roots(ON_CALL).into_iter().find(|root| root.visible_text().contains(&all));
     let root = slack.wait_for("a root for all", SLACK_SOON, is_told).await?;
     slack.click(MAYA, &root, "all_roll_back").send().await?;
-    // all at once: the receiver goes on meanwhile
+    // all at once, while the receiver continues
     let keys: Vec<String> = prompts.iter().map(|prompt| format!("{{prompts}}:active:{prompt}")).collect();
     let switched = async || {
         let command: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();

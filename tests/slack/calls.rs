@@ -1,4 +1,4 @@
-//! Whom a thread calls, and where that is noticed.
+//! Mentions in a thread, and where they are visible.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_call_whose_answer_is_lost_is_found_again() -> Result<()> {
     workspace.thread(alert("p", "v2", "high")).await?;
     let overview = workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
     workspace.slack.inject(Fault::lose_reply().on("chat.postMessage").in_channel(INCIDENTS).times(1));
-    // Slack's clock, too: what may have been posted is searched for from when it was tried
+    // Slack's clock, too: messages are searched from the time of the attempt
     workspace.slack.clock().advance(5 * MINUTE);
     workspace.receiver.clock.advance(5 * MINUTE);
     workspace.replies(&overview, 1).await?;

@@ -23,7 +23,7 @@ async fn an_alert_for_a_person_opens_one_thread_and_a_linked_overview() -> Resul
     let link = format!("/archives/{ON_CALL}/p{}", root.ts.replace('.', ""));
     assert!(overview.visible_text().contains(&link), "{}", overview.visible_text());
 
-    // the same alert again says nothing new
+    // a repeated alert changes nothing
     workspace.quiet().await?;
     workspace.slack.forget_calls();
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;

@@ -1,5 +1,5 @@
-//! Drills, through a real Alertmanager with the config that ships: the whole way is shown, nothing is changed, and where it
-//! stops is named.
+//! Drills, through a real Alertmanager with the shipped config: all steps are shown, nothing is changed, and a missing
+//! step is named.
 
 use std::process::Output;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Drills {
         eventually(what, SOON, async || self.workspace.get(&path).await.ok().filter(&is)).await
     }
 
-    /// The command against this receiver.
+    /// Runs the command against this receiver.
     async fn command(&self, wait: &str) -> Result<Output> {
         let url = format!("http://{}", self.workspace.receiver.app.address);
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
@@ -57,7 +57,7 @@ impl Drills {
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }
 
-    /// Nothing that a prompt server or a person would notice but the message.
+    /// Nothing changed that a prompt server or a person would notice, except the message.
     async fn nothing_changed(&self, entries: usize) -> Result<()> {
         let redis = &self.workspace.redis;
         assert_eq!(active(redis, "p").await?.as_deref(), Some("v2"));
@@ -108,7 +108,7 @@ async fn a_drill_makes_the_whole_way_and_changes_nothing() -> Result<()> {
     let text = root.visible_text();
     ensure!(text.contains("Drill: p v2") && text.contains("would roll back v2 → v1") && text.contains("mia"), "{text}");
     assert!(root.action_ids().is_empty(), "there is nothing to decide");
-    // a real one right after it is acted upon as ever
+    // a real alert right after it acts as usual
     assert_eq!(workspace.receiver.outcomes(&[critical("p")]).await?, ["rolled_back{alert}"]);
     workspace.serves("v1").await
 }
@@ -117,7 +117,7 @@ async fn a_drill_makes_the_whole_way_and_changes_nothing() -> Result<()> {
 async fn a_guard_that_would_hold_is_named_and_any_receiver_takes_any_hop() -> Result<()> {
     let drills = start(slack()?, as_shipped, &[]).await?;
     let entries = log(&drills.workspace.redis, "p").await?.len();
-    // started at one that Alertmanager does not deliver to
+    // started at a receiver that Alertmanager does not deliver to
     let api = drills.workspace.slack.api_url();
     let more = [("ALERTMANAGER__URLS", drills.url.as_str())];
     let env = super::kit::env(&drills.workspace.slack, &api, &more);
@@ -162,7 +162,7 @@ async fn one_alertmanager_of_two_that_is_away_is_named() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_that_does_not_lead_back_is_named() -> Result<()> {
-    // as configs were before there were drills
+    // configs from before there were drills
     let without = |config: &str| {
         shipped::replace(
             config,
@@ -225,10 +225,10 @@ async fn an_alert_that_names_no_drill_of_ours_is_ignored_and_writes_nothing() ->
             "{alert}"
         );
     }
-    // delivered again, by the other Alertmanager say
+    // delivered again, for example by the other Alertmanager
     assert_eq!(workspace.receiver.outcomes(&[named(ours, "p", "v2", id)]).await?, ["ignored{drill}"]);
     assert_same(&before, &kept(dump(&workspace.redis).await?), "alerts that name a drill");
-    // in one delivery with a real one, each is what it is
+    // in one delivery with a real alert, each is handled as what it is
     let both = workspace.receiver.deliver(&[named(ours, "p", "v2", id), critical("p")]).await?;
     assert_eq!(outcomes(&both)?, ["ignored{drill}", "rolled_back{alert}"]);
     Ok(())

@@ -1,4 +1,4 @@
-//! Slack answers badly: everything is told all the same, once.
+//! Faulty answers of Slack: everything is posted anyway, once.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const POST: &str = "chat.postMessage";
 const UPDATE: &str = "chat.update";
 
-/// Strikes posts to the decider's channel once.
+/// Affects posts to the decider's channel once.
 fn once(fault: Fault) -> Fault {
     fault.on(POST).in_channel(ON_CALL).times(1)
 }
@@ -65,7 +65,7 @@ async fn a_root_whose_blocks_are_refused_goes_as_plain_text() -> Result<()> {
     workspace.slack.inject(once(Fault::error("invalid_blocks")));
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     assert!(root.blocks.is_empty() && root.text.contains("Decision needed"), "{root:?}");
-    // updates are refused too, yet the present state is told
+    // updates are rejected too, but the current state is shown
     workspace.slack.inject(Fault::error("invalid_blocks").on(UPDATE).in_channel(ON_CALL).times(1));
     workspace.decide("approve", "maya").await?;
     let after = workspace.titled("maya (api) approved").await?;
@@ -82,7 +82,7 @@ async fn a_refused_reply_becomes_plain_text_or_nothing_and_later_ones_go_on() ->
     workspace.replies(&root, 1).await?;
     let plain = workspace.slack.replies(&root).pop().context("a reply")?;
     assert!(plain.blocks.is_empty() && plain.text.contains("maya (U1) is investigating"), "{plain:?}");
-    // the next one is refused even as plain text
+    // the next one is rejected even as plain text
     workspace.slack.inject(once(Fault::error("invalid_blocks")));
     workspace.slack.inject(once(Fault::error("msg_too_long")));
     workspace.receiver.clock.advance(5 * MINUTE);
@@ -176,7 +176,7 @@ async fn a_message_found_after_a_lost_answer_is_brought_up_to_date() -> Result<(
     workspace.slack.inject(once(Fault::lose_reply()));
     workspace.slack.inject(Fault::error("internal_error").on("conversations.history"));
     let root = workspace.thread(alert("p", "v2", "high")).await?;
-    // decided while nobody knows yet that the question arrived
+    // decided while it is unknown whether the question arrived
     workspace.decide("approve", "omar").await?;
     workspace.slack.heal();
     let after = workspace.titled("omar (api) approved").await?;
@@ -217,14 +217,14 @@ async fn slack_hanging_delays_neither_deadlines_nor_observations_nor_clicks() ->
         let all = incidents["incidents"].as_array().cloned().unwrap_or_default();
         all.into_iter().find(|incident| incident["prompt"] == prompt).context("an incident")
     };
-    // something to hang on
+    // another notification that hangs
     workspace.receiver.outcomes(&[alert("p", "v2", "medium")]).await?;
     let hangs =
         |slack: &Slack| slack.calls().into_iter().find(|call| call.status == 0 && call.method.starts_with("chat."));
     workspace.slack.wait_for("a call that hangs", SOON, hangs).await?;
 
     workspace.receiver.clock.advance(60 * MINUTE);
-    // the receiver gives a call up after ten seconds: what waited for it would be later than that
+    // the receiver gives up a call after ten seconds: a notification that waited for it would be later than that
     prompt_rollback_testkit::eventually("both happen while Slack hangs", Duration::from_secs(9), async || {
         let observed = phase_of("q").await.ok()?["phase"] == "awaiting_decision";
         let id = phase_of("p").await.ok()?["id"].as_str()?.to_owned();
@@ -233,7 +233,7 @@ async fn slack_hanging_delays_neither_deadlines_nor_observations_nor_clicks() ->
         (observed && escalated).then_some(())
     })
     .await?;
-    // a refusal has to be told through Slack, an approval has to be told too: neither click waits for it
+    // a refusal and an approval both have to be shown in Slack, but neither click waits for it
     workspace.click(PETE, &root, "approve").await?;
     workspace.serves("v2").await?;
     workspace.click(MAYA, &root, "approve").await?;
@@ -271,7 +271,7 @@ async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
     product["labels"]["decider"] = "product-pm".into();
     workspace.receiver.outcomes(&[product]).await?;
     let is_asked = |slack: &Slack| slack.roots(INCIDENTS).into_iter().find(|root: &Message| !buttons(root).is_empty());
-    // less than what the other channel must wait
+    // less than the other channel must wait
     let asked = workspace.slack.wait_for("product is asked in the meantime", Duration::from_secs(25), is_asked).await?;
     assert!(asked.visible_text().contains("product-pm"));
     Ok(())
@@ -292,7 +292,7 @@ async fn a_root_that_cannot_be_edited_stays_and_news_become_replies() -> Result<
     );
     let asked = workspace.slack.replies(&root).pop().context("the question")?;
     assert!(buttons(&asked).contains(&"approve".to_owned()), "{asked:?}");
-    // the buttons of the reply are those that count
+    // the buttons of the reply are the valid ones
     workspace.click(MAYA, &asked, "approve").await?;
     workspace.serves("v1").await?;
     let replies = workspace.replies(&root, 5).await?;
@@ -305,7 +305,7 @@ async fn a_root_that_cannot_be_edited_stays_and_news_become_replies() -> Result<
     assert_eq!(workspace.slack.message(ON_CALL, &root.ts).context("the root")?.text, root.text);
     // the channel of all incidents can be edited
     workspace.root_in(INCIDENTS, "the overview", |root| root.visible_text().contains("maya (U1) approved")).await?;
-    // where the root is gone as well, a new one tells all
+    // if the root is gone as well, a new one shows everything
     workspace.slack.delete(&root);
     workspace.slack.heal();
     workspace.decide("undo", "maya").await?;
@@ -320,7 +320,7 @@ async fn a_root_that_cannot_be_edited_stays_and_news_become_replies() -> Result<
     Ok(())
 }
 
-/// Slack says so of messages that are there as well. Each change of the incident must not begin a thread anew.
+/// Slack also says this about messages that exist. Each change of the incident must not start a new thread.
 #[tokio::test]
 async fn a_root_that_slack_claims_is_missing_stays_and_gets_replies() -> Result<()> {
     let workspace = Workspace::start().await?;
@@ -341,7 +341,7 @@ async fn a_root_that_slack_claims_is_missing_stays_and_gets_replies() -> Result<
     Ok(())
 }
 
-/// It is not found in any way: posted once more, for it may have been deleted, and left alone from then on.
+/// The message is never found: it is posted once more, because it may have been deleted, and then left alone.
 #[tokio::test]
 async fn a_root_that_slack_never_finds_again_is_posted_anew_once() -> Result<()> {
     let workspace = Workspace::start().await?;
@@ -362,7 +362,7 @@ async fn a_root_that_slack_never_finds_again_is_posted_anew_once() -> Result<()>
     for part in ["does not allow edits", "maya (U1) is investigating", "maya (api) rolled v2 back to v1"] {
         assert_eq!(replies.iter().filter(|reply| reply.contains(part)).count(), 1, "{part}: {replies:#?}");
     }
-    // from when it can be edited again it is not known: it stays, and decisions are taken all the same
+    // it is unknown when it can be edited again: it stays, and decisions are accepted anyway
     workspace.slack.heal();
     workspace.decide("undo", "maya").await?;
     workspace.quiet().await?;
@@ -413,7 +413,7 @@ async fn a_clicker_is_told_although_slack_fails_for_a_moment() -> Result<()> {
     workspace.slack.inject(Fault::error("a_code_of_next_year").on("chat.postEphemeral").times(2));
     workspace.click(PETE, &root, "approve").await?;
     workspace.told(PETE).await?;
-    // what is refused for good is not tried again
+    // a permanent rejection is not retried
     workspace.ship("q").await?;
     workspace.receiver.outcomes(&[alert("q", "v2", "high")]).await?;
     let root = workspace.root("another", |root| root.visible_text().contains("`q`")).await?;

@@ -1,4 +1,4 @@
-//! Our own metrics about Slack.
+//! The receiver's own metrics about Slack.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The picture and the draft of the post-mortem, in the thread.
+//! The picture and the post-mortem draft, in the thread.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
     ensure!(content(".png")?.starts_with(b"\x89PNG\r\n"), "no picture");
     let draft = String::from_utf8(content(".md")?.to_vec())?;
     ensure!(draft.starts_with("# Post-mortem: p v2\n") && draft.contains("How do we prevent"), "{draft}");
-    // told once, whatever else changes
+    // posted once, whatever else changes
     workspace.quiet().await?;
     ensure!(workspace.slack.calls_of("files.completeUploadExternal").len() == 1, "shared again");
     Ok(())
@@ -50,7 +50,7 @@ async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
 
 #[tokio::test]
 async fn while_prometheus_is_away_the_thread_waits_for_what_it_measured() -> Result<()> {
-    // nobody listens there
+    // nothing listens there
     let away = [("PROMETHEUS__URL", "http://127.0.0.1:1"), ("VERIFICATION__MAX", "5m")];
     let workspace = Workspace::with(slack()?, &away).await?;
     let root = workspace.thread(critical("p")).await?;

@@ -1,4 +1,4 @@
-//! The process is killed in the middle of telling: the next holder of the lease finishes, and nothing is done twice.
+//! The process is killed while it notifies: the next holder of the lease finishes, and nothing is done twice.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn process(slack: &Slack, redis: &Redis) -> Result<Process> {
     builder.start()
 }
 
-/// Another replica, once the leases of the dead one have expired.
+/// Another replica, after the leases of the dead one have expired.
 async fn next(slack: Slack, redis: Redis) -> Result<Workspace> {
     let api = slack.api_url();
     let receiver = Receiver::ready(&redis.receiver_url(), &env(&slack, &api, &[])).await?;
@@ -31,7 +31,7 @@ async fn next(slack: Slack, redis: Redis) -> Result<Workspace> {
 
 #[tokio::test]
 async fn a_kill_around_any_message_loses_none_and_repeats_none() -> Result<()> {
-    // the message arrived, or did not; it is the root, the reply, the overview
+    // whether the message arrived, and which it is: the root, the reply, the overview
     for (arrives, after) in [(true, 0), (false, 0), (true, 1), (true, 2), (false, 2)] {
         let fault = if arrives { Fault::slow_reply(MINUTE) } else { Fault::hang(MINUTE) };
         let (slack, redis) = (slack()?, Redis::start()?);

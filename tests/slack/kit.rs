@@ -1,4 +1,4 @@
-//! A workspace with people in it, and a receiver that tells them.
+//! A workspace with people, and a receiver that notifies them.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use crate::common::kept::{SLACK, until_none_waits};
 use crate::common::{Receiver, Redis, World, eventually};
 
-/// Channels take a message a second, and tests share the machine.
+/// Channels accept a message a second, and tests share the machine.
 pub const SLACK_SOON: Duration = Duration::from_secs(120);
 
 /// Approvers of `on-call`: two by id, one as a member of the group.
 pub const MAYA: &str = "U1";
 pub const OMAR: &str = "U2";
 pub const NINA: &str = "U3";
-/// In the channel, but no approver.
+/// In the channel, but not an approver.
 pub const PETE: &str = "U4";
 pub const GROUP: &str = "S1";
 pub const MENTION: &str = "<!subteam^S1>";
@@ -52,7 +52,7 @@ pub fn slack() -> Result<Slack> {
         .start()
 }
 
-/// The config for `slack`; what comes later in `more` counts.
+/// The config for `slack`; later entries in `more` win.
 pub fn env<'a>(slack: &'a Slack, api: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut env = vec![
         ("SLACK__BOT_TOKEN", slack.bot_token()),
@@ -68,7 +68,7 @@ pub fn env<'a>(slack: &'a Slack, api: &'a str, more: &[(&'a str, &'a str)]) -> V
 }
 
 impl Workspace {
-    /// With a prompt `p` that has `v1` to go back to, and `v2` active.
+    /// With a prompt `p` that has the rollback target `v1` and the active version `v2`.
     pub async fn start() -> Result<Self> {
         Self::with(slack()?, &[]).await
     }
@@ -93,7 +93,7 @@ impl Workspace {
         Receiver::ready(&self.redis.receiver_url(), &env(&self.slack, &api, more)).await
     }
 
-    /// Ends the receiver where it stands, as a crash does, and starts another one after its leases have expired.
+    /// Ends the receiver like a crash, and starts another one after its leases have expired.
     pub async fn crash(&mut self) -> Result<()> {
         let next = self.replica(&[]).await?;
         std::mem::replace(&mut self.world.receiver, next).app.shutdown().await;
@@ -108,7 +108,7 @@ impl Workspace {
         self.root("the thread's root", |_| true).await
     }
 
-    /// Waits until the newest root in the decider's channel `is` so.
+    /// Waits until the newest root in the decider's channel satisfies `is`.
     pub async fn root(&self, what: &str, is: impl Fn(&Message) -> bool) -> Result<Message> {
         self.root_in(ON_CALL, what, is).await
     }
@@ -120,12 +120,12 @@ impl Workspace {
         })
     }
 
-    /// Waits until the newest root says `title`.
+    /// Waits until the newest root contains `title`.
     pub async fn titled(&self, title: &str) -> Result<Message> {
         self.root(&format!("a root that says {title}"), |root| root.visible_text().contains(title)).await
     }
 
-    /// Waits for at least `count` replies, and gives what they say.
+    /// Waits for at least `count` replies, and returns their texts.
     pub async fn replies(&self, root: &Message, count: usize) -> Result<Vec<String>> {
         let texts = |slack: &Slack| slack.replies(root).iter().map(Message::visible_text).collect::<Vec<_>>();
         let found = self
@@ -140,7 +140,7 @@ impl Workspace {
         acknowledged(self.slack.click(user, message, action)).await
     }
 
-    /// Waits until `user` alone was told something, and gives the last.
+    /// Waits until `user` gets an ephemeral message, and returns the last one.
     pub async fn told(&self, user: &str) -> Result<String> {
         let found =
             self.slack.wait_for("an ephemeral message", SLACK_SOON, |slack| slack.ephemeral(user).pop()).await?;
@@ -165,7 +165,7 @@ impl Workspace {
         .await
     }
 
-    /// A decision over the API, for when Slack is away.
+    /// A decision through the API, for when Slack is unreachable.
     pub async fn decide(&self, decision: &str, operator: &str) -> Result<()> {
         let id = self.incident().await?["id"].as_str().unwrap_or_default().to_owned();
         let body = json!({"decision": decision, "operator": operator});
@@ -174,7 +174,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Waits until nothing is due or under way in Slack any more.
+    /// Waits until no Slack task is due or in progress.
     pub async fn quiet(&self) -> Result<()> {
         until_none_waits(&self.redis, SLACK, SLACK_SOON).await
     }
@@ -186,7 +186,7 @@ pub async fn acknowledged(interaction: Interaction) -> Result<Delivery> {
     Ok(delivery)
 }
 
-/// What can be clicked, by action id.
+/// The buttons and menus, by action id.
 pub fn buttons(message: &Message) -> Vec<String> {
     message.action_ids()
 }

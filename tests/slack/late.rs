@@ -1,4 +1,4 @@
-//! Clicks that come late, twice, or at once.
+//! Clicks that arrive late, twice, or at once.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ async fn a_double_click_on_undo_undoes_once() -> Result<()> {
 #[tokio::test]
 async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Result<()> {
     let workspace = Workspace::start().await?;
-    // the clicks take both ways in, each to a replica of its own
+    // the clicks arrive both ways, each at its own replica
     let other = workspace.replica(&[("SLACK__APP_TOKEN", workspace.slack.app_token())]).await?;
     workspace.slack.wait_for("Socket Mode", SOON, |slack| (slack.sockets() == 1).then_some(())).await?;
     for round in 0..5 {

@@ -1,4 +1,4 @@
-//! Clicks, while Redis' answers get lost or come late: each is carried out, and once.
+//! Clicks while Redis' replies are lost or late: each is carried out, once.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ async fn whichever_answer_of_redis_gets_lost_an_approval_is_carried_out_once() -
             .await?;
         workspace.quiet().await?;
         let click = Click::new(&workspace, MAYA, &root, "approve")?;
-        // what only the handling of this click names: the incident, and what it leaves behind
+        // contained only in commands of this click: the incident, and its receipt
         proxy.lose_reply_after(lost, root_incident(&root));
         click.acknowledged().await?;
         let carried_out = async || (workspace.active(&prompt).await.ok()??.as_str() == "v1").then_some(());
@@ -95,7 +95,7 @@ async fn a_click_that_comes_again_much_later_does_nothing_although_it_could() ->
     Ok(())
 }
 
-/// A click that was refused says no more when it comes again, although by then it could be carried out.
+/// A refused click stays refused when it arrives again, although it could be carried out by then.
 #[tokio::test]
 async fn a_click_that_was_refused_stays_refused() -> Result<()> {
     let workspace = Workspace::start().await?;
@@ -137,7 +137,7 @@ async fn slack_is_answered_in_time_and_the_click_goes_on_behind() -> Result<()> 
     Ok(())
 }
 
-/// What is answered before it is known is still not open to everybody.
+/// Answers from receipts are not available to everyone.
 #[tokio::test]
 async fn a_click_that_goes_on_behind_needs_an_approver_too() -> Result<()> {
     let (workspace, proxy) = behind_a_proxy().await?;

@@ -1,4 +1,4 @@
-//! People mark versions in the thread, which also tells how what serves came there.
+//! People mark versions in the thread, which also shows how the served version was activated.
 
 use anyhow::{Context, Result};
 use prompt_rollback::store::schedule::WorkItem;
@@ -31,7 +31,7 @@ async fn mark_of(workspace: &Workspace, version: &str) -> Result<Value> {
     Ok(versions.iter().find(|v| v["version"] == version).context("the version")?["mark"].clone())
 }
 
-/// v0 is there to go back to as well.
+/// v0 is a possible target as well.
 async fn workspace() -> Result<Workspace> {
     let workspace = Workspace::start().await?;
     workspace.post("/api/prompts/p/versions", json!({"version": "v0", "known_good": true})).await?;
@@ -63,7 +63,7 @@ async fn an_approver_may_rule_out_the_target_and_is_asked_anew() -> Result<()> {
     );
     assert!(option(&after, "bad", "v1").is_err() && option(&after, "good", "v1").is_ok());
 
-    // the button of before asked about another target
+    // the earlier button was about another target
     workspace.click(MAYA, &root, "approve").await?;
     assert!(workspace.told(MAYA).await?.contains("the question has changed"));
     workspace.serves("v2").await?;
@@ -81,7 +81,7 @@ async fn what_was_rolled_back_may_be_marked_for_good_and_is_not_offered_again() 
     let after = workspace.root("no undo", |root| buttons(root) == ["mark"]).await?;
     let replies = workspace.replies(&root, 2).await?;
     assert!(replies[1].contains("maya (U1) marked v2 as bad"), "{replies:?}");
-    // the screen of somebody who has not seen that yet
+    // an outdated screen
     workspace.click(MAYA, &root, "undo").await?;
     assert!(workspace.told(MAYA).await?.contains("v2 is marked as bad by maya (U1)"));
     workspace.serves("v1").await?;
@@ -119,7 +119,7 @@ async fn the_thread_tells_who_deployed_and_what_else_changed_group_first() -> Re
         alert["labels"]["group"] = "checkout".into();
         alert
     };
-    // that `cart` belongs to the group is known from an alert of its own
+    // only an alert of its own shows that `cart` belongs to the group
     workspace.ship("cart").await?;
     workspace.thread(grouped("cart")).await?;
     workspace.quiet().await?;
@@ -136,7 +136,7 @@ async fn the_thread_tells_who_deployed_and_what_else_changed_group_first() -> Re
     assert!(place("`cart`")? < place("`d`")? && place("`d`")? < place("`c`")?, "{text}");
     assert!(!text.contains("`b`") && text.contains("Also changed* 2 more prompts"), "{text}");
 
-    // read once: what was read is kept, and told again
+    // read once, stored, and shown again
     let id = workspace.incident().await?["id"].as_str().context("an id")?.to_owned();
     let sync = keys().progress(SLACK, &WorkItem::Incident(incident_id(&id)));
     let kept: String = workspace.redis.cmd(&["HGET", &sync, "deployed"]).await?;

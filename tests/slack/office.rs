@@ -1,4 +1,5 @@
-//! The engine and what tells Slack, without the HTTP around them: time is passed in, and Slack is told when a test says so.
+//! The engine and the Slack worker, without HTTP around them: time is passed in, and the worker runs when a test says
+//! so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl Drop for Office {
 }
 
 impl Office {
-    /// With a prompt `p` as everywhere.
+    /// With a prompt `p` as in the other tests.
     pub async fn start(slack: Slack, pace: Duration, more: &[(&str, &str)]) -> Result<Self> {
         let redis = Redis::start()?;
         let api = slack.api_url();
@@ -71,7 +72,7 @@ impl Office {
         Ok(office)
     }
 
-    /// Tells by itself from now on.
+    /// Runs the worker in the background from now on.
     pub fn working(mut self) -> Self {
         let notifiers: Notifiers = Arc::new([Arc::clone(&self.notifier) as Arc<dyn Notifier>]);
         let notifiers = Live::new(notifiers).part(Arc::clone);
@@ -79,13 +80,13 @@ impl Office {
         self
     }
 
-    /// Tells what is due, once.
+    /// Runs due tasks once.
     pub async fn notify(&self) -> Result<()> {
         notify::tick(&*self.notifier, "office").await?;
         Ok(())
     }
 
-    /// Lets time pass for us and for Slack. Redis expires keys by its own time, so the test does.
+    /// Lets time pass for the receiver and for Slack. Redis expires keys by its own time, so the test deletes them.
     pub async fn pass(&self, time: Duration) -> Result<()> {
         self.clock.advance(time);
         self.slack.clock().advance(time);
@@ -96,7 +97,7 @@ impl Office {
         Ok(())
     }
 
-    /// Tells, with time between, until nothing is left to say.
+    /// Runs tasks, with time in between, until nothing is pending.
     pub async fn notify_all(&self) -> Result<()> {
         for _ in 0..60 {
             self.notify().await?;
@@ -108,7 +109,7 @@ impl Office {
         anyhow::bail!("never told: {:?}", self.unsent().await?)
     }
 
-    /// Wake-ups of what Slack does not show yet.
+    /// The pending Slack updates.
     pub async fn unsent(&self) -> Result<Vec<String>> {
         self.redis.cmd(&["ZRANGE", &keys().unsent(Target::FIRST), "0", "-1"]).await
     }

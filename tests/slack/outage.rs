@@ -1,4 +1,4 @@
-//! Slack is away for long: nothing is lost, and afterwards it reads as if it had been there.
+//! A long outage of Slack: nothing is lost, and afterwards the threads look as if Slack had been there.
 
 use std::time::Duration;
 
@@ -200,7 +200,7 @@ async fn a_channel_gets_about_one_message_a_second() -> Result<()> {
     let posts = calls.iter().filter(|call| call.method.starts_with("chat.post") && ours(&call.args["channel"]));
     let at: Vec<_> = posts.map(|call| call.at).collect();
     assert_eq!(at.len(), 8, "a root and a reply each");
-    // the first one went by name, before the channel's id was known; a busy machine moves them a little
+    // the first one used the name, before the channel's id was known; a busy machine moves them a little
     for pair in at.windows(2).skip(1) {
         let gap = pair[1].duration_since(pair[0])?;
         assert!(gap > Duration::from_millis(500), "{gap:?} between two messages");
@@ -223,7 +223,7 @@ async fn people_are_told_once_a_replica_has_the_commit_or_stays_away() -> Result
         ship(&receiver.http, prompt).await?;
         replica.pause()?;
         assert_eq!(receiver.deliver(&[critical(prompt)]).await?.status, 503, "not replicated");
-        // looked at, and put off
+        // processed, and postponed
         let id = incidents(&redis, prompt).await?[0]["id"].as_str().context("an id")?.to_owned();
         let mut due = None;
         for _ in 0..2 {

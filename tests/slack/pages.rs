@@ -1,4 +1,5 @@
-//! Pages, in a real Alertmanager: raised when nobody decides or can see the question, and ended when it is decided.
+//! Pages, in a real Alertmanager: raised when a deadline is missed or the question cannot be shown, and ended when it
+//! is decided.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ async fn raised(alertmanager: &Alertmanager) -> Result<Value> {
 
 async fn ended(alertmanager: &Alertmanager) -> Result<()> {
     let none = async || page(alertmanager).await.is_none().then_some(());
-    // Alertmanager's clock does not move with ours: a page that has ended by ours stays for as long as ours was moved ahead
+    // Alertmanager's clock does not move with the test's: a page that has ended by the test's clock stays until
+    // Alertmanager's clock gets there
     eventually("the page ends", 2 * SOON, none).await
 }
 

@@ -85,7 +85,7 @@ async fn who_may_decide_is_who_the_new_config_names() -> Result<()> {
     workspace.click(OMAR, &root, "dismiss").await?;
     workspace.phase("dismissed", SOON).await?;
 
-    // a group is resolved at once, not when it is next looked at
+    // a group is resolved at once, not at the next refresh
     edited.reload(&config(&workspace.slack, &secret, "\"S1\"")).await?;
     eventually("the group is resolved", SOON, async || {
         workspace.receiver.app.engine.store.group(GROUP).await.ok().flatten().map(drop)

@@ -1,4 +1,4 @@
-//! Socket Mode: no address of ours is needed.
+//! Socket Mode: the receiver needs no public address.
 
 use anyhow::Result;
 use prompt_rollback_testkit::slack::{Slack, Via};
@@ -10,7 +10,7 @@ async fn connected(slack: &Slack) -> Result<()> {
     slack.wait_for("a socket", SLACK_SOON, |slack| (slack.sockets() > 0).then_some(())).await
 }
 
-/// Without a signing secret, so there is no other way in.
+/// Without a signing secret, so Socket Mode is the only way.
 async fn workspace() -> Result<Workspace> {
     let slack = slack()?;
     let token = slack.app_token().to_owned();

@@ -1,4 +1,4 @@
-//! Traffic that is shared: a gradual rollback and a canary, as people follow them.
+//! Split traffic: a gradual rollback and a canary, as people see them.
 
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ async fn approvers_steer_a_canary_from_its_message() -> Result<()> {
     workspace.receiver.clock.advance(60 * MINUTE);
     workspace.click(MAYA, &paused, "canary_skip").await?;
     let next = posted("✓ 1 % → ▶ 5 %").await?;
-    // a message of the stage before says nothing of this one
+    // a message of the earlier stage does not apply to this one
     workspace.click(MAYA, &first, "canary_abort").await?;
     workspace.quiet().await?;
     ensure!(workspace.get("/api/prompts/p").await?["canary"]["percent"] == 5);

@@ -1,4 +1,4 @@
-//! What happens in a thread by itself.
+//! Automatic changes in a thread.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_missed_deadline_calls_in_the_thread_and_in_the_overview() -> Result<(
     workspace
         .root_in(INCIDENTS, "a call in the overview", |root: &Message| root.visible_text().contains(MENTION))
         .await?;
-    // the question is the same, so its button from before the escalation still counts
+    // the question is the same, so its button from before the escalation is still valid
     workspace.click(MAYA, &root, "approve").await?;
     workspace.serves("v1").await
 }
@@ -60,7 +60,7 @@ async fn an_investigation_stops_the_deadline_and_asks_again() -> Result<()> {
     assert_eq!(buttons(&again), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 2).await?;
     assert!(replies[0].contains("maya (U1) is investigating") && replies[1].contains("asking again"), "{replies:?}");
-    // the question is another one: the old message's buttons do nothing
+    // the question has changed: the old message's buttons have no effect
     workspace.click(OMAR, &under, "approve").await?;
     assert!(workspace.told(OMAR).await?.contains("the question has changed"));
     workspace.serves("v2").await

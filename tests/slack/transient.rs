@@ -1,5 +1,6 @@
-//! Answers of Slack that are not known to be final. For every incident and any finite sequence of them, at any calls: once
-//! Slack answers again the root shows the present state, and every note was posted exactly once and in order.
+//! Answers of Slack that are not known to be final. For every incident and any finite sequence of such answers, at any
+//! calls: once Slack works again, the root shows the current state, and every note was posted exactly once and in
+//! order.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,11 +28,11 @@ const UPDATE: &str = "chat.update";
 const A_WHILE: Duration = Duration::from_secs(31);
 
 async fn office() -> Result<Office> {
-    // however many prompts are rolled back, each is told by itself
+    // however many prompts are rolled back, each has its own thread
     Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[("GUARDS__MAX_AUTO_ROLLBACKS", "1000")]).await
 }
 
-/// Answers that say nothing for good, as far as anyone knows.
+/// Answers that are not known to be final.
 fn bad_answers() -> Vec<Fault> {
     let mut faults: Vec<_> = [
         "update_failed",
@@ -53,7 +54,7 @@ fn bad_answers() -> Vec<Fault> {
     faults
 }
 
-/// What a message shows, without what Slack adds.
+/// The content of a message, without Slack's additions.
 fn shown(message: &Value) -> Value {
     match message {
         Value::Object(fields) => {
@@ -66,7 +67,7 @@ fn shown(message: &Value) -> Value {
     }
 }
 
-/// The messages of `incident` in `channel`, by what they are, in the order in which they were posted.
+/// The messages of `incident` in `channel`, by their marks, in the order in which they were posted.
 fn marked(slack: &Slack, channel: &str, incident: &Incident) -> Vec<(String, Message)> {
     let of_incident = |message: Message| {
         let payload = message.metadata.as_ref()?["event_payload"].clone();
@@ -76,7 +77,7 @@ fn marked(slack: &Slack, channel: &str, incident: &Incident) -> Vec<(String, Mes
     slack.messages(channel).into_iter().filter_map(of_incident).collect()
 }
 
-/// Each message is there at most once, and replies are in the order of their notes.
+/// Each message exists at most once, and replies are in the order of their notes.
 fn once_and_in_order(slack: &Slack, incident: &Incident) -> Result<()> {
     for channel in [ON_CALL, INCIDENTS] {
         let mut times: HashMap<String, usize> = HashMap::new();
@@ -95,7 +96,7 @@ fn once_and_in_order(slack: &Slack, incident: &Incident) -> Result<()> {
     Ok(())
 }
 
-/// All of it is told, and as it is now.
+/// Everything is shown, in its current state.
 async fn told(office: &Office, incident: &Incident) -> Result<()> {
     let slack = &office.slack;
     once_and_in_order(slack, incident)?;
@@ -287,7 +288,7 @@ async fn a_reply_that_fails_keeps_later_ones_behind_it_and_the_root_goes_on() ->
 #[tokio::test]
 async fn a_thread_that_slack_does_not_take_holds_up_no_other() -> Result<()> {
     let office = office().await?;
-    // more than are told at once, all of them more urgent
+    // more than are processed at once, all of them more urgent
     let stuck: Vec<String> = (0..6).map(|n| format!("stuck-{n}")).collect();
     copy_prompt(&office.redis, "p", &stuck).await?;
     copy_prompt(&office.redis, "p", &["other".to_owned()]).await?;
@@ -338,7 +339,7 @@ async fn a_rate_limit_on_messages_does_not_hold_edits_or_the_reverse() -> Result
     office.slack.heal();
     office.pass(A_WHILE).await?;
     office.notify_all().await?;
-    // edits are limited for the workspace: once that is known nobody tries
+    // edits are limited for the workspace: once that is known, no edit is attempted
     let edits = || office.slack.calls_of(UPDATE).len();
     office.slack.inject(Fault::rate_limited(30).on(UPDATE));
     decide(Choice::Approve).await?;

@@ -71,7 +71,7 @@ async fn a_report_whose_answer_got_lost_is_not_posted_twice() -> Result<()> {
     let workspace = Workspace::with(slack()?, &DRY).await?;
     scheduled(&workspace).await?;
     workspace.slack.inject(Fault::slow_reply(Duration::from_secs(60)).on("chat.postMessage").times(1));
-    // both clocks: a message is looked for from when it was sent
+    // both clocks: a message is searched from the time of its attempt
     workspace.slack.clock().advance(WEEK);
     workspace.receiver.clock.advance(WEEK);
     workspace

@@ -1,4 +1,4 @@
-//! Keys that hold what we never write there.
+//! Keys with values that the receiver never writes.
 
 use anyhow::Result;
 use prompt_rollback_testkit::proxy::Mode;

@@ -77,7 +77,7 @@ async fn a_commit_that_is_run_again_finds_its_own_id_and_writes_nothing_twice() 
     assert_eq!(kit.store.commit(&id, &loaded, &commit).await?, Committed::Done { rev: 5 });
     assert_same(&before, &kit.dump().await?, "the same commit again");
 
-    // another receiver got in between: it is still the same commit
+    // another receiver committed in between: it is still the same commit
     for n in 0..14 {
         kit.does("p", register(&format!("w{n}"), false, None)).await?;
     }
@@ -97,7 +97,7 @@ async fn whatever_moves_between_load_and_commit_refuses_it() -> Result<()> {
     let commits: String = kit.cmd(&["HGET", &state, "commits"]).await?;
     let moves: [(&str, &[&str], &[&str]); 10] = [
         ("the revision", &["HINCRBY", &state, "rev", "1"], &["HINCRBY", &state, "rev", "-1"]),
-        // a failover lost one, and another one took its number
+        // a failover lost one commit, and another one took its number
         ("the last commit", &["HSET", &state, "commits", "01OTHER"], &["HSET", &state, "commits", &commits]),
         ("active", &["SET", &active, "v3"], &["SET", &active, "v2"]),
         ("active, gone", &["DEL", &active], &["SET", &active, "v2"]),
@@ -116,12 +116,12 @@ async fn whatever_moves_between_load_and_commit_refuses_it() -> Result<()> {
         assert_same(&before, &kit.dump().await?, what);
         kit.cmd::<()>(back).await?;
     }
-    // resuming moves it too: what was decided while paused may be decided otherwise now
+    // resuming changes it too: a decision made while paused may be different now
     kit.cmd::<()>(&["HSET", &paused, "p", "{}"]).await?;
     let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
     kit.cmd::<()>(&["DEL", &paused]).await?;
     assert_eq!(kit.commit(&loaded, &commit).await?, Committed::Moved);
-    // with everything back where it was, it commits
+    // with everything restored, it commits
     let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
     assert_eq!(kit.commit(&loaded, &commit).await?, Committed::Done { rev: 5 });
     Ok(())
@@ -153,14 +153,14 @@ async fn the_budget_is_spent_by_other_prompts_only_and_within_its_window_only() 
     assert_same(&before, &kit.dump().await?, "beyond the budget");
     assert_eq!(kit.load("p").await?.snapshot.recent_auto, 2);
 
-    // its own rollback of a moment ago is not another prompt's
+    // its own recent rollback does not count as another prompt's
     kit.cmd::<()>(&["ZREM", &key("automatic"), "q"]).await?;
     kit.cmd::<()>(&["ZADD", &key("automatic"), &loaded.now.0.to_string(), "p"]).await?;
     assert_eq!(kit.load("p").await?.snapshot.recent_auto, 1);
     let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
     assert!(matches!(kit.commit(&loaded, &commit).await?, Committed::Done { .. }));
 
-    // those of earlier are forgotten
+    // earlier ones are forgotten
     kit.clock.advance(kit.policy.budget_window + Duration::from_secs(1));
     assert_eq!(kit.load("s").await?.snapshot.recent_auto, 0);
     kit.does("s", critical("s")).await?;
@@ -229,7 +229,7 @@ async fn a_key_of_the_wrong_type_is_named_and_nothing_is_written() -> Result<()>
     Ok(())
 }
 
-/// Each write before the last that may fail is taken back: also of an incident that was closed and opens again, with the
+/// Each write before the last one that may fail is undone: also that of a closed incident that is reopened, with the
 /// time that its record had left.
 #[tokio::test]
 async fn an_incident_that_could_not_be_reopened_is_as_it_was() -> Result<()> {
@@ -251,7 +251,7 @@ async fn an_incident_that_could_not_be_reopened_is_as_it_was() -> Result<()> {
         let left: i64 = kit.cmd(&["PTTL", &key(&record)]).await?;
         assert!(left > 0, "{name}: the record still expires, in {left} ms");
     }
-    // no wrong type, and yet a write fails
+    // no wrong type, but a write fails
     let counter = ["HSET", &key("phases"), "awaiting_decision", "many"];
     kit.cmd::<()>(&counter).await?;
     let before = kit.dump().await?;
@@ -302,7 +302,7 @@ async fn the_log_does_not_grow_without_bound() -> Result<()> {
     kit.cmd::<()>(&["EVAL", fill, "1", &key("log:p")]).await?;
     kit.does("p", critical("p")).await?;
     let length: usize = kit.cmd(&["XLEN", &key("log:p")]).await?;
-    // trimmed by whole nodes of 100 entries
+    // trimmed in whole nodes of 100 entries
     assert!((10_000..10_200).contains(&length), "{length}");
     let newest: Vec<(String, HashMap<String, String>)> =
         kit.cmd(&["XREVRANGE", &key("log:p"), "+", "-", "COUNT", "1"]).await?;

@@ -1,4 +1,4 @@
-//! Every way to reach Redis, and what is said when it can't be reached.
+//! Every way to connect to Redis, and the errors if it fails.
 
 use anyhow::Result;
 use prompt_rollback::store::watch::WatchEvent;
@@ -7,7 +7,7 @@ use prompt_rollback::store::{Clock, Store, StoreError};
 use super::kit::{Kit, critical, key, prompt};
 use crate::common::{Redis, config};
 
-/// A commit works, and so does hearing of what others SET.
+/// A commit works, and so does tracking of external changes.
 async fn works(kit: &Kit) -> Result<()> {
     kit.ship("p").await?;
     kit.does("p", critical("p")).await?;

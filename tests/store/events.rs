@@ -1,4 +1,4 @@
-//! What happened, event by event: kept by the commit that made it happen, for the targets that show it so.
+//! Events of prompts: stored by the commit that causes them, for targets that show events.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::kit::{Kit, activate, critical, key, paging, prompt};
 use crate::common::assert_same;
 
 impl Kit {
-    /// One that wakes a target for events, and the first target.
+    /// A target for events, and the first target.
     async fn with_events() -> Result<(Self, Work)> {
         let kit = Self::start()?;
         let audit = Target::named("webhook.audit");
@@ -24,7 +24,7 @@ impl Kit {
         Ok((kit, Work::Notify(audit)))
     }
 
-    /// A commit that makes these events.
+    /// A commit with these events.
     async fn makes(&self, events: &[&str]) -> Result<()> {
         let version = if self.cmd::<String>(&["GET", &key("active:p")]).await? == "v1" { "v2" } else { "v1" };
         let (loaded, commit) = self.prepare("p", &activate(version)).await?;
@@ -114,7 +114,7 @@ async fn each_target_is_woken_for_what_it_shows_and_has_its_own_sets() -> Result
     Ok(())
 }
 
-/// Nobody claims for a target that is not configured any more.
+/// No worker claims for a target that is no longer configured.
 #[tokio::test]
 async fn what_is_left_of_a_target_expires_and_the_sets_of_the_first_one_stay() -> Result<()> {
     let (kit, audit) = Kit::with_events().await?;

@@ -1,4 +1,4 @@
-//! A store and the decisions that it is to keep.
+//! A store, and the decisions for it.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Kit {
         Self::on(Redis::start()?)
     }
 
-    /// With the permissions that ship.
+    /// With the shipped permissions.
     pub fn on(redis: Redis) -> Result<Self> {
         let url = redis.receiver_url();
         Self::with(redis, &url, &[])
@@ -77,8 +77,7 @@ impl Kit {
         self.store.commit(&Ulid::generate().to_string(), loaded, commit).await
     }
 
-    /// `v1` to go back to, and `v2` active.
-    /// `looks` while the key holds a set, which is what none of ours may be.
+    /// Runs `looks` while the key holds a set, which no key of the receiver may hold.
     pub async fn while_broken(&self, name: &str, looks: impl AsyncFnOnce(&str) -> Result<()>) -> Result<()> {
         let (broken, backup) = (key(name), key("backup"));
         let existed: bool = self.cmd(&["EXISTS", &broken]).await?;

@@ -1,4 +1,4 @@
-//! Receivers of two releases side by side, as during an upgrade. The newer one is played by its records.
+//! Receivers of two releases side by side, as during an upgrade. The newer one is simulated by its records.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::common::{ROLLED_BACK, SOON, World, alert, assert_rolled_back_once, critical, incidents};
 use prompt_rollback_testkit::{Redis, eventually};
 
-/// Puts the records of `prompt` into the hands of a newer receiver, in words that this one does not know, or takes them back.
+/// Makes the records of `prompt` those of a newer receiver, with words that this one does not know, or reverts that.
 async fn upgrade(redis: &Redis, prompt: &str, id: &str, newer: bool) -> Result<()> {
     let (state, incident) = (format!("{{prompts}}:state:{prompt}"), format!("{{prompts}}:incident:{id}"));
     let reword = |text: String, [old, new]: [&str; 2]| {
@@ -33,7 +33,7 @@ async fn an_older_receiver_leaves_records_of_a_newer_one_and_does_the_rest() -> 
     let id = found["id"].as_str().context("an id")?.to_owned();
     upgrade(&world.redis, "new", &id, true).await?;
 
-    // 503 for everything about it: Alertmanager, Slack and people come again, and meet the newer one
+    // 503 for everything about it: Alertmanager, Slack and people retry, and reach the newer one
     let newer = |(status, body): (u16, Value)| {
         assert_eq!((status, &body["error"]["code"]), (503, &json!("newer_record")), "{body}");
     };
@@ -44,7 +44,7 @@ async fn an_older_receiver_leaves_records_of_a_newer_one_and_does_the_rest() -> 
     ensure!(world.receiver.deliver(&[critical("new"), critical("old")]).await?.status == 503);
     assert_rolled_back_once(&world.redis, "old").await?;
 
-    // its deadline passes: this receiver claims it again and again, and gives it back
+    // its deadline passes: this receiver claims it repeatedly, and returns it
     let member = format!("{id}|act");
     let due = async || world.redis.cmd::<Option<f64>>(&["ZSCORE", "{prompts}:due", &member]).await.ok().flatten();
     let mut before = due().await.context("its deadline is scheduled")?;
@@ -58,7 +58,7 @@ async fn an_older_receiver_leaves_records_of_a_newer_one_and_does_the_rest() -> 
         assert!(!world.redis.cmd::<bool>(&["EXISTS", &format!("{{prompts}}:{set}")]).await?, "{set}");
     }
 
-    // the newer one, or this one once it is updated, finds all as it was
+    // the newer one, or this one once it is upgraded, finds everything unchanged
     upgrade(&world.redis, "new", &id, false).await?;
     world.receiver.clock.advance(Duration::from_secs(2));
     eventually("its deadline is acted upon", SOON, async || {

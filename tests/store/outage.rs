@@ -1,4 +1,4 @@
-//! Incidents that coordinate many prompts: records, fences, and who speaks for whom.
+//! Coordinating incidents: records, fencing, and which incidents they cover.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ async fn of_two_writers_one_learns_that_the_record_moved_and_writes_nothing() ->
     assert_eq!(kit.store.write_outage(&second, now).await?, WriteOutcome::Moved);
     crate::common::assert_same(&before, &kit.dump().await?, "a write that lost");
 
-    // nor is a second one opened beside it
+    // nor is a second one opened
     let other = IncidentId(ID.replace("01", "02"));
     let new = Coordinated::new(Outage::open(other, &kit.policy, now));
     assert_eq!(kit.store.write_outage(&new, now).await?, WriteOutcome::Moved);

@@ -1,4 +1,4 @@
-//! `outside.lua` and the scan: what others SET.
+//! `outside.lua` and the scan: external changes.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is kept for how long, and what survives a rewrite.
+//! Retention of records, and what survives a rewrite.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Kit {
         self.cmd(&["PTTL", &key(&format!("incident:{id}"))]).await
     }
 
-    /// What the incident's own key holds.
+    /// The content of the incident's own key.
     async fn own(&self, id: &IncidentId) -> Result<String> {
         self.cmd(&["GET", &key(&format!("incident:{id}"))]).await
     }
@@ -33,7 +33,7 @@ impl Kit {
     }
 }
 
-/// The alert with this fingerprint is over.
+/// The alert with this fingerprint, resolved.
 fn ended_as(name: &str, fingerprint: &str) -> Event {
     let Event::Alerts(mut alerts) = ended(name) else { unreachable!("it is an alert") };
     alerts[0].fingerprint = fingerprint.to_owned();
@@ -63,7 +63,7 @@ async fn an_open_incident_never_expires_and_a_closed_one_does() -> Result<()> {
     assert_eq!(kit.members("incidents").await?, [id.0.as_str()]);
     assert_eq!(kit.phase("awaiting_decision").await?, 0);
 
-    // it fires again soon after: the same incident, open for as long as it takes
+    // it fires again soon after: the same incident, open as long as needed
     kit.does("p", paging("p")).await?;
     assert_eq!(kit.ttl(&id).await?, -1);
     assert_eq!(kit.members("incidents:open").await?, [id.0.as_str()]);
@@ -93,7 +93,7 @@ async fn the_index_forgets_expired_incidents_a_few_at_a_time() -> Result<()> {
             question_number: None,
         });
         kit.does("p", dismiss).await?;
-        kit.does("p", ended("p")).await?; // ends the suppression
+        kit.does("p", ended("p")).await?; // ends the silence
         for set in ["incidents", "incidents:closed"] {
             let members = kit.members(set).await?;
             assert_eq!(members.iter().filter(|id| id.starts_with("old")).count(), left, "{set}");
@@ -124,7 +124,7 @@ async fn fields_of_a_later_receiver_survive_in_state_and_incident() -> Result<()
     assert_eq!(state["incidents"][0]["thread"]["ts"], "1.2");
     assert_eq!(state["incidents"][0]["phase"], "verifying");
 
-    // once it is closed the record goes to its own key, with all that it has
+    // once it is closed, the record moves to its own key, with all fields
     kit.clock.advance(kit.policy.verification_deadline);
     kit.does("p", Event::Timer { incident: id.clone() }).await?;
     let incident: Value = serde_json::from_str(&kit.own(&id).await?)?;
@@ -158,7 +158,7 @@ async fn an_open_incident_is_kept_once_and_a_closed_one_at_its_own_key() -> Resu
     assert!(kit.own(&id).await?.contains(r#""phase":"resolved""#));
     assert_eq!((listed(true).await?, listed(false).await?), (vec![], vec![found]));
 
-    // reopened, and kept by the prompt again
+    // reopened, and stored in the prompt's state again
     kit.does("a/b", paging("a/b")).await?;
     assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"a/b"}"#);
     assert_eq!(kit.store.incident(&id).await?.map(|i| i.phase.kind()), Some(PhaseKind::AwaitingDecision));
@@ -178,18 +178,18 @@ async fn an_incident_missing_from_its_prompt_is_broken_and_hides_no_other() -> R
     assert!(matches!(&refused, Err(StoreError::Broken { key, .. }) if *key == record), "{refused:?}");
     let listed: Vec<_> = kit.store.incidents(None, 10, false).await?.items.into_iter().map(|i| i.id).collect();
     assert_eq!(listed, [id]);
-    // of a receiver after this one
+    // written by a later receiver
     kit.cmd::<()>(&["SET", &record, r#"{"schema":2,"kept_at":"p"}"#]).await?;
     let refused = kit.store.incident(&lost).await;
     assert!(matches!(&refused, Err(StoreError::NewerRecord { found }) if found == "2"), "{refused:?}");
     Ok(())
 }
 
-/// What the version before kept of a prompt that it had rolled back.
+/// What the previous release stored about a prompt that it had rolled back.
 const OLD_STATE: &str = r#"{"serving":{"version":"v1","since":1795885907808,"by":"rollback"},"versions":[{"version":"v1","known_since":1795885902733,"registered":true,"first_active":1795885902741,"last_active":1795885907808,"traffic_since":1795885907808,"known_good":{"at":1795885902733,"marked":true}},{"version":"v2","known_since":1795885902746,"registered":true,"first_active":1795885902747,"last_active":1795885907808,"quarantine":{"at":1795885907808,"incident":"01M8HJ8FV0RTQSK8K74M439M47"}}],"moved_by":"01M8HJ8FV0JQ21N289TNBKT3H7","incidents":[OLD_INCIDENT],"last_rollback":1795885907808}"#;
 const OLD_INCIDENT: &str = r#"{"id":"01M8HJ8FV0RTQSK8K74M439M47","prompt":"p","version":"v2","target":"v1","choices":["v1"],"phase":"verifying","opened_at":1795885907808,"updated_at":1795885907808,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"deadline":1795886207808,"flip":{"commit":"01M8HJ8FV0JQ21N289TNBKT3H7","at":1795885907808,"from":"v2","to":"v1","mode":"auto","operator":"system"},"alerts":[{"fingerprint":"00000000000000c7","alertname":"PromptErrorRateCritical","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"starts_at":1795221492689,"first_seen":1795885907808,"last_seen":1795885907808,"summary":"Error rate of p v2 is 12.4%","value":"12.4%"}],"notes":[{"seq":0,"at":1795885907808,"kind":"opened","text":"PromptErrorRateCritical (critical): Error rate of p v2 is 12.4%"},{"seq":1,"at":1795885907808,"kind":"flipped","text":"system rolled v2 back to v1: PromptErrorRateCritical: Error rate of p v2 is 12.4%"}]}"#;
 
-/// As the version before writes an open incident: in the state and at its own key.
+/// As the previous release writes an open incident: in the state and at its own key.
 async fn as_before(kit: &Kit, incident: &str, commit: &str) -> Result<()> {
     let state = OLD_STATE.replace("OLD_INCIDENT", incident);
     let rev: i64 = kit.cmd(&["HINCRBY", &key("state:p"), "rev", "1"]).await?;
@@ -218,13 +218,13 @@ async fn records_of_the_previous_version_are_read_and_it_may_write_on() -> Resul
     assert_eq!(kit.store.incidents(None, 10, true).await?.items, std::slice::from_ref(&found));
     assert_eq!(kit.load("p").await?.snapshot.state.incidents, [found]);
 
-    // this version goes on with it: the copy, which would be out of date now, gives way
+    // this release continues: the copy, which would be outdated, is dropped
     kit.does("p", ended_as("p", "00000000000000c7")).await?;
     assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"p"}"#);
     let found = kit.store.incident(&id).await?.expect("it is open");
     assert!(!found.alerts[0].firing && found.notes.len() >= 2);
 
-    // the version before, which understands the state, writes on top; then this one closes it
+    // the previous release, which understands the state, writes on top; then this one closes it
     let noted = OLD_INCIDENT.replace("\"decider\":\"on-call\"", "\"decider\":\"night-shift\"");
     as_before(&kit, &noted, "01M8HJ8FV0JQ21N289TNBKT3H8").await?;
     assert_eq!(kit.store.incident(&id).await?.map(|i| i.decider), Some("night-shift".to_owned()));
@@ -245,7 +245,7 @@ async fn an_upgrade_also_keeps_open_incidents_where_the_old_version_looks() -> R
     kit.ship("p").await?;
     let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
     let in_state = async || Ok::<_, StoreError>(kit.load("p").await?.snapshot.state.incidents.remove(0));
-    // all of it, with the schema that the version before knows
+    // all of it, with the schema that the previous release knows
     let own = kit.own(&id).await?;
     assert!(own.starts_with(r#"{"schema":1,"id":""#), "{own}");
     assert_eq!(read_incident(&own)?.0, in_state().await?);
@@ -298,7 +298,7 @@ async fn the_series_of_the_metrics_follow_what_is_served() -> Result<()> {
     kit.does("a", critical("a")).await?;
     let (series, dropped) = kit.store.series(2).await?;
     let rows: Vec<_> = series.iter().map(|s| (s.prompt.as_str(), s.version.as_str(), s.previous.as_str())).collect();
-    // the latest activity first; the version rolled back is quarantined and no target any more
+    // the latest activity first; the rolled-back version is quarantined and no longer a target
     assert_eq!(rows, [("a", "v1", ""), ("c", "v2", "v1")]);
     assert_eq!(dropped, 1);
     assert!(series[0].activated < activated, "v1 was first activated before v2, and going back does not reset that");

@@ -1,4 +1,4 @@
-//! A restart replays what scripts wrote with the permissions of the user `default`, so that one must have all of it.
+//! A restart replays the writes of scripts with the permissions of the user `default`, so it must have all of them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn sources(extension: &str) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// Words in capitals between these quotes, comments apart: commands, and options of commands.
+/// Words in capitals between these quotes, without comments: commands, and their options.
 fn words(text: &str, quote: char, comment: &str) -> BTreeSet<String> {
     let code = text.lines().map(|line| line.split(comment).next().unwrap_or_default());
     let quoted = code.flat_map(|line| line.split(quote).skip(1).step_by(2));
@@ -35,7 +35,7 @@ fn words(text: &str, quote: char, comment: &str) -> BTreeSet<String> {
     words.map(str::to_lowercase).collect()
 }
 
-/// Of these words, the commands that write, as Redis says.
+/// Of these words, the commands that write, according to Redis.
 async fn writes(redis: &Redis, words: BTreeSet<String>) -> Result<BTreeSet<String>> {
     let mut command = vec!["COMMAND", "INFO"];
     command.extend(words.iter().map(String::as_str));
@@ -73,7 +73,7 @@ fn replayed(redis: &Redis) -> Result<BTreeSet<String>> {
         let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
         let mut lines = text.split("\r\n");
         while let Some(line) = lines.next() {
-            // `*COUNT`, then `$LENGTH` and the text of each argument: no argument here holds a line break
+            // `*COUNT`, then `$LENGTH` and the text of each argument: no argument here contains a line break
             let Some(count) = line.strip_prefix('*') else { continue };
             let arguments = lines.by_ref().take(2 * count.parse::<usize>()?).skip(1).step_by(2);
             names.extend(arguments.take(1).map(str::to_lowercase).next());
@@ -87,7 +87,7 @@ fn replayed(redis: &Redis) -> Result<BTreeSet<String>> {
 async fn the_default_user_may_run_just_what_the_append_only_file_holds() -> Result<()> {
     let kit = Kit::on(Redis::builder().appendonly().start()?)?;
     assert_eq!(kit.store.selftest().await?.problem(), None);
-    // a key that has expired is unlinked where memory is freed in the background
+    // an expired key is unlinked if memory is freed in the background
     kit.cmd::<()>(&["CONFIG", "SET", "lazyfree-lazy-expire", "yes"]).await?;
     kit.cmd::<()>(&["SET", &key("expired"), "1", "PX", "1"]).await?;
     tokio::time::sleep(Duration::from_millis(5)).await; // Redis expires a key by the real clock

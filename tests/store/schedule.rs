@@ -1,4 +1,4 @@
-//! `claim.lua` and `finish.lua`: no wake-up is lost, and none is worked on twice at once.
+//! `claim.lua` and `finish.lua`: no wake-up is lost, and none is processed twice at once.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ impl Kit {
         Ok(score.map(|score| score as i64))
     }
 
-    /// Nothing is left of any claim.
+    /// No claim is left.
     async fn assert_idle(&self) -> Result<()> {
         let keys = self.store.keys();
         let works = Work::OWN.into_iter().chain([Work::Notify(Target::FIRST)]);
@@ -86,7 +86,7 @@ async fn a_wake_up_that_comes_during_the_work_waits_for_its_end() -> Result<()> 
     kit.assert_idle().await
 }
 
-/// An outage of Slack during an outage of everything, and thousands of prompts that were imported together.
+/// A long outage of Slack and Redis, and thousands of prompts that were imported together.
 #[tokio::test]
 async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Result<()> {
     const BACKLOG: usize = 100_000;
@@ -111,7 +111,7 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         let mut done = 0;
         while done < CHECKS {
             let claims = kit.store.claim(work, BATCH, LEASE, "a").await?.claims;
-            // each claim brings what it asks for
+            // each claim returns as many as requested
             assert_eq!(claims.len(), BATCH.min(CHECKS - done), "{work:?} after {done}");
             for claim in &claims {
                 assert_eq!(kit.store.finish(claim, None, DONE).await?, Finished::Done);
@@ -129,7 +129,7 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
     Ok(())
 }
 
-/// The receiver before kept wake-ups of every kind in `due`, and an outage of Slack left many there.
+/// The previous release kept wake-ups of every kind in `due`, and an outage of Slack left many there.
 #[tokio::test]
 async fn work_that_an_earlier_receiver_mixed_is_done_kind_by_kind() -> Result<()> {
     const BACKLOG: usize = 100_000;
@@ -147,15 +147,15 @@ async fn work_that_an_earlier_receiver_mixed_is_done_kind_by_kind() -> Result<()
     for (member, at) in old {
         kit.cmd::<()>(&["ZADD", &key("due"), &at.to_string(), member]).await?;
     }
-    // before all others: the backlog of Slack goes by severity
+    // before all others: the backlog of Slack is sorted by severity
     let fill = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], i, 'i' .. i .. '|slack') end";
     kit.cmd::<()>(&["EVAL", fill, "1", &key("due"), &BACKLOG.to_string()]).await?;
-    // one that the earlier receiver works on, and one whose worker died with it
+    // one that the earlier receiver is processing, and one whose worker died
     for (member, until) in [("working|slack", now + 20_000), ("died|slack", now - 1)] {
         kit.cmd::<()>(&["ZADD", &key("leased"), &until.to_string(), member]).await?;
         kit.cmd::<()>(&["HSET", &key("tokens"), member, "earlier"]).await?;
     }
-    kit.cmd::<()>(&["ZADD", &key("due:slack"), "0", "working|slack"]).await?; // news of it
+    kit.cmd::<()>(&["ZADD", &key("due:slack"), "0", "working|slack"]).await?; // another notification
     let mut acts = Vec::new();
     for round in 0.. {
         let claimed = kit.store.claim(Work::Incident, 32, LEASE, "a").await?;
@@ -170,7 +170,7 @@ async fn work_that_an_earlier_receiver_mixed_is_done_kind_by_kind() -> Result<()
         let claims = kit.store.claim(work, 32, LEASE, "a").await?.claims;
         assert_eq!(items(&claims), [expected]);
     }
-    // in the order that they had
+    // in their original order
     let claims = kit.store.claim(Work::Notify(Target::FIRST), 3, LEASE, "a").await?.claims;
     assert_eq!(items(&claims), ["i1", "i2", "i3"]);
     let slack = async || kit.cmd::<usize>(&["ZCARD", &key("due:slack")]).await;
@@ -186,7 +186,7 @@ async fn work_that_an_earlier_receiver_mixed_is_done_kind_by_kind() -> Result<()
     Ok(())
 }
 
-/// A worker died with it: what it had claimed comes back where it was.
+/// A worker died: what it had claimed returns to its place.
 #[tokio::test]
 async fn a_look_at_a_soak_whose_worker_died_is_claimed_again() -> Result<()> {
     let kit = Kit::start()?;
@@ -258,7 +258,7 @@ async fn failures_back_off_by_themselves_until_the_task_is_a_dead_letter() -> Re
         let expected = 1_000 << attempt;
         assert!((expected..expected + 1_000).contains(&wait), "attempt {attempt}: {wait} ms");
         assert_eq!(kit.claim("a").await?, None, "not before its time");
-        // others are not held up by it
+        // it does not delay others
         kit.due(2, -10).await?;
         let other = kit.claim("a").await?.expect("the other");
         assert_eq!((&other.item, kit.store.finish(&other, None, DONE).await?), (&item(2), Finished::Done));

@@ -1,4 +1,4 @@
-//! The self-test names what is missing.
+//! The self-test names missing permissions.
 
 use anyhow::Result;
 use prompt_rollback::store::{Clock, Level, SelfTest, Store};
@@ -8,7 +8,7 @@ use super::kit::{Kit, critical};
 use crate::common::{Redis, SOON, config, eventually};
 
 const USERS: &str = include_str!("../../config/users.acl");
-/// Without these the receiver works, and says less: `check --connect` says so.
+/// Without these the receiver works, but `check --connect` reports less.
 const OPTIONAL: [&str; 3] = ["+info", "+acl|dryrun", "+scan"];
 
 /// The rules of the shipped user, without its name and password.
@@ -17,7 +17,7 @@ fn shipped_rules() -> Vec<&'static str> {
     line.split_whitespace().skip(2).filter(|rule| !rule.starts_with('#')).collect()
 }
 
-/// A store whose user may do what `rules` say.
+/// A store whose user has `rules`.
 async fn store_of(redis: &Redis, rules: &[&str], env: &[(&str, &str)]) -> Result<Store> {
     let mut command = vec!["ACL", "SETUSER", "tested", "reset", "on", "nopass"];
     command.extend(rules);
@@ -26,14 +26,14 @@ async fn store_of(redis: &Redis, rules: &[&str], env: &[(&str, &str)]) -> Result
     Ok(Store::new(&config(&url, env).redis, Clock::default())?)
 }
 
-/// `rules` less one at a time: each permission, each half of a key pattern's, each channel.
+/// `rules` without one of them in turn: each permission, each half of a key pattern's, each channel.
 fn each_less_one<'a>(rules: &[&'a str]) -> Vec<(&'a str, Vec<String>)> {
     let mut cases = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
         let instead: &[Option<String>] = match rule.chars().next() {
             Some('+' | '&' | '%') => &[None],
             Some('~') => &[None, Some(format!("%R{rule}")), Some(format!("%W{rule}"))],
-            // `resetchannels` and `-@all` take away
+            // `resetchannels` and `-@all` remove permissions
             _ => continue,
         };
         for instead in instead {
@@ -111,7 +111,7 @@ async fn without_the_optional_ones_it_is_said_what_is_not_known() -> Result<()> 
     Ok(())
 }
 
-/// What a self-test finds, or why there can be none.
+/// The problem that a self-test finds, or why there is none.
 async fn problem(store: &Store) -> Option<String> {
     match store.selftest().await {
         Ok(test) => test.problem(),
@@ -175,7 +175,7 @@ async fn sentinels_ask_for_permissions_of_their_own_and_these_are_named() -> Res
     Ok(())
 }
 
-/// The rules that stand in the operations guide behind these words, in backticks or to the end of the line.
+/// The rules in the operations guide after these words, in backticks or to the end of the line.
 fn documented(behind: &str, place: &str) -> Vec<&'static str> {
     const GUIDE: &str = include_str!("../../docs/operations.md");
     let (_, rest) = GUIDE.split_once(behind).unwrap_or_else(|| panic!("{place} has no {behind:?}"));
@@ -207,7 +207,7 @@ async fn a_user_default_who_may_write_without_a_password_is_warned_of() -> Resul
     for (rules, level) in [
         (&["on", "nopass", "allkeys", "+@all"][..], Level::Warning),
         (&["on", "nopass", "~{prompts}:*", "+set"], Level::Warning),
-        // a team lets everybody read, or asks for a password
+        // a team lets everyone read, or sets a password
         (&["on", "nopass", "%R~{prompts}:*", "+get"], Level::Ok),
         (&["on", ">s3cret", "allkeys", "+@all"], Level::Ok),
         (&["off", "nopass", "allkeys", "+@all"], Level::Ok),
@@ -257,7 +257,7 @@ async fn what_a_restart_would_drop_is_warned_of_and_what_is_missing_is_named() -
     assert_eq!(test.problem(), None, "it works until the restart");
     let (level, detail) = said(&test, "replay");
     if level == Level::Ok {
-        // this server is mended: tests/faults/durability.rs has seen it
+        // this server has the fix: tests/faults/durability.rs has tested it
         assert!(detail.ends_with("whole"), "{detail}");
         return Ok(());
     }

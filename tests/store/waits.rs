@@ -1,5 +1,5 @@
-//! No wait that is read from Redis is longer than it can have been meant: a new master's clock may be behind by an hour, and
-//! anyone may have used EXPIRE, PERSIST or ZADD.
+//! No wait that is read from Redis is longer than intended: a new master's clock may be behind by an hour, and anyone
+//! may have used EXPIRE, PERSIST or ZADD.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const SLACK: Subscription = Subscription { target: Target::FIRST, shows: Shows::Records };
 
-/// What makes a key of a wait last longer than it should.
+/// Commands that make a wait longer than intended.
 const SPOILT: [&[&str]; 4] =
     [&["PEXPIRE", "KEY", "3600000"], &["PERSIST", "KEY"], &["SET", "KEY", "x"], &["SET", "KEY", "1", "PX", "3600000"]];
 
@@ -33,7 +33,7 @@ impl Kit {
         Ok(self.cmd::<Option<f64>>(&["ZSCORE", &key(set), member]).await?.map(|score| score as i64))
     }
 
-    /// One that tells Slack.
+    /// A kit that notifies Slack.
     async fn shipped() -> Result<Self> {
         let kit = Self::start()?;
         let kit = Self { store: kit.store.notifying([SLACK]), ..kit };
@@ -41,7 +41,7 @@ impl Kit {
         Ok(kit)
     }
 
-    /// The same with an incident that it is to be told of.
+    /// As [`Kit::shipped`], with an incident to be shown.
     async fn announcing() -> Result<(Self, WorkItem, String)> {
         let kit = Self::shipped().await?;
         let item = WorkItem::Incident(kit.does("p", paging("p")).await?.incidents[0].incident.id.clone());
@@ -157,7 +157,7 @@ async fn a_clock_set_back_makes_waits_of_minutes_due_but_not_waits_of_days() -> 
         ensure!(kit.store.claim(Work::Incident, 10, LEASE, "a").await?.claims.is_empty(), "nothing is due yet");
     }
     kit.clock.go_back(HOUR);
-    kit.store.claim(Work::Report, 1, LEASE, "a").await?; // whichever kind is looked for notices
+    kit.store.claim(Work::Report, 1, LEASE, "a").await?; // a claim of any kind notices
     let now = kit.now().await?.0;
     for (set, member) in waits {
         let at = kit.waits_at(set, member).await?.expect("it waits");
@@ -172,9 +172,7 @@ async fn a_clock_set_back_makes_waits_of_minutes_due_but_not_waits_of_days() -> 
 #[tokio::test]
 async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
     let kit = Kit::start()?;
-    let fill = "for i = 1, 2500 do
-        redis.call('ZADD', KEYS[1], ARGV[1] + i * 3, '@p' .. i .. '|act', ARGV[1] + i * 3 + 1, 'i' .. i .. '|act')
-      end";
+    let fill = "for i = 1, 2500 do redis.call('ZADD', KEYS[1], ARGV[1] + i * 3, '@p' .. i .. '|act', ARGV[1] + i * 3 + 1, 'i' .. i .. '|act') end";
     let ahead = kit.now().await?.plus(HOUR).0.to_string();
     kit.cmd::<()>(&["EVAL", fill, "1", &key("due"), &ahead]).await?;
     assert_eq!(kit.store.hurry().await?, 2_500);
@@ -212,7 +210,7 @@ async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
     };
     kit.clock.advance(100 * SECOND);
     ensure!(kit.lag().await? >= 100);
-    // put off again and again
+    // postponed repeatedly
     for tries in 1..5 {
         let (claim, now) = claim().await?;
         let next = now.plus(30 * SECOND);
@@ -220,14 +218,14 @@ async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
         kit.clock.advance(30 * SECOND);
         ensure!(kit.lag().await? >= 100 + 30 * tries, "{}", kit.lag().await?);
     }
-    // news do not make it younger
+    // another notification does not make it younger
     kit.does("p", critical("p")).await?;
     ensure!(kit.lag().await? >= 220);
-    // the older part was told
+    // the older part was shown
     let (first, now) = claim().await?;
     kit.store.finish(&first, None, End::Unsent { next: now, since: Some(Timestamp(now.0 - 50_000)) }).await?;
     ensure!((50..60).contains(&kit.lag().await?), "{}", kit.lag().await?);
-    // all was told but what came meanwhile
+    // everything was shown except what came meanwhile
     let (second, now) = claim().await?;
     kit.clock.advance(10 * SECOND);
     kit.does("p", alert("p", Severity::High, Action::Page, AlertStatus::Resolved)).await?;
@@ -267,7 +265,7 @@ async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()
     assert_ne!(other.item, item);
     kit.store.finish(&other, None, End::Sent(kit.now().await?)).await?;
 
-    // news wake it; once it is told, it is no dead letter any more
+    // another notification wakes it; once it is shown, it is no longer a dead letter
     kit.does("p", critical("p")).await?;
     kit.clock.advance(100 * SECOND);
     ensure!((100..110).contains(&kit.lag().await?), "from the news on: {}", kit.lag().await?);
@@ -282,7 +280,7 @@ async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()
 async fn however_many_dead_letters_there_are_what_got_lost_is_found_again() -> Result<()> {
     let (kit, item, member) = Kit::announcing().await?;
     let set = async |script: &str| kit.cmd::<()>(&["EVAL", script, "2", &key("parked"), &key("unsent")]).await;
-    // given up an hour ago, by a receiver that left its dead letters among the unsent
+    // given up an hour ago, by a receiver that left dead letters among the unsent
     set("for i = 1, 100 do redis.call('ZADD', KEYS[1], 1, i .. '|slack') redis.call('ZADD', KEYS[2], 1, i .. '|slack') end")
         .await?;
     let soon = kit.now().await?.plus(30 * SECOND).0;

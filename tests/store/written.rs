@@ -1,4 +1,4 @@
-//! Records of prompts as the version before wrote them: they are read and written as the same bytes.
+//! Records of prompts as the previous release wrote them: they are read and written as the same bytes.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Of histories that the properties of the core made up: each field, each word and each phase is in one of them.
+/// From histories that the properties of the core generated: each field, each word and each phase occurs in one of
+/// them.
 const STATES: &str = include_str!("written.jsonl");
 
 const OUTAGE: &str = r#"{"id":"01M","decider":"on-call","opened_at":1,"updated_at":4,"closed_at":null,"hold":{"by":"maya","at":3},"order":{"what":"roll_back","by":"maya","at":4},"resumed":true,"ask":2,"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}"#;
@@ -68,7 +69,7 @@ fn what_a_later_receiver_adds_anywhere_is_kept() {
     MEMBERS.into_iter().for_each(kept::<Member>);
 }
 
-/// The path of each value that is no object or list, without the places in lists.
+/// The path of each value that is neither an object nor a list, without indexes of lists.
 fn leaves(value: &Value, path: &str, all: &mut Vec<(String, String)>, pointer: &str) {
     match value {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! What Prometheus may answer.
+//! Answers of Prometheus.
 
 use hyper::StatusCode;
 use prompt_rollback::decision::{Checked, Event, PromptState};
@@ -15,7 +15,7 @@ use super::{CONFIG, prompt, version};
 /// The corpus is about this prompt, whose `v2` was rolled back to `v1`.
 const INCIDENT: &str = r#"{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1763717000000,"updated_at":1763717000000,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"flip":{"at":1763717000000,"from":"v2","to":"v1","mode":"auto","operator":"system"},"verification":{"next":1763717005000}}"#;
 
-/// The body of an answer, to whatever was asked.
+/// The body of an answer, to any query.
 pub fn answer(input: &[u8]) {
     let refused = read_answer(StatusCode::BAD_REQUEST, input).expect_err("refused").to_string();
     assert!(refused.chars().count() < 300 && !refused.contains(char::is_control), "{refused}");

@@ -1,6 +1,6 @@
-//! What is fuzzed: one function for each kind of bytes that come from outside. It panics where something is wrong.
+//! Fuzz targets: one function for each kind of external bytes, which panics on a fault.
 //!
-//! Tests call them with the corpus and mutations of it, `fuzz/` with what libFuzzer finds.
+//! Tests call them with the corpus and mutations of it, `fuzz/` with inputs from libFuzzer.
 
 mod answers;
 mod records;
@@ -23,7 +23,7 @@ pub use records::record;
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
 static POLICY: LazyLock<Policy> = LazyLock::new(|| CONFIG.policy());
 
-/// Later than all that the corpus tells of.
+/// Later than all times in the corpus.
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn prompt(name: &str) -> PromptName {
@@ -34,7 +34,7 @@ fn version(name: &str) -> VersionName {
     VersionName::parse(name).expect("a name")
 }
 
-/// The body of a delivery, and what is decided and written because of it.
+/// The body of a delivery, and the decisions and writes that it causes.
 pub fn webhook(input: &[u8]) {
     let Ok(delivery) = parse(input, &CONFIG.labels, &POLICY) else { return };
     assert_eq!(parse(input, &CONFIG.labels, &POLICY).as_ref(), Ok(&delivery), "the same bytes mean the same");
@@ -50,7 +50,7 @@ pub fn webhook(input: &[u8]) {
     }
 }
 
-/// Each alert means the same alone, and beside what is none.
+/// Each alert means the same alone, and beside items that are not alerts.
 fn alone(input: &[u8], delivered: &[Delivered]) {
     let text = String::from_utf8_lossy(input);
     let Ok(body) = serde_json::from_str::<HashMap<String, &RawValue>>(&text) else { return };
@@ -70,14 +70,15 @@ fn alone(input: &[u8], delivered: &[Delivered]) {
     assert_eq!(alerts.len(), delivered.len());
 }
 
-/// An interaction over HTTP: two lines with the headers of the signature, then the body. Nobody can sign it.
+/// An interaction over HTTP: two lines with the headers of the signature, then the body. No input has a valid
+/// signature.
 pub fn interaction(input: &[u8]) {
     let mut lines = input.splitn(3, |byte| *byte == b'\n');
     let mut header = || lines.next().and_then(|line| std::str::from_utf8(line).ok());
     let (signature, timestamp) = (header(), header());
     let body = lines.next().unwrap_or_default();
     let secret = "8f742231b10e8888abcd99yyyzzz85a5".into();
-    let start = &body[..body.len().min(100)]; // more of it makes a hash no harder
+    let start = &body[..body.len().min(100)]; // more of it makes the hash no harder
     assert!(!payload::verify(&secret, signature, timestamp, start), "a forgery");
     if let Ok(interaction) = payload::parse_form(body) {
         clicks(&interaction);
@@ -111,7 +112,7 @@ fn clicks(interaction: &Interaction) {
 pub fn config(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if text.contains("/dev/") || text.contains("/proc/") {
-        return; // a `*_file` that never ends: whoever writes the config may wait for it
+        return; // a `*_file` that never ends: the author of the config may wait for it
     }
     match Config::parse(text, Some(Path::new("/nowhere/prompt-rollback.toml")), std::iter::empty()) {
         Ok(config) => {

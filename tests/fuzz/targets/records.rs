@@ -1,4 +1,4 @@
-//! What Redis and other receivers' versions of us may have kept.
+//! Records that Redis and other releases may hold.
 
 use prompt_rollback::decision::outage::{Member, Outage};
 use prompt_rollback::decision::{IncidentId, PromptState, Timestamp};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{POLICY, told};
 
-/// JSON of a record: of a prompt, an incident, a coordinating one, its member, or of what was measured.
+/// JSON of a record: of a prompt, an incident, a coordinating incident, its member, or of samples.
 pub fn record(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Some(state) = kept::<PromptState>(text, record::read, record::write) {
@@ -36,7 +36,7 @@ pub fn record(input: &[u8]) {
     }
 }
 
-/// Reads and writes it: what was read is written so that it reads the same, and what was not understood is there still.
+/// Reads and writes it: the written record reads the same, and unknown fields are still there.
 fn kept<T: PartialEq + std::fmt::Debug>(
     text: &str,
     read: fn(&str) -> Result<(T, Unknown), Unreadable>,
@@ -54,11 +54,11 @@ fn kept<T: PartialEq + std::fmt::Debug>(
     Some(record)
 }
 
-/// What belongs to a phase is let go where the record names another phase.
+/// Fields of a phase, which are dropped if the record names another phase.
 const OF_A_PHASE: [&str; 9] =
     ["deadline", "pending", "before", "gradual", "hold", "objection", "recheck", "successor", "verification"];
 
-/// The path of something that is not in `after`. What is empty need not be.
+/// The path of a value that is missing in `after`. Empty values may be missing.
 fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => before.iter().find_map(|(key, value)| {
@@ -68,7 +68,7 @@ fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
             let path = format!("{path}.{key}");
             match after.get(key) {
                 Some(after) => lost(value, after, &path),
-                // the group labels of an alert are dropped as a whole if none of them is known
+                // the fields of a group are dropped together if none of them is known
                 None => {
                     // an objection has one reason; no receiver writes both flags
                     let other_reason = key == "baseline" && after.contains_key("text_missing");
@@ -81,13 +81,13 @@ fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
             let mut pairs = before.iter().zip(after).enumerate();
             pairs.find_map(|(at, (before, after))| lost(before, after, &format!("{path}[{at}]")))
         }
-        // fields in a list, in their order: serde takes that for an object
+        // fields as a list in their order: serde accepts that as an object
         (Value::Array(_), Value::Object(_)) => None,
         _ => (before != after && !becomes_a_question(before, after, path)).then(|| path.to_owned()),
     }
 }
 
-/// People are asked about a phase that lacks what belongs to it.
+/// A phase without its fields becomes a question to people.
 fn becomes_a_question(before: &Value, after: &Value, path: &str) -> bool {
     let lacks = before == "rolling_back" || before == "confirming";
     path.ends_with(".phase") && lacks && after == "awaiting_decision"

@@ -1,4 +1,4 @@
-//! What follows from something that could be read: it is decided, written, and told to people.
+//! The consequences of a readable input: decisions, writes, and messages to people.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,10 +26,10 @@ use serde_json::json;
 
 use super::{CONFIG, NOW, POLICY, prompt, version};
 
-/// Slack refuses more.
+/// Slack's limit.
 const MAX_BLOCKS: usize = 50;
 
-/// The version that alerts come for serves, and has one to go back to.
+/// An alert about the served version, which has a rollback target.
 pub fn alert(alert: &Alert) {
     let mut good = VersionRecord::new(version("v0"), NOW.minus(Duration::from_secs(86_400)));
     good.soak = Some(Soak { from: good.known_since, watch: None });
@@ -39,13 +39,13 @@ pub fn alert(alert: &Alert) {
     let Some(after) = happens(&before, &Event::Alerts(vec![alert.clone()])) else { return };
     let written = record::write(&after, &Unknown::default());
     assert_eq!(record::read::<PromptState>(&written).expect("what we write").0, after, "{written}");
-    // all of it is slow, and need not be said of each
+    // all of it is slow, and need not be repeated for each
     if alert.summary.len().is_multiple_of(4) {
         after.incidents.iter().for_each(incident);
     }
 }
 
-/// Much happens to a prompt that was kept so.
+/// Many events on a prompt with this record.
 pub fn state(state: &PromptState) {
     let name = state.serving.as_ref().map_or_else(|| version("v1"), |serving| serving.version.clone());
     let id = state.incidents.first().map_or_else(|| IncidentId("01J".to_owned()), |incident| incident.id.clone());
@@ -98,7 +98,7 @@ pub fn state(state: &PromptState) {
         }),
         Event::Promotion(Promotion { since: stage(state.canary.as_ref().map(|canary| &canary.split)), look: None }),
     ];
-    // one after the other would be slow: which one it is depends on the record
+    // one after another would be slow: the record selects one
     let record = record::write(state, &Unknown::default());
     let first = record.bytes().fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % 1_009);
     for event in events.iter().cycle().skip(first).step_by(3).take(2) {
@@ -116,7 +116,7 @@ pub fn state(state: &PromptState) {
     }
 }
 
-/// The state that is left, if something was decided.
+/// The new state, if something was decided.
 pub fn happens(state: &PromptState, event: &Event) -> Option<PromptState> {
     let commit = decide(&POLICY, &snapshot(state), event, NOW).commit?;
     Some(commit.state)
@@ -133,7 +133,7 @@ fn snapshot(state: &PromptState) -> Snapshot {
         incident: state.incidents.first().cloned(),
         content: None,
         commit: CommitId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()),
-        fresh_ids: vec![IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XX".to_owned())], // as no incident of the corpus
+        fresh_ids: vec![IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XX".to_owned())], // not an incident of the corpus
     }
 }
 
@@ -146,7 +146,7 @@ fn firing(version: &VersionName) -> Alert {
     }
 }
 
-/// All that is said of an incident.
+/// All messages about an incident.
 pub fn incident(incident: &Incident) {
     let view = View { incident, mention: Some("<!subteam^S1>"), deployed: None };
     fits(&root(&view));
