@@ -37,6 +37,9 @@ pub(super) struct World {
     pub heartbeat: Option<Heartbeat>,
     /// How far the clock of Prometheus is ahead of Redis', in milliseconds.
     pub prometheus_ahead: i64,
+    /// Whether a receiver runs while Redis' clock jumps: it then waits as if there had been no jump.
+    pub sees_jumps: bool,
+    jumps: Vec<(Timestamp, Duration)>,
     /// The last wake-up of an incident.
     woken: Option<(IncidentId, Timestamp)>,
     canary_wake: Option<Timestamp>,
@@ -88,6 +91,8 @@ impl World {
             looks: Looks { asks: true, alive: true, compared: None },
             heartbeat: None,
             prometheus_ahead: 0,
+            sees_jumps: false,
+            jumps: Vec::new(),
             woken: None,
             canary_wake: None,
             soak_wake: None,
@@ -219,9 +224,16 @@ impl World {
         if seconds >= 0 {
             self.ledger.elapsed += by; // indistinguishable from time
             self.now = self.now.plus(by);
+            self.jumps.push((self.now, by));
             return;
         }
         self.now = self.now.minus(by);
+        // a step back first cancels an earlier jump ahead
+        let mut left = by;
+        for (_, jump) in self.jumps.iter_mut().rev() {
+            let taken = left.min(*jump);
+            (left, *jump) = (left - taken, *jump - taken);
+        }
         let now = self.now;
         self.wakes.values_mut().chain(&mut self.soak_wake).for_each(|at| *at = now.min(*at));
     }
@@ -230,8 +242,19 @@ impl World {
         self.wakes.values().copied().chain(self.canary_wake).chain(self.soak_wake).min()
     }
 
+    /// When the stage of the canary really ends, if a jump that the receiver saw is all that ended it.
+    fn stage_still_lasts(&self) -> Option<Timestamp> {
+        let split = self.state.running_canary().map(|canary| &canary.split).filter(|_| self.sees_jumps)?;
+        let jumps = self.jumps.iter().filter(|(at, _)| split.since < *at).map(|(_, by)| *by);
+        let over = split.wake()?.plus(jumps.sum());
+        (over > self.now).then_some(over)
+    }
+
     fn run_canary(&mut self) {
-        self.canary_wake = None;
+        self.canary_wake = self.stage_still_lasts();
+        if self.canary_wake.is_some() {
+            return;
+        }
         if self.looks.alive {
             self.heartbeat = Some(Heartbeat { heard_at: self.now, evaluated_at: self.prometheus_time() });
         }
