@@ -50,7 +50,7 @@ pub use process::{Process, ProcessBuilder};
 pub use prometheus::{Prometheus, PrometheusBuilder};
 pub use proxy::FaultProxy;
 pub use receiver::{Receiver, ReceiverBuilder, Wait};
-pub use redis::{Redis, RedisBuilder, User};
+pub use redis::{Redis, RedisBuilder, User, connect};
 pub use rng::Rng;
 
 use std::time::{Duration, Instant};

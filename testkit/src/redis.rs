@@ -4,7 +4,7 @@ use crate::process::{Process, ProcessBuilder, retry};
 use crate::{Dir, PATIENCE, Port, eventually, shipped, tls};
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, FromRedisValue};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
@@ -359,12 +359,7 @@ impl Redis {
 
     /// A connection as [`Redis::ADMIN`].
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
-        let client = redis::Client::open(self.admin_url())?;
-        // The crate's own limits, a second for the log-in and half a second for an answer, are too short on a machine that
-        // compiles at the same time.
-        let patient =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-        client.get_multiplexed_async_connection_with_config(&patient).await.context("connect to redis")
+        connect(&redis::Client::open(self.admin_url())?).await.context("connect to redis")
     }
 
     /// Runs one command on a new connection.
@@ -388,4 +383,12 @@ impl Redis {
         })
         .await
     }
+}
+
+/// A connection that waits longer than the crate's own limits, a second for the log-in and half a second for an answer: these
+/// are too short on a machine that compiles at the same time.
+pub async fn connect(client: &redis::Client) -> RedisResult<MultiplexedConnection> {
+    let patient =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&patient).await
 }

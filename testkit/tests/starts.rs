@@ -3,7 +3,7 @@
 use anyhow::Result;
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::{
-    Alertmanager, Dir, FaultProxy, ProcessBuilder, Prometheus, Redis, eventually, free_port,
+    Alertmanager, Dir, FaultProxy, ProcessBuilder, Prometheus, Redis, connect, eventually, free_port,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -39,7 +39,7 @@ async fn redis_over_tls_and_unix_socket() -> Result<()> {
     let tls = redis::Client::build_with_tls(login(redis.tls_url())?, certs)?;
     let unix = redis::Client::open(login(redis.unix_url())?)?;
     for client in [tls, unix] {
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = connect(&client).await?;
         assert_eq!(redis::cmd("PING").query_async::<String>(&mut connection).await?, "PONG");
     }
     Ok(())
@@ -49,7 +49,7 @@ async fn redis_over_tls_and_unix_socket() -> Result<()> {
 async fn redis_enforces_the_users_that_ship_and_lets_the_testkit_itself_pass() -> Result<()> {
     let redis = Redis::start()?;
     let get = async |url: String, key: &str| -> Result<Option<String>> {
-        let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        let mut connection = connect(&redis::Client::open(url)?).await?;
         Ok(redis::cmd("GET").arg(key).query_async(&mut connection).await?)
     };
     let key = "{prompts}:active:p";
@@ -68,7 +68,7 @@ async fn redis_enforces_the_users_that_ship_and_lets_the_testkit_itself_pass() -
 async fn users_can_be_bound_to_a_namespace_and_the_receiver_may_do_more() -> Result<()> {
     let redis = Redis::builder().namespace("team:{a}").receiver_may("+role").start()?;
     let client = redis::Client::open(redis.receiver_url())?;
-    let mut receiver = client.get_multiplexed_async_connection().await?;
+    let mut receiver = connect(&client).await?;
     redis::cmd("SET").arg("team:{a}:active:p").arg("v1").exec_async(&mut receiver).await?;
     redis::cmd("ROLE").exec_async(&mut receiver).await?;
     assert!(redis::cmd("GET").arg("{prompts}:active:p").exec_async(&mut receiver).await.is_err());
@@ -194,7 +194,7 @@ async fn the_proxy_loses_the_reply_of_a_command_that_ran() -> Result<()> {
     let redis = Redis::start()?;
     let proxy = FaultProxy::start(redis.addr()).await?;
     let client = redis::Client::open(Redis::ADMIN.url(proxy.addr()))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut connection = connect(&client).await?;
     proxy.lose_reply_after(1, "INCR");
     let mut incr = redis::cmd("INCR");
     incr.arg("n");
@@ -203,7 +203,7 @@ async fn the_proxy_loses_the_reply_of_a_command_that_ran() -> Result<()> {
     assert!(!proxy.loss_pending());
     assert_eq!(redis.cmd::<i64>(&["GET", "n"]).await?, 2, "it ran, once");
 
-    let mut again = client.get_multiplexed_async_connection().await?;
+    let mut again = connect(&client).await?;
     // larger than one read, so that it arrives in pieces
     let big = "x".repeat(1_000_000);
     proxy.lose_next_reply_matching("SET");
@@ -217,7 +217,7 @@ async fn the_proxy_stalls_cuts_and_answers_itself() -> Result<()> {
     let redis = Redis::start()?;
     let proxy = FaultProxy::start(redis.addr()).await?;
     let client = redis::Client::open(Redis::ADMIN.url(proxy.addr()))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut connection = connect(&client).await?;
 
     proxy.set(Mode::Answer(b"-LOADING wait\r\n".to_vec()));
     let error = redis::cmd("PING").query_async::<String>(&mut connection).await.unwrap_err();
@@ -230,10 +230,10 @@ async fn the_proxy_stalls_cuts_and_answers_itself() -> Result<()> {
 
     proxy.set(Mode::Cut);
     assert!(get.query_async::<String>(&mut connection).await.is_err());
-    assert!(client.get_multiplexed_async_connection().await.is_err());
+    assert!(connect(&client).await.is_err());
 
     proxy.set(Mode::Pass);
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut connection = connect(&client).await?;
     assert_eq!(get.query_async::<String>(&mut connection).await?, "PONG");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
-use prompt_rollback_testkit::{Redis, RedisBuilder, Rng, eventually};
+use prompt_rollback_testkit::{Redis, RedisBuilder, Rng, connect, eventually};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -266,7 +266,7 @@ async fn no_rate_limit(url: String) {
     const END: &str = "if redis.call('PTTL', KEYS[1]) <= 1000 then return redis.call('DEL', KEYS[1]) end return 0";
     let follow = async || -> Result<()> {
         let client = redis::Client::open(url.as_str())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = connect(&client).await?;
         let mut events = client.get_async_pubsub().await?;
         events.psubscribe(format!("__keyspace@0__:{}", keys().rate_limit("*"))).await?;
         let mut messages = events.on_message();

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use prompt_rollback::reader::Split;
+use prompt_rollback_testkit::connect;
 use prompt_rollback_testkit::shipped::Source;
 use redis::aio::MultiplexedConnection;
 use std::collections::BTreeMap;
@@ -72,7 +73,7 @@ pub struct PromptServer {
 impl PromptServer {
     /// Serves these prompts with their active versions.
     pub async fn start(redis_url: &str, prompts: &[&str], source: Source) -> Result<Self> {
-        let redis = redis::Client::open(redis_url)?.get_multiplexed_async_connection().await.context("redis")?;
+        let redis = connect(&redis::Client::open(redis_url)?).await.context("redis")?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?.to_string();
         let world = Arc::new(Mutex::new(World::default()));

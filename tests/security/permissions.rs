@@ -7,6 +7,7 @@ use prompt_rollback::reader::{Mode, Reader, Settings};
 
 use super::kit::program;
 use crate::common::{Receiver, Redis, SOON, eventually};
+use prompt_rollback_testkit::connect;
 
 const USERS: &str = include_str!("../../config/users.acl");
 
@@ -37,7 +38,7 @@ async fn read_by_rust(url: &str) -> Result<()> {
 
 /// What readers ask the nodes of a cluster, which this server is not: that is the only error.
 async fn redirected(url: &str) -> Result<()> {
-    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    let mut redis = connect(&redis::Client::open(url)?).await?;
     for words in [&["ASKING"][..], &["CLUSTER", "SLOTS"]] {
         let mut command = redis::Cmd::new();
         let answer = command.arg(words).exec_async(&mut redis).await;
@@ -48,7 +49,7 @@ async fn redirected(url: &str) -> Result<()> {
 
 /// The guide's plain GET, and reading the content.
 async fn read_text(url: &str) -> Result<()> {
-    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    let mut redis = connect(&redis::Client::open(url)?).await?;
     let version: String = redis::cmd("GET").arg("{prompts}:active:p").query_async(&mut redis).await?;
     let _: String = redis::cmd("GET").arg(format!("{{prompts}}:content:p:{version}")).query_async(&mut redis).await?;
     Ok(())
@@ -170,7 +171,7 @@ async fn a_prompt_server_can_write_nothing() -> Result<()> {
     };
     let before = dump().await?;
     let client = redis::Client::open(redis.prompt_server_url())?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut connection = connect(&client).await?;
     for write in WRITES {
         for words in [write.to_owned(), format!("MULTI {write}")] {
             let mut commands = redis::pipe();
@@ -272,7 +273,7 @@ async fn none_of_the_users_that_ship_may_do_what_it_has_no_need_of() -> Result<(
     redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
     redis.cmd::<()>(&["SET", "app:session", "theirs"]).await?;
     for url in [redis.receiver_url(), redis.prompt_server_url()] {
-        let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
+        let mut connection = connect(&redis::Client::open(url.as_str())?).await?;
         for words in FORBIDDEN.into_iter().chain(["SELECT 1"]) {
             let answer = command(words).query_async::<redis::Value>(&mut connection).await;
             let refused = answer.as_ref().is_err_and(|error| error.code() == Some("NOPERM"));
@@ -285,7 +286,7 @@ async fn none_of_the_users_that_ship_may_do_what_it_has_no_need_of() -> Result<(
             redis.cmd(&[&["ACL", "DRYRUN", "default"][..], &words.split(' ').collect::<Vec<_>>()].concat()).await?;
         ensure!(dry.contains("no permissions"), "default: {words}: {dry}");
     }
-    let stranger = redis::Client::open(format!("redis://{}", redis.addr()))?.get_multiplexed_async_connection().await;
+    let stranger = connect(&redis::Client::open(format!("redis://{}", redis.addr()))?).await;
     if let Ok(mut stranger) = stranger {
         let answer = command("GET {prompts}:active:p").query_async::<redis::Value>(&mut stranger).await;
         ensure!(answer.is_err_and(|error| error.code() == Some("NOAUTH")), "without a login");
