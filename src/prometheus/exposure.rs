@@ -142,6 +142,12 @@ impl<'a> Counters<'a> {
         let (mut latest_bad, mut latest_target) = (0.0, 0.0);
         for (name, Instance { scrapes, recorded }) in &self.instances {
             let [of_bad, of_target] = [bad, target].map(|version| intervals(scrapes, version.as_str()));
+            let strays = || {
+                let others = scrapes.keys().filter(|version| ![bad.as_str(), target.as_str()].contains(version));
+                others
+                    .flat_map(|version| intervals(scrapes, version))
+                    .any(|i| i.from >= since.plus(UNDER_WAY) && i.requests > 0.0)
+            };
             let later = |interval: &&Interval| interval.from >= since;
             let served = |intervals: &[Interval]| intervals.iter().filter(later).map(|i| i.requests).sum::<f64>();
             let (bad_requests, target_requests) = (served(&of_bad), served(&of_target));
@@ -161,6 +167,8 @@ impl<'a> Counters<'a> {
             latest_target += latest(&of_target);
             match follows(&of_bad, target_requests > 0.0, since) {
                 None => {}
+                // it left the bad version for another than the key's
+                Some(Follows::Yes) if target_requests <= 0.0 && strays() => unknown.push(shown(name)),
                 Some(Follows::Yes) => traffic.following += 1,
                 Some(Follows::No) => still.push(shown(name)),
                 Some(Follows::Unknown) => unknown.push(shown(name)),

@@ -310,12 +310,18 @@ async fn a_canary_goes_on_only_while_the_alert_path_works() -> Result<()> {
     heartbeat(&world, began).await?;
     world.receiver.clock.advance(MINUTE);
     waits("rules were evaluated for").await?;
+    // nor is one after a gap: nobody heard of alerts meanwhile
     heartbeat(&world, began + 12 * MINUTE).await?;
+    world.receiver.clock.advance(MINUTE);
+    waits("rules were evaluated for").await?;
+    for minute in [16, 20, 24] {
+        heartbeat(&world, began + minute * MINUTE).await?;
+    }
     world.receiver.clock.advance(MINUTE);
     until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await?;
     // Alertmanager only repeats the last alert
     world.receiver.clock.advance(10 * MINUTE);
-    heartbeat(&world, began + 12 * MINUTE).await?;
+    heartbeat(&world, began + 24 * MINUTE).await?;
     waits("the last heartbeat of the alert path arrived").await?;
     world.receiver.clock.advance(61 * MINUTE);
     let question =
@@ -323,7 +329,9 @@ async fn a_canary_goes_on_only_while_the_alert_path_works() -> Result<()> {
             .await?;
     let incident = world.get(&format!("/api/incidents/{question}")).await?;
     assert_eq!((&incident["phase"], &incident["decider"]), (&json!("awaiting_decision"), &json!("on-call")));
-    heartbeat(&world, began + 120 * MINUTE).await?;
+    for minute in [120, 124, 128, 132] {
+        heartbeat(&world, began + minute * MINUTE).await?;
+    }
     world.receiver.clock.advance(MINUTE);
     until_served(&world.redis, "v1", &[("v1", 75), ("v2", 25)]).await?;
     let incident = world.get(&format!("/api/incidents/{question}")).await?;

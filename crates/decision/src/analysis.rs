@@ -7,12 +7,45 @@ use super::split::TrafficSplit;
 use super::time::{Timestamp, spoken};
 
 /// The latest evidence that the alert path works: Prometheus evaluated the rules, and Alertmanager delivered the alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
     /// When it arrived, by Redis TIME.
     pub heard_at: Timestamp,
     /// When the rules were evaluated, by Prometheus' clock.
     pub evaluated_at: Timestamp,
+    /// The last times of more than [`Policy::HEARTBEAT`] without one, by Prometheus' clock, oldest first.
+    pub gaps: Vec<(Timestamp, Timestamp)>,
+}
+
+impl Heartbeat {
+    /// The number of gaps that are remembered. If there are more, the oldest are taken for one.
+    const GAPS: usize = 20;
+    /// An evaluation this much earlier than the last one is not a repeat: Prometheus' clock was wrong before.
+    const CLOCK_WAS_WRONG: Duration = Duration::from_secs(3_600);
+
+    /// The heartbeat that follows `last`. `None`: a repeat, which proves nothing new.
+    pub fn after(last: Option<Self>, heard_at: Timestamp, evaluated_at: Timestamp) -> Option<Self> {
+        let (from, mut gaps) = match last {
+            Some(last) if last.evaluated_at.since(evaluated_at) > Self::CLOCK_WAS_WRONG => (evaluated_at, Vec::new()),
+            Some(last) if evaluated_at <= last.evaluated_at => return None,
+            Some(last) => (last.evaluated_at, last.gaps),
+            None => (Timestamp::default(), Vec::new()),
+        };
+        if evaluated_at.since(from) > Policy::HEARTBEAT {
+            gaps.push((from, evaluated_at));
+        }
+        while gaps.len() > Self::GAPS {
+            let (from, _) = gaps.remove(0);
+            gaps[0].0 = from;
+        }
+        Some(Self { heard_at, evaluated_at, gaps })
+    }
+
+    /// For how long since `since` the rules were evaluated and their alerts delivered.
+    fn watched(&self, since: Timestamp) -> Duration {
+        let missed = self.gaps.iter().map(|(from, to)| to.since(since.max(*from)));
+        self.evaluated_at.since(since).saturating_sub(missed.sum())
+    }
 }
 
 /// What was measured at the end of a stage.
@@ -57,7 +90,7 @@ pub(crate) fn judge(
     if let Some(Ok(Compared { harm: Some(figures), .. })) = &look.compared {
         return Err(Obstacle::Harm(format!("{} is worse: {figures}", split.arriving)));
     }
-    let Some(heartbeat) = look.heartbeat else {
+    let Some(heartbeat) = &look.heartbeat else {
         return unknown("no heartbeat of the alert path has arrived yet".to_owned());
     };
     if heartbeat.heard_at > now.plus(Policy::CLOCK_STEP) {
@@ -68,7 +101,7 @@ pub(crate) fn judge(
         return unknown(format!("the last heartbeat of the alert path arrived {} ago", spoken(silent)));
     }
     // by Prometheus' clock, so that a step of Redis' clock ends no stage
-    let (watched, hold) = (heartbeat.evaluated_at.since(split.since), split.hold().unwrap_or(Duration::ZERO));
+    let (watched, hold) = (heartbeat.watched(split.since), split.hold().unwrap_or(Duration::ZERO));
     if watched < hold {
         let text = format!("rules were evaluated for {} of {} of this stage", spoken(watched), spoken(hold));
         return unknown(text);

@@ -98,7 +98,7 @@ pub struct Traffic {
     /// Instances that still serve the bad version.
     #[serde(default, skip_serializing_if = "is_default")]
     pub still: Instances,
-    /// Instances that may serve either: they had too few requests since the switch.
+    /// Instances that may serve either, because they had too few requests since the switch, or that serve a third version.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unknown: Instances,
 }

@@ -129,6 +129,20 @@ fn a_pod_with_few_requests_is_unknown_until_it_serves_the_other_version_or_chanc
 }
 
 #[test]
+fn a_pod_that_leaves_the_bad_version_for_a_third_one_does_not_follow() {
+    let (bad, third, idle) = (until(1, 10.0), from(1, 10.0, f64::INFINITY), |_| (0.0, 0.0));
+    for now in [120, 300, 600] {
+        let all = [always("v2", "a", &bad), always("v0", "a", &third), always("v1", "a", &idle)];
+        let traffic = traffic(&recorded(5, now, &all));
+        assert_eq!((traffic.following, &traffic.unknown.names[..]), (0, &["a".to_owned()][..]), "{now} s: {traffic:?}");
+    }
+    // some users of it are given another version on purpose
+    let (target, few) = (from(1, 10.0, f64::INFINITY), from(1, 0.1, f64::INFINITY));
+    let pinned = [always("v2", "a", &bad), always("v0", "a", &few), always("v1", "a", &target)];
+    assert!(traffic(&recorded(5, 300, &pinned)).all_follow());
+}
+
+#[test]
 fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
     let (bad, good) = (until(30, 1.0), from(1, 5.0, f64::INFINITY));
     let all = [always("v2", "a", &bad), always("v1", "a", &good)];

@@ -1,5 +1,7 @@
 //! A canary advances only when the measurements allow it.
 
+use std::mem;
+
 use proptest::prelude::*;
 
 use super::super::super::policy::CanaryPolicy;
@@ -74,10 +76,13 @@ fn what_is_not_known_holds_it_and_people_are_asked_once() {
         (|world| world.looks.compared = Some(Ok(compared(19, true))), "19 of 20 requests of v2 in this stage"),
         (|world| world.looks.compared = Some(Err("prometheus: no answer".to_owned())), "prometheus: no answer"),
         (|world| world.looks.compared = None, "Prometheus was not queried"),
-        (|world| world.looks.alive = false, "no heartbeat of the alert path"),
+        (
+            |world| (world.heartbeat, world.looks.alive) = (None, false),
+            "no heartbeat of the alert path has arrived yet",
+        ),
         (
             |world| {
-                world.heartbeat = Some(Heartbeat { heard_at: world.now, evaluated_at: world.prometheus_time() });
+                world.heartbeat = Heartbeat::after(None, world.now, world.prometheus_time());
                 world.looks.alive = false;
             },
             "the last heartbeat of the alert path arrived",
@@ -86,7 +91,7 @@ fn what_is_not_known_holds_it_and_people_are_asked_once() {
             |world| {
                 let ahead = |at: Timestamp| at.plus(hours(72));
                 let (heard_at, evaluated_at) = (ahead(world.now), ahead(world.prometheus_time()));
-                world.heartbeat = Some(Heartbeat { heard_at, evaluated_at });
+                world.heartbeat = Heartbeat::after(None, heard_at, evaluated_at);
                 world.looks.alive = false;
             },
             "no heartbeat of the alert path has arrived since Redis' clock went back",
@@ -111,9 +116,41 @@ fn what_is_not_known_holds_it_and_people_are_asked_once() {
         assert_eq!((percent(&dismissed), questions(&dismissed)), (Some(1), 1), "nor again once it is dismissed");
         world.looks = Looks { asks: true, alive: true, compared: Some(Ok(compared(20, true))) };
         world.prometheus_ahead = 0;
-        world.pass(minutes(2));
+        // without heartbeats, the stage has not been watched
+        for _ in 0..11 {
+            if percent(&world) == Some(1) {
+                world.pass(minutes(1));
+            }
+        }
         assert_eq!((percent(&world), world.latest().phase.kind()), (Some(5), PhaseKind::Resolved), "{}", waits(&world));
     }
+}
+
+#[test]
+fn a_gap_of_the_heartbeat_lengthens_the_stage_by_as_much() {
+    let mut world = begun();
+    for (alive, passes) in [(true, 4), (false, 10), (true, 5)] {
+        world.looks.alive = alive;
+        world.pass(minutes(passes));
+        assert_eq!(percent(&world), Some(1));
+    }
+    assert!(waits(&world).contains("rules were evaluated for 9 min of 10 min"), "{}", waits(&world));
+    world.pass(minutes(1));
+    assert_eq!(percent(&world), Some(5), "{}", waits(&world));
+}
+
+#[test]
+fn many_gaps_are_remembered_within_bounds() {
+    let at = |minute: u64| Timestamp(0).plus(minutes(minute));
+    let mut last = None;
+    for n in 0..100 {
+        last = Heartbeat::after(last, at(10 * n), at(10 * n));
+    }
+    let last = last.expect("a heartbeat");
+    assert_eq!((last.gaps.len(), last.gaps[0].0, last.gaps[19].1), (20, at(0), at(990)));
+    assert_eq!(Heartbeat::after(Some(last.clone()), at(991), at(990)), None, "a repeat");
+    let earlier = Heartbeat::after(Some(last), at(992), at(900)).expect("Prometheus' clock was put right");
+    assert_eq!((earlier.evaluated_at, earlier.gaps.len()), (at(900), 0));
 }
 
 #[test]
@@ -283,13 +320,22 @@ proptest! {
         let mut world = begun();
         (world.policy.verify, world.sees_jumps) = (with_prometheus, sees_jumps);
         let mut entered = world.prometheus_time();
+        // for how long heartbeats arrived in this stage, with short gaps, and the time since the last one
+        let (mut alive, mut dead) = (Duration::ZERO, Duration::ZERO);
         let mut back = Duration::ZERO; // a heartbeat seems younger by this much
         for step in steps {
             let before = world.state.running_canary().map(|canary| (canary.id.clone(), canary.split.stage));
             let by_person = matches!(step, Step::Steer(Steer::Skip));
             match step {
                 // as the receiver: due work is done within a minute
-                Step::Pass(n) => world.pass(seconds(n)),
+                Step::Pass(n) => {
+                    match world.looks.alive {
+                        true if dead <= Policy::HEARTBEAT => alive += mem::take(&mut dead) + seconds(n),
+                        true => (alive, dead) = (alive + seconds(n), Duration::ZERO),
+                        false => dead += seconds(n),
+                    }
+                    world.pass(seconds(n));
+                }
                 Step::Clock(by) if by < 0 && !sees_jumps => {}
                 Step::Clock(by) => {
                     back += seconds((-by).max(0).unsigned_abs());
@@ -311,8 +357,9 @@ proptest! {
                 let stages = now - stage;
                 let passed = world.prometheus_time().since(entered);
                 prop_assert!(passed >= minutes(10) * stages, "{stages} stages in {passed:?}");
+                prop_assert!(alive >= minutes(10) * stages, "{stages} stages, {alive:?} with heartbeats");
                 // within a step of at most 25 minutes the stage may have ended before the last heartbeat was too old
-                let heard = world.heartbeat.expect("a heartbeat").evaluated_at;
+                let heard = world.heartbeat.as_ref().expect("a heartbeat").evaluated_at;
                 let silent = world.prometheus_time().since(heard);
                 prop_assert!(world.looks.asks && (world.looks.alive || silent <= Policy::HEARTBEAT + minutes(25) + back));
                 if with_prometheus {
@@ -321,6 +368,7 @@ proptest! {
                     prop_assert!(!promoted || found.no_worse, "{found:?}");
                 }
             }
+            alive = if by_person { Duration::ZERO } else { alive.saturating_sub(minutes(10) * (now - stage)) };
             // the last stage began no earlier than the previous one could end
             entered = world.prometheus_time().min(entered.plus(if by_person { Duration::MAX } else { minutes(10) * (now - stage) }));
         }

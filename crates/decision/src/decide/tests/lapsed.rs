@@ -33,6 +33,19 @@ fn what_surrounds_a_version_in_the_key_is_not_part_of_it() {
 }
 
 #[test]
+fn what_is_delivered_replaces_what_is_remembered_of_the_same_alert() {
+    let mut world = World::with_a_fresh_release();
+    let slow = |severity, action| world::firing("Slow", "v1", severity, action);
+    assert_eq!(world.alert(slow(Severity::Medium, Action::Page)), "ignored not_active");
+    world.set_value(b"{oops}");
+    let delivery = [critical("v1"), slow(Severity::High, Action::Observe)];
+    assert_eq!(world.deliver(&delivery), ["held foreign_value", "incident_updated joined"]);
+    let record = &world.latest().alerts[1];
+    assert_eq!((record.severity, record.action), (Severity::High, Action::Observe));
+    assert_eq!(world.deliver(&delivery), ["duplicate duplicate", "duplicate duplicate"]);
+}
+
+#[test]
 fn an_open_question_stays_open_and_is_asked_anew_with_what_the_key_holds() {
     for (active, guard, fault) in faults() {
         let mut world = World::with_a_fresh_release();

@@ -14,7 +14,7 @@ fn refused(answer: &Answer) -> RefusalCode {
 
 fn promotion(world: &World) -> Promotion {
     let since = world.state.split().expect("a canary").since;
-    Promotion { since, look: Some(Look { heartbeat: world.heartbeat, compared: world.looks.compared.clone() }) }
+    Promotion { since, look: Some(Look { heartbeat: world.heartbeat.clone(), compared: world.looks.compared.clone() }) }
 }
 
 #[test]

@@ -196,6 +196,10 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
         self.ledger.elapsed += time;
+        if self.looks.alive {
+            let next = Heartbeat::after(self.heartbeat.clone(), self.now, self.prometheus_time());
+            self.heartbeat = next.or(self.heartbeat.take());
+        }
         while let Some(at) = self.first_wake().filter(|at| *at <= end) {
             self.now = self.now.max(at);
             self.ledger.ahead = end.since(self.now);
@@ -209,6 +213,7 @@ impl World {
         }
         self.ledger.ahead = Duration::ZERO;
         self.now = end;
+        self.beat();
     }
 
     /// Jumps to a later time: no receiver ran in between.
@@ -255,12 +260,10 @@ impl World {
         if self.canary_wake.is_some() {
             return;
         }
-        if self.looks.alive {
-            self.heartbeat = Some(Heartbeat { heard_at: self.now, evaluated_at: self.prometheus_time() });
-        }
+        self.beat();
         let since = self.state.running_canary().map(|canary| canary.split.since);
         if let Some(since) = since.filter(|_| self.looks.asks) {
-            let look = Some(Look { heartbeat: self.heartbeat, compared: self.looks.compared.clone() });
+            let look = Some(Look { heartbeat: self.heartbeat.clone(), compared: self.looks.compared.clone() });
             self.happens(&Event::Promotion(Promotion { since, look }));
         }
         // a worker that never answers loses its lease
@@ -268,6 +271,14 @@ impl World {
             self.state.next_wake().map(|at| if self.looks.asks { at } else { at.max(self.now.plus(minutes(1))) });
         assert!(next.is_none_or(|next| next > self.now), "the canary wakes again and again");
         self.canary_wake = next;
+    }
+
+    /// If heartbeats arrive, they do so every minute while time passes.
+    fn beat(&mut self) {
+        let now = self.prometheus_time();
+        if let Some(last) = self.heartbeat.as_mut().filter(|_| self.looks.alive) {
+            (last.heard_at, last.evaluated_at) = (self.now, now);
+        }
     }
 
     pub fn prometheus_time(&self) -> Timestamp {
