@@ -88,14 +88,17 @@ async fn begin_canary(world: &World) -> Result<()> {
     let canary = json!({ "version": "v2", "canary": true, "stages": [50, 100], "hold": "45s", "operator": "maya" });
     let (status, answer) = world.post(&path, &canary).await?;
     ensure!(status == 200, "{answer}");
-    // the rules are evaluated after the end of the stage
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() + 60;
-    let alert = json!({
-        "status": "firing", "fingerprint": "00000000000000aa", "labels": { "alertname": "PromptRollbackHeartbeat" },
-        "annotations": { "evaluated_at": now.to_string() },
-    });
-    let (status, answer) = world.post("/webhooks/alertmanager", &json!({ "version": "4", "alerts": [alert] })).await?;
-    ensure!(status == 200 && answer["results"][0]["reason"] == "heartbeat", "{answer}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    // the rules are evaluated at the beginning and after the end of the stage
+    for evaluated_at in [now, now + 60] {
+        let alert = json!({
+            "status": "firing", "fingerprint": "00000000000000aa", "labels": { "alertname": "PromptRollbackHeartbeat" },
+            "annotations": { "evaluated_at": evaluated_at.to_string() },
+        });
+        let delivery = json!({ "version": "4", "alerts": [alert] });
+        let (status, answer) = world.post("/webhooks/alertmanager", &delivery).await?;
+        ensure!(status == 200 && answer["results"][0]["reason"] == "heartbeat", "{answer}");
+    }
     Ok(())
 }
 
