@@ -44,7 +44,8 @@ impl Heartbeat {
     /// For how long since `since` the rules were evaluated and their alerts delivered.
     fn watched(&self, since: Timestamp) -> Duration {
         let missed = self.gaps.iter().map(|(from, to)| to.since(since.max(*from)));
-        self.evaluated_at.since(since).saturating_sub(missed.sum())
+        // by both clocks, so that a step of Redis' clock ends no stage, and neither does a clock of Prometheus that is ahead
+        self.evaluated_at.min(self.heard_at).since(since).saturating_sub(missed.sum())
     }
 }
 
@@ -100,7 +101,6 @@ pub(crate) fn judge(
     if silent > Policy::HEARTBEAT {
         return unknown(format!("the last heartbeat of the alert path arrived {} ago", spoken(silent)));
     }
-    // by Prometheus' clock, so that a step of Redis' clock ends no stage
     let (watched, hold) = (heartbeat.watched(split.since), split.hold().unwrap_or(Duration::ZERO));
     if watched < hold {
         let text = format!("rules were evaluated for {} of {} of this stage", spoken(watched), spoken(hold));

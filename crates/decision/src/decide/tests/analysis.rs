@@ -357,7 +357,7 @@ proptest! {
                 let stages = now - stage;
                 let passed = world.prometheus_time().since(entered);
                 prop_assert!(passed >= minutes(10) * stages, "{stages} stages in {passed:?}");
-                prop_assert!(alive >= minutes(10) * stages, "{stages} stages, {alive:?} with heartbeats");
+                prop_assert!(alive + back >= minutes(10) * stages, "{stages} stages, {alive:?} with heartbeats");
                 // within a step of at most 25 minutes the stage may have ended before the last heartbeat was too old
                 let heard = world.heartbeat.as_ref().expect("a heartbeat").evaluated_at;
                 let silent = world.prometheus_time().since(heard);

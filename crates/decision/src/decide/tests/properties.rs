@@ -201,7 +201,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Days(n) => {
-            world.step_clock(i64::try_from(24 * 3_600 * n).unwrap_or_default()); // no receiver ran: due work is late
+            world.jump_to(world.now.plus(hours(24 * n))); // no receiver ran: due work is late
             return None;
         }
         Step::Tidy => {
