@@ -164,7 +164,7 @@ fn canary(canary: &Canary) -> api::CanaryView {
         started_at: rfc3339(canary.started),
         hold_limit_seconds: canary.split.plan.limit.map(|limit| limit.as_secs()),
         analysis: Some(if canary.by_time { "off" } else { "on" }.to_owned()),
-        paused_by: text(canary.pause.as_ref().map(|pause| &pause.operator)),
+        paused_by: text(canary.pause.as_ref().filter(|_| canary.end.is_none()).map(|pause| &pause.operator)),
         question: text(canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref())),
         end: canary.end.as_ref().map(|end| api::CanaryEndView {
             at: rfc3339(end.at),

@@ -143,10 +143,11 @@ impl<'a> Counters<'a> {
         for (name, Instance { scrapes, recorded }) in &self.instances {
             let [of_bad, of_target] = [bad, target].map(|version| intervals(scrapes, version.as_str()));
             let strays = || {
+                let settled = since.plus(UNDER_WAY);
+                // until then, a request may still be under way, which is no proof either way
+                let counts = |i: &Interval| i.from >= since && (i.from >= settled || self.newest < settled);
                 let others = scrapes.keys().filter(|version| ![bad.as_str(), target.as_str()].contains(version));
-                others
-                    .flat_map(|version| intervals(scrapes, version))
-                    .any(|i| i.from >= since.plus(UNDER_WAY) && i.requests > 0.0)
+                others.flat_map(|version| intervals(scrapes, version)).any(|i| counts(&i) && i.requests > 0.0)
             };
             let later = |interval: &&Interval| interval.from >= since;
             let served = |intervals: &[Interval]| intervals.iter().filter(later).map(|i| i.requests).sum::<f64>();
@@ -166,9 +167,9 @@ impl<'a> Counters<'a> {
             latest_bad += latest(&of_bad);
             latest_target += latest(&of_target);
             match follows(&of_bad, target_requests > 0.0, since) {
+                // it serves another version than the key's
+                None | Some(Follows::Yes) if target_requests <= 0.0 && strays() => unknown.push(shown(name)),
                 None => {}
-                // it left the bad version for another than the key's
-                Some(Follows::Yes) if target_requests <= 0.0 && strays() => unknown.push(shown(name)),
                 Some(Follows::Yes) => traffic.following += 1,
                 Some(Follows::No) => still.push(shown(name)),
                 Some(Follows::Unknown) => unknown.push(shown(name)),

@@ -26,7 +26,9 @@ impl Heartbeat {
     /// The heartbeat that follows `last`. `None`: a repeat, which proves nothing new.
     pub fn after(last: Option<Self>, heard_at: Timestamp, evaluated_at: Timestamp) -> Option<Self> {
         let (from, mut gaps) = match last {
-            Some(last) if last.evaluated_at.since(evaluated_at) > Self::CLOCK_WAS_WRONG => (evaluated_at, Vec::new()),
+            Some(last) if last.evaluated_at.since(evaluated_at) > Self::CLOCK_WAS_WRONG => {
+                (Timestamp::default(), Vec::new())
+            }
             Some(last) if evaluated_at <= last.evaluated_at => return None,
             Some(last) => (last.evaluated_at, last.gaps),
             None => (Timestamp::default(), Vec::new()),

@@ -1,5 +1,6 @@
 //! Splits: traffic that two versions share, in a gradual rollback or a canary.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -145,7 +146,7 @@ pub struct Canary {
     /// Set once the time of the current stage is over and it still waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<CanaryWait>,
-    /// A person paused it at its stage.
+    /// A person paused it at its stage. Kept when it ends, in case the end is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<CanaryPause>,
     /// Whether its stages end by time alone, whatever is measured.
@@ -169,6 +170,12 @@ pub struct CanaryWait {
 pub struct CanaryPause {
     pub at: Timestamp,
     pub operator: Operator,
+}
+
+impl fmt::Display for CanaryPause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "paused by {}", self.operator)
+    }
 }
 
 impl Canary {

@@ -158,6 +158,12 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// Another version is the target now: what was measured of the earlier one, or is being measured, does not count.
+    pub fn begin_anew(&mut self) {
+        self.checks += 1;
+        (self.healthy, self.healthy_since, self.unhealthy, self.found_bad) = (0, None, 0, None);
+    }
+
     pub fn starting(now: Timestamp, every: Duration) -> Self {
         Self {
             checks: 0,

@@ -131,7 +131,7 @@ fn a_pod_with_few_requests_is_unknown_until_it_serves_the_other_version_or_chanc
 #[test]
 fn a_pod_that_leaves_the_bad_version_for_a_third_one_does_not_follow() {
     let (bad, third, idle) = (until(1, 10.0), from(1, 10.0, f64::INFINITY), |_| (0.0, 0.0));
-    for now in [120, 300, 600] {
+    for now in [15, 20, 60, 120, 300, 600] {
         let all = [always("v2", "a", &bad), always("v0", "a", &third), always("v1", "a", &idle)];
         let traffic = traffic(&recorded(5, now, &all));
         assert_eq!((traffic.following, &traffic.unknown.names[..]), (0, &["a".to_owned()][..]), "{now} s: {traffic:?}");
@@ -140,6 +140,16 @@ fn a_pod_that_leaves_the_bad_version_for_a_third_one_does_not_follow() {
     let (target, few) = (from(1, 10.0, f64::INFINITY), from(1, 0.1, f64::INFINITY));
     let pinned = [always("v2", "a", &bad), always("v0", "a", &few), always("v1", "a", &target)];
     assert!(traffic(&recorded(5, 300, &pinned)).all_follow());
+}
+
+#[test]
+fn a_pod_that_serves_neither_version_does_not_follow() {
+    // v3 is shipped instead of v1, the target of the rollback from v2, which one pod still serves
+    let (before, good, stuck) = (until(1, 10.0), from(1, 10.0, f64::INFINITY), until(10_000, 10.0));
+    let all = [always("v2", "a", &before), always("v1", "a", &good), always("v0", "b", &stuck)];
+    for now in [20, 120] {
+        assert_eq!(traffic(&recorded(5, now, &all)).unknown.names, ["b"], "{now} s");
+    }
 }
 
 #[test]

@@ -241,7 +241,9 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
     let lately = |at: Timestamp| tx.now.since(at) < tx.policy.alert_resolve_timeout;
     let fired = |fingerprint: &str| {
         let inactive = |s: &InactiveAlert| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
-        state.inactive_alerts.iter().any(|s| s.version == *version && inactive(s))
+        let open = state.open_incidents().filter(|incident| incident.version == *version);
+        open.flat_map(|incident| &incident.alerts).any(|a| a.fingerprint == fingerprint && a.firing)
+            || state.inactive_alerts.iter().any(|s| s.version == *version && inactive(s))
             || state.silences.iter().any(|s| s.version == *version && s.fingerprint == fingerprint && lately(s.since))
     };
     let says_so = |alert: &&Alert| alert.trigger.severity == Severity::Critical && !fired(&alert.fingerprint);
@@ -261,13 +263,16 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
 
 pub(super) fn remember_inactive(tx: &mut Transaction<'_>, alert: &Alert) {
     let (now, refresh_after) = (tx.now, tx.policy.refresh_after());
-    let known = tx.state.inactive_alerts.iter().any(|s| {
-        s.alert.fingerprint == alert.fingerprint
-            && s.version == alert.version
-            && now.since(s.alert.last_seen) < refresh_after
-    });
+    let is_known = |s: &&mut InactiveAlert| {
+        s.version == alert.version && s.alert.covers(alert) && now.since(s.alert.last_seen) < refresh_after
+    };
+    let known = tx.state.inactive_alerts.iter_mut().find(is_known);
+    let is_known = known.is_some();
+    if let Some(known) = known {
+        known.alert.absent_since = None; // it fires, whatever the last list of Alertmanager said
+    }
     let heard_of = !tx.state.versions.is_empty() || tx.served_text().is_some();
-    if !known && heard_of {
+    if !is_known && heard_of {
         tx.remember([InactiveAlert { version: alert.version.clone(), alert: AlertRecord::new(alert, now) }]);
     }
 }

@@ -12,8 +12,8 @@ use crate::gates::closed;
 use crate::split::CanaryEnd;
 use crate::{
     ActivatedBy, Activation, Canary, CanaryPause, CanaryPolicy, CanaryWait, Check, Finding, Held, Incident, IncidentId,
-    Operator, OrRefusal, Plan, Promotion, Refusal, RefusalCode, Severity, Steer, Steering, Switch, SwitchMode,
-    TrafficShare, TrafficSplit, Verdict, VersionName,
+    Operator, OrRefusal, PhaseKind, Plan, Promotion, Refusal, RefusalCode, Severity, Steer, Steering, Switch,
+    SwitchMode, TrafficShare, TrafficSplit, Verdict, VersionName,
 };
 
 fn policy<'a>(tx: &Transaction<'a>) -> &'a CanaryPolicy {
@@ -77,6 +77,9 @@ pub(super) fn restore(
     must_be_free(tx, Some(incident))?;
     (canary.end, canary.waiting) = (None, None);
     canary.split.enter(canary.split.stage, now);
+    if let Some(pause) = &canary.pause {
+        (canary.split.paused, canary.split.next) = (Some(pause.to_string()), None);
+    }
     let split = canary.split.clone();
     tx.state.canary = Some(canary);
     let undone = TrafficSplit { operator: operator.clone(), reason: "rollback undone".to_owned(), ..split.clone() };
@@ -138,7 +141,11 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
         None => Err(Obstacle::Unknown("nothing was measured".to_owned())),
     };
     let obstacle = obstacle(tx, &canary);
-    let asked = others(tx, &canary).next().is_some();
+    let asks = |i: &Incident| {
+        use PhaseKind::{AwaitingDecision, Confirming, Investigating};
+        i.pages() || matches!(i.phase.kind(), AwaitingDecision | Confirming | Investigating)
+    };
+    let asked = others(tx, &canary).any(asks);
     let waits = match (&judged, &obstacle) {
         // people are not asked about an incident that already asks them, or about automation that they turned off
         (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
@@ -240,9 +247,9 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
             split.next = split.hold().map(|hold| split.since.plus(hold).max(now));
             match steer {
                 Steer::Pause => {
-                    canary.pause = Some(CanaryPause { at: now, operator: operator.clone() });
-                    split.paused = Some(format!("paused by {operator}"));
-                    split.next = None;
+                    let pause = CanaryPause { at: now, operator: operator.clone() };
+                    (split.paused, split.next) = (Some(pause.to_string()), None);
+                    canary.pause = Some(pause);
                 }
                 Steer::Hold => {
                     let percent = split.percent();

@@ -5,7 +5,7 @@ use super::transaction::Transaction;
 use crate::phase::Objection;
 use crate::{
     Action, Guard, Held, Incident, IncidentId, NoteKind, Pending, Phase, PhaseKind, Policy, Question, Recheck,
-    Severity, SwitchMode, Timestamp, Verdict, VersionName,
+    Severity, SwitchMode, Timestamp, TrafficSplit, Verdict, VersionName,
 };
 
 /// Asks the decider, within the time limit. A deadline that is already running can only move earlier. `heard`: the last
@@ -208,8 +208,37 @@ pub(super) fn page_instead(tx: &mut Transaction<'_>, id: &IncidentId, why: &str)
 
 /// Asks people once about a canary that does not advance.
 pub(super) fn ask_about_canary(tx: &mut Transaction<'_>, why: &str) {
-    let now = tx.now;
     let Some(split) = tx.state.running_canary().map(|canary| canary.split.clone()) else { return };
+    let text = format!(
+        "the canary of {} stays at {} %: {why}. Approve moves all traffic back to {}; dismiss keeps it waiting; \
+         skip and promote continue it",
+        split.arriving,
+        split.percent(),
+        split.leaving
+    );
+    let observed = tx.state.open_incident_on(&split.arriving).map(|incident| incident.id.clone());
+    let id = match observed {
+        Some(id) => {
+            ask_early(tx, &id, text);
+            id
+        }
+        None => open_about_canary(tx, &split, text),
+    };
+    if let Some(waiting) = tx.state.canary.as_mut().and_then(|canary| canary.waiting.as_mut()) {
+        waiting.asked = Some(id);
+    }
+}
+
+/// An incident on the canary that asks nobody yet asks now.
+fn ask_early(tx: &mut Transaction<'_>, id: &IncidentId, text: String) {
+    let (now, heard) = (tx.now, tx.heard_of(id));
+    let Some(incident) = tx.incident(id) else { return };
+    incident.note(now, NoteKind::Checked, text);
+    ask(incident, now, true, heard);
+}
+
+fn open_about_canary(tx: &mut Transaction<'_>, split: &TrafficSplit, text: String) -> IncidentId {
+    let now = tx.now;
     let id = tx.next_id();
     let (prompt, decider) = (tx.snapshot.prompt.clone(), tx.policy.fallback_decider.clone());
     let mut incident = Incident {
@@ -220,18 +249,9 @@ pub(super) fn ask_about_canary(tx: &mut Transaction<'_>, why: &str) {
         time_limit: Action::Recommend.default_time_limit(),
         ..Incident::new(id.clone(), prompt, split.arriving.clone(), decider, now)
     };
-    let text = format!(
-        "the canary of {} stays at {} %: {why}. Approve moves all traffic back to {}; dismiss keeps it waiting; \
-         skip and promote continue it",
-        split.arriving,
-        split.percent(),
-        split.leaving
-    );
     incident.note(now, NoteKind::Opened, text);
     tx.state.incidents.push(incident);
-    if let Some(waiting) = tx.state.canary.as_mut().and_then(|canary| canary.waiting.as_mut()) {
-        waiting.asked = Some(id);
-    }
+    id
 }
 
 /// Closes the question about the canary.

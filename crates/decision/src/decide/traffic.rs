@@ -154,6 +154,9 @@ impl Transaction<'_> {
         incident.note(now, NoteKind::Checked, format!("{heir} is served now, and {version} still by some servers"));
         if let Some(switch) = &mut incident.switch {
             switch.to = heir.clone();
+            if let Some(verification) = &mut switch.verification {
+                verification.begin_anew();
+            }
         }
         true
     }
@@ -196,7 +199,6 @@ impl Transaction<'_> {
                 None => "active no longer holds a version".to_owned(),
             };
             canary.end = Some(CanaryEnd { at: now, promoted, text });
-            canary.pause = None;
         }
         question::close_about_canary(self, "the canary is over");
         for incident in &mut self.state.incidents {

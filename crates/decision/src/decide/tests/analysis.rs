@@ -150,7 +150,11 @@ fn many_gaps_are_remembered_within_bounds() {
     assert_eq!((last.gaps.len(), last.gaps[0].0, last.gaps[19].1), (20, at(0), at(990)));
     assert_eq!(Heartbeat::after(Some(last.clone()), at(991), at(990)), None, "a repeat");
     let earlier = Heartbeat::after(Some(last), at(992), at(900)).expect("Prometheus' clock was put right");
-    assert_eq!((earlier.evaluated_at, earlier.gaps.len()), (at(900), 0));
+    assert_eq!(
+        (earlier.evaluated_at, earlier.gaps),
+        (at(900), vec![(at(0), at(900))]),
+        "nothing is known of the time before"
+    );
 }
 
 #[test]
@@ -164,6 +168,23 @@ fn harm_holds_it_and_people_are_asked_at_once() {
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. } | Answer::Confirming { .. }));
     world.pass(minutes(1));
     assert_eq!((percent(&world), world.active.version()), (None, Some(&v("v1"))));
+}
+
+#[test]
+fn people_are_asked_about_harm_although_an_incident_that_asks_nobody_is_open() {
+    for (version, incidents) in [("v1", 2), ("v2", 1)] {
+        let mut world = begun();
+        world.alert(medium(version));
+        assert_eq!(world.phase(), PhaseKind::Observing);
+        world.looks.compared = Some(Ok(harmful()));
+        world.pass(minutes(10));
+        assert_eq!((percent(&world), questions(&world)), (Some(1), incidents), "one open incident for a version");
+        let asked = world.incidents.values().filter(|incident| incident.phase.kind() == PhaseKind::AwaitingDecision);
+        let asked: Vec<_> = asked.collect();
+        assert!(asked.len() == 1 && asked[0].notes.iter().any(|note| note.text.contains("v2 is worse")), "{asked:?}");
+        world.pass(minutes(10));
+        assert_eq!(questions(&world), incidents, "once");
+    }
 }
 
 #[test]

@@ -134,6 +134,20 @@ fn an_undo_of_the_end_of_a_canary_gives_back_its_share_and_no_more() {
 }
 
 #[test]
+fn an_undo_of_the_end_of_a_canary_leaves_it_paused() {
+    let mut world = canary();
+    world.pass(minutes(10));
+    world.steer(Steer::Pause);
+    assert_eq!(world.alert(high("v2")), "rolled_back alert");
+    assert!(matches!(world.choose(Choice::Undo), Answer::Shared { percent: 5, .. }));
+    world.pass(hours(2));
+    assert_eq!(percent(&world), Some(5));
+    world.steer(Steer::Resume);
+    world.pass(minutes(1));
+    assert_eq!(percent(&world), Some(25));
+}
+
+#[test]
 fn an_undo_of_the_end_of_a_canary_waits_until_the_key_holds_a_version_again() {
     let mut world = canary();
     world.alert(high("v2"));

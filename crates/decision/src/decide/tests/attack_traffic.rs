@@ -279,6 +279,34 @@ fn servers_that_keep_the_bad_version_are_paged_for_whatever_the_others_serve_now
 }
 
 #[test]
+fn what_was_measured_of_the_first_target_says_nothing_of_the_next() {
+    let mut world = rolled_back();
+    let id = world.latest().id.clone();
+    says(&mut world, Verdict::Healthy, "error ratio 0.10 %");
+    world.traffic =
+        Some(Traffic { still: Instances::of(vec!["pod-3".to_owned()]), following: 2, ..Traffic::default() });
+    world.pass(minutes(5));
+    assert_eq!(world.incidents[&id].failure(), Some(RollbackFailure::NotFollowed));
+    let switch = world.incidents[&id].switch.clone().expect("a switch");
+    let check = Checked {
+        incident: id.clone(),
+        switched_at: switch.at,
+        number: switch.verification.as_ref().map_or(0, |verification| verification.checks),
+        finding: Finding::new(Verdict::Healthy, "error ratio 0.10 %"),
+        traffic: Some(Traffic { target: 2_000, following: 3, ..Traffic::default() }),
+        blame: None,
+    };
+    world.register("v3");
+    world.set_active("v3");
+    world.look();
+    world.happens(&Event::Checked(check.clone()));
+    assert_ne!(world.incidents[&id].phase.kind(), PhaseKind::Recovered, "it was about v1");
+    let number = world.incidents[&id].verification().map_or(0, |verification| verification.checks);
+    world.happens(&Event::Checked(Checked { number, ..check }));
+    assert_ne!(world.incidents[&id].phase.kind(), PhaseKind::Recovered, "two checks in a row are wanted");
+}
+
+#[test]
 fn an_alert_on_the_target_that_alertmanager_no_longer_lists_holds_nothing() {
     let mut world = World::with_a_fresh_release();
     assert!(world.alert(medium("v1")).starts_with("ignored"));

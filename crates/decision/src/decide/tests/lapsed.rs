@@ -46,6 +46,34 @@ fn what_is_delivered_replaces_what_is_remembered_of_the_same_alert() {
 }
 
 #[test]
+fn an_escalated_alert_is_remembered_before_its_version_counts_as_served() {
+    let mut world = World::with_a_fresh_release();
+    let row = |severity, action| world::firing("Row", "v1", severity, action);
+    world.set_value(b"{oops}");
+    assert_eq!(world.alert(row(Severity::High, Action::Page)), "ignored not_active");
+    assert_eq!(world.alert(row(Severity::Critical, Action::Rollback)), "ignored not_active");
+    world.alert(world::firing("Other", "v1", Severity::Critical, Action::Page));
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::ForeignValue));
+}
+
+#[test]
+fn an_alert_on_a_version_that_was_rolled_back_asks_nothing_of_that_rollback() {
+    let mut world = World::with_a_fresh_release();
+    world.mark_known_good("v0");
+    world.policy.verify = true;
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    let first = world.latest().id.clone();
+    world.set_value(b"{oops}");
+    world.look();
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate", "no evidence that it serves");
+    world.alert(world::firing("Another", "v2", Severity::Critical, Action::Rollback));
+    assert_eq!(world.incidents[&first].phase.kind(), PhaseKind::Verifying);
+    assert_ne!(world.latest().id, first);
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. } | Answer::Confirming { .. }));
+    assert!(!world.is_quarantined("v1"));
+}
+
+#[test]
 fn an_open_question_stays_open_and_is_asked_anew_with_what_the_key_holds() {
     for (active, guard, fault) in faults() {
         let mut world = World::with_a_fresh_release();

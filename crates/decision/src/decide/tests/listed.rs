@@ -49,6 +49,22 @@ fn being_listed_again_starts_the_absence_anew() {
 }
 
 #[test]
+fn a_delivery_between_two_lists_shows_that_an_alert_on_a_target_fires() {
+    let mut world = World::with_a_fresh_release();
+    let on_target = medium("v1");
+    world.alert(on_target.clone());
+    assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
+    lists(&mut world, &[on_target.clone(), critical("v2")]);
+    lists(&mut world, &[critical("v2")]);
+    world.pass(seconds(45));
+    world.alert(on_target);
+    world.pass(Policy::ABSENT);
+    lists(&mut world, &[critical("v2")]);
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate", "it fired a moment ago");
+    assert_eq!(world.served(), "v2");
+}
+
+#[test]
 fn only_what_is_absent_ends() {
     let mut world = World::with_a_fresh_release();
     world.deliver(&[high("v2"), recommend("v2")]);
