@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readers_that_do_not_read_hold_three_snapshots_at_most_and_are_cut_off_then() {
+    async fn slow_scrapers_hold_three_snapshots_at_most() {
         let (exposition, metrics) = (Exposition::default(), Metrics::new());
         let mut readers = Vec::new();
         for second in 0..40 {

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_is_picked_up_soon_continues_the_trace_and_later_work_is_linked_to_it() {
+    fn prompt_work_continues_the_trace_and_later_work_is_linked() {
         let (at, trace_id) = (Timestamp(1_000_000), "4bf92f3577b34da6a3ce929d0e0e4736");
         for (after, continues) in [(0, true), (30_000, true), (30_001, false), (86_400_000, false)] {
             let now = Timestamp(at.0 + after);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_about_several_requests_continues_one_trace_and_is_linked_to_the_others() {
+    fn a_task_of_several_requests_is_linked_to_each() {
         let (old, new) = (Timestamp(1_000_000), Timestamp(1_060_000));
         let other = PARENT.replace("4bf9", "5bf9");
         let incidents = [incident(Some(PARENT), old), incident(Some(&other), new), incident(Some(&other), new)];

@@ -534,7 +534,7 @@ fn what_is_not_urgent_goes_step_by_step_first() {
 }
 
 #[test]
-fn after_a_rollback_that_failed_the_way_leads_from_what_serves_to_another_version() {
+fn a_failed_rollback_shows_the_way_from_the_active_version() {
     let (_, incident) = states().into_iter().find(|(state, _)| *state == "escalated").unwrap();
     let blocks = serde_json::to_value(root(&view(&incident)).blocks).unwrap();
     let actions = blocks.as_array().unwrap().iter().find(|b| b["type"] == "actions").unwrap();
