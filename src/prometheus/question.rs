@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(found(&incident), (Verdict::Unhealthy, "quality is back; error ratio 12.00 %".to_owned()));
     }
 
-    /// Whoever sends alerts writes the expression, and reads what came of it in the incident.
+    /// The sender of an alert writes the expression, and the incident shows its result to anyone who may read it.
     #[test]
     fn what_a_verify_expression_found_is_not_repeated() {
         let one = |value: f64| {
