@@ -1,4 +1,4 @@
-//! Canaries: a new version gets traffic in stages, and loses it at the first alert.
+//! Canaries: a new version gets traffic in stages, and loses it at the first high or critical alert on it.
 
 use std::time::Duration;
 

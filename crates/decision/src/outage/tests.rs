@@ -250,6 +250,7 @@ fn a_member_shows_the_labels_of_its_worst_alert() {
         value: String::new(),
         verify: String::new(),
         runbook_url: String::new(),
+        measure: Default::default(),
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),

@@ -116,6 +116,7 @@ impl From<StoredInactiveAlert> for super::InactiveAlert {
             value: String::new(),
             verify: String::new(),
             runbook_url: String::new(),
+            measure: Default::default(),
             dashboard_url: String::new(),
             generator_url: String::new(),
             alertmanager_url: String::new(),

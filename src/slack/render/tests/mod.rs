@@ -54,6 +54,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         value: "7.3%".to_owned(),
         verify: String::new(),
         runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
+        measure: Default::default(),
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: "http://prometheus.example:9090/graph?g0.expr=up&g0.tab=1".to_owned(),
         group_labels: Default::default(),
