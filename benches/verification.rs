@@ -220,6 +220,7 @@ fn rolled_back() -> Prompt {
         value: String::new(),
         verify: String::new(),
         runbook_url: String::new(),
+        measure: Default::default(),
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),

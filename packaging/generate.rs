@@ -62,7 +62,7 @@ mod tests {
                 assert!(script.contains(command.as_str()), "{file}: {command}");
             }
         }
-        // What the environment of the build holds is nobody else's business.
+        // The pages must not contain values of the build's environment.
         let user = env::var("USER").unwrap_or_default();
         for file in fs::read_dir(directory.join("man")).unwrap() {
             let page = fs::read_to_string(file.unwrap().path()).unwrap();

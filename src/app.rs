@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_panics_or_ends_takes_the_receiver_down_with_a_clear_last_word() {
+    async fn a_worker_that_ends_stops_the_receiver_with_a_reason() {
         let mut signals = Signals::listen().expect("signals");
         for (panics, said) in [(true, "the task act has panicked: boom"), (false, "the task act has ended")] {
             let mut app = app().await;

@@ -220,7 +220,7 @@ impl Metrics {
         registry.register("redis_errors", "Failed calls of Redis", redis_errors.clone());
         registry.register("ready", "1 while Redis is reachable and fit", ready.clone());
         let verifications = Family::<ResultLabel, Counter>::default();
-        for result in ["recovered", "escalated", "unverified"] {
+        for result in ["recovered", "escalated", "not_followed", "unverified"] {
             let _born = verifications.get_or_create(&ResultLabel { result });
         }
         let propagation_seconds = Histogram::new([1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0]);

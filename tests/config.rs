@@ -830,7 +830,7 @@ fn the_age_guard_has_a_duration_or_is_off() {
 }
 
 #[test]
-fn headers_for_a_collector_are_read_as_opentelemetry_has_them_and_never_shown() {
+fn collector_headers_are_read_and_never_shown() {
     let given = "[tracing]\notlp_headers = \" authorization=Bearer%20hunter2 , x-tenant=team-a, \"\nsample_ratio = 1";
     let config = load("otlp-headers", given, &[]).unwrap();
     let headers = config.tracing.headers();

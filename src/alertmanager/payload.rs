@@ -19,8 +19,8 @@ use super::json::{Object, Repeated, Sections, in_one_pass, kind, list, lossy, te
 use crate::config::{Labels, parse_prometheus_duration};
 use crate::decision::labels::GroupLabels;
 use crate::decision::{
-    Alert, AlertStatus, OutcomeReason, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
-    fnv1a,
+    Alert, AlertStatus, Measure, OutcomeReason, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels,
+    VersionName, fnv1a,
 };
 
 /// Alerts of one delivery: as many real alerts as fit into 16 MiB.
@@ -269,6 +269,12 @@ fn understand<'a>(
         description: annotation("description", LONG)?,
         value: annotation("value", 100)?,
         verify: annotations.get("verify")?.and_then(text).map(|text| shorten(&text, LONG)).unwrap_or_default(),
+        measure: Measure {
+            metric: annotation("metric", SHORT)?,
+            label: annotation("metric_label", 100)?,
+            unit: annotation("unit", 20)?,
+            threshold: annotation("threshold", 40)?,
+        },
         runbook_url: annotation("runbook_url", SHORT)?,
         dashboard_url: annotation("dashboard_url", SHORT)?,
         alertmanager_url: String::new(), // stored beside the alerts

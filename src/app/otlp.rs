@@ -1,7 +1,7 @@
 //! Exports spans to an OpenTelemetry collector, by OTLP over HTTP.
 //!
-//! Whoever ends a span only puts it into a queue, so a collector that is slow or away delays nothing. Spans that the queue has no
-//! room for are dropped, and counted.
+//! Ending a span only puts it into a queue, so a slow or unreachable collector delays nothing. If the queue is full, the span is
+//! dropped and counted.
 
 use std::fmt;
 use std::pin::Pin;

@@ -407,7 +407,7 @@ impl<'a> ConfigReader<'a> {
         self.known.keys().map(String::as_str)
     }
 
-    /// What nobody asked for is unknown to us.
+    /// Keys that were not read are unknown keys.
     pub fn finish(mut self) -> Result<(Values, FileContents, Vec<RenamedKey>), ConfigError> {
         for (key, leaf) in std::mem::take(&mut self.file) {
             let is_section = self.known.keys().any(|known| known.starts_with(&format!("{key}.")));

@@ -137,6 +137,7 @@ impl World {
             value: String::new(),
             verify: String::new(),
             runbook_url: String::new(),
+            measure: Default::default(),
             dashboard_url: String::new(),
             generator_url: String::new(),
             alertmanager_url: String::new(),
@@ -302,7 +303,7 @@ fn a_refused_decision_is_none() {
 }
 
 #[test]
-fn in_random_histories_each_log_entry_and_note_is_one_event_and_no_id_comes_twice() {
+fn each_log_entry_and_note_is_one_event_with_its_own_id() {
     for seed in 0..200_u64 {
         let mut random = seed;
         let mut below = |bound: u64| {

@@ -89,7 +89,7 @@ async fn stored(engine: &Engine, max_prompts: usize) -> Result<ScrapeData, Store
     let paused = store.paused_for_all().await?.is_some();
     let lags = store.notification_lags().await?;
     let notification_lag = lags.into_iter().map(|(target, lag)| (target.name(), lag)).collect();
-    let works = [Work::Incident, Work::Page, Work::Outage, Work::Archive];
+    let works = [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Soak, Work::Report];
     let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
     let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
     Ok(ScrapeData { series, dropped, phases, dead_letters, paused, notification_lag, work_lag, heartbeat })
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readers_that_do_not_read_hold_three_snapshots_at_most_and_are_cut_off_then() {
+    async fn slow_scrapers_hold_three_snapshots_at_most() {
         let (exposition, metrics) = (Exposition::default(), Metrics::new());
         let mut readers = Vec::new();
         for second in 0..40 {

@@ -47,6 +47,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         value: "7.3%".to_owned(),
         verify: String::new(),
         runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
+        measure: Default::default(),
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: String::new(),
         alertmanager_url: String::new(),

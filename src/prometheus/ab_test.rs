@@ -302,7 +302,7 @@ impl Comparison {
         (problems.is_empty(), with_problems(&problems, &format!("{}; p = {p:.4}{}", self.spoken(), self.figures)))
     }
 
-    /// The figures that prove harm, if it is proved.
+    /// The figures, if they prove harm.
     pub fn harm(&self) -> Option<String> {
         (self.harmful >= 1.0 / FALSE_ALARM).then(|| format!("{}{}", self.spoken(), self.figures))
     }

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_more_that_succeeds_never_raises_a_bound_and_one_that_fails_never_lowers_one() {
+    fn successes_never_raise_a_bound_and_failures_never_lower_it() {
         for (failures, requests) in [(0, 10), (1, 20), (5, 100), (50, 1_000), (7, 7)] {
             let (lower, upper) = bounds(failures, requests);
             let (better_lower, better_upper) = bounds(failures, requests + 1);

@@ -274,7 +274,7 @@ mod tests {
         assert!(error.contains("larger than 1048576 bytes"), "{error}");
         assert_eq!(prometheus.instant("1100000").await.unwrap(), []);
         let forms = &asked.lock().unwrap().forms;
-        assert_eq!(forms[0], "query=1000&limit=1000&timeout=2s", "it stops when nobody waits any more");
+        assert_eq!(forms[0], "query=1000&limit=1000&timeout=2s", "Prometheus stops when the client has given up");
         assert_eq!(forms[2], "query=1100000&timeout=2s");
     }
 

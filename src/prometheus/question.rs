@@ -12,7 +12,7 @@ use super::exposure;
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::soak::SoakMeasurement;
-use crate::decision::{Incident, PromptName, Timestamp, VersionName};
+use crate::decision::{Incident, Measure, PromptName, Timestamp, VersionName};
 use crate::postmortem::Unit;
 
 /// A version with a lower failure ratio is healthy, unless a firing rule is stricter.
@@ -203,56 +203,46 @@ fn is_about(labels: &Labels, series: &Series, prompt: &PromptName, version: &Ver
     series.label(&labels.prompt) == prompt.as_str() && series.label(&labels.version) == version.as_str()
 }
 
-/// The metric to draw for an incident.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What an alert is about: the metric to draw for its incident.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
-    pub label: &'static str,
+    pub label: String,
     pub unit: Unit,
     pub threshold: Option<f64>,
-    /// The recording rule; `None`: the error ratio of a minute.
-    rule: Option<&'static str>,
+    /// The recorded series; `None`: the error ratio of a minute.
+    series: Option<String>,
 }
 
-const ERRORS: Metric = Metric { label: "error ratio", unit: Unit::Ratio, threshold: None, rule: None };
-const QUALITY: Metric = Metric {
-    label: "quality drop",
-    unit: Unit::Ratio,
-    threshold: None,
-    rule: Some("prompt_version:quality_score:drop_ratio"),
-};
-const LATENCY: Metric = Metric {
-    label: "p99 latency, times the baseline",
-    unit: Unit::Number,
-    threshold: None,
-    rule: Some("prompt_version:request_duration_seconds:p99_growth_ratio"),
-};
+/// The recorded series of errors. Their ratio in a minute shows a switch sooner.
+const ERRORS: &str = "prompt_version:request_errors:";
 
 impl Metric {
-    /// The metric of a shipped rule, with its threshold; for a team's own rule, the error ratio without one.
-    pub fn of(alertname: &str) -> Self {
-        let (metric, threshold) = match alertname {
-            "PromptErrorRateCritical" => (ERRORS, 0.05),
-            "PromptErrorRateHigh" => (ERRORS, 0.02),
-            "PromptErrorRateNewVersion" => (ERRORS, 0.005),
-            "PromptQualityDropHigh" => (QUALITY, 0.2),
-            "PromptQualityDrop" => (QUALITY, 0.1),
-            "PromptQualityDropNewVersion" => (QUALITY, 0.05),
-            "PromptLatencyP99Doubled" => (LATENCY, 2.0),
-            "PromptLatencyP99Elevated" => (LATENCY, 1.2),
-            "PromptLatencyP99NewVersion" => (LATENCY, 1.1),
-            _ => return ERRORS,
+    /// As the annotations of the rule say. Without a usable `metric`: the error ratio, without a threshold.
+    pub fn of(measure: &Measure) -> Self {
+        let series = Some(&measure.metric).filter(|name| is_series(name));
+        let errors = Self { label: "error ratio".to_owned(), unit: Unit::Ratio, threshold: None, series: None };
+        let Some(series) = series else { return errors };
+        let threshold = measure.threshold.parse().ok().filter(|threshold: &f64| threshold.is_finite());
+        if series.starts_with(ERRORS) {
+            return Self { threshold, ..errors };
+        }
+        let unit = match measure.unit.as_str() {
+            "ratio" => Unit::Ratio,
+            "seconds" => Unit::Seconds,
+            _ => Unit::Number,
         };
-        Self { threshold: Some(threshold), ..metric }
+        let label = if measure.label.is_empty() { series } else { &measure.label };
+        Self { label: label.clone(), unit, threshold, series: Some(series.clone()) }
     }
 
     pub fn is_errors(&self) -> bool {
-        self.rule.is_none()
+        self.series.is_none()
     }
 
     pub fn expression(&self, labels: &Labels, prompt: &PromptName) -> String {
         let these = any_of(labels, [prompt]);
-        match self.rule {
-            Some(rule) => format!("{rule}{{{these}}}"),
+        match &self.series {
+            Some(series) => format!("{series}{{{these}}}"),
             // the shortest window, so that a switch shows at once
             None => format!(
                 "prompt_version:request_errors:increase1m{{{these}}} / (prompt_version:requests:increase1m{{{these}}} > 0)"
@@ -263,14 +253,20 @@ impl Metric {
 
 /// The failure ratio below which a version of this incident is healthy.
 pub fn healthy_below(incident: &Incident) -> f64 {
-    let rows = incident.alerts.iter().map(|alert| Metric::of(&alert.alertname)).filter(Metric::is_errors);
+    let rows = incident.alerts.iter().map(|alert| Metric::of(&alert.measure)).filter(Metric::is_errors);
     rows.filter_map(|metric| metric.threshold).fold(HEALTHY_BELOW, f64::min)
 }
 
 /// The metric of the most important alert.
 pub fn metric(incident: &Incident) -> Metric {
     let worst = incident.alerts.iter().max_by_key(|alert| alert.rank());
-    worst.map_or(ERRORS, |alert| Metric::of(&alert.alertname))
+    Metric::of(&worst.map(|alert| alert.measure.clone()).unwrap_or_default())
+}
+
+/// Whether it is the name of a series, so that nothing else gets into a query.
+fn is_series(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
+    name.chars().all(allowed) && name.starts_with(|c: char| !c.is_ascii_digit())
 }
 
 /// The label that identifies the values of one answer.
@@ -355,7 +351,42 @@ mod tests {
         assert_eq!(found(&incident), (Verdict::Unhealthy, "quality is back; error ratio 12.00 %".to_owned()));
     }
 
-    /// Whoever sends alerts writes the expression, and reads what came of it in the incident.
+    #[test]
+    fn every_shipped_rule_names_its_metric_unit_and_threshold() {
+        let rules = include_str!("../../alert-rules/alerts.yml");
+        let mut metrics = Vec::new();
+        for rule in rules.split("- alert: ").skip(1) {
+            let field = |name: &str| {
+                let line = rule.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+                line.map(|value| value.trim_matches('\'').to_owned()).unwrap_or_default()
+            };
+            let [metric, label, unit, threshold] = ["metric", "metric_label", "unit", "threshold"].map(field);
+            assert!(
+                rules.contains(&format!("- record: {metric}\n"))
+                    || metric.contains("drop")
+                    || metric.contains("growth")
+            );
+            let found = Metric::of(&Measure { metric, label: label.clone(), unit, threshold });
+            assert_eq!((found.label, found.threshold.is_some()), (label, true), "{rule}");
+            metrics.push((found.series.is_some(), found.unit));
+        }
+        let of = |kind| metrics.iter().filter(|metric| **metric == kind).count();
+        assert_eq!([(false, Unit::Ratio), (true, Unit::Ratio), (true, Unit::Number)].map(of), [3, 3, 3]);
+    }
+
+    #[test]
+    fn only_the_name_of_a_series_gets_into_a_query() {
+        let of = |metric: &str| Metric::of(&Measure { metric: metric.to_owned(), ..Measure::default() });
+        for metric in ["", "1a", "up{job=\"x\"} or vector(1) #", "a b", "a-b", "é"] {
+            assert_eq!(of(metric), of(""), "{metric:?}");
+        }
+        let own =
+            Measure { metric: "prompt_refusals:ratio".to_owned(), threshold: "NaN".to_owned(), ..Measure::default() };
+        let found = Metric::of(&own);
+        assert_eq!((found.label.as_str(), found.unit, found.threshold), ("prompt_refusals:ratio", Unit::Number, None));
+    }
+
+    /// The sender of an alert writes the expression, and the incident shows its result to anyone who may read it.
     #[test]
     fn what_a_verify_expression_found_is_not_repeated() {
         let one = |value: f64| {

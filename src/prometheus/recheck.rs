@@ -24,9 +24,9 @@ fn divergence(failures: f64, requests: f64, ratio: f64) -> f64 {
     failures * (failures / (ratio * requests)).ln() + served * (served / ((1.0 - ratio) * requests)).ln()
 }
 
-/// The threshold of what fires, if that is a row about errors which ships.
+/// The threshold of what fires, if its rule is about errors and says it.
 pub fn threshold(incident: &Incident) -> Option<f64> {
-    let metric = Metric::of(&incident.strongest()?.alertname);
+    let metric = Metric::of(&incident.strongest()?.measure);
     metric.threshold.filter(|_| metric.is_errors())
 }
 

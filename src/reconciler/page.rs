@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_tried_again_ever_more_rarely_and_a_page_at_least_each_minute() {
+    fn retries_back_off_and_a_page_repeats_each_minute() {
         let waits = |wanted: WantedPage| [1, 2, 3, 4, 6, 500].map(|failures| wanted.wait_after(failures).as_secs());
         assert_eq!(waits(WantedPage::Firing), [15, 30, 60, 60, 60, 60]);
         assert_eq!(waits(WantedPage::Once), [15, 30, 60, 60, 60, 60]);

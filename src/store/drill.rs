@@ -12,7 +12,7 @@ use crate::decision::{Operator, PromptName, Timestamp, VersionName};
 /// How long the result of a drill can be read.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 
-/// The id of a drill, in its alert and in keys; always a ULID, whoever wrote it.
+/// The id of a drill, in its alert and in keys; always a ULID, also if another program wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrillId(String);
 

@@ -242,7 +242,7 @@ pub fn follow_all(span: &Span, requests: &[(TraceContext, Timestamp)], now: Time
     begin(span, None);
 }
 
-/// The trace that is going on, for whoever continues the work later. `None`: none is recorded.
+/// The current trace, for the task that continues the work later. `None`: no trace is recorded.
 pub fn current(at: Timestamp) -> Option<Trace> {
     if !is_exported() {
         return None;
@@ -250,7 +250,7 @@ pub fn current(at: Timestamp) -> Option<Trace> {
     otel::context(&Span::current()).filter(TraceContext::is_sampled).map(|context| context.to_record(at))
 }
 
-/// Tells whoever is called which trace this belongs to: `span`, or else what is going on.
+/// Adds the trace context of `span`, or else of the current span, to the headers of a call.
 pub fn hand_on(span: &Span, headers: &mut HeaderMap) {
     if !is_exported() {
         return;
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_is_picked_up_soon_continues_the_trace_and_later_work_is_linked_to_it() {
+    fn prompt_work_continues_the_trace_and_later_work_is_linked() {
         let (at, trace_id) = (Timestamp(1_000_000), "4bf92f3577b34da6a3ce929d0e0e4736");
         for (after, continues) in [(0, true), (30_000, true), (30_001, false), (86_400_000, false)] {
             let now = Timestamp(at.0 + after);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_about_several_requests_continues_one_trace_and_is_linked_to_the_others() {
+    fn a_task_of_several_requests_is_linked_to_each() {
         let (old, new) = (Timestamp(1_000_000), Timestamp(1_060_000));
         let other = PARENT.replace("4bf9", "5bf9");
         let incidents = [incident(Some(PARENT), old), incident(Some(&other), new), incident(Some(&other), new)];
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_called_is_told_the_trace() {
+    fn calls_carry_the_trace_context() {
         let mut headers = HeaderMap::new();
         let spans = exported(|| {
             let mut caller = HeaderMap::new();
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(headers[TRACEPARENT], expected);
         assert_eq!(headers[TRACESTATE], "vendor=abc");
         assert!(matches!(call.status, opentelemetry::trace::Status::Error { .. }));
-        // outside of what is going on nobody is told anything, and nothing is exported
+        // outside a trace, no header is added and nothing is exported
         let mut none = HeaderMap::new();
         let spans = exported(|| hand_on(&http(&Method::GET, "prometheus", None), &mut none));
         assert!(none.is_empty() && spans.is_empty(), "{none:?} {spans:?}");

@@ -451,7 +451,7 @@ mod exported {
     }
 
     #[tokio::test]
-    async fn what_a_caller_does_not_sample_is_not_exported_and_a_ratio_of_0_is_for_callers_alone() -> Result<()> {
+    async fn the_sampling_decision_of_the_caller_is_kept() -> Result<()> {
         let (redis, collector) = (Redis::start()?, Collector::start().await?);
         let mut receiver =
             exporting(&redis, &collector.url()).env("PROMPT_ROLLBACK_TRACING__SAMPLE_RATIO", "0").start()?;
@@ -495,7 +495,7 @@ mod exported {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_collector_that_hangs_delays_nothing_and_what_does_not_fit_is_counted() -> Result<()> {
+    async fn a_hanging_collector_delays_nothing_and_drops_are_counted() -> Result<()> {
         let redis = Redis::start()?;
         let (hole, _task) = black_hole().await?;
         let mut receiver = exporting(&redis, &hole).env("PROMPT_ROLLBACK_SERVER__SHUTDOWN_TIMEOUT", "2s").start()?;

@@ -1,7 +1,7 @@
 //! Short fuzzing of all external input: the corpus in `fuzz/corpus`, and seeded mutations of it. `make fuzz` runs
 //! longer, guided by coverage.
 //!
-//! `FUZZ_SEED=… cargo test --test fuzz` repeats a run; `FUZZ_CASES` makes it longer.
+//! `FUZZ_SEED=… cargo test --test integration fuzz::` repeats a run; `FUZZ_CASES` makes it longer.
 
 mod mutate;
 mod targets;

@@ -156,6 +156,7 @@ pub fn alert(name: &str, severity: Severity, action: Action, status: AlertStatus
         value: "9 %".to_owned(),
         verify: String::new(),
         runbook_url: String::new(),
+        measure: Default::default(),
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),

@@ -34,11 +34,27 @@ pub struct Alert {
     pub description: String,
     pub value: String,
     pub verify: String,
+    pub measure: Measure,
     pub runbook_url: String,
     pub dashboard_url: String,
     pub generator_url: String,
     pub alertmanager_url: String,
     pub group_labels: GroupLabels,
+}
+
+/// What a rule measures, in the words of its annotations. Empty where the rule does not say it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Measure {
+    /// The recorded series, by prompt and version.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub metric: String,
+    /// The metric's name for people.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub label: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unit: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub threshold: String,
 }
 
 impl Alert {
@@ -89,6 +105,8 @@ pub struct AlertRecord {
     #[serde(default, skip_serializing_if = "is_default")]
     pub verify: String,
     #[serde(default, skip_serializing_if = "is_default")]
+    pub measure: Measure,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub runbook_url: String,
     #[serde(default, skip_serializing_if = "is_default")]
     pub dashboard_url: String,
@@ -119,6 +137,7 @@ impl AlertRecord {
             description: self.description.clone(),
             value: self.value.clone(),
             verify: self.verify.clone(),
+            measure: self.measure.clone(),
             runbook_url: self.runbook_url.clone(),
             dashboard_url: self.dashboard_url.clone(),
             generator_url: self.generator_url.clone(),
@@ -145,6 +164,7 @@ impl AlertRecord {
             description: alert.description.clone(),
             value: alert.value.clone(),
             verify: alert.verify.clone(),
+            measure: alert.measure.clone(),
             runbook_url: alert.runbook_url.clone(),
             dashboard_url: alert.dashboard_url.clone(),
             generator_url: alert.generator_url.clone(),

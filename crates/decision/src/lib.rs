@@ -41,7 +41,7 @@ pub mod trace;
 pub mod trigger;
 pub mod verification;
 
-pub use alert::{Alert, AlertRecord, AlertStatus};
+pub use alert::{Alert, AlertRecord, AlertStatus, Measure};
 pub use analysis::{Compared, Heartbeat, Look};
 pub use decide::{
     Adoption, AlertOutcome, Answer, Automatic, ChangeMessage, Commit, Decision, LogEntry, LogEvent, Outcome, Rollout,

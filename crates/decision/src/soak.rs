@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_is_asked_at_the_end_of_a_soak_then_each_minute_then_more_rarely_and_at_the_limit() {
+    fn a_soak_is_measured_at_its_end_and_then_ever_more_rarely() {
         let policy = Policy { verify: true, ..Policy::default() };
         let start = Timestamp(1_800_000_000_000);
         let mut soak = Soak::begin(start, &policy, start);

@@ -1,4 +1,4 @@
-//! Which request something came from, for whoever continues the work.
+//! The request that caused something, for the task that continues the work.
 
 use serde::{Deserialize, Serialize};
 

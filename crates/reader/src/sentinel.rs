@@ -1,4 +1,4 @@
-//! Finds the master through Redis Sentinel. Each sentinel is asked twice a second, and the first to report a failover
+//! Finds the master through Redis Sentinel. Each sentinel is asked every 400 ms, and the first to report a failover
 //! is believed, because its epoch is higher than the others'. Later, a lower epoch is believed only if a majority
 //! answers, as after all sentinels were set up again.
 

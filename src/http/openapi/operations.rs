@@ -66,7 +66,7 @@ impl Operation {
             400 => self.body.is_some() || !self.query.is_empty() || named || matches!(self.method, Method::POST),
             401 => !matches!(self.auth, Auth::None),
             404 => named || self.conflicts || matches!(self.auth, Auth::Slack),
-            // a prompt whose record cannot be read is a conflict for whoever asks for it
+            // a prompt with an unreadable record is answered with a conflict
             409 => self.conflicts || named,
             413 => self.method == Method::POST,
             _ => true,

@@ -81,7 +81,7 @@ fn traffic(series: &[Series]) -> Traffic {
 }
 
 #[test]
-fn one_of_two_pods_that_keeps_the_bad_version_is_never_taken_for_following_however_rarely_it_is_scraped() {
+fn a_pod_on_the_bad_version_never_counts_as_following() {
     for scrape in [1, 5, 15, 60] {
         let (bad, stuck, good) = (until(1, 10.0), until(10_000, 10.0), from(1, 10.0, f64::INFINITY));
         for now in (5..600).step_by(5) {
@@ -117,7 +117,7 @@ fn pods_that_follow_are_known_to_after_a_few_scrapes() {
 }
 
 #[test]
-fn a_pod_with_few_requests_is_unknown_until_it_serves_the_other_version_or_chance_is_ruled_out() {
+fn a_pod_with_few_requests_is_unknown_until_chance_is_excluded() {
     // one request in 20 s; seven are expected in 140 s
     let (bad, idle) = (until(0, 0.05), |_| (0.0, 0.0));
     let quiet = |now| traffic(&recorded(5, now, &[always("v2", "a", &bad), always("v1", "a", &idle)]));
@@ -183,7 +183,7 @@ fn a_counter_that_falls_begins_again_at_zero() {
 }
 
 #[test]
-fn a_counter_born_above_zero_counts_where_its_instance_was_scraped_before_and_not_where_it_may_be_old() {
+fn a_counter_born_above_zero_counts_on_a_known_instance() {
     let bad = until(0, 5.0);
     let good = |second: i64| ((second - 18) as f64 * 10.0, 2.0);
     let born = Served { from: 20, ..always("v1", "a", &good) };
@@ -195,7 +195,7 @@ fn a_counter_born_above_zero_counts_where_its_instance_was_scraped_before_and_no
 }
 
 #[test]
-fn an_instance_that_went_away_is_waited_for_no_longer_than_a_minute_and_what_it_served_still_counts() {
+fn a_vanished_instance_is_waited_for_one_minute() {
     let (bad, good) = (until(10_000, 5.0), from(0, 5.0, f64::INFINITY));
     let gone = |now| {
         let all = [Served { until: 50, ..always("v2", "a", &bad) }, always("v1", "b", &good)];
@@ -243,7 +243,7 @@ fn values_that_are_no_numbers_are_left_out() {
 }
 
 #[test]
-fn a_prompt_that_nobody_counts_is_unknown_and_so_is_one_whose_failures_are_not_counted() {
+fn a_prompt_without_counters_is_unknown() {
     assert_eq!(recorded_of(&[]).of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")), None);
     assert_eq!(judge(None, 0.01, at(0)).verdict, Verdict::Unknown);
     let all = recorded(5, 300, &[always("v1", "a", &from(0, 100.0, f64::INFINITY))]);

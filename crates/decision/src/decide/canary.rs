@@ -1,4 +1,4 @@
-//! Canaries: a new version gets traffic in stages, and loses it at the first alert.
+//! Canaries: a new version gets traffic in stages, and loses it at the first high or critical alert on it.
 
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     let waits = match (&judged, &obstacle) {
         // people are not asked about an incident that already asks them, or about automation that they turned off
         (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
-        // but whoever switched automation off does not know of it
+        // but harm is news to the person who turned automation off
         (Err(Obstacle::Harm(why)), Some(obstacle)) if !asked => Some((format!("{why}; {obstacle}"), Duration::ZERO)),
         (Err(Obstacle::Unknown(why)), None) => Some((why.clone(), split.plan.limit.unwrap_or(policy(tx).hold_limit))),
         (Err(Obstacle::Harm(why) | Obstacle::Unknown(why)), Some(obstacle)) => {

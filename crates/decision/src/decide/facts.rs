@@ -87,8 +87,8 @@ impl Transaction<'_> {
         let incident = self.state.open_incidents().filter(|i| i.version == *version && i.switch.is_none()).last()?;
         let record = self.state.version(version)?;
         let since = record.traffic_since?;
-        let nobody_to_ask = !self.policy.verify && self.now.since(since) >= Policy::PREDATES;
-        if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
+        let unverifiable = !self.policy.verify && self.now.since(since) >= Policy::PREDATES;
+        if unverifiable || incident.confirmed_at.is_some_and(|at| at >= since) {
             return None;
         }
         // an alert from long before the version was known cannot be about it: its start time is meaningless

@@ -20,8 +20,8 @@ pub(super) fn unknown_version(tx: &Transaction<'_>, version: &VersionName) -> Re
     )
 }
 
-/// `target` may be served again instead of `from`: known-good and not quarantined, or what it would be without being named,
-/// or forced; never one that nobody registered.
+/// `target` may be served again instead of `from` if it is known-good and not quarantined, the default target, or forced. It
+/// must be registered.
 pub(super) fn must_be_allowed(
     tx: &Transaction<'_>,
     from: Option<&VersionName>,

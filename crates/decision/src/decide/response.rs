@@ -40,7 +40,7 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
     incident.severity = worst.severity;
     incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;
-    // whoever was asked, or has it in hand, goes on where nobody else is asked
+    // the person who was asked, or investigates, keeps the decision unless another decider must be asked
     let observes = strongest.action == Action::Observe;
     let in_hand = match &incident.phase {
         Phase::AwaitingDecision(question) => question.hold.is_some() || observes,

@@ -225,13 +225,13 @@ fn it_says_once_that_automation_goes_on_and_each_time_what_it_did() {
 }
 
 #[test]
-fn what_most_have_in_common_comes_first_and_what_one_has_alone_is_not_shared() {
+fn the_label_that_most_share_comes_first() {
     let members = [on("a", "openai", "x"), on("b", "openai", "y"), on("c", "openai", "y"), on("d", "", "z")];
     assert_eq!(shared(&members), [("provider", "openai", 3), ("model", "y", 2)]);
 }
 
 #[test]
-fn a_member_tells_the_labels_of_the_worst_alert_that_has_any_and_when_it_began() {
+fn a_member_shows_the_labels_of_its_worst_alert() {
     let record = |name: &str, severity, provider: &str, began: i64| AlertRecord {
         fingerprint: name.to_owned(),
         alertname: name.to_owned(),
@@ -250,6 +250,7 @@ fn a_member_tells_the_labels_of_the_worst_alert_that_has_any_and_when_it_began()
         value: String::new(),
         verify: String::new(),
         runbook_url: String::new(),
+        measure: Default::default(),
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),

@@ -96,7 +96,7 @@ impl From<super::InactiveAlert> for StoredInactiveAlert {
 impl From<StoredInactiveAlert> for super::InactiveAlert {
     fn from(record: StoredInactiveAlert) -> Self {
         let StoredInactiveAlert { version, fingerprint, alertname, severity, last_seen, alert } = record;
-        // the previous release stored nothing else: ask people, whoever the decider is
+        // the previous release stored no action: ask people, whichever decider applies
         let action = Action::Page;
         let alert = alert.unwrap_or_else(|| AlertRecord {
             fingerprint,
@@ -116,6 +116,7 @@ impl From<StoredInactiveAlert> for super::InactiveAlert {
             value: String::new(),
             verify: String::new(),
             runbook_url: String::new(),
+            measure: Default::default(),
             dashboard_url: String::new(),
             generator_url: String::new(),
             alertmanager_url: String::new(),

@@ -54,6 +54,7 @@ fn record() -> impl Strategy<Value = AlertRecord> {
         description: texts.2,
         value: texts.3,
         runbook_url: urls.0,
+        measure: Default::default(),
         dashboard_url: urls.1,
         generator_url: urls.2,
         alertmanager_url: urls.3,

@@ -54,6 +54,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         value: "7.3%".to_owned(),
         verify: String::new(),
         runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
+        measure: Default::default(),
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: "http://prometheus.example:9090/graph?g0.expr=up&g0.tab=1".to_owned(),
         group_labels: Default::default(),
@@ -534,7 +535,7 @@ fn what_is_not_urgent_goes_step_by_step_first() {
 }
 
 #[test]
-fn after_a_rollback_that_failed_the_way_leads_from_what_serves_to_another_version() {
+fn a_failed_rollback_shows_the_way_from_the_active_version() {
     let (_, incident) = states().into_iter().find(|(state, _)| *state == "escalated").unwrap();
     let blocks = serde_json::to_value(root(&view(&incident)).blocks).unwrap();
     let actions = blocks.as_array().unwrap().iter().find(|b| b["type"] == "actions").unwrap();

@@ -89,7 +89,7 @@ fn people_are_called_only_while_something_waits_and_is_not_held() {
 }
 
 #[test]
-fn a_row_whose_rollback_is_being_confirmed_or_leads_nowhere_has_no_button() {
+fn a_row_without_a_possible_rollback_has_no_button() {
     let nowhere = Member { target: None, ..member("lost", PhaseKind::AwaitingDecision) };
     let blocks = serde_json::to_string(&root(&outage(), &[nowhere, member("asked", PhaseKind::Confirming)]).blocks);
     let blocks = blocks.expect("blocks are JSON");

@@ -25,7 +25,7 @@ fn says(world: &mut World, verdict: Verdict) {
 }
 
 #[test]
-fn a_forced_activation_is_not_rolled_back_by_an_alert_that_began_before_it() {
+fn forced_activation_survives_an_alert_from_before_it() {
     let mut world = activated_again();
     says(&mut world, Verdict::Healthy);
     assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
@@ -38,7 +38,7 @@ fn a_forced_activation_is_not_rolled_back_by_an_alert_that_began_before_it() {
 }
 
 #[test]
-fn it_acts_by_itself_as_soon_as_the_requests_since_the_activation_are_bad_as_well() {
+fn acts_once_requests_since_the_activation_are_bad_too() {
     let mut world = activated_again();
     says(&mut world, Verdict::NoData);
     world.pass(seconds(60));
@@ -185,7 +185,7 @@ fn fifty_flaps_do_not_end_a_page() {
 }
 
 #[test]
-fn what_still_fires_in_the_incident_that_rolled_a_version_back_is_asked_about_when_it_is_tried_again() {
+fn retrying_a_version_asks_about_alerts_of_its_last_incident() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.pass(seconds(20));

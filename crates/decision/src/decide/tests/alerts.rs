@@ -82,7 +82,7 @@ fn a_duplicate_writes_nothing() {
 }
 
 #[test]
-fn a_duplicate_may_differ_in_everything_that_two_alertmanagers_word_differently() {
+fn duplicates_may_differ_in_wording_between_alertmanagers() {
     let mut world = World::with_a_fresh_release();
     world.alert(Alert { starts_at: Some(world.now), ..critical("v2") });
     let other = Alert {
@@ -143,7 +143,7 @@ fn an_alert_on_an_unheard_of_prompt_leaves_no_trace() {
 }
 
 #[test]
-fn alerts_on_versions_that_never_had_traffic_displace_none_of_those_that_had() {
+fn alerts_on_unserved_versions_displace_no_others() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v1"));
     for n in 0..200 {
@@ -155,7 +155,7 @@ fn alerts_on_versions_that_never_had_traffic_displace_none_of_those_that_had() {
 }
 
 #[test]
-fn after_a_rollback_what_the_incident_knows_is_a_duplicate_before_it_is_not_active() {
+fn known_alerts_stay_duplicates_after_a_rollback() {
     let mut world = World::with_a_fresh_release();
     world.deliver(&[critical("v2"), high("v2")]);
     assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
@@ -280,7 +280,7 @@ fn what_was_not_understood_in_the_labels_is_said_in_the_incident() {
 }
 
 #[test]
-fn an_incident_remembers_only_so_many_alerts_and_notes_but_always_the_worst() {
+fn incidents_keep_a_bounded_number_of_alerts_and_the_worst() {
     let mut world = World::with_a_fresh_release();
     world.policy.dry_run = true;
     let mut many: Vec<Alert> = (0..200).map(|n| high("v2").named(&format!("High{n}"))).collect();
@@ -299,7 +299,7 @@ fn an_incident_remembers_only_so_many_alerts_and_notes_but_always_the_worst() {
 }
 
 #[test]
-fn versions_without_traffic_fill_no_memory_and_each_stays_known_as_unhealthy() {
+fn unserved_unhealthy_versions_take_bounded_memory() {
     let mut world = World::with_a_fresh_release();
     world.register("v3");
     world.register("v4");

@@ -14,7 +14,7 @@ fn asking() -> World {
 }
 
 #[test]
-fn an_alert_that_joins_before_the_answer_leaves_the_approved_rollback_waiting() {
+fn a_joining_alert_leaves_an_approved_rollback_waiting() {
     for joins in [medium("v2"), recommend("v2"), high("v2"), critical("v2").named("Other")] {
         let mut world = asking();
         world.paused = Some("dana".to_owned());
@@ -40,7 +40,7 @@ fn an_approval_whose_answer_never_comes_is_done_all_the_same() {
 }
 
 #[test]
-fn a_critical_replaces_the_waiting_and_not_the_target_that_a_person_named() {
+fn a_critical_ends_the_wait_and_keeps_the_named_target() {
     let mut world = asking();
     world.mark_known_good("v0");
     world.says = None;
@@ -56,7 +56,7 @@ fn a_critical_replaces_the_waiting_and_not_the_target_that_a_person_named() {
 }
 
 #[test]
-fn a_critical_that_automation_may_not_act_on_waits_for_the_answer_to_the_person() {
+fn a_held_critical_waits_for_the_pending_confirmation() {
     let mut world = asking();
     world.says = None;
     world.alert(high("v2"));
@@ -67,7 +67,7 @@ fn a_critical_that_automation_may_not_act_on_waits_for_the_answer_to_the_person(
 }
 
 #[test]
-fn while_the_provider_is_blamed_a_repeat_asks_nothing_new_and_the_deadline_pages() {
+fn repeats_ask_nothing_new_while_the_provider_is_blamed() {
     let mut world = asking();
     world.policy.requery = true;
     world.says = finding(Verdict::Unhealthy);
@@ -134,7 +134,7 @@ fn the_order_of_alerts_of_one_rank_does_not_tell_who_is_asked() {
 }
 
 #[test]
-fn an_approved_target_whose_text_is_lost_leaves_an_escalated_incident_escalated() {
+fn a_target_without_content_leaves_the_incident_escalated() {
     let mut world = World::new();
     (world.policy.verify, world.policy.archive, world.policy.hot_versions) = (true, true, 1);
     for version in ["v0", "v1"] {

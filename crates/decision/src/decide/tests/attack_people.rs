@@ -34,7 +34,7 @@ fn percent(world: &World) -> Option<u8> {
 }
 
 #[test]
-fn whoever_has_an_incident_in_hand_keeps_it_when_an_alert_for_others_joins() {
+fn an_investigated_incident_keeps_its_decider() {
     for choice in [Choice::Investigate, Choice::Approve, Choice::ApproveGradual] {
         let mut world = World::with_a_fresh_release();
         (world.policy.confirm, world.says) = (choice == Choice::Approve, None);
@@ -46,7 +46,7 @@ fn whoever_has_an_incident_in_hand_keeps_it_when_an_alert_for_others_joins() {
 }
 
 #[test]
-fn whoever_investigates_an_observation_keeps_it_when_a_worse_one_for_others_joins() {
+fn an_investigated_observation_keeps_its_decider() {
     let mut world = World::with_a_fresh_release();
     world.alert(medium("v2"));
     world.choose(Choice::Investigate);
@@ -56,7 +56,7 @@ fn whoever_investigates_an_observation_keeps_it_when_a_worse_one_for_others_join
 }
 
 #[test]
-fn whoever_approved_may_approve_once_more_although_an_alert_for_others_joined() {
+fn the_approver_may_approve_again_after_an_alert_joined() {
     let mut world = World::with_a_fresh_release();
     world.policy.confirm = true;
     says(&mut world, Verdict::Healthy, "error ratio 0.10 %");
@@ -69,7 +69,7 @@ fn whoever_approved_may_approve_once_more_although_an_alert_for_others_joined() 
 }
 
 #[test]
-fn an_alert_that_joins_before_the_answer_leaves_the_approved_end_of_a_canary_waiting() {
+fn a_joining_alert_leaves_an_approved_canary_end_waiting() {
     let mut world = canary();
     world.paused = Some("dana".to_owned());
     assert_eq!(world.alert(critical("v2")), "held paused");
@@ -81,7 +81,7 @@ fn an_alert_that_joins_before_the_answer_leaves_the_approved_end_of_a_canary_wai
 }
 
 #[test]
-fn an_alert_that_joins_leaves_a_held_canary_in_the_hands_of_whoever_investigates() {
+fn a_held_canary_keeps_its_investigator() {
     let mut world = canary();
     world.paused = Some("dana".to_owned());
     world.alert(critical("v2"));
@@ -148,7 +148,7 @@ fn an_undo_of_the_end_of_a_canary_leaves_it_paused() {
 }
 
 #[test]
-fn an_undo_of_the_end_of_a_canary_waits_until_the_key_holds_a_version_again() {
+fn undo_of_a_canary_end_waits_for_a_valid_key() {
     let mut world = canary();
     world.alert(high("v2"));
     world.active = Active::Absent;
@@ -205,7 +205,7 @@ fn a_rollback_to_a_version_that_has_a_share_leads_from_the_other_one() {
 
 /// A button names the version that it leads to.
 #[test]
-fn a_canary_whose_base_has_not_soaked_yet_is_taken_back_by_a_button_as_well_as_by_the_api() {
+fn a_button_ends_a_canary_whose_base_has_not_soaked() {
     for named in [None, Some("v1")] {
         let mut world = World::new();
         world.release("v1");
@@ -240,7 +240,7 @@ fn an_open_question_offers_a_version_that_somebody_vouches_for_meanwhile() {
 }
 
 #[test]
-fn whoever_answers_the_question_about_a_canary_is_not_told_that_it_looks_healthy() {
+fn a_canary_question_is_not_answered_by_looks_healthy() {
     let mut world = super::analysis::begun();
     world.policy.confirm = true;
     says(&mut world, Verdict::Healthy, "error ratio 0.90 %");

@@ -57,7 +57,7 @@ fn held_by_two(first: fn(&mut World)) -> World {
 }
 
 #[test]
-fn once_the_first_guard_is_gone_the_next_one_is_told_and_what_it_waits_for_is_asked() {
+fn the_next_guard_is_reported_when_the_first_is_gone() {
     let paused: fn(&mut World) = |world| world.paused = Some("dana".to_owned());
     let budget: fn(&mut World) = |world| world.recent_auto = 100;
     for (first, guard) in [(paused, Guard::Paused), (budget, Guard::Budget)] {
@@ -105,7 +105,7 @@ fn the_severity_of_an_incident_is_that_of_its_worst_alert() {
 }
 
 #[test]
-fn switched_off_automation_makes_a_gradual_rollback_no_faster_until_it_is_on_again() {
+fn a_gradual_rollback_keeps_its_pace_while_paused() {
     for dry_run in [false, true] {
         let mut world = gradual();
         (world.paused, world.policy.dry_run) = ((!dry_run).then(|| "dana".to_owned()), dry_run);
@@ -122,7 +122,7 @@ fn switched_off_automation_makes_a_gradual_rollback_no_faster_until_it_is_on_aga
 }
 
 #[test]
-fn a_high_alert_on_the_target_of_a_gradual_rollback_stays_calls_people_and_asks_its_own_decider() {
+fn a_high_alert_on_a_gradual_target_asks_its_own_decider() {
     let mut world = gradual();
     let id = world.latest().id.clone();
     assert_eq!(world.alert(high("v1")), "incident_opened page");
@@ -154,7 +154,7 @@ fn a_repeat_does_not_stop_a_gradual_rollback_that_a_person_let_go_on() {
 }
 
 #[test]
-fn a_medium_alert_on_the_target_is_observed_and_stops_no_gradual_rollback() {
+fn a_medium_alert_on_a_gradual_target_is_only_observed() {
     let mut world = gradual();
     let id = world.latest().id.clone();
     assert_eq!(world.alert(medium("v1")), "incident_opened observe");
@@ -164,7 +164,7 @@ fn a_medium_alert_on_the_target_is_observed_and_stops_no_gradual_rollback() {
 }
 
 #[test]
-fn a_canary_that_is_promoted_while_an_incident_is_open_on_its_base_must_prove_to_be_better() {
+fn a_canary_promoted_over_an_open_incident_is_verified() {
     let mut world = World::with_a_fresh_release();
     (world.policy.verify, world.paused) = (true, Some("dana".to_owned()));
     world.register("v3");
@@ -181,7 +181,7 @@ fn a_canary_that_is_promoted_while_an_incident_is_open_on_its_base_must_prove_to
 }
 
 #[test]
-fn a_canary_that_lacks_figures_is_stopped_without_a_word_against_it_and_one_that_harms_is_not() {
+fn stopping_a_canary_without_figures_blames_it_for_nothing() {
     for (found, trusted) in [(compared(3, true), true), (harmful(), false)] {
         let mut world = analysed();
         world.mark_known_good("v2");
@@ -239,7 +239,7 @@ fn nothing_is_recovered_while_an_alert_fires_on_the_target() {
 }
 
 #[test]
-fn an_escalation_names_the_figures_that_were_bad_although_the_last_check_found_none() {
+fn an_escalation_names_the_last_bad_figures() {
     let mut world = rolled_back();
     says(&mut world, Verdict::Unhealthy, "error ratio 7.00 %");
     world.pass(seconds(5));
@@ -251,7 +251,7 @@ fn an_escalation_names_the_figures_that_were_bad_although_the_last_check_found_n
 }
 
 #[test]
-fn servers_that_keep_the_bad_version_are_paged_for_whatever_the_others_serve_now() {
+fn servers_on_the_bad_version_page_whatever_others_serve() {
     let ways: [fn(&mut World); 2] = [
         |world| world.release("v3"),
         |world| {
@@ -307,7 +307,7 @@ fn what_was_measured_of_the_first_target_says_nothing_of_the_next() {
 }
 
 #[test]
-fn an_alert_on_the_target_that_alertmanager_no_longer_lists_holds_nothing() {
+fn an_unlisted_alert_on_the_target_holds_nothing() {
     let mut world = World::with_a_fresh_release();
     assert!(world.alert(medium("v1")).starts_with("ignored"));
     assert_eq!(world.alert(critical("v2")), "held target_unhealthy");

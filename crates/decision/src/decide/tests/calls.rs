@@ -95,7 +95,7 @@ fn a_question_that_slack_does_not_take_pages_until_it_is_decided() {
 }
 
 #[test]
-fn an_observation_that_slack_does_not_take_pages_once_there_is_a_question() {
+fn an_observation_without_slack_pages_when_it_asks() {
     let mut world = World::with_a_fresh_release();
     world.alert(medium("v2"));
     undeliverable(&mut world).expect("a note");

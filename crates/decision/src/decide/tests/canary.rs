@@ -216,7 +216,7 @@ fn no_canary_moves_forward_while_a_serious_incident_waits_for_a_decision() {
 }
 
 #[test]
-fn alerts_on_both_sides_of_a_canary_move_the_traffic_once_in_whatever_order() {
+fn alerts_on_both_sides_of_a_canary_switch_once() {
     for swapped in [false, true] {
         let mut world = begun();
         world.mark_known_good("v0");
@@ -232,7 +232,7 @@ fn alerts_on_both_sides_of_a_canary_move_the_traffic_once_in_whatever_order() {
 }
 
 #[test]
-fn a_question_about_the_present_version_does_not_name_the_failed_one_as_its_target() {
+fn the_failed_version_is_no_target_of_the_next_question() {
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v0");
     world.alert(high("v2"));

@@ -52,7 +52,7 @@ fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
 }
 
 #[test]
-fn a_second_rollback_whose_version_went_meanwhile_leaves_the_first_to_be_verified() {
+fn an_overtaken_second_rollback_leaves_the_first_verifying() {
     let mut world = asking();
     world.mark_known_good("v0");
     world.roll_back(Rollback { force: true, ..world::rollback() });
@@ -75,7 +75,7 @@ fn force_is_not_confirmed() {
 }
 
 #[test]
-fn a_rollback_without_an_alert_is_confirmed_too_and_its_incident_ends_by_itself() {
+fn a_rollback_without_an_alert_is_confirmed_and_closes() {
     let mut world = asking();
     world.says = finding(Verdict::Healthy);
     assert!(matches!(world.roll_back(world::rollback()), Answer::Confirming { .. }));
@@ -104,7 +104,7 @@ fn a_target_that_fails_its_baseline_test_is_asked_about_once_more() {
 }
 
 #[test]
-fn a_critical_alert_does_not_wait_for_an_approval_that_is_being_confirmed() {
+fn a_critical_does_not_wait_for_a_pending_approval() {
     let mut world = asking();
     world.alert(high("v2"));
     world.choose(Choice::Approve);

@@ -33,7 +33,7 @@ fn served_metrics(world: &mut World) -> Vec<(String, Option<String>)> {
 }
 
 #[test]
-fn a_version_that_loses_its_traffic_with_an_undecided_incident_is_no_target_however_it_loses_it() {
+fn a_version_replaced_during_its_incident_is_no_target() {
     type Way = (&'static str, fn(&mut World));
     let ways: [Way; 6] = [
         ("a hotfix is activated", |world| world.release("v3")),
@@ -86,7 +86,7 @@ fn a_version_that_loses_its_traffic_with_an_undecided_incident_is_no_target_howe
 }
 
 #[test]
-fn a_canary_that_is_stopped_with_an_undecided_incident_was_fled_from_and_its_base_was_not() {
+fn a_canary_stopped_during_its_incident_is_no_target() {
     let mut world = three_good();
     world.register("v3");
     world.share("v3", TrafficShare::Percent(60), false);
@@ -135,7 +135,7 @@ fn a_target_that_did_not_help_and_is_replaced_was_fled_from() {
 }
 
 #[test]
-fn the_target_of_a_gradual_rollback_that_is_undone_because_it_fails_was_fled_from() {
+fn a_failing_gradual_target_that_is_undone_is_no_target() {
     for fails in [false, true] {
         let mut world = three_good();
         let plan = Some(Policy::default().gradual);
@@ -193,7 +193,7 @@ fn a_mark_makes_it_a_target_again() {
 }
 
 #[test]
-fn an_undo_of_an_earlier_rollback_does_not_bring_trust_back_to_what_was_fled_from_since() {
+fn undo_restores_no_trust_that_was_lost_since() {
     let mut world = three_good();
     world.alert(critical("v2"));
     let rollback = world.latest().id.clone();
@@ -216,7 +216,7 @@ fn an_undo_of_an_earlier_rollback_does_not_bring_trust_back_to_what_was_fled_fro
 }
 
 #[test]
-fn an_alert_on_the_first_target_lets_a_critical_go_to_the_next_clean_one_and_the_thread_says_why() {
+fn a_critical_skips_a_target_on_which_an_alert_fires() {
     for alert in [medium("v1"), high("v1"), critical("v1")] {
         let mut world = two_good();
         world.release("v2");
@@ -242,7 +242,7 @@ fn where_alerts_fire_on_all_targets_it_is_held_with_the_newest_one_named() {
 }
 
 #[test]
-fn the_target_is_the_same_for_the_question_the_metrics_and_a_rollback_by_hand() {
+fn question_metrics_and_manual_rollback_name_one_target() {
     let mut world = two_good();
     world.release("v2");
     world.alert(high("v1"));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_critical_and_a_high_of_one_version_make_one_rollback_and_one_incident() {
+fn a_critical_and_a_high_make_one_rollback_and_incident() {
     for order in [[critical("v2"), high("v2")], [high("v2"), critical("v2")]] {
         let mut world = World::with_a_fresh_release();
         let said = world.deliver(&order);
@@ -29,7 +29,7 @@ fn many_criticals_of_one_version_roll_back_once() {
 }
 
 #[test]
-fn an_alert_on_the_target_in_the_same_delivery_holds_the_rollback_in_either_order() {
+fn a_target_alert_in_the_delivery_holds_in_either_order() {
     for order in [[critical("v2"), high("v1")], [high("v1"), critical("v2")]] {
         let mut world = World::with_a_fresh_release();
         let said = world.deliver(&order);
@@ -40,7 +40,7 @@ fn an_alert_on_the_target_in_the_same_delivery_holds_the_rollback_in_either_orde
 }
 
 #[test]
-fn an_end_on_the_target_in_the_same_delivery_frees_the_rollback_in_either_order() {
+fn a_resolved_target_alert_frees_in_either_order() {
     for order in [[critical("v2"), high("v1").resolved()], [high("v1").resolved(), critical("v2")]] {
         let mut world = World::with_a_fresh_release();
         world.alert(high("v1"));

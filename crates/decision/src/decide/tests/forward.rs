@@ -19,7 +19,7 @@ fn says(world: &mut World, verdict: Verdict) {
 }
 
 #[test]
-fn what_is_shipped_instead_is_verified_like_a_rollback_and_the_page_goes_on_until_it_is_better() {
+fn a_fix_that_is_shipped_is_verified_like_a_rollback() {
     let mut world = shipped();
     let incident = world.latest();
     assert_eq!((incident.phase.kind(), incident.subject().as_str()), (PhaseKind::Verifying, "v3"));
@@ -31,7 +31,7 @@ fn what_is_shipped_instead_is_verified_like_a_rollback_and_the_page_goes_on_unti
 }
 
 #[test]
-fn what_is_shipped_instead_and_is_no_better_escalates_and_can_be_rolled_back() {
+fn a_fix_that_does_not_help_escalates() {
     for verdict in [Verdict::Unhealthy, Verdict::NoData] {
         let mut world = shipped();
         says(&mut world, verdict);
@@ -51,7 +51,7 @@ fn shipping_is_no_rollback_that_could_be_undone() {
 }
 
 #[test]
-fn a_version_set_from_outside_inherits_too_and_one_that_a_rollback_serves_does_not() {
+fn a_version_set_from_outside_inherits_the_incident() {
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
     world.alert(high("v2"));
@@ -67,7 +67,7 @@ fn a_version_set_from_outside_inherits_too_and_one_that_a_rollback_serves_does_n
 }
 
 #[test]
-fn without_prometheus_or_with_alerts_that_ended_another_version_ends_the_incident() {
+fn another_version_closes_what_cannot_be_verified() {
     for (verify, ends) in [(false, false), (true, true)] {
         let mut world = World::with_a_fresh_release();
         world.policy.verify = verify;
@@ -81,7 +81,7 @@ fn without_prometheus_or_with_alerts_that_ended_another_version_ends_the_inciden
 }
 
 #[test]
-fn whoever_goes_back_to_the_version_that_fires_is_told_in_time_that_it_does_not_help() {
+fn returning_to_the_firing_version_escalates_in_time() {
     let mut world = shipped();
     says(&mut world, Verdict::NoData);
     world.pass(minutes(6));

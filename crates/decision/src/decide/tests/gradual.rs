@@ -176,7 +176,7 @@ fn a_critical_alert_on_the_bad_version_waits_for_a_target_that_fails_too() {
 }
 
 #[test]
-fn a_critical_alert_on_the_bad_version_waits_where_prometheus_finds_the_target_bad() {
+fn a_critical_waits_where_the_gradual_target_is_bad() {
     let mut world = begun();
     world.says = Some(Finding::new(Verdict::Unhealthy, "errors 9 %"));
     world.pass(minutes(10));

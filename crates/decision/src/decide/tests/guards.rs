@@ -223,7 +223,7 @@ fn an_alert_on_the_target_stops_counting_when_it_is_forgotten() {
 }
 
 #[test]
-fn a_version_replaced_while_its_incident_was_open_is_no_target_and_the_guard_says_why() {
+fn the_guard_says_why_a_replaced_version_is_no_target() {
     let mut world = World::new();
     world.release("v1");
     world.pass(hours(2));
@@ -303,7 +303,7 @@ fn a_canary_does_not_make_the_version_beside_it_younger() {
 }
 
 #[test]
-fn a_clock_that_went_back_neither_hides_how_long_a_version_has_served_nor_makes_a_cooldown_longer() {
+fn a_clock_step_back_changes_no_age_and_no_cooldown() {
     let mut old = World::with_a_fresh_release();
     old.policy.ask_when_active_for_longer_than = Some(hours(12));
     old.step_clock(-365 * 86_400);

@@ -31,7 +31,7 @@ fn tried_again() -> World {
 }
 
 #[test]
-fn a_critical_on_a_version_that_is_tried_again_is_no_duplicate_of_its_first_incident() {
+fn a_retried_version_gets_an_incident_of_its_own() {
     let mut world = tried_again();
     world.pass(seconds(20));
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
@@ -41,7 +41,7 @@ fn a_critical_on_a_version_that_is_tried_again_is_no_duplicate_of_its_first_inci
 }
 
 #[test]
-fn an_approval_of_an_escalated_incident_rolls_back_only_what_it_put_there() {
+fn approving_an_escalation_undoes_only_its_own_switch() {
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
     world.mark_known_good("v0");
@@ -57,7 +57,7 @@ fn an_approval_of_an_escalated_incident_rolls_back_only_what_it_put_there() {
 }
 
 #[test]
-fn a_record_of_the_version_before_is_undone_while_its_target_serves_since_then() {
+fn an_old_record_can_be_undone_while_its_target_serves() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     let id = world.latest().id.clone();
@@ -82,7 +82,7 @@ fn a_deleted_key_moves_no_traffic_so_that_a_rollback_can_still_be_undone() {
 }
 
 #[test]
-fn a_version_that_its_own_incident_brings_back_step_by_step_has_no_second_incident() {
+fn a_gradual_undo_opens_no_second_incident() {
     let mut world = World::with_a_fresh_release();
     (world.policy.confirm, world.policy.verify) = (true, true);
     world.mark_known_good("v0");

@@ -164,7 +164,7 @@ fn a_rolled_back_version_is_quarantined_even_if_it_was_known_good() {
 }
 
 #[test]
-fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
+fn only_force_lifts_a_quarantine_and_the_soak_restarts() {
     let mut world = World::with_a_fresh_release();
     world.pass(hours(1));
     assert!(world.is_known_good("v2"), "what it was before does not count");
@@ -179,7 +179,7 @@ fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
 }
 
 #[test]
-fn a_quarantined_version_that_ci_sets_again_stays_quarantined_until_it_has_soaked_or_a_person_activates_it() {
+fn a_quarantined_version_set_by_ci_stays_quarantined() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.alert(critical("v2").resolved());
@@ -270,7 +270,7 @@ fn a_canary_with_the_smaller_share_does_not_soak() {
 }
 
 #[test]
-fn a_dismissed_alert_that_ended_without_a_word_delays_the_soak_and_does_not_prevent_it() {
+fn a_forgotten_dismissed_alert_only_delays_the_soak() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.choose(Choice::Dismiss);

@@ -209,7 +209,7 @@ fn a_prompt_that_was_retired_comes_to_rest_once_its_alerts_end() {
 }
 
 #[test]
-fn a_failed_rollback_of_a_retired_prompt_comes_to_rest_when_nothing_fires_for_long() {
+fn a_failed_rollback_of_a_retired_prompt_comes_to_rest() {
     for (active, ..) in faults() {
         let mut world = World::with_a_fresh_release();
         (world.policy.verify, world.says) = (true, Some(Finding::new(Verdict::Unhealthy, "9 %")));
@@ -235,7 +235,7 @@ fn a_failed_rollback_of_a_retired_prompt_comes_to_rest_when_nothing_fires_for_lo
 }
 
 #[test]
-fn a_version_that_is_set_again_takes_its_incident_along_and_the_alert_acts() {
+fn a_version_set_again_keeps_its_incident() {
     for (active, ..) in faults() {
         let mut world = World::with_a_fresh_release();
         world.active = active;
@@ -262,7 +262,7 @@ fn another_version_that_is_set_supersedes_the_incident() {
 }
 
 #[test]
-fn a_rollback_by_command_leaves_the_version_in_trouble_and_can_restore_it_too() {
+fn a_manual_rollback_can_leave_or_restore_the_lapsed_version() {
     for (active, ..) in faults() {
         for (target, served) in [(None, "v1"), (Some("v2"), "v2")] {
             let mut world = World::with_a_fresh_release();
@@ -342,7 +342,7 @@ fn a_version_soaks_no_further_while_the_key_holds_none() {
 }
 
 #[test]
-fn a_clock_that_went_back_hides_no_lapse_from_a_rollback_that_waits_for_an_answer() {
+fn a_clock_step_back_hides_no_lapse_from_a_pending_rollback() {
     for gradual in [true, false] {
         let mut world = World::with_a_fresh_release();
         world.policy.confirm = true;
@@ -359,7 +359,7 @@ fn a_clock_that_went_back_hides_no_lapse_from_a_rollback_that_waits_for_an_answe
 }
 
 #[test]
-fn a_version_that_may_serve_and_fails_is_no_target_in_whatever_order_its_alerts_come() {
+fn a_failing_version_that_may_serve_is_no_target() {
     let (page, critical) = (high("v1"), Alert { fingerprint: "another row".to_owned(), ..critical("v1") });
     for deliveries in [vec![vec![page.clone(), critical.clone()]], vec![vec![page], vec![critical]]] {
         let mut world = World::with_a_fresh_release();
@@ -378,7 +378,7 @@ fn a_version_that_may_serve_and_fails_is_no_target_in_whatever_order_its_alerts_
 }
 
 #[test]
-fn what_fired_on_a_version_before_it_counts_as_served_is_heard_in_whatever_order_it_is_repeated() {
+fn remembered_alerts_count_once_the_version_may_serve() {
     let (page, rollback) = (
         Alert { fingerprint: "another row".to_owned(), ..world::firing("Row", "v2", Severity::Critical, Action::Page) },
         critical("v2"),
@@ -419,7 +419,7 @@ fn an_alert_that_was_forgotten_says_again_which_version_may_serve() {
 }
 
 #[test]
-fn an_alert_that_is_heard_of_again_after_long_makes_its_version_no_target_in_whatever_order() {
+fn an_alert_repeated_after_long_excludes_its_version() {
     for order in [["v2", "v4"], ["v4", "v2"]] {
         let mut world = World::with_a_fresh_release();
         world.mark_known_good("v2");
@@ -435,7 +435,7 @@ fn an_alert_that_is_heard_of_again_after_long_makes_its_version_no_target_in_wha
 }
 
 #[test]
-fn who_is_paged_still_is_when_the_key_is_deleted_before_prometheus_answers() {
+fn a_page_survives_the_deletion_of_the_key() {
     let mut world = World::with_a_fresh_release();
     world.policy.confirm = true;
     world.alert(high("v2"));
@@ -454,7 +454,7 @@ fn who_is_paged_still_is_when_the_key_is_deleted_before_prometheus_answers() {
 }
 
 #[test]
-fn a_request_that_is_the_first_to_find_the_key_deleted_is_asked_about_again() {
+fn the_first_request_after_a_deletion_asks_again() {
     let mut world = World::with_a_fresh_release();
     world.policy.confirm = true;
     world.active = Active::Absent;

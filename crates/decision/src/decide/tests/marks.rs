@@ -32,7 +32,7 @@ fn why(answer: &Answer) -> &str {
 }
 
 #[test]
-fn a_bad_mark_ends_known_good_and_the_metric_names_the_next_target_in_the_same_commit() {
+fn a_bad_mark_ends_known_good_in_the_same_commit() {
     let mut world = world();
     let decision = world.happens(&Event::Mark(marking("v1", MarkKind::Bad)));
     let marked = Marked { kind: MarkKind::Bad, unchanged: false, percent: 0, target: Some(v("v0")) };
@@ -58,7 +58,7 @@ fn without_another_target_a_bad_mark_holds_the_rollback() {
 }
 
 #[test]
-fn a_bad_version_is_named_only_with_force_and_the_refusal_says_who_marked_it_and_why() {
+fn a_bad_version_needs_force_and_the_refusal_says_why() {
     for force in [false, true] {
         let named: [fn(&mut World, bool) -> Answer; 4] = [
             |world, force| world.roll_back(Rollback { target: Some(v("v1")), force, ..world::rollback() }),
@@ -88,7 +88,7 @@ fn a_bad_version_is_named_only_with_force_and_the_refusal_says_who_marked_it_and
 }
 
 #[test]
-fn marking_what_serves_rolls_nothing_back_and_says_where_a_rollback_would_go() {
+fn marking_the_active_version_rolls_nothing_back() {
     let mut world = world();
     let answer = world.mark("v2", MarkKind::Bad);
     let marked = Marked { kind: MarkKind::Bad, unchanged: false, percent: 100, target: Some(v("v1")) };
@@ -119,7 +119,7 @@ fn the_same_mark_for_the_same_reason_changes_nothing() {
 }
 
 #[test]
-fn a_good_mark_makes_known_good_at_once_and_lifts_a_bad_mark_and_a_quarantine() {
+fn a_good_mark_lifts_a_bad_mark_and_a_quarantine() {
     let mut world = world();
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     assert!(world.is_quarantined("v2"));
@@ -223,7 +223,7 @@ fn a_mark_that_leaves_the_target_as_it_is_makes_no_click_stale() {
 }
 
 #[test]
-fn a_rollback_that_waits_for_prometheus_does_not_go_to_what_was_marked_meanwhile() {
+fn a_pending_rollback_avoids_a_target_marked_meanwhile() {
     let waits = |requery: bool| {
         let mut world = world();
         (world.policy.confirm, world.policy.verify, world.policy.requery) = (true, true, requery);
@@ -270,7 +270,7 @@ fn a_rollback_that_waits_for_prometheus_does_not_go_to_what_was_marked_meanwhile
 }
 
 #[test]
-fn a_gradual_rollback_pauses_when_its_target_is_marked_bad_and_goes_on_only_with_force() {
+fn a_bad_mark_on_its_target_pauses_a_gradual_rollback() {
     let mut world = world();
     world.alert(high("v2"));
     world.choose(Choice::ApproveGradual);
@@ -295,7 +295,7 @@ fn a_gradual_rollback_pauses_when_its_target_is_marked_bad_and_goes_on_only_with
 }
 
 #[test]
-fn a_canary_of_a_bad_version_waits_and_one_beside_a_bad_base_does_not_fall_back_to_it() {
+fn bad_marks_hold_a_canary_and_exclude_its_base() {
     let mut world = world();
     world.register("v3");
     world.share("v3", TrafficShare::Canary(Policy::default().canary.usual.plan), false);

@@ -78,7 +78,7 @@ fn what_is_held_back_neither_acts_nor_escalates() {
 }
 
 #[test]
-fn a_page_that_was_raised_ends_with_the_hold_and_the_clock_starts_over_when_it_ends() {
+fn hold_ends_a_page_and_its_release_restarts_the_clock() {
     let mut world = held();
     world.pass(minutes(2));
     assert!(world.latest().pages());
@@ -93,7 +93,7 @@ fn a_page_that_was_raised_ends_with_the_hold_and_the_clock_starts_over_when_it_e
 }
 
 #[test]
-fn a_hold_twice_writes_once_and_none_at_all_where_a_person_has_it_in_hand() {
+fn a_repeated_hold_writes_once() {
     let mut world = held();
     assert!(hold(&mut world, Some("maya")).commit.is_some());
     assert!(hold(&mut world, Some("maya")).commit.is_none());

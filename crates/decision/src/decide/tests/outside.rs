@@ -59,7 +59,7 @@ fn an_outside_change_supersedes_the_open_incident() {
 }
 
 #[test]
-fn someone_who_sets_the_bad_version_again_is_followed_and_people_are_asked_about_its_old_alert() {
+fn setting_the_bad_version_again_asks_about_its_old_alert() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.pass(seconds(20));
@@ -76,7 +76,7 @@ fn someone_who_sets_the_bad_version_again_is_followed_and_people_are_asked_about
 }
 
 #[test]
-fn an_alert_that_fires_anew_after_the_bad_version_was_set_again_acts_by_itself() {
+fn a_new_alert_on_a_version_set_again_acts() {
     let mut world = World::with_a_fresh_release();
     let began = |alert: Alert, at: Timestamp| Alert { starts_at: Some(at), ..alert };
     world.alert(began(critical("v2"), world.now));
@@ -102,7 +102,7 @@ fn a_deleted_key_is_logged_and_nothing_is_put_in_its_place() {
 }
 
 #[test]
-fn a_value_that_is_no_version_is_logged_and_can_be_rolled_back_by_a_person() {
+fn an_invalid_value_is_logged_and_can_be_rolled_back() {
     let mut world = World::with_a_fresh_release();
     world.set_value(b"{oops}");
     world.look();

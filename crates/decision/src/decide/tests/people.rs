@@ -50,7 +50,7 @@ fn approving_without_a_known_good_version_is_refused() {
 }
 
 #[test]
-fn a_click_on_an_incident_overtaken_by_ci_is_refused_and_the_change_is_noticed() {
+fn a_click_on_an_overtaken_incident_is_refused() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.set_active("v3");
@@ -116,7 +116,7 @@ fn a_dismissed_alert_is_silent_until_it_resolves() {
 }
 
 #[test]
-fn a_dismissal_silences_neither_other_alerts_nor_worse_nor_other_versions() {
+fn a_dismissal_silences_only_its_own_alerts() {
     let dismissed = || {
         let mut world = World::with_a_fresh_release();
         world.alert(high("v2"));
@@ -193,7 +193,7 @@ fn undoing_serves_the_version_again_and_trusts_it_as_before() {
 }
 
 #[test]
-fn undoing_the_rollback_of_a_version_that_never_soaked_does_not_make_it_good() {
+fn undo_does_not_make_an_unsoaked_version_good() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.choose(Choice::Undo);
@@ -206,7 +206,7 @@ fn undoing_the_rollback_of_a_version_that_never_soaked_does_not_make_it_good() {
 }
 
 #[test]
-fn an_undo_works_after_the_incident_has_closed_but_not_after_traffic_moved_on() {
+fn undo_works_until_traffic_moves_on() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.pass(hours(3));

@@ -92,7 +92,7 @@ proptest! {
 
     /// P1.
     #[test]
-    fn a_firing_critical_has_an_effect_a_question_that_can_be_answered_or_something_due(history in history()) {
+    fn a_firing_critical_ends_in_an_action_a_question_or_a_wait(history in history()) {
         let mut world = a_world();
         let mut firing = Firing::default();
         for step in &history {

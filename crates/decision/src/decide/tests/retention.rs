@@ -183,7 +183,7 @@ fn a_persons_rollback_waits_for_its_targets_text() {
 }
 
 #[test]
-fn content_that_can_not_be_had_is_an_objection_and_never_rolls_back_by_itself() {
+fn missing_content_is_an_objection_to_an_automatic_rollback() {
     type Fault = (&'static str, fn(&mut World));
     let faults: [Fault; 4] = [
         ("its file is missing", |w| lose(w, "v1")),

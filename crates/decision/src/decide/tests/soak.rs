@@ -33,7 +33,7 @@ fn wants(world: &World) -> String {
 }
 
 #[test]
-fn enough_requests_and_no_threshold_exceeded_make_a_version_known_good_when_the_soak_is_over() {
+fn evidence_makes_a_version_known_good_after_its_soak() {
     let mut world = released();
     world.measures = measured(20, 0);
     world.pass(hours(1) - seconds(1));
@@ -45,7 +45,7 @@ fn enough_requests_and_no_threshold_exceeded_make_a_version_known_good_when_the_
 }
 
 #[test]
-fn a_quiet_night_proves_nothing_until_the_limit_and_then_the_log_says_by_time_only() {
+fn without_traffic_a_soak_ends_by_time_only_at_the_limit() {
     let mut world = released();
     world.measures = measured(19, 0);
     world.pass(hours(24) - seconds(1));
@@ -76,7 +76,7 @@ fn evidence_that_comes_after_the_soak_is_taken_within_a_minute_at_first() {
 }
 
 #[test]
-fn while_prometheus_is_away_a_soak_waits_for_it_up_to_the_limit_and_says_so() {
+fn a_soak_waits_for_prometheus_up_to_the_limit() {
     let mut world = released();
     world.measures = Err("prometheus: no answer".to_owned());
     world.pass(hours(23));
@@ -169,7 +169,7 @@ fn a_soak_that_an_older_receiver_began_ends_by_time() {
 }
 
 #[test]
-fn a_soak_that_an_older_receiver_began_and_that_is_not_over_wants_evidence_once_anything_is_written() {
+fn a_soak_from_an_older_receiver_wants_evidence() {
     let mut world = released();
     world.pass(minutes(10));
     let record = world.state.version_mut(&v("v2")).expect("v2");
@@ -222,7 +222,7 @@ fn a_clock_that_goes_forward_brings_no_evidence() {
 }
 
 #[test]
-fn a_quarantined_version_that_ci_deploys_again_soaks_out_of_quarantine_and_the_log_says_so() {
+fn a_redeployed_version_soaks_out_of_its_quarantine() {
     for marked in [false, true] {
         let mut world = released();
         world.alert(critical("v2"));
@@ -244,7 +244,7 @@ fn a_quarantined_version_that_ci_deploys_again_soaks_out_of_quarantine_and_the_l
 }
 
 #[test]
-fn a_version_does_not_soak_while_its_rollback_is_known_not_to_have_helped() {
+fn no_soak_while_the_rollback_has_not_helped() {
     let mut world = World::new();
     world.release("v1");
     world.register("v2");
@@ -265,7 +265,7 @@ fn a_version_does_not_soak_while_its_rollback_is_known_not_to_have_helped() {
 }
 
 #[test]
-fn a_version_that_is_served_again_after_its_dismissed_alert_was_forgotten_soaks_from_when_it_serves() {
+fn a_version_served_again_soaks_from_then_on() {
     let mut world = released();
     world.policy.verify = false;
     world.alert(high("v2"));
@@ -279,7 +279,7 @@ fn a_version_that_is_served_again_after_its_dismissed_alert_was_forgotten_soaks_
 }
 
 #[test]
-fn a_soak_does_not_begin_before_the_incident_ended_although_a_dismissed_alert_was_forgotten_before() {
+fn a_soak_does_not_begin_before_the_incident_ends() {
     let mut world = released();
     world.policy.verify = false;
     world.alert(high("v2"));
@@ -293,7 +293,7 @@ fn a_soak_does_not_begin_before_the_incident_ended_although_a_dismissed_alert_wa
 }
 
 #[test]
-fn a_soak_begins_when_the_last_dismissed_alert_is_forgotten_although_nothing_happens_then() {
+fn a_soak_begins_when_the_dismissed_alert_is_forgotten() {
     let mut world = released();
     world.alert(high("v2"));
     world.choose(Choice::Dismiss);

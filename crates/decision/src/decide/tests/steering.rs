@@ -18,7 +18,7 @@ fn promotion(world: &World) -> Promotion {
 }
 
 #[test]
-fn a_step_ends_neither_before_its_time_nor_by_what_was_found_about_another_step() {
+fn a_stage_ends_by_its_own_time_and_findings() {
     for analysis in [true, false] {
         let mut world = begun();
         world.policy.canary.usual.analysis = analysis;
@@ -38,7 +38,7 @@ fn a_step_ends_neither_before_its_time_nor_by_what_was_found_about_another_step(
 }
 
 #[test]
-fn people_are_asked_again_in_the_next_step_and_a_question_without_an_answer_closes_after_a_day() {
+fn each_stage_asks_anew_and_a_question_closes_after_a_day() {
     let mut world = begun();
     world.looks.compared = Some(Ok(compared(3, true)));
     world.pass(minutes(71));
@@ -70,7 +70,7 @@ fn the_request_says_how_long_its_canary_waits_before_people_are_asked() {
 }
 
 #[test]
-fn an_alert_that_joins_the_question_holds_the_canary_and_so_does_a_question_about_something_else() {
+fn an_open_question_holds_the_canary() {
     let mut joined = begun();
     joined.looks.compared = Some(Ok(harmful()));
     joined.pass(minutes(10));

@@ -187,7 +187,7 @@ fn still_firing_at_the_end_of_the_observation_asks_a_person() {
 }
 
 #[test]
-fn an_observation_that_ends_in_its_quiet_minute_resolves_instead_of_asking() {
+fn an_observation_that_ends_while_quiet_resolves() {
     let mut world = World::with_a_fresh_release();
     world.alert(medium("v2"));
     world.pass(hours(1) - seconds(30));
@@ -250,7 +250,7 @@ fn an_alert_that_repeats_is_never_forgotten() {
 }
 
 #[test]
-fn without_an_answer_from_the_metrics_a_rollback_ends_unverified_never_recovered() {
+fn without_metrics_a_rollback_ends_unverified() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.alert(critical("v2").resolved());

@@ -37,7 +37,7 @@ fn two_healthy_checks_in_a_row_are_a_recovery() {
 }
 
 #[test]
-fn users_were_served_well_from_the_first_healthy_check_in_a_row_unless_the_bad_version_was_seen_later() {
+fn recovery_dates_from_the_first_healthy_check_in_a_row() {
     let mut world = rolled_back();
     let switched = world.now;
     let well = |world: &World| world.latest().verification().and_then(Verification::well_since);
@@ -63,7 +63,7 @@ fn a_relapse_counts_from_the_start() {
 }
 
 #[test]
-fn a_receiver_that_does_not_see_prometheus_holds_up_no_recovery_that_another_one_proves() {
+fn a_receiver_without_prometheus_delays_no_recovery() {
     let mut world = rolled_back();
     for verdict in [Verdict::Healthy, Verdict::Unknown, Verdict::Unknown, Verdict::Healthy] {
         assert_eq!(world.phase(), PhaseKind::Verifying);
@@ -110,7 +110,7 @@ fn what_is_not_proved_healthy_by_the_deadline_is_a_critical_incident() {
 }
 
 #[test]
-fn where_too_little_is_measured_the_checks_go_on_for_an_hour_and_page_nobody() {
+fn too_little_traffic_is_checked_for_an_hour_without_a_page() {
     for verdict in [Verdict::NoData, Verdict::Unknown] {
         let mut world = rolled_back();
         says(&mut world, verdict);
@@ -125,7 +125,7 @@ fn where_too_little_is_measured_the_checks_go_on_for_an_hour_and_page_nobody() {
 }
 
 #[test]
-fn evidence_that_comes_late_is_a_recovery_and_what_turns_out_bad_is_escalated_at_once() {
+fn late_evidence_recovers_or_escalates_at_once() {
     for (verdict, phase) in [(Verdict::Healthy, PhaseKind::Recovered), (Verdict::Unhealthy, PhaseKind::Escalated)] {
         let mut world = rolled_back();
         says(&mut world, Verdict::NoData);
@@ -137,7 +137,7 @@ fn evidence_that_comes_late_is_a_recovery_and_what_turns_out_bad_is_escalated_at
 }
 
 #[test]
-fn one_healthy_check_before_prometheus_goes_away_is_neither_a_recovery_nor_a_failure() {
+fn one_healthy_check_is_neither_recovery_nor_failure() {
     let mut world = rolled_back();
     says(&mut world, Verdict::Healthy);
     world.pass(seconds(5));
@@ -150,7 +150,7 @@ fn one_healthy_check_before_prometheus_goes_away_is_neither_a_recovery_nor_a_fai
 }
 
 #[test]
-fn what_was_measured_to_be_bad_is_escalated_although_nothing_more_is_measured() {
+fn measured_harm_escalates_without_newer_figures() {
     let mut world = rolled_back();
     says(&mut world, Verdict::Unhealthy);
     world.pass(seconds(5));
@@ -197,7 +197,7 @@ fn without_counters_nothing_is_recovered() {
 }
 
 #[test]
-fn servers_that_do_not_follow_the_key_are_named_once_and_paged_for_until_they_stop() {
+fn servers_that_do_not_follow_are_named_and_paged() {
     let mut world = rolled_back();
     says(&mut world, Verdict::Healthy);
     world.traffic = traffic(Some(world.now), &["pod-3", "pod-7"], &[]);
@@ -218,7 +218,7 @@ fn servers_that_do_not_follow_the_key_are_named_once_and_paged_for_until_they_st
 }
 
 #[test]
-fn once_all_servers_follow_the_version_rolled_back_to_has_five_minutes_more() {
+fn once_all_servers_follow_the_target_has_five_minutes() {
     let mut world = rolled_back();
     says(&mut world, Verdict::NoData);
     world.traffic = traffic(Some(world.now), &["pod-3"], &[]);

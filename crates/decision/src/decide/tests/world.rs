@@ -602,6 +602,7 @@ pub(super) fn firing(name: &str, version: &str, severity: Severity, action: Acti
         value: String::new(),
         verify: String::new(),
         runbook_url: String::new(),
+        measure: Default::default(),
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
