@@ -52,6 +52,14 @@ pub struct Held {
     pub detail: String,
 }
 
+/// A guard that holds now, as a forecast shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldingGuard {
+    pub held: Held,
+    /// When it ends, if time alone ends it.
+    pub left: Option<Duration>,
+}
+
 /// The facts that the guards need about a rollback from `from`.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
@@ -88,6 +96,12 @@ impl Guard {
     /// Whether only a new event or a person ends the hold, and a repeat of the alert does not.
     pub fn waits_for_news(self) -> bool {
         matches!(self, Guard::Unconfirmed | Guard::KeepsReturning)
+    }
+
+    /// How long this guard still holds, if time alone ends it.
+    fn left(self, facts: &Facts<'_>, policy: &Policy) -> Option<Duration> {
+        let age = facts.put_there.filter(|_| self == Guard::Cooldown)?;
+        policy.cooldown.checked_sub(age)
     }
 
     /// Returns why this guard holds the rollback, if it does.
@@ -164,7 +178,14 @@ fn in_days(time: Duration) -> String {
 impl Facts<'_> {
     /// The first of these guards that holds the rollback.
     pub fn held(&self, policy: &Policy, asked: fn(Guard) -> bool) -> Option<Held> {
-        let holds = |guard: Guard| Some(Held { guard, detail: guard.holds(self, policy)? });
-        Guard::ALL.into_iter().filter(|guard| asked(*guard)).find_map(holds)
+        self.holding(policy, asked).next().map(|holding| holding.held)
+    }
+
+    /// All of these guards that hold the rollback.
+    pub fn holding(&self, policy: &Policy, asked: fn(Guard) -> bool) -> impl Iterator<Item = HoldingGuard> {
+        Guard::ALL.into_iter().filter(move |guard| asked(*guard)).filter_map(move |guard| {
+            let held = Held { guard, detail: guard.holds(self, policy)? };
+            Some(HoldingGuard { held, left: guard.left(self, policy) })
+        })
     }
 }

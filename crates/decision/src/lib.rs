@@ -45,7 +45,7 @@ pub use alert::{Alert, AlertRecord, AlertStatus, Measure};
 pub use analysis::{Compared, Heartbeat, Look};
 pub use decide::{
     Adoption, AlertOutcome, Answer, Automatic, ChangeMessage, Commit, Decision, LogEntry, LogEvent, Outcome, Rollout,
-    Routing, Served, Snapshot, Wake, decide, retention,
+    Routing, Served, Snapshot, Wake, decide, in_service, retention,
 };
 pub use event::{
     Activation, Adopt, ArchiveReport, Checked, Choice, Confirmed, Decide, Event, Marking, Needs, Promotion, Register,
@@ -54,7 +54,7 @@ pub use event::{
 pub use finding::{Check, Finding, Verdict};
 pub use fnv::fnv1a;
 pub use gates::{Gate, GateName};
-pub use guards::{Guard, Held};
+pub use guards::{Guard, Held, HoldingGuard};
 pub use ids::{CommitId, IncidentId};
 pub use incident::Incident;
 pub use names::{InvalidName, PromptName, VersionName};
@@ -65,7 +65,7 @@ pub use plan::Plan;
 pub use policy::{CanaryPolicies, CanaryPolicy, GatePolicy, Policy};
 pub use reason::OutcomeReason;
 pub use refusal::{OrRefusal, Refusal, RefusalCode};
-pub use rehearsal::{Rehearsed, rehearse};
+pub use rehearsal::{Rehearsed, RehearsedTarget, known_alert, rehearse};
 pub use serving::{ActivatedBy, Lapsed, Serving};
 pub use severity::{Action, Severity};
 pub use split::{Canary, CanaryPause, CanaryWait, TrafficSplit};

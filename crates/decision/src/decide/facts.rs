@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use super::transaction::Transaction;
-use crate::guards::Facts;
+use crate::guards::{Facts, HoldingGuard};
 use crate::{
-    Action, ActivatedBy, AlertRecord, Guard, Held, Incident, Policy, Severity, Timestamp, TrafficSplit, Verdict,
+    Action, ActivatedBy, Alert, AlertRecord, Guard, Held, Incident, Policy, Severity, Timestamp, TrafficSplit, Verdict,
     VersionName,
 };
 
 impl Transaction<'_> {
-    /// The guard that holds an automatic rollback of `from`. The end of a canary needs no target and no budget.
+    /// The guard that holds an automatic rollback of `from`.
     pub(super) fn guard(&self, from: &VersionName) -> Option<Held> {
+        self.held(from, self.asked(from))
+    }
+
+    /// The guards that matter for `from`. The end of a canary needs no target and no budget.
+    fn asked(&self, from: &VersionName) -> fn(Guard) -> bool {
         match self.state.is_trial(from) {
-            true => self.held(from, |guard| guard.is_off() || guard == Guard::PredatesActivation),
-            false => self.held(from, |_| true),
+            true => |guard| guard.is_off() || guard == Guard::PredatesActivation,
+            false => |_| true,
         }
     }
 
@@ -29,6 +34,24 @@ impl Transaction<'_> {
     }
 
     pub(super) fn held(&self, from: &VersionName, asked: fn(Guard) -> bool) -> Option<Held> {
+        self.facts(from).held(self.policy, asked)
+    }
+
+    /// All guards that hold what `alert` asks for. None if it asks for no rollback.
+    pub(super) fn all_held(&self, alert: &Alert) -> Vec<HoldingGuard> {
+        let version = &alert.version;
+        if !self.acts_on(version, &AlertRecord::new(alert, self.now)) {
+            return Vec::new();
+        }
+        let mut gradual = self.state.open_incidents().filter_map(Incident::gradual);
+        let asked = match gradual.any(|split| split.leaving == *version) {
+            true => |guard: Guard| guard.is_off() || guard == Guard::TargetUnhealthy,
+            false => self.asked(version),
+        };
+        self.facts(version).holding(self.policy, asked).collect()
+    }
+
+    fn facts<'f>(&'f self, from: &'f VersionName) -> Facts<'f> {
         let target = self.state.target(Some(from), self.policy, self.now);
         let trouble = |target| match self.state.gradual_to(target) {
             Some(split) => self.target_risk(split),
@@ -37,7 +60,7 @@ impl Transaction<'_> {
         let serving = self.state.serving.as_ref().filter(|serving| serving.version == *from);
         let by_rollback = serving.filter(|serving| serving.by == ActivatedBy::Rollback);
         let traffic_since = self.state.version(from).and_then(|record| record.traffic_since);
-        let facts = Facts {
+        Facts {
             from,
             paused: self.snapshot.paused.as_deref(),
             lapsed: self.state.lapsed.as_ref(),
@@ -50,8 +73,7 @@ impl Transaction<'_> {
             predates: self.predates(from),
             served_for: serving.map(|serving| self.now.since(traffic_since.unwrap_or(serving.since))),
             beside: self.state.split().filter(|split| split.has(from)).map(|split| split.other(from)),
-        };
-        facts.held(self.policy, asked)
+        }
     }
 
     /// Why only a person may give more traffic to the target.

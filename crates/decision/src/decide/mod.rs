@@ -39,7 +39,8 @@ pub use answer::{Adoption, AlertOutcome, Answer, Marked, Outcome};
 pub use commit::{Automatic, ChangeMessage, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 pub use snapshot::{Active, Snapshot};
 
-use super::{Event, Incident, OrRefusal, Phase, PhaseKind, Policy, PromptState, Timestamp, VersionName};
+use super::guards::HoldingGuard;
+use super::{Alert, Event, Incident, OrRefusal, Phase, PhaseKind, Policy, PromptState, Timestamp, VersionName};
 use transaction::Transaction;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,41 @@ pub struct Decision {
 /// Decides what to do about `event`. Pure: the same arguments always give the same decision.
 #[must_use = "nothing is done until its commit is written"]
 pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestamp) -> Decision {
+    decide_and(policy, snapshot, event, now, |_| ()).0
+}
+
+/// Decides about `alert` alone as [`decide`] does, and also returns all guards that hold it, not only the first.
+pub(crate) fn decide_with_guards(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    alert: &Alert,
+    now: Timestamp,
+) -> (Decision, Vec<HoldingGuard>) {
+    decide_and(policy, snapshot, &Event::Alerts(vec![alert.clone()]), now, |tx| tx.all_held(alert))
+}
+
+/// The versions that have traffic, or may have it, each with its share in percent; also after a change that no commit has
+/// noticed yet.
+pub fn in_service(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Vec<(VersionName, u8)> {
+    let state = begin(policy, snapshot, now).state;
+    let mut versions = state.served();
+    for version in state.lapsed.iter().flat_map(|lapsed| &lapsed.versions) {
+        if !versions.contains(version) {
+            versions.push(version.clone());
+        }
+    }
+    let shares: Vec<u8> = versions.iter().map(|version| state.percent(version)).collect();
+    versions.into_iter().zip(shares).collect()
+}
+
+/// Decides, and returns what `look` sees in the state that the decision leads to.
+fn decide_and<T>(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    event: &Event,
+    now: Timestamp,
+    look: impl FnOnce(&Transaction<'_>) -> T,
+) -> (Decision, T) {
     let mut tx = begin(policy, snapshot, now);
     let answer = match event {
         Event::Alerts(alerts) => Answer::Alerts(alerts::alerts(&mut tx, alerts)),
@@ -80,7 +116,8 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut tx, adopt)),
     };
     alerts::hear_inactive_alerts(&mut tx);
-    tx.finish(answer)
+    let seen = look(&tx);
+    (tx.finish(answer), seen)
 }
 
 /// Applies what has happened since the last commit, before the event itself: time has passed, and others may have SET `active`.

@@ -1,6 +1,7 @@
 //! The guards, and the incidents that they hold.
 
 use super::*;
+use crate::rehearse;
 
 /// Creates the state in which `guard` holds.
 pub(super) fn put(world: &mut World, guard: Guard) {
@@ -68,6 +69,22 @@ fn the_first_guard_in_the_list_is_the_one_that_is_named() {
         }
         assert_eq!(world.alert(critical("v2")), format!("held {}", first.as_str()));
     }
+}
+
+#[test]
+fn a_rehearsal_lists_every_guard_that_holds() {
+    let mut world = World::with_a_fresh_release();
+    // these exclude others: a fault of the key, no target, and a version that a rollback has just activated
+    let others = [Guard::ForeignValue, Guard::KeyDeleted, Guard::NoKnownGood, Guard::ServedLong];
+    let expected: Vec<Guard> = at_once().filter(|guard| !others.contains(guard)).collect();
+    expected.iter().rev().for_each(|guard| put(&mut world, *guard));
+    let event = Event::Alerts(vec![critical("v2")]);
+    let told = rehearse(&world.policy, &world.snapshot(&event), &critical("v2"), world.now);
+    let guards: Vec<Guard> = told.guards.iter().map(|holding| holding.held.guard).collect();
+    assert_eq!(guards, expected);
+    let left = |of: Guard| told.guards.iter().find(|holding| holding.held.guard == of).and_then(|holding| holding.left);
+    assert!(left(Guard::Cooldown).is_some_and(|left| left <= world.policy.cooldown), "{told:?}");
+    assert_eq!(left(Guard::Paused), None, "only a person ends it");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::TrafficSplit;
+use crate::{TrafficSplit, rehearse};
 
 pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
+    a_rehearsal_foretells(policy, before, event, decision, now);
     let Some(commit) = &decision.commit else {
         let done = matches!(&decision.answer, Answer::Changed { unchanged: false, .. })
             || matches!(&decision.answer, Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack));
@@ -37,6 +38,29 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     if let Answer::Refused(_) = decision.answer {
         let ours = commit.log.iter().any(|e| e.event.is_change() && e.event != LogEvent::External);
         assert!(!ours && commit.active.is_none() && commit.content.is_empty(), "a refusal leaves something behind");
+    }
+}
+
+/// A rehearsal of a delivered alert says what was decided, where the rollback goes, and which guard held it.
+fn a_rehearsal_foretells(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
+    let (Event::Alerts(alerts), Answer::Alerts(outcomes)) = (event, &decision.answer) else { return };
+    let ([alert], [outcome]) = (alerts.as_slice(), outcomes.as_slice()) else { return };
+    let told = rehearse(policy, before, alert, now);
+    assert_eq!((told.outcome, told.reason), (outcome.outcome, outcome.reason), "{told:?}");
+    let target = told.target.as_ref().map(|target| &target.version);
+    let written = decision.commit.iter().flat_map(|commit| &commit.incidents).map(|write| &write.incident);
+    let incident = written.chain(&before.state.incidents).find(|i| Some(&i.id) == outcome.incident.as_ref());
+    match (outcome.outcome, outcome.reason) {
+        (Outcome::RolledBack, _) => {
+            let serving = decision.commit.as_ref().and_then(|commit| commit.state.serving.as_ref());
+            assert_eq!(target, serving.map(|serving| &serving.version), "{told:?}");
+            assert_eq!(told.guards, [], "{told:?}");
+        }
+        (Outcome::Held, OutcomeReason::Guard(guard)) => {
+            assert_eq!(told.guards.first().map(|holding| holding.held.guard), Some(guard), "{told:?}");
+            assert_eq!(target, incident.and_then(|incident| incident.target.as_ref()), "{told:?}");
+        }
+        _ => assert_eq!(target, incident.and_then(|incident| incident.target.as_ref()), "{told:?}"),
     }
 }
 
