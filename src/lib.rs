@@ -22,6 +22,7 @@
 //! | [`api`] | the JSON that the API is asked and answers |
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
+//! | [`rules`] | alert rules: what their labels say |
 //! | [`tls`] | certificates |
 //! | [`trace`] | spans, and the trace that a request belongs to |
 //! | [`visible`] | what of a text from elsewhere people may see |
@@ -48,6 +49,7 @@ pub mod postmortem;
 pub mod prometheus;
 pub mod reconciler;
 pub mod report;
+pub mod rules;
 pub mod service;
 pub mod slack;
 pub mod store;

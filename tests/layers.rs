@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["deployed"],
     &["config"],
     &["api", "events"],
-    &["elsewhere", "tls", "trace", "visible"],
+    &["elsewhere", "rules", "tls", "trace", "visible"],
     &["decision"],
 ];
 /// Clients of other services, and the modules that may use them: a request uses Redis only.

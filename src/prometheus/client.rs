@@ -1,9 +1,10 @@
-//! Prometheus' HTTP API: instant and range queries.
+//! Prometheus' HTTP API: instant and range queries, and alert rules.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, StatusCode};
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use crate::decision::Timestamp;
 use crate::elsewhere;
 use crate::http_client::{BaseUrl, Outgoing, OutgoingError, encode};
+use crate::rules::{self, AlertRule};
 
 /// For one query. A rollback that waits for it waits no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,7 +37,7 @@ pub enum PrometheusError {
     /// For example an expression that does not parse.
     #[error("Prometheus rejected the query ({status}): {message}")]
     Refused { status: StatusCode, message: String },
-    #[error("Prometheus answered with something other than a query result")]
+    #[error("Prometheus answered with something other than what was asked for")]
     Unreadable,
     /// Not all stores behind one address (Thanos, VictoriaMetrics) answered.
     #[error("Prometheus returned a partial answer: {0}")]
@@ -147,9 +149,14 @@ impl Prometheus {
         self.ask("/api/v1/query_range", form, MAX_ANSWER).await
     }
 
+    /// Its alert rules. Older versions ignore `exclude_alerts`, and list the active alerts of each rule as well.
+    pub async fn alert_rules(&self) -> Result<Vec<AlertRule>, PrometheusError> {
+        let request = Request::get("/api/v1/rules?type=alert&exclude_alerts=true").body(Full::default());
+        let (status, body) = self.send(request, MAX_ANSWER).await?;
+        elsewhere::run_if(body.len() > elsewhere::LARGE, move || read_rules(status, &body)).await
+    }
+
     async fn ask(&self, path: &str, form: String, max_answer: usize) -> Result<Vec<Series>, PrometheusError> {
-        let permit = timeout(TIMEOUT, self.permits.acquire()).await;
-        let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are in progress")))?;
         // no one reads a later answer, so it need not be computed
         let form = format!("{form}&timeout={}s", TIMEOUT.as_secs());
         // POST, because a query about many prompts is longer than an address may be
@@ -157,20 +164,37 @@ impl Prometheus {
             .method(Method::POST)
             .uri(path)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::from(form))
-            .map_err(|error| PrometheusError::Config(error.to_string()))?;
-        let (status, body) = self.http.send(request, max_answer).await?;
+            .body(Full::from(form));
+        let (status, body) = self.send(request, max_answer).await?;
         elsewhere::run_if(body.len() > elsewhere::LARGE, move || read_answer(status, &body)).await
     }
+
+    async fn send(
+        &self,
+        request: Result<Request<Full<Bytes>>, hyper::http::Error>,
+        max_answer: usize,
+    ) -> Result<(StatusCode, Bytes), PrometheusError> {
+        let request = request.map_err(|error| PrometheusError::Config(error.to_string()))?;
+        let permit = timeout(TIMEOUT, self.permits.acquire()).await;
+        let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are in progress")))?;
+        Ok(self.http.send(request, max_answer).await?)
+    }
+}
+
+/// Parses the answer to a request for alert rules. Pure.
+fn read_rules(status: StatusCode, body: &[u8]) -> Result<Vec<AlertRule>, PrometheusError> {
+    if !status.is_success() {
+        return Err(refused(status, body));
+    }
+    rules::parse(body).ok_or(PrometheusError::Unreadable)
 }
 
 /// Parses the answer to a query. Pure.
 pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, PrometheusError> {
-    let reply: Result<QueryResponse, _> = serde_json::from_slice(body);
     if !status.is_success() {
-        let message = shortened(&reply.map_or_else(|_| String::new(), |reply| reply.error));
-        return Err(PrometheusError::Refused { status, message });
+        return Err(refused(status, body));
     }
+    let reply: Result<QueryResponse, _> = serde_json::from_slice(body);
     if let Some(missing) = reply.as_ref().ok().and_then(QueryResponse::missing) {
         return Err(PrometheusError::Partial(shortened(missing)));
     }
@@ -188,6 +212,12 @@ pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, Prome
             .collect(),
         Some(QueryData::String(_)) | None => Err(PrometheusError::Unreadable),
     }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> PrometheusError {
+    let reply: Result<QueryResponse, _> = serde_json::from_slice(body);
+    let message = shortened(&reply.map_or_else(|_| String::new(), |reply| reply.error));
+    PrometheusError::Refused { status, message }
 }
 
 fn shortened(message: &str) -> String {
