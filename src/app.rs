@@ -26,7 +26,8 @@ use crate::reconciler::health::Health;
 use crate::reconciler::incidents::{self, IncidentWorker};
 use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
-use crate::reconciler::{drift, outage, page, soak};
+use crate::reconciler::{drift, outage, page, rules, soak};
+use crate::rules::RuleBook;
 use crate::service::clicks::{Clicks, EphemeralReply, handle_patiently};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
@@ -98,6 +99,7 @@ struct Shared {
     readiness: watch::Receiver<Readiness>,
     reloader: Reloader,
     replies: mpsc::Sender<EphemeralReply>,
+    rule_book: RuleBook,
 }
 
 impl Running {
@@ -160,6 +162,7 @@ impl Running {
             shared.readiness.clone(),
             shared.reloader.clone(),
             clicks.clone(),
+            shared.rule_book.clone(),
         );
         let precheck = config.registry.precheck_url.as_deref().map(Precheck::new).transpose();
         let archiver = Arc::new(Archiver { engine: Arc::clone(&engine), archive });
@@ -229,7 +232,8 @@ impl App {
         let (health, readiness) = Health::new();
         let (reloader, asked) = Reloader::new();
         let (replies, queued) = mpsc::channel(EPHEMERAL_REPLIES);
-        let shared = Shared { readiness, reloader: reloader.clone(), replies };
+        let (rule_book, rule_requests) = RuleBook::new();
+        let shared = Shared { readiness, reloader: reloader.clone(), replies, rule_book };
         let running = Running::new(settings.clone(), clock, &shared)?;
         let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
         let scraped = match settings.config.metrics.listen {
@@ -269,6 +273,7 @@ impl App {
         tasks.spawn("socket", hear_clicks(live.part(workspace), clicks));
         tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));
         tasks.spawn("soak", soak::run(workers.clone()));
+        tasks.spawn("rules", rules::run(workers.clone(), rule_requests));
         tasks.spawn("page", page::run(workers.clone()));
         tasks.spawn("archive", archive::run_processing(live.part(|running| Arc::clone(&running.archiver))));
         for _ in 0..INCIDENT_WORKERS {

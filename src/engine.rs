@@ -259,11 +259,23 @@ impl Engine {
         }
     }
 
-    /// What `alert` would do now; writes nothing.
-    pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
-        let mut loaded = self.load(&alert.prompt).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(Event::Alerts(vec![alert.clone()]).may_open(), loaded.now);
-        Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
+    /// What each of `alerts` alone would do to the prompt as it was loaded; writes nothing. Several are decided on another
+    /// thread, one by one, so that larger work does not wait for all of them.
+    pub async fn rehearse(&self, mut loaded: Loaded, alerts: Vec<Alert>) -> Vec<Rehearsed> {
+        let (several, mut all) = (alerts.len() > 1, Vec::with_capacity(alerts.len()));
+        for alert in alerts {
+            let policy = self.policy.clone();
+            let rehearsed;
+            (loaded, rehearsed) = elsewhere::run_if(several, move || {
+                let event = Event::Alerts(vec![alert.clone()]);
+                loaded.snapshot.fresh_ids = fresh_ids(event.may_open(), loaded.now);
+                let rehearsed = rehearse(&policy, &loaded.snapshot, &alert, loaded.now);
+                (loaded, rehearsed)
+            })
+            .await;
+            all.push(rehearsed);
+        }
+        all
     }
 
     /// What this commit is for targets that show it event by event, where there are any.

@@ -41,6 +41,11 @@ const EVALUATED_AT: &str = "evaluated_at";
 /// The label with the id of the drill.
 pub const DRILL_LABEL: &str = "prompt_rollback_drill";
 
+/// Whether the alert is about the receiver itself.
+pub fn is_own(alertname: &str) -> bool {
+    alertname.starts_with("PromptRollback")
+}
+
 /// The body is not a delivery; the message names the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -222,7 +227,7 @@ fn understand<'a>(
         return Ok(Delivered::Heartbeat { fingerprint: shorten(&fingerprint, MAX_FINGERPRINT), evaluated_at });
     }
     match drill {
-        None if alertname.starts_with("PromptRollback") => return Err(Why::plain(OutcomeReason::OwnAlert)),
+        None if is_own(&alertname) => return Err(Why::plain(OutcomeReason::OwnAlert)),
         Some(_) if alertname != DRILL_ALERT => return Err(Why::plain(OutcomeReason::UnknownDrill)),
         _ => {}
     }

@@ -14,10 +14,12 @@ macro_rules! answers {
     )*};
 }
 
+mod explain;
 mod incident;
 mod prompt;
 mod request;
 
+pub use explain::{ExplainView, ForeseenAlertView, ForeseenGuardView, ForeseenTargetView};
 pub use incident::{
     AlertView, AnyIncident, CheckView, GuardView, HeldBack, IncidentEvent, IncidentList, IncidentView, MarkedBad,
     OutageExecution, OutageMember, OutageView, SharedLabel, SwitchView, TrafficView, VerificationView,

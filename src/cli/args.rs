@@ -322,6 +322,25 @@ Examples:
         receiver: Receiver,
     },
 
+    /// Explain what would happen if an alert fired now; changes nothing.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback explain customer-support
+  prompt-rollback explain customer-support --alert PromptErrorRateCritical
+  prompt-rollback explain customer-support --output json | jq -r '.alerts[] | [.alert, .outcome, .reason] | @tsv'
+
+The receiver decides about an alert of each rule as if Alertmanager had delivered it, and commits nothing. The
+rules are those that Prometheus has (prometheus.url) or, without Prometheus, those that ship.")]
+    Explain {
+        /// The prompt's name.
+        prompt: String,
+        /// Explain only this alert [default: all alert rules that say what to do].
+        #[arg(long, value_name = "NAME")]
+        alert: Option<String>,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Show a prompt's deployment log, newest first.
     #[command(after_help = "\
 Examples:

@@ -270,6 +270,11 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             let answer = connect(&receiver)?.list("/api/prompts", query, "prompts", limit).await?;
             show(&receiver, answer, |list| output::prompts(&list, color()))
         }
+        Command::Explain { prompt, alert, receiver } => {
+            let query = alert.map(|alert| format!("?alert={}", encode(&alert))).unwrap_or_default();
+            let answer = connect(&receiver)?.get(&format!("/api/prompts/{}/explain{query}", encode(&prompt))).await?;
+            show(&receiver, answer, |explained| output::explained(&explained))
+        }
         Command::Log { prompt, limit, receiver } => {
             let path = format!("/api/prompts/{}/log", encode(&prompt));
             let answer = connect(&receiver)?.list(&path, "", "entries", limit).await?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::input::{self, ApiResult, Query, body, incident_id, is_incident_id, line, prompt_name, time, version};
-use super::reply::{ApiError, Reply, answer, unexpected};
+use super::reply::{ApiError, Reply, answer, no_prompt, unexpected};
 use super::{Context, outage, views};
 use crate::api;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
@@ -92,8 +92,7 @@ async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, T
     engine.handle(prompt, &Event::CheckDrift).await?;
     let loaded = engine.load(prompt).await?;
     if loaded.snapshot.state.versions.is_empty() {
-        let message = format!("no prompt {prompt} is registered or active");
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "unknown_prompt", message));
+        return Err(no_prompt(prompt));
     }
     Ok((loaded.snapshot, loaded.now))
 }

@@ -6,6 +6,7 @@ mod budget;
 mod canary;
 mod connections;
 mod drill;
+mod explain;
 mod exposition;
 mod import;
 mod input;
@@ -50,6 +51,7 @@ use tokio_io_timeout::TimeoutStream;
 use crate::config::{Config, Labels, SourceConfig};
 use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
+use crate::rules::RuleBook;
 use crate::service::clicks::Clicks;
 use crate::tls::ServerTls;
 use budget::Budget;
@@ -105,6 +107,7 @@ pub struct Context {
     slack: Option<SlackClicks>,
     /// Whether there is an Alertmanager for the receiver's own alerts.
     posts_alerts: bool,
+    rule_book: RuleBook,
 }
 
 /// Interactions over HTTP, if `slack.signing_secret` is configured.
@@ -123,6 +126,7 @@ impl Context {
         readiness: watch::Receiver<Readiness>,
         reloader: Reloader,
         clicks: Option<Arc<Clicks>>,
+        rule_book: RuleBook,
     ) -> Self {
         let slack = config.slack.signing_secret.clone().zip(clicks);
         Self {
@@ -149,6 +153,7 @@ impl Context {
             shutdown_timeout: config.server.shutdown_timeout,
             readiness,
             posts_alerts: !config.alertmanager.urls.is_empty(),
+            rule_book,
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::budget::{Budget, ReservedBytes};
 use super::exposition::{CutOff, Reading};
 use crate::api;
-use crate::decision::{IncidentId, Refusal};
+use crate::decision::{IncidentId, PromptName, Refusal};
 use crate::engine::EngineError;
 use crate::metrics::Denial;
 use crate::store::StoreError;
@@ -164,6 +164,11 @@ impl From<EngineError> for ApiError {
 
 pub fn no_incident(id: &IncidentId) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "unknown_incident", format!("no incident {id}: it may have expired"))
+}
+
+pub fn no_prompt(prompt: &PromptName) -> ApiError {
+    let message = format!("no prompt {prompt} is registered or active");
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_prompt", message)
 }
 
 pub fn unexpected() -> ApiError {

@@ -19,8 +19,8 @@ use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
-    Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, openapi, postmortem, reload, report,
-    restore, serving, slack, webhook,
+    Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, mark, openapi, postmortem, reload,
+    report, restore, serving, slack, webhook,
 };
 use crate::decision::PromptName;
 use crate::live::Current;
@@ -45,6 +45,7 @@ pub(super) enum Route {
     Activate,
     Canary,
     Gates,
+    Explain,
     Incidents,
     Incident,
     Postmortem,
@@ -63,7 +64,7 @@ pub(super) enum Route {
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
-pub(super) static TABLE: [(&str, Method, Route); 27] = [
+pub(super) static TABLE: [(&str, Method, Route); 28] = [
     ("/webhooks/alertmanager", Method::POST, Route::Webhook),
     ("/api/rollback", Method::POST, Route::Rollback),
     ("/api/import", Method::POST, Route::Import),
@@ -76,6 +77,7 @@ pub(super) static TABLE: [(&str, Method, Route); 27] = [
     ("/api/prompts/{prompt}/activate", Method::POST, Route::Activate),
     ("/api/prompts/{prompt}/canary", Method::POST, Route::Canary),
     ("/api/prompts/{prompt}/gates", Method::GET, Route::Gates),
+    ("/api/prompts/{prompt}/explain", Method::GET, Route::Explain),
     ("/api/incidents", Method::GET, Route::Incidents),
     ("/api/incidents/{id}", Method::GET, Route::Incident),
     ("/api/incidents/{id}/postmortem", Method::GET, Route::Postmortem),
@@ -308,6 +310,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query, he
         Route::Prompt => api::prompt(context, parameter).await,
         Route::Log => api::log(context, parameter, query).await,
         Route::Gates => serving::gates(context, parameter, query).await,
+        Route::Explain => explain::explain(context, parameter, query).await,
         Route::Incidents => api::incidents(context, query).await,
         Route::Incident => api::incident(context, parameter).await,
         Route::Postmortem => postmortem::postmortem(context, parameter).await,

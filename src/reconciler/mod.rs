@@ -8,6 +8,7 @@ pub mod incidents;
 pub mod outage;
 pub mod page;
 pub mod precheck;
+pub mod rules;
 mod sample;
 pub mod soak;
 pub mod verifier;

@@ -41,12 +41,13 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
     }
     store.note_drill(&id, DrillProgress::Received).await?;
     if drill.decided.is_none() {
-        let rehearsed = engine.rehearse(alert).await?;
-        let decision = RehearsalView {
+        let loaded = engine.load(&alert.prompt).await?;
+        let rehearsed = engine.rehearse(loaded, vec![alert.clone()]).await.pop();
+        let decision = rehearsed.map(|rehearsed| RehearsalView {
             outcome: rehearsed.outcome.to_string(),
             reason: rehearsed.reason.to_string(),
             text: rehearsed.text,
-        };
+        });
         store.note_drill(&id, DrillProgress::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;
         engine.notifications_due.send_replace(());
     }

@@ -5,4 +5,5 @@ pub mod clicks;
 pub mod coordinate;
 pub mod drafts;
 pub mod drills;
+pub mod explain;
 pub mod reports;

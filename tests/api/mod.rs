@@ -1,5 +1,6 @@
 //! The HTTP API as documented, on a real Redis.
 
+mod explain;
 mod import;
 mod incidents;
 mod marks;

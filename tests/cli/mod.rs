@@ -17,6 +17,7 @@ fn every_command_teaches_by_example() {
         "rollback",
         "mark",
         "status",
+        "explain",
         "log",
         "incidents",
         "pause",

@@ -48,6 +48,39 @@ fn register_sends_what_was_given_and_nothing_else() {
 }
 
 #[test]
+fn explain_asks_about_one_alert_or_all() {
+    let path = "/api/prompts/team%2Fgreeting/explain";
+    let told = json!({
+        "prompt": "team/greeting", "at": "2026-11-21T00:38:12.689Z", "rules": "prometheus", "alerts": [{
+            "alert": "A b", "version": "v2", "percent": 100, "severity": "critical", "action": "rollback",
+            "outcome": "rolled_back", "reason": "alert", "text": "roll back v2 → v1",
+            "target": { "version": "v1", "known_good_at": "2026-05-20T09:12:33.000Z", "known_good_by": "evidence" },
+        }],
+    });
+    let (all, one) = (format!("GET {path}"), format!("GET {path}?alert=A%20b"));
+    let unknown =
+        json!({"error": {"code": "unknown_alert", "message": "alert: no alert rule has this name. Rules: A b"}});
+    let stub = Stub::start(&[(&all, 200, told.clone()), (&one, 200, told.clone())]);
+    let text = "\
+team/greeting at 2026-11-21 00:38:12Z
+  alert rules      prometheus
+
+A b on v2
+  would roll back v2 → v1
+  requested        rollback (critical)
+  outcome          rolled_back (alert)
+  rollback target  v1, known-good (evidence) since 2026-05-20 09:12:33Z
+";
+    succeeds(&stub.run(&["explain", "team/greeting"]), text);
+    succeeds(&stub.run(&["explain", "team/greeting", "--alert", "A b"]), text);
+    let json = stdout(&stub.run(&["explain", "team/greeting", "--output", "json"]));
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), told);
+    let none = Stub::start(&[(&all, 404, unknown)]);
+    let said = "error: alert: no alert rule has this name. Rules: A b (unknown_alert)\n";
+    fails(&none.run(&["explain", "team/greeting"]), 1, said);
+}
+
+#[test]
 fn a_first_version_is_served_only_where_nothing_is() {
     let prompt = "/api/prompts/team%2Fnew";
     let (register, activate) = (format!("POST {prompt}/versions"), format!("POST {prompt}/activate"));

@@ -52,11 +52,11 @@ pub struct Held {
     pub detail: String,
 }
 
-/// A guard that holds now, as a forecast shows it.
+/// A guard that holds now, as a rehearsal shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldingGuard {
     pub held: Held,
-    /// When it ends, if time alone ends it.
+    /// How long it still holds, if time alone ends it.
     pub left: Option<Duration>,
 }
 

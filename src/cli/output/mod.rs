@@ -1,10 +1,12 @@
 //! The output of commands: values in, text out.
 
+mod explain;
 mod incident;
 mod report;
 #[cfg(test)]
 mod tests;
 
+pub use explain::explained;
 pub use incident::{incident, incidents};
 pub use report::report;
 

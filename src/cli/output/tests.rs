@@ -1,7 +1,7 @@
 //! Responses as the receiver writes them, and their output on a terminal.
 
 use super::*;
-use crate::api::{AnyIncident, IncidentList};
+use crate::api::{AnyIncident, ExplainView, IncidentList};
 
 /// Parses a view, so that the tests are written like responses.
 fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
@@ -158,6 +158,57 @@ AT                    EVENT     FROM  TO  OPERATOR  INCIDENT  REASON
 "
     );
     assert_eq!(log(&DeploymentLog::default(), false), "no deployments yet\n");
+}
+
+#[test]
+fn an_explanation_names_target_and_guards() {
+    let told: ExplainView = read(
+        r#"{"prompt":"p","at":"2026-11-21T00:38:12.689Z","rules":"shipped","rules_fault":"prometheus: no answer","left_out":2,"dismissed":1,
+        "alerts":[
+         {"alert":"PromptErrorRateCritical","version":"v2","percent":95,"severity":"critical","action":"rollback","outcome":"held","reason":"cooldown",
+          "text":"be held by the guard cooldown: v2 was activated by a rollback 18 min ago, and ask on-call to decide within 2 min",
+          "target":{"version":"v1","known_good_at":"2026-05-20T09:12:33.000Z","known_good_by":"evidence"},
+          "guards":[{"reason":"cooldown","detail":"v2 was activated by a rollback 18 min ago","left_seconds":720},
+                    {"reason":"budget","detail":"5 other prompts were rolled back","left_seconds":null}],
+          "incident":"01KA","phase":"awaiting_decision","decider":"on-call","deadline_at":"2026-11-21T00:40:12.689Z"},
+         {"alert":"Ours\u001b[2J","version":"v3","percent":100,"severity":"high","action":"page","remarks":["unknown decider \"x\": on-call decides"],
+          "outcome":"incident_opened","reason":"page","text":"open an incident","target":{"version":"v0","known_good_at":null}},
+         {"alert":"DatasourceError","version":"v3","percent":100,"severity":null,"outcome":"ignored","reason":"not_measured","text":"be ignored (not_measured)"}
+        ]}"#,
+    );
+    assert_eq!(
+        explained(&told),
+        "\
+p at 2026-11-21 00:38:12Z
+  alert rules      shipped (prometheus: no answer)
+  dismissed        alerts: 1; repeats are ignored until they resolve or get worse
+
+PromptErrorRateCritical on v2 (95 % of the traffic)
+  would be held by the guard cooldown: v2 was activated by a rollback 18 min ago, and ask on-call to decide within 2 min
+  requested        rollback (critical)
+  outcome          held (cooldown)
+  rollback target  v1, known-good (evidence) since 2026-05-20 09:12:33Z
+  held by          cooldown, 12 min left: v2 was activated by a rollback 18 min ago
+  held by          budget: 5 other prompts were rolled back
+  incident         01KA
+  decider          on-call
+
+Ours\u{fffd}[2J on v3
+  would open an incident
+  requested        page (high)
+  note             unknown decider \"x\": on-call decides
+  outcome          incident_opened (page)
+  rollback target  v0, not known-good
+
+DatasourceError on v3
+  would be ignored (not_measured)
+  outcome          ignored (not_measured)
+
+… and 2 more rules; use --alert to show one
+"
+    );
+    let none = ExplainView { prompt: "p".into(), rules: "prometheus".into(), ..ExplainView::default() };
+    assert!(explained(&none).ends_with("\nno version has traffic: there is nothing to roll back\n"));
 }
 
 #[test]

@@ -308,6 +308,20 @@ pub static OPERATIONS: &[Operation] = &[
         ..DEFAULT
     },
     Operation {
+        path: "/api/prompts/{prompt}/explain",
+        id: "explainPrompt",
+        summary: "Tell what would happen if alerts fired now",
+        description: "Decides about an alert of each rule as the webhook would, in the present state, and commits nothing. The rules are those that Prometheus has or, without Prometheus, those that ship.",
+        query: &[Query {
+            name: "alert",
+            required: false,
+            description: "Name of an alert rule. Without it, all rules with a label that says what to do.",
+            schema: r#"{"type":"string","minLength":1,"maxLength":200}"#,
+        }],
+        answers: &[ok::<api::ExplainView>("What each alert would do, on each version that has traffic.")],
+        ..DEFAULT
+    },
+    Operation {
         path: "/api/incidents",
         id: "listIncidents",
         tag: "incidents",

@@ -13,7 +13,7 @@ use prompt_rollback::decision::verification::Traffic;
 use prompt_rollback::decision::{
     ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, MarkKind, Marking,
     Operator, Promotion, PromptState, Serving, Snapshot, Stepped, TrafficSplit, VersionName, VersionRecord, decide,
-    rehearse,
+    in_service, rehearse,
 };
 use prompt_rollback::postmortem::{PostmortemFacts, draft};
 use prompt_rollback::slack::render::{
@@ -109,6 +109,7 @@ pub fn state(state: &PromptState) {
     }
     if first.is_multiple_of(4) {
         rehearse(&POLICY, &snapshot(state), &firing(&name), NOW);
+        in_service(&POLICY, &snapshot(state), NOW);
         state.incidents.iter().for_each(incident);
     }
     if let Some(one) = &state.canary {

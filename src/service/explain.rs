@@ -1,0 +1,117 @@
+//! What would happen if alerts fired now: an alert of each rule takes the path of a delivered one, is decided by the same
+//! function, and nothing is committed.
+
+use serde_json::{Map, Value, json};
+
+use crate::alertmanager::payload::{self, Delivered};
+use crate::config::Labels;
+use crate::decision::state::Silence;
+use crate::decision::{PromptName, Rehearsed, Timestamp, Trigger, VersionName, in_service, known_alert};
+use crate::engine::{Engine, EngineError};
+use crate::rules::AlertRule;
+use crate::store::{Loaded, rfc3339};
+
+/// The labels that a decision reads, besides the name of the alert.
+const READ: [&str; 4] = ["severity", "action", "decider", "time_limit"];
+
+#[derive(Debug)]
+pub struct Explained {
+    pub now: Timestamp,
+    /// How many alerts on versions with traffic a person dismissed.
+    pub dismissed: usize,
+    pub alerts: Vec<ForeseenAlert>,
+}
+
+#[derive(Debug)]
+pub struct ForeseenAlert {
+    pub name: String,
+    pub version: VersionName,
+    pub percent: u8,
+    /// `None` if the receiver ignores alerts with this name.
+    pub trigger: Option<Trigger>,
+    pub rehearsed: Rehearsed,
+}
+
+/// Whether alerts of this rule can be about `prompt`, and not about the receiver itself.
+pub fn applies(rule: &AlertRule, labels: &Labels, prompt: &PromptName) -> bool {
+    !payload::is_own(&rule.name) && may_be(rule, &labels.prompt, prompt.as_str())
+}
+
+fn may_be(rule: &AlertRule, label: &str, value: &str) -> bool {
+    rule.labels.get(label).is_none_or(|text| text == value || is_template(text))
+}
+
+fn is_template(text: &str) -> bool {
+    text.contains("{{")
+}
+
+/// What an alert of each rule would do now, on each version with traffic. `None`: there is no such prompt.
+pub async fn explain(
+    engine: &Engine,
+    labels: &Labels,
+    prompt: &PromptName,
+    rules: &[&AlertRule],
+) -> Result<Option<Explained>, EngineError> {
+    let loaded = engine.load(prompt).await?;
+    let (state, now) = (&loaded.snapshot.state, loaded.now);
+    let versions = in_service(&engine.policy, &loaded.snapshot, now);
+    if versions.is_empty() && state.versions.is_empty() {
+        return Ok(None);
+    }
+    let pairs = versions.iter().flat_map(|(version, percent)| {
+        let rules = rules.iter().filter(|rule| may_be(rule, &labels.version, version.as_str()));
+        rules.map(move |rule| (*rule, version, *percent))
+    });
+    let pairs: Vec<_> = pairs.collect();
+    let alerts: Vec<Value> = pairs.iter().map(|(rule, version, _)| alert(rule, labels, version, &loaded)).collect();
+    let body = json!({ "alerts": alerts }).to_string();
+    let parsed = payload::parse(body.as_bytes(), labels, &engine.policy);
+    let delivered = parsed.map(|delivery| delivery.alerts).unwrap_or_default();
+    let known = delivered.iter().filter_map(|delivered| match delivered {
+        Delivered::Alert(alert) => Some(alert.as_ref().clone()),
+        _ => None,
+    });
+    let known: Vec<_> = known.collect();
+    let silenced = |silence: &&Silence| {
+        let lasts = now.since(silence.since) < engine.policy.alert_resolve_timeout;
+        lasts && versions.iter().any(|(version, _)| silence.version == *version)
+    };
+    let dismissed = state.silences.iter().filter(silenced).count();
+    let mut rehearsed = engine.rehearse(loaded, known).await.into_iter();
+    let alerts = pairs.into_iter().zip(delivered).filter_map(|((rule, version, percent), delivered)| {
+        let (trigger, rehearsed) = match delivered {
+            Delivered::Alert(alert) => (Some(with_remarks(alert.trigger, rule)), rehearsed.next()?),
+            Delivered::Ignored(ignored) => (None, Rehearsed::ignored(ignored.why.reason)),
+            Delivered::Drill { .. } | Delivered::Heartbeat { .. } => return None,
+        };
+        Some(ForeseenAlert { name: rule.name.clone(), version: version.clone(), percent, trigger, rehearsed })
+    });
+    Ok(Some(Explained { now, dismissed, alerts: alerts.collect() }))
+}
+
+/// An alert of `rule` as Alertmanager would deliver it: one that fires already is delivered again, any other begins now.
+fn alert(rule: &AlertRule, names: &Labels, version: &VersionName, loaded: &Loaded) -> Value {
+    let read = READ.into_iter().filter_map(|label| Some((label, rule.labels.get(label)?)));
+    let read = read.filter(|(_, value)| !is_template(value));
+    let mut labels: Map<String, Value> = read.map(|(label, value)| (label.to_owned(), value.as_str().into())).collect();
+    labels.insert("alertname".to_owned(), rule.name.as_str().into());
+    labels.insert(names.prompt.clone(), loaded.snapshot.prompt.as_str().into());
+    labels.insert(names.version.clone(), version.as_str().into());
+    let known = known_alert(&loaded.snapshot.state, version, &rule.name);
+    let began = known.filter(|known| known.firing).and_then(|known| known.starts_at);
+    json!({
+        "status": "firing",
+        "labels": labels,
+        "startsAt": rfc3339(began.unwrap_or(loaded.now)),
+        "fingerprint": known.map(|known| &known.fingerprint),
+    })
+}
+
+/// A label that Prometheus fills in when the alert fires is read as if it were missing.
+fn with_remarks(mut trigger: Trigger, rule: &AlertRule) -> Trigger {
+    let templates = READ.into_iter().filter(|label| rule.labels.get(*label).is_some_and(|text| is_template(text)));
+    trigger.remarks.extend(templates.map(|label| {
+        format!("{label} is a template: its value is known only when the alert fires, and is read as missing here")
+    }));
+    trigger
+}
