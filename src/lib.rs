@@ -22,6 +22,7 @@
 //! | [`api`] | the JSON that the API is asked and answers |
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
+//! | [`re2`], [`yaml`] | expressions and config files of Alertmanager and Prometheus |
 //! | [`tls`] | certificates |
 //! | [`trace`] | spans, and the trace that a request belongs to |
 //! | [`visible`] | what of a text from elsewhere people may see |
@@ -46,6 +47,7 @@ pub mod metrics;
 pub mod notify;
 pub mod postmortem;
 pub mod prometheus;
+pub mod re2;
 pub mod reconciler;
 pub mod report;
 pub mod service;
@@ -54,6 +56,7 @@ pub mod store;
 pub mod tls;
 pub mod trace;
 pub mod visible;
+pub mod yaml;
 
 pub use prompt_rollback_decision as decision;
 pub use prompt_rollback_reader as reader;
