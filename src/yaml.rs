@@ -48,11 +48,14 @@ pub struct Yaml {
     size: usize,
 }
 
+/// Keys with their values.
+type Entries = Vec<(Rc<Yaml>, Rc<Yaml>)>;
+
 #[derive(Debug, Clone)]
 enum Content {
     Scalar { text: String, plain: bool },
     List(Vec<Rc<Yaml>>),
-    Table(Vec<(Rc<Yaml>, Rc<Yaml>)>),
+    Table(Entries),
 }
 
 impl Yaml {
@@ -145,7 +148,7 @@ impl<'a> Reader<'a> {
                 (anchor, Yaml::new(span, end, !span.is_empty(), Content::List(items)))
             }
             Event::MappingStart(anchor, _) => {
-                let mut entries: Vec<(Rc<Yaml>, Rc<Yaml>)> = Vec::new();
+                let mut entries = Entries::new();
                 let end = loop {
                     let key = match self.next()? {
                         (Event::MappingEnd, end) => break end,
@@ -176,10 +179,10 @@ impl<'a> Reader<'a> {
 }
 
 /// The entries of a table with those of its `<<`, which the table's own override.
-fn merged(entries: Vec<(Rc<Yaml>, Rc<Yaml>)>) -> Result<Vec<(Rc<Yaml>, Rc<Yaml>)>, YamlError> {
-    let mut own: Vec<(Rc<Yaml>, Rc<Yaml>)> = Vec::new();
+fn merged(entries: Entries) -> Result<Entries, YamlError> {
+    let mut own = Entries::new();
     let mut inherited = Vec::new();
-    let named = |entries: &[(Rc<Yaml>, Rc<Yaml>)], key: &Yaml| {
+    let named = |entries: &Entries, key: &Yaml| {
         entries.iter().any(|(other, _)| scalar(other).is_some_and(|name| scalar(key) == Some(name)))
     };
     for (key, value) in entries {

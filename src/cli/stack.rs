@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::check::Probe;
 use crate::config::Config;
+use crate::prometheus::config::PrometheusFile;
 
 mod alerts;
 mod edits;
@@ -72,7 +73,7 @@ impl StackReport {
             out.push_str(&format!("\n\n{patch}"));
         }
         for change in by_hand {
-            out.push_str(&format!("\nAdd by hand, because that part of the file is in flow style: {change}\n"));
+            out.push_str(&format!("\n{change}\n"));
         }
         out
     }
@@ -88,6 +89,7 @@ impl StackReport {
 pub fn review_bytes(bytes: &[u8], config: &Config) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let nowhere = Path::new("/nonexistent/file.yml");
-    let prometheus = scraping::review(nowhere, text, config, &[]).ok().map(|(file, _)| file);
+    let prometheus = PrometheusFile::parse(text).ok();
+    let _ = prometheus.as_ref().map(|file| scraping::judge(file, &[], config, &[]));
     Some(routing::review(nowhere, text, config, prometheus.as_ref()).ok()?.patch)
 }

@@ -2,6 +2,7 @@
 
 mod amtool;
 mod config;
+mod inhibition;
 mod receiver;
 mod stack;
 mod stub;

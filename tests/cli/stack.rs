@@ -127,6 +127,22 @@ time_intervals:
     );
     let unended = bare.trim_end().to_owned();
     let windows = bare.replace('\n', "\r\n");
+    // one webhook, twice in the file, and a secret in its last line
+    let anchored = "route:
+  receiver: pager
+receivers:
+  - name: pager
+    pagerduty_configs:
+      - routing_key: hunter2
+  - name: rollback
+    webhook_configs: &ours
+      - url: http://user:hunter2@receiver:8000/webhooks/alertmanager
+        max_alerts: 1
+  - name: again
+    webhook_configs: *ours
+  - name: last
+    webhook_configs:
+      - url: http://user:hunter2@receiver:8000/webhooks/alertmanager";
     let all = [
         ("kube-prometheus-stack", kube.to_owned()),
         ("bare", bare),
@@ -137,6 +153,7 @@ time_intervals:
         ("taken", taken),
         ("without a line break at the end", unended),
         ("line breaks of Windows", windows),
+        ("anchored", anchored.to_owned()),
         ("shipped", std::fs::read_to_string(format!("{ROOT}/config/alertmanager.yml")).expect("shipped")),
     ];
     all.to_vec()
@@ -390,6 +407,25 @@ fn the_shipped_prometheus_config_is_right_and_each_change_for_the_worse_is_found
     assert_eq!(found(&replica), Vec::<String>::new());
     let kept = found(&replica.replace("runbooks_url|replica", "runbooks_url")).join("\n");
     assert!(kept.contains("external_labels.replica: expected alert_relabel_configs to drop it"), "{kept}");
+}
+
+#[test]
+fn what_a_patch_cannot_change_is_told() {
+    let dir = Dir::new("stack").expect("a folder");
+    let text = "route: {receiver: ours, routes: [{receiver: ours}]}
+receivers:
+- {name: ours, webhook_configs: [{url: 'http://x/webhooks/alertmanager', send_resolved: false, http_config: {}}]}
+";
+    let output = check(&["--alertmanager-config"], &written(&dir, "alertmanager.yml", text));
+    let text = stdout(&output);
+    assert!(!text.contains("+++"), "{text}");
+    for expected in [
+        "\nAdd to route.routes (line 1), which is in flow style:\n- matchers: ['alertname=\"PromptRollbackHeartbeat\"']\n",
+        "\nSet receivers[0].webhook_configs[0].send_resolved (line 3) to true\n",
+        "\nAdd to receivers[0].webhook_configs[0].http_config (line 3), which is in flow style:\nfollow_redirects: false\nauthorization:\n",
+    ] {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
 }
 
 /// A shop that calls critical alerts P1: its Prometheus renames them, and its Alertmanager routes by that word.

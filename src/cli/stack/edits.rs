@@ -5,20 +5,35 @@ use similar::TextDiff;
 use crate::yaml::{Node, Place, YamlError};
 
 /// Changes of a text. They do not overlap.
-pub struct Edits<'a> {
-    text: &'a str,
+pub struct Edits {
+    /// With a line break at its end, which `patch` adds too.
+    text: String,
     /// From where, to where (in bytes), and by what.
     changes: Vec<(usize, usize, String)>,
-    /// What must be done by hand, because of how the file is written.
+    /// What must be done by hand, because that part of the file is in flow style.
     pub by_hand: Vec<String>,
 }
 
-impl<'a> Edits<'a> {
-    pub fn new(text: &'a str) -> Self {
-        Self { text, changes: Vec::new(), by_hand: Vec::new() }
+impl Edits {
+    pub fn new(text: &str) -> Self {
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        Self { text: format!("{text}{end}"), changes: Vec::new(), by_hand: Vec::new() }
     }
 
-    fn line(&self, line: usize) -> &'a str {
+    /// The same change twice is that of a value that is used twice, by its anchor.
+    fn change(&mut self, from: usize, to: usize, by: String) {
+        let change = (from, to, by);
+        if !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
+    }
+
+    fn not_in_flow_style(&mut self, node: &Node<'_>, lines: &[String]) {
+        let (path, line, lines) = (&node.path, node.line(), lines.join("\n"));
+        self.by_hand.push(format!("Add to {path} (line {line}), which is in flow style:\n{lines}"));
+    }
+
+    fn line(&self, line: usize) -> &str {
         self.text.split_inclusive('\n').nth(line.saturating_sub(1)).unwrap_or_default()
     }
 
@@ -36,12 +51,7 @@ impl<'a> Edits<'a> {
     /// Adds lines before a line, indented by `columns`.
     fn add_lines(&mut self, before: usize, columns: usize, lines: &[String]) {
         let at = self.line_start(before);
-        let unended = at == self.text.len() && !self.text.is_empty() && !self.text.ends_with('\n');
-        let mut added = if unended { "\n".to_owned() } else { String::new() };
-        for line in lines {
-            added.push_str(&format!("{:columns$}{line}\n", ""));
-        }
-        self.changes.push((at, at, added));
+        self.change(at, at, lines.iter().map(|line| format!("{:columns$}{line}\n", "")).collect());
     }
 
     /// Adds an entry to a table; `lines` begins with its key.
@@ -59,7 +69,7 @@ impl<'a> Edits<'a> {
                 let next = if end.column == 0 { end.line } else { end.line + 1 };
                 self.add_lines(next.max(key.line + 1), key.column, lines);
             }
-            _ => self.by_hand.push(format!("to {}, line {}:\n{}", table.path, table.line(), lines.join("\n"))),
+            _ => self.not_in_flow_style(table, lines),
         }
         Ok(())
     }
@@ -73,7 +83,7 @@ impl<'a> Edits<'a> {
             Some(columns) if !list.yaml.flow && following.is_some_and(|line| line.trim().starts_with('-')) => {
                 self.add_lines(after + 1, columns, lines);
             }
-            _ => self.by_hand.push(format!("to {}, line {}:\n{}", list.path, list.line(), lines.join("\n"))),
+            _ => self.not_in_flow_style(list, lines),
         }
     }
 
@@ -82,7 +92,7 @@ impl<'a> Edits<'a> {
         match list.items()?.first() {
             Some(first) if list.yaml.flow => {
                 let at = self.byte(first.yaml.start);
-                self.changes.push((at, at, format!("{text}, ")));
+                self.change(at, at, format!("{text}, "));
             }
             _ => self.add_items(list, &[format!("- {text}")]),
         }
@@ -93,11 +103,11 @@ impl<'a> Edits<'a> {
     pub fn set(&mut self, table: &Node<'_>, key: &str, value: &str) -> Result<(), YamlError> {
         match table.get(key)? {
             Some(old) if !table.yaml.flow && old.yaml.start.line == old.yaml.end.line => {
-                self.changes.push((self.byte(old.yaml.start), self.byte(old.yaml.end), value.to_owned()));
+                self.change(self.byte(old.yaml.start), self.byte(old.yaml.end), value.to_owned());
                 Ok(())
             }
             Some(old) => {
-                self.by_hand.push(format!("{}, line {}: {value}", old.path, old.line()));
+                self.by_hand.push(format!("Set {} (line {}) to {value}", old.path, old.line()));
                 Ok(())
             }
             None => self.add_entry(table, &[format!("{key}: {value}")]),
@@ -120,7 +130,7 @@ impl<'a> Edits<'a> {
     /// The changes in the format of `patch`, without other lines of the file, which may hold secrets.
     pub fn patch(&self, path: &str) -> String {
         let new = self.applied();
-        let diff = TextDiff::from_lines(self.text, &new);
+        let diff = TextDiff::from_lines(&self.text, &new);
         diff.unified_diff().context_radius(0).header(path, path).to_string()
     }
 }

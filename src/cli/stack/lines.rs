@@ -16,7 +16,7 @@ const SHIPPED: &str = include_str!("../../../config/alertmanager.yml");
 const NAME: &str = "prompt-rollback";
 
 /// The changes after which our alerts arrive.
-pub fn missing<'a>(text: &'a str, node: &Node<'_>, review: &Review<'_>) -> Result<Edits<'a>, YamlError> {
+pub fn missing(text: &str, node: &Node<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
     let mut edits = Edits::new(text);
     if review.needs_routes() {
         add_routes(&mut edits, node, review)?;
@@ -35,7 +35,7 @@ pub fn missing<'a>(text: &'a str, node: &Node<'_>, review: &Review<'_>) -> Resul
 }
 
 /// Our routes before the file's own, and our receiver if there is none.
-fn add_routes(edits: &mut Edits<'_>, node: &Node<'_>, review: &Review<'_>) -> Result<(), YamlError> {
+fn add_routes(edits: &mut Edits, node: &Node<'_>, review: &Review<'_>) -> Result<(), YamlError> {
     let (file, config) = (&review.file, review.config);
     let existing = file.receivers.iter().find(|receiver| is_ours(receiver)).map(|receiver| receiver.name.clone());
     let mut receivers = Vec::new();
@@ -66,7 +66,7 @@ fn add_routes(edits: &mut Edits<'_>, node: &Node<'_>, review: &Review<'_>) -> Re
     Ok(())
 }
 
-fn mend_webhook(edits: &mut Edits<'_>, node: &Node<'_>, webhook: &Webhook) -> Result<(), YamlError> {
+fn mend_webhook(edits: &mut Edits, node: &Node<'_>, webhook: &Webhook) -> Result<(), YamlError> {
     if !webhook.send_resolved {
         edits.set(node, "send_resolved", "true")?;
     }
@@ -96,7 +96,7 @@ fn mend_webhook(edits: &mut Edits<'_>, node: &Node<'_>, webhook: &Webhook) -> Re
 }
 
 /// Makes these alerts no targets of a rule.
-fn exclude(edits: &mut Edits<'_>, rule: &Node<'_>, alerts: &[&OurAlert], prompt: &str) -> Result<(), YamlError> {
+fn exclude(edits: &mut Edits, rule: &Node<'_>, alerts: &[&OurAlert], prompt: &str) -> Result<(), YamlError> {
     let mut matchers = Vec::new();
     if alerts.iter().any(|alert| alert.labels.contains_key(prompt)) {
         matchers.push(format!("'{prompt}=\"\"'"));

@@ -51,11 +51,17 @@ pub fn review(
             Err(error) => probes.push(Probe::new("prometheus rule_files", false, error)),
         }
     }
-    probes.extend(scraped(&file, config, jobs));
-    probes.extend(rule_files(&groups));
-    probes.push(evaluation(&file, &groups));
-    probes.push(alerting(&file, config));
+    probes.extend(judge(&file, &groups, config, jobs));
     Ok((file, probes))
+}
+
+/// What the file says, with the groups of its rule files. Pure.
+pub fn judge(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, jobs: &[String]) -> Vec<Probe> {
+    let mut probes = scraped(file, config, jobs);
+    probes.extend(rule_files(groups));
+    probes.push(evaluation(file, groups));
+    probes.push(alerting(file, config));
+    probes
 }
 
 fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, YamlError>) -> Result<T, String> {
