@@ -337,7 +337,7 @@ mod tests {
             ("a:\n  - [b", "line 3: invalid YAML: "),
             ("a: 1\nb: 2\na: 3", "line 3: found the key \"a\" twice, expected it once"),
             ("a: &x [*x]", "line 1: an alias inside of what it names"),
-            ("\ta: 1", "line 1: invalid YAML: "),
+            ("a: b: c", "line 1: invalid YAML: "),
         ] {
             let error = Yaml::parse(text).expect_err(text).to_string();
             assert!(error.starts_with(expected), "{text:?}: {error}");

@@ -286,7 +286,7 @@ fn the_token_is_compared_and_never_shown() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named_with_line_field_and_what_was_expected() {
+fn an_invalid_file_is_named_with_line_field_and_what_was_expected() {
     let dir = Dir::new("stack").expect("a folder");
     let route = "route: {receiver: a}\nreceivers: [{name: a}]\n";
     for (flag, text, expected) in [
@@ -332,7 +332,7 @@ fn a_file_that_cannot_be_read_is_named_with_line_field_and_what_was_expected() {
 }
 
 #[test]
-fn the_shipped_prometheus_config_is_right_and_each_change_for_the_worse_is_found() {
+fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
     let dir = Dir::new("stack").expect("a folder");
     std::fs::create_dir(dir.path().join("rules")).expect("a folder");
     for file in std::fs::read_dir(format!("{ROOT}/alert-rules")).expect("rules").flatten() {
