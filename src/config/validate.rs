@@ -217,17 +217,17 @@ impl Config {
             r.check(key, is_label_name(name), "a label name: letters, digits and _, not beginning with a digit");
         }
         r.check("labels.version", labels.version != labels.prompt, "another label than labels.prompt");
-        let mut words: BTreeMap<String, &str> = Severity::ALL.map(|it| (it.as_str().to_owned(), it.as_str())).into();
+        let mut words: BTreeMap<String, (&str, Severity)> =
+            Severity::ALL.map(|it| (it.as_str().to_owned(), (it.as_str(), it))).into();
         for (alias, severity) in &labels.severity_aliases {
-            if alias.eq_ignore_ascii_case(severity.as_str()) {
-                continue;
-            }
             let key = r.entry("labels.severity_aliases", alias);
+            let (other, of_other) = *words.entry(alias.to_lowercase()).or_insert((alias, *severity));
             if alias.trim().is_empty() {
                 r.problem(&key, format!("found the name {alias:?}, expected a word"));
-            } else if let Some(other) = words.insert(alias.to_lowercase(), alias) {
-                let expected = "expected each name once, because case does not matter";
-                r.problem(&key, format!("found the names {other:?} and {alias:?}, {expected}"));
+            } else if of_other != *severity {
+                let text =
+                    format!("found \"{severity}\", expected \"{of_other}\" as for {other:?}: case does not matter");
+                r.problem(&key, text);
             }
         }
         for (key, id, first) in [("slack.team_id", &self.slack.team_id, 'T'), ("slack.app_id", &self.slack.app_id, 'A')]

@@ -10,8 +10,11 @@ use super::stub::{program, stdout};
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// More labels of an alert.
+type More = &'static [(&'static str, &'static str)];
+
 /// A rule, an alert of somebody else that is meant to be its source, and whether the rule can keep back `PromptErrorRateHigh`.
-const RULES: &[(&str, &[(&str, &str)], bool)] = &[
+const RULES: &[(&str, More, bool)] = &[
     ("{source_matchers: [severity=critical], target_matchers: ['severity=~\"high|medium\"']}", &[], true),
     ("{source_matchers: [severity=critical], target_matchers: ['severity=~\"hig|medium\"']}", &[], false),
     ("{source_matchers: [severity=critical], target_matchers: [severity=high], equal: [alertname]}", &[], false),
@@ -34,7 +37,7 @@ const RULES: &[(&str, &[(&str, &str)], bool)] = &[
     ("{target_matchers: [alertname!=NodeDown], equal: [severity]}", &[("severity", "high")], true),
 ];
 
-fn labels(more: &[(&str, &str)], name: &str, severity: &str) -> Value {
+fn labels(more: More, name: &str, severity: &str) -> Value {
     let mut labels = json!({ "alertname": name, "severity": severity });
     for (name, value) in more {
         labels[*name] = (*value).into();
