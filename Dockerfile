@@ -18,7 +18,8 @@ RUN mkdir -p src crates/decision/src crates/reader/src testkit/src && echo 'fn m
 # The program. Cargo compares modification times, and those of a checkout can be older than the layer above.
 COPY crates crates
 COPY src src
-COPY alert-rules/alerts.yml alert-rules/
+COPY alert-rules alert-rules
+COPY config/alertmanager.yml config/
 RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs && \
     cargo build --release --locked --features otlp --bin prompt-rollback --target "$(cat /target)" && \
     mkdir -p /root-fs/etc/ssl/certs /root-fs/usr/local/bin && \

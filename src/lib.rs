@@ -23,6 +23,7 @@
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
 //! | [`rules`] | alert rules: what their labels say |
+//! | [`re2`], [`yaml`] | expressions and config files of Alertmanager and Prometheus |
 //! | [`tls`] | certificates |
 //! | [`trace`] | spans, and the trace that a request belongs to |
 //! | [`visible`] | what of a text from elsewhere people may see |
@@ -47,6 +48,7 @@ pub mod metrics;
 pub mod notify;
 pub mod postmortem;
 pub mod prometheus;
+pub mod re2;
 pub mod reconciler;
 pub mod report;
 pub mod rules;
@@ -56,6 +58,7 @@ pub mod store;
 pub mod tls;
 pub mod trace;
 pub mod visible;
+pub mod yaml;
 
 pub use prompt_rollback_decision as decision;
 pub use prompt_rollback_reader as reader;

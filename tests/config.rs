@@ -239,6 +239,25 @@ fn severity_aliases_of_the_file_replace_the_default_ones() {
             "test.toml:2: labels.severity_aliases.warning: found \"urgent\", expected one of \"critical\", \"high\", \"medium\""
         ]
     );
+    let aliases =
+        "[labels.severity_aliases]\np1 = \"critical\"\nP1 = \"high\"\nhigh = \"medium\"\n\" \" = \"medium\"\n";
+    assert_eq!(
+        problems("same-alias", aliases, &[]),
+        [
+            "test.toml:5: labels.severity_aliases.\" \": found the name \" \", expected a word",
+            "test.toml:4: labels.severity_aliases.high: found \"medium\", expected \"high\" as for \"high\": case does not matter",
+            "test.toml:2: labels.severity_aliases.p1: found \"critical\", expected \"high\" as for \"P1\": case does not matter",
+        ]
+    );
+    let variable = [("PROMPT_ROLLBACK_LABELS__SEVERITY_ALIASES", "p1=critical,P1=high")];
+    assert_eq!(
+        problems("same-alias-in-env", "", &variable),
+        [
+            "environment variable PROMPT_ROLLBACK_LABELS__SEVERITY_ALIASES: labels.severity_aliases: found \"critical\", expected \"high\" as for \"P1\": case does not matter"
+        ]
+    );
+    let same = "[labels.severity_aliases]\np1 = \"critical\"\nP1 = \"critical\"\nCRITICAL = \"critical\"\n";
+    assert_eq!(load("same-meaning", same, &[]).unwrap().labels.severity_aliases.len(), 3);
 }
 
 #[test]

@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["deployed"],
     &["config"],
     &["api", "events"],
-    &["elsewhere", "rules", "tls", "trace", "visible"],
+    &["elsewhere", "re2", "rules", "tls", "trace", "visible", "yaml"],
     &["decision"],
 ];
 /// Clients of other services, and the modules that may use them: a request uses Redis only.

@@ -1,5 +1,7 @@
-//! Alertmanager: webhook payloads, and the client of its API.
+//! Alertmanager: webhook payloads, the client of its API, and its config file.
 
 pub mod client;
+pub mod config;
 mod json;
+pub mod matchers;
 pub mod payload;

@@ -51,16 +51,30 @@ SIGHUP reloads the config, secrets and certificates. SIGTERM shuts down after re
 Examples:
   prompt-rollback check --config prompt-rollback.toml
   prompt-rollback check --config prompt-rollback.toml --connect
+  prompt-rollback check --config prompt-rollback.toml --alertmanager-config alertmanager.yml --prometheus-config prometheus.yml
+  prompt-rollback check --alertmanager-config alertmanager.yml | patch alertmanager.yml
 
 --connect tests Redis (permissions, memory policy), Prometheus and each Alertmanager, and prints one line
 for each. It warns if Redis can lose data or accepts writes from anyone, and lists the prompts that have no
-rollback target. Exit 2: the config is invalid. Exit 1: a test failed.")]
+rollback target.
+--alertmanager-config follows every alert of the shipped rules through your routes and inhibit rules, and
+prints the lines that are missing, as a patch. --prometheus-config looks at scrapes, rule files and labels.
+Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
     Check {
         #[command(flatten)]
         config: ConfigFile,
         /// Connect to every service in the config.
         #[arg(long)]
         connect: bool,
+        /// Your Alertmanager's config: whether it delivers our alerts, and the lines that it lacks.
+        #[arg(long, value_name = "FILE")]
+        alertmanager_config: Option<PathBuf>,
+        /// Your Prometheus' config: whether it measures prompts and loads the rules.
+        #[arg(long, value_name = "FILE")]
+        prometheus_config: Option<PathBuf>,
+        /// A scrape job of prompt servers; repeatable [default: jobs that look like it].
+        #[arg(long, value_name = "JOB", requires = "prometheus_config")]
+        prompt_job: Vec<String>,
         #[command(flatten)]
         format: Format,
     },

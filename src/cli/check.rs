@@ -1,5 +1,7 @@
 //! `check`: validates the config, and tests the services that it names.
 
+use std::time::Duration;
+
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
@@ -8,8 +10,11 @@ use super::output;
 use super::table::{Cell, table};
 use crate::alertmanager::client::authorization;
 use crate::api::PromptSummary;
-use crate::config::{Config, RenamedKey};
+use crate::config::{Config, RenamedKey, parse_prometheus_duration};
 use crate::store::Level;
+
+/// As recommended; Prometheus' default is a minute.
+const RESEND_DELAY: Duration = Duration::from_secs(5);
 
 /// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +51,7 @@ pub async fn probe_http(config: &Config) -> Vec<Probe> {
     let mut probes = Vec::new();
     if let Some(url) = &config.prometheus.url {
         probes.push(probe_server("prometheus", url, None, "/api/v1/status/buildinfo", &["data", "version"]).await);
+        probes.extend(probe_resend_delay(url).await);
     }
     let login = authorization(&config.alertmanager);
     for url in &config.alertmanager.urls {
@@ -76,8 +82,21 @@ async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &
     Probe::new(name, ok, result.unwrap_or_else(|error| error))
 }
 
-/// One line for each test, then the prompts that could not be rolled back.
-pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptSummary], color: bool) -> String {
+/// How long Prometheus waits before it sends a firing alert again. Other servers with its API have no such flag.
+async fn probe_resend_delay(url: &str) -> Option<Probe> {
+    let client = ApiClient::new(url.parse().ok()?, None, None).ok()?;
+    let flags = client.get("/api/v1/status/flags").await.ok()?;
+    let delay = flags["data"]["rules.alert.resend-delay"].as_str()?;
+    let is_short = parse_prometheus_duration(delay).ok()? <= RESEND_DELAY;
+    let text = "expected at most 5s: after a short outage of Alertmanager, an alert arrives that much later";
+    let (level, text) = if is_short { (Level::Ok, "") } else { (Level::Warning, text) };
+    let colon = if is_short { "" } else { ": " };
+    let detail = format!("{url} has --rules.alert.resend-delay={delay}{colon}{text}");
+    Some(Probe { name: "prometheus resend delay".to_owned(), level, detail })
+}
+
+/// One line for each test.
+pub fn table_of(probes: &[Probe], color: bool) -> String {
     let rows: Vec<_> = probes
         .iter()
         .map(|probe| {
@@ -89,7 +108,12 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptSummary],
             [Cell::new(&probe.name), result, Cell::new(&probe.detail)]
         })
         .collect();
-    let mut out = table(["CHECKED", "RESULT", "DETAIL"], &rows, color);
+    table(["CHECKED", "RESULT", "DETAIL"], &rows, color)
+}
+
+/// What is not set, and the prompts that could not be rolled back.
+pub fn hints(config: &Config, without_target: &[PromptSummary]) -> String {
+    let mut out = String::new();
     if config.prometheus.url.is_none() {
         out.push_str("prometheus.url is not set: rollbacks are not verified\n");
     }

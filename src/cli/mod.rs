@@ -17,6 +17,7 @@ mod drill;
 mod import;
 mod output;
 mod probe;
+pub mod stack;
 mod table;
 
 pub use args::Cli;
@@ -32,6 +33,7 @@ use crate::visible::escape_hidden;
 use args::{Command, ConfigFile, DecisionArg, Output, Receiver};
 use check::StoreReport;
 use client::{ApiClient, ClientError, Token, encode};
+use stack::StackFiles;
 
 /// Why a command failed.
 enum CommandError {
@@ -83,7 +85,14 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(file) => serve(&file).await,
-        Command::Check { config, connect, format } => check(&config, connect, format.output).await,
+        Command::Check { config, connect, alertmanager_config, prometheus_config, prompt_job, format } => {
+            let files = StackFiles {
+                alertmanager: alertmanager_config.as_deref(),
+                prometheus: prometheus_config.as_deref(),
+                prompt_jobs: &prompt_job,
+            };
+            check(&config, connect, &files, format.output).await
+        }
         command => ask(command).await,
     };
     let (code, message) = match result {
@@ -121,8 +130,9 @@ async fn serve(file: &ConfigFile) -> Result<(), CommandError> {
     app::serve(&settings, signals).await.map_err(failure)
 }
 
-async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), CommandError> {
+async fn check(file: &ConfigFile, connect: bool, stack: &StackFiles<'_>, format: Output) -> Result<(), CommandError> {
     let LoadedConfig { config, renamed, .. } = load(file)?;
+    let report = stack::review(stack, &config).map_err(CommandError::Misused)?;
     let StoreReport { mut probes, without_target } =
         if connect { probe::probe(&config).await } else { StoreReport::default() };
     if connect {
@@ -132,16 +142,28 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), C
         probes.extend(probe::probe_collector(&config).await);
         probes.extend(probe::probe_archive(&config));
     }
+    let looked = !probes.is_empty() || !report.probes.is_empty();
+    probes.extend(report.probes.iter().cloned());
     match format {
-        Output::Json => print_json(&check::json(&renamed, &probes, &without_target))?,
+        Output::Json => {
+            let mut result = check::json(&renamed, &probes, &without_target);
+            if stack.alertmanager.is_some() {
+                result["alertmanager"] = report.json();
+            }
+            print_json(&result)?;
+        }
         Output::Text => {
             print("config: ok\n")?;
             for key in &renamed {
                 print(&format!("warning: {key}\n"))?;
             }
-            if connect {
-                print(&check::text(&config, &probes, &without_target, color()))?;
+            if looked {
+                print(&check::table_of(&probes, color()))?;
             }
+            if connect {
+                print(&check::hints(&config, &without_target))?;
+            }
+            print(&report.text())?;
         }
     }
     match probes.iter().filter(|probe| probe.failed()).count() {

@@ -69,7 +69,7 @@ pub fn parse_prometheus_duration(text: &str) -> Result<Duration, DurationError> 
 }
 
 /// Formats a duration so that Prometheus, and [`parse_prometheus_duration`], can parse it.
-pub(super) fn format_prometheus_duration(duration: Duration) -> String {
+pub fn format_prometheus_duration(duration: Duration) -> String {
     let mut left = duration.as_millis();
     let mut text = String::new();
     for (unit, millis) in UNITS {

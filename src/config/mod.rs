@@ -21,7 +21,7 @@ mod validate;
 mod value;
 mod values;
 
-pub use duration::{DurationError, parse_prometheus_duration};
+pub use duration::{DurationError, format_prometheus_duration, parse_prometheus_duration};
 pub use error::{ConfigError, ConfigProblem, Origin};
 pub use reader::RenamedKey;
 pub(crate) use secret::{bare, decode, unfit};
@@ -211,7 +211,7 @@ section! {
         pub prompt: String = get("prompt"),
         /// Name of the label that holds the version.
         pub version: String = get("version"),
-        /// Other names for the three severities.
+        /// Other names for the three severities. Case does not matter.
         pub severity_aliases: BTreeMap<String, Severity> = get_table("warning=high,info=medium"),
     }
 }

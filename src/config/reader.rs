@@ -226,7 +226,10 @@ impl<'a> ConfigReader<'a> {
         for name in names {
             let Some(leaf) = self.file.remove(&format!("{prefix}{name}")) else { continue };
             match T::from_toml(&leaf.value) {
-                Some(value) => drop(table.insert(unquote(&name), value)),
+                Some(value) => {
+                    self.known.insert(format!("{prefix}{name}"), (self.in_file(Some(leaf.line)), show(&leaf.value)));
+                    table.insert(unquote(&name), value);
+                }
                 None => {
                     let message = format!("found {}, expected {}", show(&leaf.value), T::expected());
                     let origin = self.in_file(Some(leaf.line));
@@ -344,6 +347,12 @@ impl<'a> ConfigReader<'a> {
         let file = format!("{key}_file");
         let by_file = self.known.get(&file).is_some_and(|(_, shown)| shown != "nothing");
         if by_file { file } else { key.to_owned() }
+    }
+
+    /// The key of an entry of a table, or that of the table if the entry has none, as in the environment.
+    pub fn entry(&self, table: &str, name: &str) -> String {
+        let key = format!("{table}.{}", quote(name));
+        if self.known.contains_key(&key) { key } else { table.to_owned() }
     }
 
     pub fn has_problem(&self, key: &str) -> bool {

@@ -1,5 +1,6 @@
 //! Rules that types cannot express: about single values, and about combinations.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -8,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::reader::ConfigReader;
 use super::values::same;
 use super::{Config, Confirm, Decider, RedisMode, headers};
+use crate::decision::Severity;
 use crate::tls::File;
 
 pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
@@ -215,6 +217,19 @@ impl Config {
             r.check(key, is_label_name(name), "a label name: letters, digits and _, not beginning with a digit");
         }
         r.check("labels.version", labels.version != labels.prompt, "another label than labels.prompt");
+        let mut words: BTreeMap<String, (&str, Severity)> =
+            Severity::ALL.map(|it| (it.as_str().to_owned(), (it.as_str(), it))).into();
+        for (alias, severity) in &labels.severity_aliases {
+            let key = r.entry("labels.severity_aliases", alias);
+            let (other, of_other) = *words.entry(alias.to_lowercase()).or_insert((alias, *severity));
+            if alias.trim().is_empty() {
+                r.problem(&key, format!("found the name {alias:?}, expected a word"));
+            } else if of_other != *severity {
+                let text =
+                    format!("found \"{severity}\", expected \"{of_other}\" as for {other:?}: case does not matter");
+                r.problem(&key, text);
+            }
+        }
         for (key, id, first) in [("slack.team_id", &self.slack.team_id, 'T'), ("slack.app_id", &self.slack.app_id, 'A')]
         {
             let fits =

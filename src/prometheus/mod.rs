@@ -4,6 +4,8 @@ pub mod ab_test;
 pub mod bound;
 pub mod client;
 pub mod comparison;
+pub mod config;
 pub mod exposure;
 pub mod question;
 pub mod recheck;
+pub mod rules;

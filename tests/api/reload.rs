@@ -86,7 +86,7 @@ async fn a_new_config_holds_from_the_next_alert_on_and_lists_its_changes() -> Re
     // an approver, an alias and another label: everything that is read from an alert
     let labels = "[labels]\nprompt = \"name\"\n[labels.severity_aliases]\np1 = \"critical\"\n";
     world.reloaded(labels).await?;
-    let mut renamed = alert("q", "v2", "p1");
+    let mut renamed = alert("q", "v2", "P1");
     renamed["labels"]["name"] = "q".into();
     assert_eq!(world.receiver.outcomes(&[critical("p"), renamed]).await?, ["ignored{invalid_name}", ROLLED_BACK]);
     assert!(world.metric("config_last_reload_success_timestamp_seconds").await? > started);

@@ -55,6 +55,7 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
     let good = Stub::start(&[
         ("GET /-/ready", 200, json!("Prometheus Server is Ready.")),
         ("GET /api/v1/status/buildinfo", 200, json!({"status": "success", "data": {"version": "2.42.0"}})),
+        ("GET /api/v1/status/flags", 200, json!({"status": "success", "data": {"rules.alert.resend-delay": "1m"}})),
         ("GET /api/v2/status", 200, json!({"versionInfo": {"version": "0.25.0"}})),
     ]);
     let other =
@@ -74,6 +75,8 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.starts_with("config: ok\n"), "{text}");
     assert_eq!(line("prometheus", &format!("{} is ready, version 2.42.0", good.url())), "ok");
+    let delay = format!("{} has --rules.alert.resend-delay=1m: expected at most 5s", good.url());
+    assert!(text.lines().any(|line| line.contains("warning") && line.contains(&delay)), "{text}");
     assert_eq!(line("alertmanager", &format!("{} is ready, version 0.25.0", good.url())), "ok");
     assert_eq!(line("alertmanager", &format!("{} answers, but not as alertmanager does", other.url())), "FAIL");
     assert_eq!(line("alertmanager", &format!("cannot reach http://{gone}: Connection refused (os error 111)")), "FAIL");

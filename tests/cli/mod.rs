@@ -1,7 +1,10 @@
 //! The command line, run as a user would.
 
+mod amtool;
 mod config;
+mod inhibition;
 mod receiver;
+mod stack;
 mod stub;
 
 use stub::{program, stderr, stdout};

@@ -260,6 +260,47 @@ systemctl() {
     place.check_toml(&page)
 }
 
+/// The page's commands, on a stack that somebody has had for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_for_an_alertmanager_of_ones_own_work() -> Result<()> {
+    let page = guide("alertmanager")?;
+    let mut place = Place::new()?;
+    place.dir.write(
+        "etc/alertmanager/alertmanager.yml",
+        "route:
+  receiver: mail
+  group_by: [alertname]
+  routes:
+    - matchers: ['severity=~\"critical|page\"']
+      receiver: on-call
+inhibit_rules:
+  - source_matchers: ['severity=\"critical\"']
+    target_matchers: ['severity!=\"critical\"']
+    equal: [cluster]
+receivers:
+  - name: mail
+    webhook_configs: [{url: 'http://mail:9000'}]
+  - name: on-call
+    pagerduty_configs: [{routing_key: abc}]
+",
+    )?;
+    let prometheus =
+        scrape_configs("receiver:8000", "gateway:9100")?.replace("job_name: prompt-servers", "job_name: llm-gateway");
+    let rest = "rule_files: ['prompt-rollback/*.yml']\nalerting: {alertmanagers: [{static_configs: [{targets: ['alertmanager:9093']}]}]}\n";
+    let prometheus = prometheus.replace("global: {", "global: {evaluation_interval: 5s, ");
+    place.dir.write("etc/prometheus/prometheus.yml", format!("{rest}{prometheus}"))?;
+    std::os::unix::fs::symlink(root().join("alert-rules"), place.dir.path().join("etc/prometheus/prompt-rollback"))?;
+    place.instead("/etc/", format!("{}/etc/", place.dir.path().display()));
+    let told = place.run(&page, "sudo() { \"$@\"; }\n", &[]).await?;
+    let (before, after) = told.split_once("patching file").context("patched")?;
+    for part in ["reaches on-call after 30s", "inhibit_rules[0]", "+      receiver: on-call", "@@"] {
+        ensure!(before.contains(part), "{part:?} is missing: {before}");
+    }
+    ensure!(after.contains("SUCCESS") && after.contains("job llm-gateway"), "{after}");
+    ensure!(!after.contains("FAIL") && !after.contains("  warning  "), "{after}");
+    place.check_toml(&page)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_for_a_managed_redis_work() -> Result<()> {
     let page = guide("managed-redis")?;

@@ -87,6 +87,11 @@ fn config_files() {
 }
 
 #[test]
+fn config_files_of_alertmanager_and_prometheus() {
+    fuzz("stack", targets::stack);
+}
+
+#[test]
 fn stored_records() {
     fuzz("record", targets::record);
 }

@@ -28,7 +28,7 @@ pub struct Policy {
     pub fallback_decider: String,
     /// The names that `decider` may have besides `system`.
     pub deciders: Vec<String>,
-    /// Other names for severities, for example `warning` → high.
+    /// Other names for severities, for example `warning` → high. Case does not matter.
     pub severity_aliases: BTreeMap<String, Severity>,
     /// A resolved incident that fires again within this time is reopened.
     pub reopen_within: Duration,
@@ -62,6 +62,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The severity that a word of an alert means.
+    pub fn severity(&self, word: &str) -> Option<Severity> {
+        let exact = Severity::parse(word).or_else(|| self.severity_aliases.get(word).copied());
+        exact.or_else(|| {
+            let word = word.to_lowercase();
+            let alias = || self.severity_aliases.iter().find(|(alias, _)| alias.to_lowercase() == word);
+            Severity::parse(&word).or_else(|| alias().map(|(_, severity)| *severity))
+        })
+    }
+
     /// How long no alert must fire before an incident counts as resolved, because alerts flap.
     pub const QUIET: Duration = Duration::from_secs(60);
     /// A second rollback without a version, this soon after another, is a double click or a race.

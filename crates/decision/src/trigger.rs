@@ -38,12 +38,10 @@ impl Trigger {
         let mut remarks = Vec::new();
         let severity = match labels.severity {
             None => Severity::High,
-            Some(text) => {
-                Severity::parse(text).or_else(|| policy.severity_aliases.get(text).copied()).unwrap_or_else(|| {
-                    remarks.push(format!("unknown severity {}: treated as high", quoted(text)));
-                    Severity::High
-                })
-            }
+            Some(text) => policy.severity(text).unwrap_or_else(|| {
+                remarks.push(format!("unknown severity {}: treated as high", quoted(text)));
+                Severity::High
+            }),
         };
         let action = match labels.action {
             None => match severity {

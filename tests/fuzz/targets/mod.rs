@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use prompt_rollback::alertmanager::payload::{Delivered, parse};
+use prompt_rollback::cli::stack::review_bytes;
 use prompt_rollback::config::Config;
 use prompt_rollback::decision::{Policy, PromptName, Timestamp, VersionName};
 use prompt_rollback::slack::payload::{self, Interaction, SocketMessage};
@@ -106,6 +107,12 @@ fn clicks(interaction: &Interaction) {
             assert_eq!(button.encode(), click.value, "a button of ours");
         }
     }
+}
+
+/// A config file of Alertmanager or Prometheus.
+pub fn stack(input: &[u8]) {
+    let Some(patch) = review_bytes(input, &CONFIG) else { return };
+    assert!(patch.is_empty() || patch.starts_with("--- /nonexistent/file.yml\n"), "{patch}");
 }
 
 /// A config file.

@@ -280,6 +280,28 @@ fn what_was_not_understood_in_the_labels_is_said_in_the_incident() {
 }
 
 #[test]
+fn severities_are_read_in_any_case_and_by_their_aliases() {
+    let mut policy = World::with_a_fresh_release().policy;
+    policy
+        .severity_aliases
+        .extend([("P1", Severity::Critical), ("Übel", Severity::Medium)].map(|(a, s)| (a.to_owned(), s)));
+    for (word, severity, understood) in [
+        ("critical", Severity::Critical, true),
+        ("CRITICAL", Severity::Critical, true),
+        ("p1", Severity::Critical, true),
+        ("P1", Severity::Critical, true),
+        ("Warning", Severity::High, true),
+        ("INFO", Severity::Medium, true),
+        ("übel", Severity::Medium, true),
+        ("P2", Severity::High, false),
+        ("", Severity::High, false),
+    ] {
+        let trigger = Trigger::read(TriggerLabels { severity: Some(word), ..TriggerLabels::default() }, &policy);
+        assert_eq!((trigger.severity, trigger.remarks.is_empty()), (severity, understood), "{word}");
+    }
+}
+
+#[test]
 fn incidents_keep_a_bounded_number_of_alerts_and_the_worst() {
     let mut world = World::with_a_fresh_release();
     world.policy.dry_run = true;

@@ -1,0 +1,81 @@
+//! The alerts that must arrive: those of the shipped rules, and those that the receiver posts itself.
+
+use crate::alertmanager::matchers::LabelSet;
+use crate::alertmanager::payload::{DRILL_ALERT, DRILL_LABEL};
+use crate::config::Config;
+use crate::decision::Severity;
+use crate::prometheus::config::PrometheusFile;
+use crate::prometheus::rules;
+
+/// The prompt of the alerts that are followed through the routes.
+const PROMPT: &str = "customer-support";
+
+/// What an alert is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Trigger(Severity),
+    Drill,
+    Heartbeat,
+    /// About prompt-rollback itself: for people only.
+    Own,
+}
+
+impl Kind {
+    /// Whether it must not wait for others.
+    pub fn is_urgent(self) -> bool {
+        matches!(self, Kind::Trigger(Severity::Critical) | Kind::Drill)
+    }
+}
+
+/// An alert of ours, as Prometheus or the receiver sends it.
+#[derive(Debug, Clone)]
+pub(super) struct OurAlert {
+    pub name: String,
+    pub kind: Kind,
+    pub labels: LabelSet,
+}
+
+impl OurAlert {
+    /// All alerts of the shipped rules as they leave this Prometheus, the drill and the escalation.
+    pub fn all(config: &Config, prometheus: Option<&PrometheusFile>) -> Vec<Self> {
+        let policy = config.policy();
+        let of_prompt = [(&config.labels.prompt, PROMPT), (&config.labels.version, "v2.0.0")];
+        let of_prompt = of_prompt.map(|(name, value)| (name.clone(), value.to_owned()));
+        let mut all = Vec::new();
+        for file in ["alerts.yml", "heartbeat.yml", "self.yml"] {
+            for (name, own) in rules::shipped(file).into_iter().flat_map(|group| group.alerts) {
+                let mut labels: LabelSet = own.into_iter().collect();
+                labels.insert("alertname".to_owned(), name.clone());
+                if file == "alerts.yml" {
+                    labels.extend(of_prompt.clone());
+                }
+                let sent = match prometheus {
+                    None => Some(labels),
+                    Some(prometheus) => prometheus.sent(labels),
+                };
+                let Some(labels) = sent else { continue };
+                let severity = labels.get("severity").and_then(|word| policy.severity(word));
+                let kind = match file {
+                    "heartbeat.yml" => Kind::Heartbeat,
+                    "self.yml" => Kind::Own,
+                    _ => Kind::Trigger(severity.unwrap_or(Severity::High)),
+                };
+                all.push(Self { name, kind, labels });
+            }
+        }
+        // what the receiver itself posts
+        let posted = |name: &str, kind, more: Vec<(String, String)>| {
+            let mut labels: LabelSet = config.alertmanager.labels.clone();
+            labels.extend([("alertname".to_owned(), name.to_owned()), ("severity".to_owned(), "critical".to_owned())]);
+            labels.extend(more);
+            Self { name: name.to_owned(), kind, labels }
+        };
+        let mut of_drill = of_prompt.to_vec();
+        of_drill.push((DRILL_LABEL.to_owned(), "01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()));
+        of_drill.push(("action".to_owned(), "rollback".to_owned()));
+        all.push(posted(DRILL_ALERT, Kind::Drill, of_drill));
+        let of_escalation = vec![(of_prompt[0].0.clone(), PROMPT.to_owned())];
+        all.push(posted("PromptRollbackEscalation", Kind::Own, of_escalation));
+        all
+    }
+}

@@ -1,0 +1,227 @@
+//! The lines that someone's Alertmanager lacks: the routes and the receiver of `config/alertmanager.yml`, for their names.
+
+use super::alerts::OurAlert;
+use super::edits::Edits;
+use super::routing::{Review, is_ours};
+use super::webhooks::SHORTEST_TIMEOUT;
+use crate::alertmanager::config::{Authorization, Webhook};
+use crate::alertmanager::matchers::LabelSet;
+use crate::alertmanager::payload::DRILL_LABEL;
+use crate::config::Config;
+use crate::decision::Severity;
+use crate::yaml::{Node, YamlError};
+
+const SHIPPED: &str = include_str!("../../../config/alertmanager.yml");
+/// The name of our receiver there.
+const NAME: &str = "prompt-rollback";
+
+/// The changes after which our alerts arrive.
+pub fn missing(text: &str, node: &Node<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
+    let mut edits = Edits::new(text);
+    if review.needs_routes() {
+        add_routes(&mut edits, node, review)?;
+    }
+    for (receiver, node) in review.file.receivers.iter().zip(node.list("receivers")?) {
+        for (webhook, node) in receiver.webhooks.iter().zip(node.list("webhook_configs")?) {
+            if webhook.is_ours() {
+                mend_webhook(&mut edits, &node, webhook)?;
+            }
+        }
+    }
+    for (rule, node) in review.file.inhibit_rules.iter().zip(node.list("inhibit_rules")?) {
+        exclude(&mut edits, &node, &review.inhibited(rule), &review.config.labels.prompt)?;
+    }
+    Ok(edits)
+}
+
+/// Our routes before the file's own, and our receiver if there is none.
+fn add_routes(edits: &mut Edits, node: &Node<'_>, review: &Review<'_>) -> Result<(), YamlError> {
+    let (file, config) = (&review.file, review.config);
+    let existing = file.receivers.iter().find(|receiver| is_ours(receiver)).map(|receiver| receiver.name.clone());
+    let mut receivers = Vec::new();
+    let name = existing.unwrap_or_else(|| {
+        let name = (1..).map(numbered).find(|name| file.receiver(name).is_none()).unwrap_or_default();
+        receivers.extend(receiver(config, &name));
+        name
+    });
+    let mut routes = routes(config, &name, &pager(review));
+    if review.drills_notify() {
+        // the file's own routes follow, and a drill must not reach them
+        let silent = file.receivers.iter().find(|receiver| !receiver.notifies).map(|receiver| receiver.name.clone());
+        let silent = silent.unwrap_or_else(|| {
+            receivers.push(format!("- name: {NAME}-drill"));
+            format!("{NAME}-drill")
+        });
+        routes.extend([format!("- matchers: ['{DRILL_LABEL}!=\"\"']"), format!("  receiver: {}", quoted(&silent))]);
+    }
+    if let Some(route) = node.get("route")? {
+        match route.get("routes")? {
+            Some(list) => edits.add_items(&list, &routes),
+            None => edits.add_entry(&route, &nested("routes", &routes))?,
+        }
+    }
+    if let Some(list) = node.get("receivers")?.filter(|_| !receivers.is_empty()) {
+        edits.add_items(&list, &receivers);
+    }
+    Ok(())
+}
+
+fn mend_webhook(edits: &mut Edits, node: &Node<'_>, webhook: &Webhook) -> Result<(), YamlError> {
+    if !webhook.send_resolved {
+        edits.set(node, "send_resolved", "true")?;
+    }
+    if webhook.max_alerts > 0 {
+        edits.set(node, "max_alerts", "0")?;
+    }
+    if webhook.timeout.is_some_and(|timeout| timeout < SHORTEST_TIMEOUT) {
+        edits.set(node, "timeout", "10s")?;
+    }
+    let http = node.get("http_config")?;
+    let mut lines = Vec::new();
+    if webhook.follow_redirects {
+        match &http {
+            Some(http) if http.get("follow_redirects")?.is_some() => edits.set(http, "follow_redirects", "false")?,
+            _ => lines.push("follow_redirects: false".to_owned()),
+        }
+    }
+    if webhook.authorization == Authorization::Nothing {
+        let token = ["type: Bearer", "credentials_file: webhook_token"].map(str::to_owned);
+        lines.extend(nested("authorization", &token));
+    }
+    match http {
+        _ if lines.is_empty() => Ok(()),
+        Some(http) => edits.add_entry(&http, &lines),
+        None => edits.add_entry(node, &nested("http_config", &lines)),
+    }
+}
+
+/// Makes these alerts no targets of a rule.
+fn exclude(edits: &mut Edits, rule: &Node<'_>, alerts: &[&OurAlert], prompt: &str) -> Result<(), YamlError> {
+    let mut matchers = Vec::new();
+    if alerts.iter().any(|alert| alert.labels.contains_key(prompt)) {
+        matchers.push(format!("'{prompt}=\"\"'"));
+    }
+    if alerts.iter().any(|alert| !alert.labels.contains_key(prompt)) {
+        matchers.push("'alertname!~\"PromptRollback.*\"'".to_owned());
+    }
+    match rule.get("target_matchers")? {
+        _ if matchers.is_empty() => Ok(()),
+        Some(list) => matchers.iter().try_for_each(|matcher| edits.add_text(&list, matcher)),
+        None => edits.add_entry(rule, &[format!("target_matchers: [{}]", matchers.join(", "))]),
+    }
+}
+
+/// A key with lines below it.
+fn nested(key: &str, lines: &[String]) -> Vec<String> {
+    std::iter::once(format!("{key}:")).chain(lines.iter().map(|line| format!("  {line}"))).collect()
+}
+
+fn numbered(number: u32) -> String {
+    if number == 1 { NAME.to_owned() } else { format!("{NAME}-{number}") }
+}
+
+/// The receiver that gets critical alerts about other things now.
+fn pager(review: &Review<'_>) -> String {
+    let labels = [("alertname", "NodeDown"), ("severity", "critical")];
+    let labels: LabelSet = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let file = &review.file;
+    let notifies = |name: &&String| file.receiver(name).is_some_and(|it| it.notifies && !is_ours(it));
+    let routed = file.routes(&labels).into_iter().map(|route| &route.receiver);
+    let any = file.receivers.iter().map(|receiver| &receiver.name);
+    routed.chain(any).find(notifies).unwrap_or(&file.route.receiver).clone()
+}
+
+/// A part of the shipped file, without comments and with the indentation of its first line removed.
+fn part(from: &str, to: &str) -> Vec<String> {
+    let (_, rest) = SHIPPED.split_once(from).unwrap_or_default();
+    let (part, _) = rest.split_once(to).unwrap_or((rest, ""));
+    let lines = part.lines().filter(|line| !line.trim().is_empty() && !line.trim().starts_with('#'));
+    let columns = lines.clone().next().map_or(0, |line| line.len() - line.trim_start().len());
+    lines.map(|line| line.get(columns..).unwrap_or_default().to_owned()).collect()
+}
+
+/// The shipped routes.
+fn routes(config: &Config, receiver: &str, pager: &str) -> Vec<String> {
+    let labels = &config.labels;
+    // the words for a severity, and their case, as the receiver understands them
+    let critical = words(config, Severity::Critical);
+    let (is_critical, is_lesser) = match critical.as_slice() {
+        [one] => (format!("severity=\"{one}\""), format!("severity!=\"{one}\"")),
+        many => (format!("severity=~\"(?i:{})\"", many.join("|")), format!("severity!~\"(?i:{})\"", many.join("|"))),
+    };
+    let medium = words(config, Severity::Medium).join("|").replace('\'', "''");
+    let pairs = [
+        ("'severity=\"critical\"'", quoted(&is_critical)),
+        ("'severity!=\"critical\"'", quoted(&is_lesser)),
+        ("medium|info", medium),
+        ("'prompt=~", format!("'{}=~", labels.prompt)),
+        ("'version=~", format!("'{}=~", labels.version)),
+        ("group_by: [prompt, version", format!("group_by: [{}, {}", labels.prompt, labels.version)),
+        ("receiver: pager", format!("receiver: {}", quoted(pager))),
+        ("receiver: prompt-rollback", format!("receiver: {}", quoted(receiver))),
+    ];
+    let adapt = |line: &String| pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to));
+    part("\n  routes:\n", "\n# No inhibit_rules").iter().map(adapt).collect()
+}
+
+/// A text in YAML.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let other = ["false", "n", "no", "null", "off", "on", "true", "y", "yes"].contains(&text.to_lowercase().as_str());
+    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(plain) && !other;
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "''")) }
+}
+
+/// The names of a severity, its own first, as an expression of Alertmanager needs them.
+fn words(config: &Config, severity: Severity) -> Vec<String> {
+    let aliases =
+        config.labels.severity_aliases.iter().filter(|(_, of)| **of == severity).map(|(alias, _)| alias.as_str());
+    let all = std::iter::once(severity.as_str())
+        .chain(aliases.filter(|alias| !alias.eq_ignore_ascii_case(severity.as_str())));
+    // a backslash in the value of a matcher is doubled
+    all.map(|word| regex::escape(word).replace('\\', "\\\\").replace('"', "\\\"")).collect()
+}
+
+/// The shipped receiver, at the address of this config as far as that is known.
+fn receiver(config: &Config, name: &str) -> Vec<String> {
+    let listen = config.server.listen;
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let host = if listen.ip().is_unspecified() { "receiver".to_owned() } else { listen.ip().to_string() };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let pairs = [
+        ("name: prompt-rollback", format!("name: {}", quoted(name))),
+        ("http://receiver:8000", format!("{scheme}://{host}:{}", listen.port())),
+    ];
+    let adapt = |line: &String| pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to));
+    part("\nreceivers:\n", "\n  # Pages a person.").iter().map(adapt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_are_those_of_the_shipped_file_with_names_of_the_config() {
+        let mut config = Config::default();
+        let shipped = |text: &str| SHIPPED.lines().filter(|line| line.trim() == text).count();
+        for line in routes(&config, NAME, "pager").iter().chain(&receiver(&config, NAME)) {
+            let line = line.trim().replace("127.0.0.1", "receiver");
+            assert!(shipped(&line) > 0, "{line}");
+        }
+        config.labels.prompt = "prompt_name".to_owned();
+        config.labels.severity_aliases.insert("P1".to_owned(), Severity::Critical);
+        config.labels.severity_aliases.insert("sev \"3\"".to_owned(), Severity::Medium);
+        let routes = routes(&config, "it's ours", "on call").join("\n");
+        for expected in [
+            "'prompt_name=~\".+\"', 'version=~\".+\"', 'severity=~\"(?i:critical|P1)\"'",
+            "'severity!~\"(?i:critical|P1)\"'",
+            r#"'severity!~"medium|info|sev \"3\""'"#,
+            "receiver: 'it''s ours'",
+            "receiver: 'on call'",
+            "group_by: [prompt_name, version, severity, action]",
+        ] {
+            assert!(routes.contains(expected), "{expected}: {routes}");
+        }
+        assert!(!routes.contains("prompt=~") && !routes.contains("pager"), "{routes}");
+    }
+}

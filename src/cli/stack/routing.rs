@@ -1,0 +1,272 @@
+//! `check --alertmanager-config`: where someone's own Alertmanager sends our alerts, how soon, and what keeps them away.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::alerts::{Kind, OurAlert};
+use super::faults::Faults;
+use super::lines;
+use crate::alertmanager::config::{AlertmanagerFile, Receiver, Route, WEBHOOK_PATH, Webhook};
+use crate::alertmanager::payload::DRILL_LABEL;
+use crate::cli::check::Probe;
+use crate::config::{Config, format_prometheus_duration as written};
+use crate::decision::{Policy, Severity};
+use crate::prometheus::config::PrometheusFile;
+use crate::store::Level;
+use crate::yaml::{Node, Yaml, YamlError};
+
+/// Delays of critical alerts beyond these are worth a word.
+const LONGEST_GROUP_INTERVAL: Duration = Duration::from_secs(10);
+const LONGEST_CRITICAL_REPEAT: Duration = Duration::from_secs(5 * 60);
+
+/// What was found in a file of Alertmanager.
+#[derive(Debug, Default)]
+pub struct Routing {
+    pub probes: Vec<Probe>,
+    /// For scripts: each alert with the receivers that it reaches.
+    pub alerts: Vec<Value>,
+    /// The lines to add, as a patch; empty if there is nothing to add, or nothing that would help.
+    pub patch: String,
+    /// What it does not mend.
+    pub remaining: Vec<String>,
+    /// Changes that a patch cannot make.
+    pub by_hand: Vec<String>,
+}
+
+/// Follows our alerts, as they leave this Prometheus, through the file.
+pub fn review(
+    path: &Path,
+    text: &str,
+    config: &Config,
+    prometheus: Option<&PrometheusFile>,
+) -> Result<Routing, YamlError> {
+    let yaml = Yaml::parse(text)?;
+    let node = Node::root(&yaml);
+    let alerts = OurAlert::all(config, prometheus);
+    let review = Review { path, file: AlertmanagerFile::read(&node)?, config, alerts: &alerts };
+    let probes = review.probes();
+    let for_scripts = alerts.iter().map(|alert| review.for_scripts(alert)).collect();
+    let mut routing = Routing { probes, alerts: for_scripts, ..Routing::default() };
+    if faults(&routing.probes) == (0, 0) {
+        return Ok(routing);
+    }
+    let edits = lines::missing(text, &node, &review)?;
+    // what does not help is not proposed, such as routes to a pager that notifies nobody
+    let patched = AlertmanagerFile::parse(&edits.applied()).map(|file| Review { file, ..review }.probes());
+    if let Ok(patched) = patched.as_ref()
+        && faults(patched) < faults(&routing.probes)
+    {
+        routing.patch = edits.patch(&path.display().to_string());
+        routing.remaining = patched.iter().filter(|it| it.level != Level::Ok).map(|it| it.name.clone()).collect();
+    }
+    routing.by_hand = edits.by_hand;
+    Ok(routing)
+}
+
+/// How many failures and warnings.
+fn faults(probes: &[Probe]) -> (usize, usize) {
+    let count = |level| probes.iter().filter(|probe| probe.level == level).count();
+    (count(Level::Problem), count(Level::Warning))
+}
+
+/// Someone's Alertmanager, and what passes through it.
+pub(super) struct Review<'a> {
+    pub path: &'a Path,
+    pub file: AlertmanagerFile,
+    pub config: &'a Config,
+    pub alerts: &'a [OurAlert],
+}
+
+impl Review<'_> {
+    fn probes(&self) -> Vec<Probe> {
+        let delivered = self.alerts.iter().filter(|alert| alert.kind != Kind::Own);
+        let mut probes: Vec<Probe> = delivered.map(|alert| self.follow(alert)).collect();
+        probes.push(self.own_alerts());
+        probes.extend(self.file.receivers.iter().filter(|it| is_ours(it)).map(|it| self.receiver(it)));
+        probes.extend(self.file.inhibit_rules.iter().filter_map(|rule| self.inhibition(rule)));
+        probes
+    }
+
+    /// Whether routes must be added.
+    pub fn needs_routes(&self) -> bool {
+        self.alerts.iter().any(|alert| match alert.kind {
+            Kind::Own => !self.reaches_people(alert),
+            _ => self.follow(alert).level != Level::Ok,
+        })
+    }
+
+    /// What is wrong with each way of an alert to our receiver.
+    fn ways(&self, alert: &OurAlert) -> impl Iterator<Item = Faults> {
+        let routes = self.file.routes(&alert.labels).into_iter();
+        let ours = routes.filter(|route| self.receiver_of(route).is_some_and(is_ours));
+        ours.map(|route| self.faults(alert, route))
+    }
+
+    fn receiver_of(&self, route: &Route) -> Option<&Receiver> {
+        self.file.receiver(&route.receiver)
+    }
+
+    fn faults(&self, alert: &OurAlert, route: &Route) -> Faults {
+        let mut faults = Faults::default();
+        let repeat = route.repeat();
+        let timeout = self.config.incidents.alert_resolve_timeout;
+        if repeat >= timeout {
+            let expected = format!("less than {} (incidents.alert_resolve_timeout)", written(timeout));
+            let why = "an alert that is not repeated for that long counts as over";
+            faults.setting(Level::Problem, "repeat_interval", written(repeat), &expected, why);
+        }
+        for (key, intervals) in [("mute_time_intervals", &route.muted_in), ("active_time_intervals", &route.active_in)]
+        {
+            if !intervals.is_empty() {
+                let why = "a muted alert is not delivered";
+                faults.setting(Level::Problem, key, intervals.join(", "), "none", why);
+            }
+        }
+        if alert.kind == Kind::Heartbeat {
+            if repeat > Policy::HEARTBEAT / 2 {
+                let expected = format!("at most {}", written(Policy::HEARTBEAT / 2));
+                let why = "canaries wait while no heartbeat arrives";
+                faults.setting(Level::Problem, "repeat_interval", written(repeat), &expected, why);
+            }
+            return faults;
+        }
+        let urgent = alert.kind.is_urgent();
+        let level = if urgent { Level::Problem } else { Level::Warning };
+        if !route.group_wait.is_zero() {
+            let why = if urgent { "every second serves more bad answers" } else { "people are asked that much later" };
+            faults.setting(level, "group_wait", written(route.group_wait), "0s", why);
+        }
+        if route.group_interval > LONGEST_GROUP_INTERVAL {
+            let why = "an alert that joins a group waits for it, and so does the end of an alert";
+            faults.setting(level, "group_interval", written(route.group_interval), "at most 10s", why);
+        }
+        if urgent && repeat > LONGEST_CRITICAL_REPEAT && repeat < timeout {
+            let why = "a rollback that a guard held is tried again at a repeat";
+            faults.setting(Level::Warning, "repeat_interval", written(repeat), "at most 5m", why);
+        }
+        if let Some((label, other)) = self.shares_group(alert, route) {
+            let text =
+                format!("group_by: expected {label} in it: in a group with {other}, it waits for group_interval");
+            faults.add(level, text);
+        }
+        faults
+    }
+
+    /// The label that is missing in `group_by`, and the alert that could be in a group with this one.
+    fn shares_group(&self, alert: &OurAlert, route: &Route) -> Option<(String, String)> {
+        let labels = &self.config.labels;
+        let names = [&labels.prompt, &labels.version].into_iter();
+        let missing: Vec<&str> = names.map(String::as_str).filter(|name| !route.group_by.separates(name)).collect();
+        if !missing.is_empty() {
+            return Some((missing.join(" and "), "an alert of another prompt".to_owned()));
+        }
+        if alert.kind != Kind::Trigger(Severity::Critical) {
+            return None;
+        }
+        let value = |alert: &OurAlert, name: &str| alert.labels.get(name).cloned().unwrap_or_default();
+        let same_group = |other: &&OurAlert| {
+            let mut names = alert.labels.keys().chain(other.labels.keys());
+            self.file.routes(&other.labels).iter().any(|it| it.path == route.path)
+                && names.all(|name| !route.group_by.separates(name) || value(alert, name) == value(other, name))
+        };
+        let lesser = |other: &&OurAlert| match other.kind {
+            Kind::Trigger(severity) => severity < Severity::Critical,
+            kind => kind == Kind::Drill,
+        };
+        let other = self.alerts.iter().filter(lesser).find(same_group)?;
+        let label = if other.kind == Kind::Drill { DRILL_LABEL } else { "severity" };
+        Some((label.to_owned(), other.name.clone()))
+    }
+
+    fn follow(&self, alert: &OurAlert) -> Probe {
+        let shown = |route: &&Route| {
+            let Route { receiver, path, line, .. } = route;
+            format!(
+                "{receiver} after {}, every {} ({path}, line {line})",
+                written(route.group_wait),
+                written(route.repeat())
+            )
+        };
+        let routes: Vec<String> = self.file.routes(&alert.labels).iter().map(shown).collect();
+        // one good way is enough: the receiver recognizes duplicates
+        let best = self.ways(alert).min_by_key(Faults::count);
+        let mut faults = best.unwrap_or_else(|| {
+            let text = format!("expected a receiver whose webhook has the path {WEBHOOK_PATH}");
+            Faults::from([(Level::Problem, text)])
+        });
+        match (alert.kind, self.reaches_people(alert)) {
+            (Kind::Trigger(Severity::High | Severity::Critical), false) => {
+                let text = "expected also a receiver that notifies somebody, for the time when prompt-rollback is down";
+                faults.add(Level::Warning, text);
+            }
+            (Kind::Heartbeat, true) => {
+                faults.add(Level::Warning, "expected no receiver that notifies somebody: it always fires");
+            }
+            (Kind::Drill, true) => {
+                faults.add(Level::Warning, "expected no receiver that notifies somebody: a drill is no emergency");
+            }
+            _ => {}
+        }
+        faults.probe(format!("alertmanager {}", alert.name), format!("reaches {}", routes.join(", and ")))
+    }
+
+    /// Whether a receiver besides ours notifies somebody of it.
+    fn reaches_people(&self, alert: &OurAlert) -> bool {
+        let routes = self.file.routes(&alert.labels);
+        let mut receivers = routes.iter().filter_map(|route| self.receiver_of(route));
+        receivers.any(|receiver| !is_ours(receiver) && receiver.notifies)
+    }
+
+    /// Whether one of the file's own routes takes a drill to somebody.
+    pub fn drills_notify(&self) -> bool {
+        let drills = self.alerts.iter().filter(|alert| alert.kind == Kind::Drill);
+        let mut routes = drills.flat_map(|alert| self.file.routes(&alert.labels)).filter(|route| route.path != "route");
+        routes.any(|route| self.receiver_of(route).is_some_and(|receiver| !is_ours(receiver) && receiver.notifies))
+    }
+
+    fn own_alerts(&self) -> Probe {
+        let own = || self.alerts.iter().filter(|alert| alert.kind == Kind::Own);
+        let routes = own().flat_map(|alert| self.file.routes(&alert.labels));
+        let receivers: BTreeSet<&str> = routes.map(|route| route.receiver.as_str()).collect();
+        let lost = own().filter(|alert| !self.reaches_people(alert)).map(|alert| alert.name.as_str());
+        let lost: Vec<&str> = lost.collect();
+        let mut faults = Faults::default();
+        if !lost.is_empty() {
+            let first = lost.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+            let text = format!("{} of them reach no receiver that notifies somebody, such as {first}", lost.len());
+            faults.add(Level::Warning, text);
+        }
+        let receivers = receivers.into_iter().collect::<Vec<_>>().join(", ");
+        let detail = format!("{} alerts about prompt-rollback reach {receivers}", own().count());
+        faults.probe("alertmanager own alerts".to_owned(), detail)
+    }
+
+    fn for_scripts(&self, alert: &OurAlert) -> Value {
+        let receivers: Vec<Value> = self
+            .file
+            .routes(&alert.labels)
+            .iter()
+            .map(|route| {
+                json!({
+                    "receiver": route.receiver, "route": route.path, "line": route.line,
+                    "group_wait": written(route.group_wait), "group_interval": written(route.group_interval),
+                    "repeat_interval": written(route.repeat()),
+                    "mute_time_intervals": route.muted_in, "active_time_intervals": route.active_in,
+                })
+            })
+            .collect();
+        let rules = self.file.inhibit_rules.iter();
+        let inhibited_by: Vec<&str> = rules
+            .filter(|rule| self.inhibited(rule).iter().any(|it| it.labels == alert.labels))
+            .map(|rule| rule.path.as_str())
+            .collect();
+        json!({ "alert": alert.name, "labels": alert.labels, "receivers": receivers, "inhibited_by": inhibited_by })
+    }
+}
+
+pub(super) fn is_ours(receiver: &Receiver) -> bool {
+    receiver.webhooks.iter().any(Webhook::is_ours)
+}

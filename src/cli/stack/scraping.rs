@@ -1,0 +1,303 @@
+//! `check --prometheus-config`: whether someone's own Prometheus measures prompts as the rules need it, loads the rules,
+//! and sends their alerts on unharmed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::alerts::OurAlert;
+use super::faults::Faults;
+use crate::alertmanager::matchers::LabelSet;
+use crate::alertmanager::payload::DRILL_LABEL;
+use crate::cli::check::Probe;
+use crate::config::{Config, format_prometheus_duration as written};
+use crate::prometheus::config::{PrometheusFile, ScrapeJob};
+use crate::prometheus::rules::{self, RuleGroup};
+use crate::re2;
+use crate::store::Level;
+use crate::yaml::YamlError;
+
+/// The rules over the last minute need four scrapes in it.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
+/// The check for hiccups needs two scrapes in 15 s.
+const FAST_INTERVAL: Duration = Duration::from_secs(7);
+/// A metric of each source.
+const MEASURED: [&str; 2] = ["prompt_requests_total", "gen_ai_client_operation_duration_seconds_count"];
+/// The job of the receivers in the rules.
+const RECEIVERS: &str = "prompt-rollback";
+/// Longest list of files that a glob may match.
+const MAX_FILES: usize = 10_000;
+
+/// Reads a file of Prometheus. `jobs`: which of its jobs scrape prompt servers, if it was said.
+pub fn review(
+    path: &Path,
+    text: &str,
+    config: &Config,
+    jobs: &[String],
+) -> Result<(PrometheusFile, Vec<Probe>), YamlError> {
+    let mut file = PrometheusFile::parse(text)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut probes = Vec::new();
+    for found in files(folder, &file.scrape_config_files) {
+        match read(&found, |text| file.more_jobs(text)) {
+            Ok(more) => file.jobs.extend(more),
+            Err(error) => probes.push(Probe::new("prometheus scrape_config_files", false, error)),
+        }
+    }
+    let mut groups = Vec::new();
+    for found in files(folder, &file.rule_files) {
+        match read(&found, rules::groups) {
+            Ok(more) => groups.extend(more),
+            Err(error) => probes.push(Probe::new("prometheus rule_files", false, error)),
+        }
+    }
+    probes.extend(judge(&file, &groups, config, jobs));
+    Ok((file, probes))
+}
+
+/// What the file says, with the groups of its rule files. Pure.
+pub fn judge(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, jobs: &[String]) -> Vec<Probe> {
+    let mut probes = scraped(file, config, jobs);
+    probes.extend(rule_files(groups));
+    probes.push(evaluation(file, groups));
+    probes.push(alerting(file, config));
+    probes
+}
+
+fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, YamlError>) -> Result<T, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The jobs that scrape prompt servers, and that of the receivers.
+fn scraped(file: &PrometheusFile, config: &Config, named: &[String]) -> Vec<Probe> {
+    let is_named = |job: &&ScrapeJob| match named {
+        [] => {
+            let selects = job.selects_metrics() && MEASURED.iter().any(|metric| job.keeps(metric));
+            job.name != RECEIVERS && (selects || job.name.contains("prompt") && !job.selects_metrics())
+        }
+        names => names.contains(&job.name),
+    };
+    let servers: Vec<&ScrapeJob> = file.jobs.iter().filter(is_named).collect();
+    let mut probes: Vec<Probe> = servers.iter().map(|job| scrape(job, config, &MEASURED)).collect();
+    for name in named.iter().filter(|name| !file.jobs.iter().any(|job| job.name == **name)) {
+        probes.push(Probe::new(format!("prometheus job {name}"), false, "scrape_configs has no job of this name"));
+    }
+    if servers.is_empty() && named.is_empty() {
+        let text = "no job looks like that of prompt servers: name it with --prompt-job";
+        probes.push(Probe::new("prometheus prompt servers", false, text));
+    }
+    probes.push(match file.jobs.iter().find(|job| job.name == RECEIVERS) {
+        Some(job) => scrape(job, config, &["prompt_rollback_active_version_info"]),
+        None => {
+            let text = format!(
+                "expected a job {RECEIVERS} for the receivers: the rules read which versions are active from it"
+            );
+            Probe::new(format!("prometheus job {RECEIVERS}"), false, text)
+        }
+    });
+    probes
+}
+
+fn scrape(job: &ScrapeJob, config: &Config, metrics: &[&str]) -> Probe {
+    let mut faults = Faults::default();
+    let interval = written(job.interval);
+    if job.interval > LONGEST_INTERVAL {
+        let why = "the rules over one minute need four scrapes in it";
+        faults.setting(Level::Problem, "scrape_interval", &interval, "at most 15s", why);
+    } else if job.interval >= FAST_INTERVAL {
+        let why = "with two scrapes in 15s, the rules tell a hiccup of the provider from a bad version";
+        faults.setting(Level::Warning, "scrape_interval", &interval, "5s", why);
+    }
+    if !job.honor_labels {
+        let names = [config.labels.prompt.as_str(), config.labels.version.as_str()];
+        let hidden: Vec<&str> = names.into_iter().filter(|name| job.may_label_targets(name)).collect();
+        let (level, targets) = match hidden.as_slice() {
+            [] => (Level::Warning, "if a target had a label version".to_owned()),
+            hidden => (Level::Problem, format!("its targets can have a label {}", hidden.join(" and "))),
+        };
+        let why = format!("{targets}, it would rename the label of the metric");
+        faults.setting(level, "honor_labels", "false", "true", &why);
+    }
+    if !metrics.iter().any(|metric| job.keeps(metric)) {
+        faults.add(Level::Problem, format!("metric_relabel_configs drop {}", metrics.join(" and ")));
+    }
+    faults.probe(format!("prometheus job {}", job.name), format!("every {interval} (line {})", job.line))
+}
+
+/// Which of the shipped files are loaded, by the names of their groups.
+fn rule_files(groups: &[RuleGroup]) -> Vec<Probe> {
+    let missing = |file: &str| -> Vec<String> {
+        let names = rules::shipped(file).into_iter().map(|group| group.name);
+        names.filter(|name| !groups.iter().any(|group| group.name == *name)).collect()
+    };
+    let sources: Vec<&str> = ["native.yml", "otel.yml"].into_iter().filter(|file| missing(file).is_empty()).collect();
+    let loaded = match sources.as_slice() {
+        [] => "rule_files loads neither native.yml nor otel.yml of alert-rules/".to_owned(),
+        loaded => format!("{} is loaded", loaded.join(" and ")),
+    };
+    let mut probes = vec![Probe::new("prometheus rules of the source", !sources.is_empty(), loaded)];
+    for file in ["baselines.yml", "alerts.yml", "heartbeat.yml", "self.yml"] {
+        let missing = missing(file);
+        let mut faults = Faults::default();
+        if !missing.is_empty() {
+            let level = if file == "self.yml" { Level::Warning } else { Level::Problem };
+            faults.add(level, format!("rule_files loads no file with the group {}", missing.join(", ")));
+        }
+        probes.push(faults.probe(format!("prometheus rules {file}"), format!("alert-rules/{file}")));
+    }
+    probes
+}
+
+/// How often the rules without an interval of their own are evaluated.
+fn evaluation(file: &PrometheusFile, groups: &[RuleGroup]) -> Probe {
+    let of_group = |group: &&RuleGroup| group.interval.unwrap_or(file.evaluation_interval);
+    // the baselines are slow by design
+    let ours = |group: &&RuleGroup| group.name.starts_with("prompt_rollback_") && !group.name.ends_with("_baselines");
+    let slowest = groups.iter().filter(ours).max_by_key(of_group);
+    let interval = written(slowest.as_ref().map_or(file.evaluation_interval, of_group));
+    let mut faults = Faults::default();
+    if slowest.as_ref().map_or(file.evaluation_interval, of_group) > LONGEST_INTERVAL {
+        let name = slowest.map_or("every group", |group| group.name.as_str());
+        let why = format!("the alerts of {name} wait for it");
+        faults.setting(Level::Problem, "evaluation_interval", &interval, "at most 15s, better 5s", &why);
+    }
+    faults.probe("prometheus evaluation_interval".to_owned(), interval)
+}
+
+fn alerting(file: &PrometheusFile, config: &Config) -> Probe {
+    let mut faults = Faults::default();
+    if file.alertmanagers == 0 {
+        let why = "no alert is sent";
+        faults.setting(Level::Problem, "alerting.alertmanagers", "none", "each Alertmanager", why);
+    }
+    let alerts = OurAlert::all(config, None);
+    // every alert of ours carries these labels, whatever its own
+    let added = file.sent(LabelSet::from([("alertname".to_owned(), String::new())])).unwrap_or_default();
+    for (name, _) in &file.external_labels {
+        let key = format!("global.external_labels.{name}");
+        let names = [config.labels.prompt.as_str(), config.labels.version.as_str(), DRILL_LABEL];
+        if names.contains(&name.as_str()) {
+            faults.add(Level::Problem, format!("{key}: expected another name: every alert without this label gets it"));
+        } else if ["action", "decider", "severity", "time_limit"].contains(&name.as_str()) {
+            let text = format!("{key}: expected another name: alerts of your own rules without this label get it");
+            faults.add(Level::Warning, text);
+        } else if name.contains("replica") && added.contains_key(name) {
+            let why = "Alertmanager treats alerts that differ in it as two";
+            faults.add(Level::Warning, format!("{key}: expected alert_relabel_configs to drop it: {why}"));
+        }
+        let ours = config.alertmanager.labels.get(name);
+        if ours.is_some_and(|ours| added.get(name).is_some_and(|added| added != ours)) {
+            let text = format!("{key}: differs from alertmanager.labels.{name} of the receiver");
+            faults.add(Level::Warning, text);
+        }
+    }
+    // the first one is enough: most often the others are changed in the same way
+    let changed = alerts.iter().find_map(|alert| match file.sent(alert.labels.clone()) {
+        None => Some(format!("alert_relabel_configs drop {}", alert.name)),
+        Some(sent) => {
+            let label = changed_label(config, &alert.labels, &sent)?;
+            Some(format!("alert_relabel_configs change the label {label} of {}", alert.name))
+        }
+    });
+    if let Some(text) = changed {
+        faults.add(Level::Problem, text);
+    }
+    let detail = "start it with --rules.alert.resend-delay=5s, which check --connect looks at";
+    faults.probe("prometheus alerting".to_owned(), detail.to_owned())
+}
+
+/// A label whose meaning has changed. A severity may become another word for it.
+fn changed_label<'a>(config: &Config, labels: &'a LabelSet, sent: &LabelSet) -> Option<&'a String> {
+    let policy = config.policy();
+    let severity = |labels: &LabelSet| labels.get("severity").and_then(|word| policy.severity(word));
+    let same = |name: &String| match name.as_str() {
+        "severity" => severity(labels) == severity(sent),
+        name => labels.get(name) == sent.get(name),
+    };
+    labels.keys().find(|name| !same(name))
+}
+
+/// The files that globs match, as Go's `filepath.Glob` does.
+fn files(folder: &Path, globs: &[String]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = globs.iter().flat_map(|glob| matching(folder, glob)).collect();
+    found.sort();
+    found.dedup();
+    found.truncate(MAX_FILES);
+    found
+}
+
+fn matching(folder: &Path, glob: &str) -> Vec<PathBuf> {
+    let mut paths = vec![folder.to_owned()];
+    for part in Path::new(glob).components() {
+        let part = part.as_os_str();
+        let Some(text) = part.to_str().filter(|text| text.contains(['*', '?', '['])) else {
+            paths.iter_mut().for_each(|path| path.push(part));
+            continue;
+        };
+        let Some(regex) = part_regex(text) else { return Vec::new() };
+        let entries = paths
+            .iter()
+            .filter_map(|path| fs::read_dir(if path.as_os_str().is_empty() { Path::new(".") } else { path }).ok());
+        let names = entries.flat_map(|entries| entries.flatten().take(MAX_FILES));
+        let fits = names.filter(|entry| entry.file_name().to_str().is_some_and(|name| regex.is_match(name)));
+        paths = fits.map(|entry| entry.path()).collect();
+    }
+    paths.retain(|path| path.is_file());
+    paths
+}
+
+/// A part of a glob as an expression.
+fn part_regex(glob: &str) -> Option<regex::Regex> {
+    let mut expression = String::new();
+    let mut chars = glob.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' => expression.push_str("(?s:.*)"),
+            '?' => expression.push_str("(?s:.)"),
+            '\\' => expression.push_str(&regex::escape(&chars.next()?.to_string())),
+            '[' => {
+                expression.push('[');
+                for c in chars.by_ref() {
+                    expression.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+            }
+            c => expression.push_str(&regex::escape(&c.to_string())),
+        }
+    }
+    re2::anchored(&expression).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_are_those_of_the_shipped_rules() {
+        let native = rules::SHIPPED[0].1;
+        let windows = |window: &str| native.contains(&format!("increase(prompt_requests_total[{window}])"));
+        assert!(windows("15s") && windows("1m") && windows("5m"));
+        assert!(4 * LONGEST_INTERVAL <= Duration::from_secs(60) && 2 * FAST_INTERVAL < Duration::from_secs(15));
+        assert!(
+            native.contains("not less often than every 15s")
+                && native.contains("Scrapes 7s apart or more leave it empty")
+        );
+    }
+
+    #[test]
+    fn globs_match_as_in_go() {
+        for (glob, matching, others) in [
+            ("*.yml", &["a.yml", ".yml"][..], &["a.yaml", "a.ymlx"][..]),
+            ("a?[0-9].yml", &["ab1.yml"], &["a1.yml", "abc.yml"]),
+            ("a[^b]c", &["axc"], &["abc"]),
+            (r"\*", &["*"], &["a"]),
+        ] {
+            let regex = part_regex(glob).expect(glob);
+            assert!(matching.iter().all(|name| regex.is_match(name)), "{glob}");
+            assert!(!others.iter().any(|name| regex.is_match(name)), "{glob}");
+        }
+    }
+}

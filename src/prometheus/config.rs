@@ -1,0 +1,313 @@
+//! Someone's own `prometheus.yml`: what it scrapes and how often, and what its alerts carry when they leave. Pure.
+//!
+//! Reads only what decides about the rules of this repository; `promtool check config` checks the rest.
+
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::alertmanager::matchers::LabelSet;
+use crate::config::parse_prometheus_duration;
+use crate::re2;
+use crate::yaml::{Node, Yaml, YamlError};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A file of Prometheus.
+#[derive(Debug)]
+pub struct PrometheusFile {
+    pub evaluation_interval: Duration,
+    pub external_labels: Vec<(String, String)>,
+    /// Globs, as written.
+    pub rule_files: Vec<String>,
+    /// Globs of files with more jobs, as written.
+    pub scrape_config_files: Vec<String>,
+    pub jobs: Vec<ScrapeJob>,
+    /// How many entries `alerting.alertmanagers` has.
+    pub alertmanagers: usize,
+    alert_relabeling: Vec<Relabel>,
+    scrape_interval: Duration,
+}
+
+#[derive(Debug)]
+pub struct ScrapeJob {
+    pub name: String,
+    pub line: usize,
+    pub interval: Duration,
+    pub honor_labels: bool,
+    /// Labels of its targets, as far as the file shows them.
+    static_labels: LabelSet,
+    relabeling: Vec<Relabel>,
+    metric_relabeling: Vec<Relabel>,
+}
+
+#[derive(Debug)]
+struct Relabel {
+    source_labels: Vec<String>,
+    separator: String,
+    regex: Regex,
+    target_label: String,
+    replacement: String,
+    action: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Replace,
+    Keep,
+    Drop,
+    KeepEqual,
+    DropEqual,
+    LabelMap,
+    LabelDrop,
+    LabelKeep,
+    Lowercase,
+    Uppercase,
+    /// The result is not known here.
+    HashMod,
+}
+
+impl PrometheusFile {
+    pub fn parse(text: &str) -> Result<Self, YamlError> {
+        let yaml = Yaml::parse(text)?;
+        let file = Node::root(&yaml);
+        let global = file.get("global")?;
+        let interval = |key| Ok(global.as_ref().map(|it| duration(it, key)).transpose()?.flatten().unwrap_or(MINUTE));
+        let scrape_interval = interval("scrape_interval")?;
+        let alerting = file.get("alerting")?;
+        let alerting = alerting.as_ref();
+        let mut parsed = Self {
+            evaluation_interval: interval("evaluation_interval")?,
+            external_labels: global.as_ref().map(|it| it.table("external_labels")).transpose()?.unwrap_or_default(),
+            rule_files: file.texts("rule_files")?,
+            scrape_config_files: file.texts("scrape_config_files")?,
+            jobs: Vec::new(),
+            alertmanagers: alerting.map(|it| it.list("alertmanagers")).transpose()?.unwrap_or_default().len(),
+            alert_relabeling: alerting
+                .map(|it| relabeling(it, "alert_relabel_configs"))
+                .transpose()?
+                .unwrap_or_default(),
+            scrape_interval,
+        };
+        parsed.jobs = parsed.jobs_of(&file)?;
+        Ok(parsed)
+    }
+
+    /// The jobs of a file of `scrape_config_files`.
+    pub fn more_jobs(&self, text: &str) -> Result<Vec<ScrapeJob>, YamlError> {
+        self.jobs_of(&Node::root(&Yaml::parse(text)?))
+    }
+
+    fn jobs_of(&self, file: &Node<'_>) -> Result<Vec<ScrapeJob>, YamlError> {
+        file.list("scrape_configs")?.iter().map(|job| ScrapeJob::read(job, self.scrape_interval)).collect()
+    }
+
+    /// The labels that an alert carries when it leaves Prometheus; `None`: it is dropped.
+    pub fn sent(&self, mut labels: LabelSet) -> Option<LabelSet> {
+        for (name, value) in &self.external_labels {
+            labels.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        relabel(&self.alert_relabeling, labels)
+    }
+}
+
+impl ScrapeJob {
+    fn read(node: &Node<'_>, interval: Duration) -> Result<Self, YamlError> {
+        let mut static_labels = LabelSet::new();
+        for group in node.list("static_configs")? {
+            static_labels.extend(group.table("labels")?);
+        }
+        Ok(Self {
+            name: node.text_of("job_name")?.ok_or_else(|| node.error("expected the key job_name"))?,
+            line: node.line(),
+            interval: duration(node, "scrape_interval")?.unwrap_or(interval),
+            honor_labels: node.flag("honor_labels")?.unwrap_or_default(),
+            static_labels,
+            relabeling: relabeling(node, "relabel_configs")?,
+            metric_relabeling: relabeling(node, "metric_relabel_configs")?,
+        })
+    }
+
+    /// Whether its targets may have a label of this name. Service discovery knows labels that are not in the file: a
+    /// `labelmap` may take over one of this name.
+    pub fn may_label_targets(&self, name: &str) -> bool {
+        const DISCOVERED: [&str; 5] = [
+            "__meta_kubernetes_pod_label_",
+            "__meta_kubernetes_service_label_",
+            "__meta_consul_service_metadata_",
+            "__meta_docker_container_label_",
+            "__meta_ec2_tag_",
+        ];
+        let mut labels = self.static_labels.clone();
+        labels.extend(DISCOVERED.map(|prefix| (format!("{prefix}{name}"), "x".to_owned())));
+        for rule in &self.relabeling {
+            // whether a target is kept does not matter
+            let _ = rule.apply(&mut labels);
+        }
+        labels.get(name).is_some_and(|value| !value.is_empty())
+    }
+
+    /// Whether its `metric_relabel_configs` keep a metric, by its name.
+    pub fn keeps(&self, metric: &str) -> bool {
+        let mut by_name = self.metric_relabeling.iter().filter(|rule| rule.is_by_name());
+        let mut labels = LabelSet::from([("__name__".to_owned(), metric.to_owned())]);
+        by_name.all(|rule| rule.apply(&mut labels))
+    }
+
+    /// Whether it has a rule to keep only some metrics.
+    pub fn selects_metrics(&self) -> bool {
+        self.metric_relabeling.iter().any(|rule| rule.is_by_name() && rule.action == Action::Keep)
+    }
+}
+
+impl Relabel {
+    fn read(node: &Node<'_>) -> Result<Self, YamlError> {
+        let action = node.read("action", "an action of Prometheus, such as keep or replace", |text| {
+            Some(match text.to_lowercase().as_str() {
+                "replace" => Action::Replace,
+                "keep" => Action::Keep,
+                "drop" => Action::Drop,
+                "keepequal" => Action::KeepEqual,
+                "dropequal" => Action::DropEqual,
+                "labelmap" => Action::LabelMap,
+                "labeldrop" => Action::LabelDrop,
+                "labelkeep" => Action::LabelKeep,
+                "lowercase" => Action::Lowercase,
+                "uppercase" => Action::Uppercase,
+                "hashmod" => Action::HashMod,
+                _ => return None,
+            })
+        })?;
+        let regex = match node.get("regex")? {
+            None => re2::anchored("(.*)").map_err(|error| node.error(&error))?,
+            Some(regex) => re2::anchored(regex.text()?).map_err(|error| regex.error(&error))?,
+        };
+        Ok(Self {
+            source_labels: node.texts("source_labels")?,
+            separator: node.text_of("separator")?.unwrap_or(";".to_owned()),
+            regex,
+            target_label: node.text_of("target_label")?.unwrap_or_default(),
+            replacement: node.text_of("replacement")?.unwrap_or("$1".to_owned()),
+            action: action.unwrap_or(Action::Replace),
+        })
+    }
+
+    fn is_by_name(&self) -> bool {
+        self.source_labels == ["__name__"] && matches!(self.action, Action::Keep | Action::Drop)
+    }
+
+    /// Whether the labels are kept.
+    fn apply(&self, labels: &mut LabelSet) -> bool {
+        let value = |name: &String| labels.get(name).map_or("", String::as_str);
+        let source = self.source_labels.iter().map(value).collect::<Vec<_>>().join(&self.separator);
+        let equal = value(&self.target_label) == source;
+        let expanded = |text: &str, of: &str| {
+            let mut expanded = String::new();
+            let captures = self.regex.captures(of)?;
+            captures.expand(text, &mut expanded);
+            Some(expanded)
+        };
+        let mut set = |name: String, value: String| {
+            if value.is_empty() {
+                labels.remove(&name)
+            } else {
+                labels.insert(name, value)
+            };
+        };
+        match self.action {
+            Action::Keep => return self.regex.is_match(&source),
+            Action::Drop => return !self.regex.is_match(&source),
+            Action::KeepEqual => return equal,
+            Action::DropEqual => return !equal,
+            Action::Replace => {
+                let name = expanded(&self.target_label, &source);
+                if let Some((name, value)) = name.zip(expanded(&self.replacement, &source)) {
+                    set(name, value);
+                }
+            }
+            Action::Lowercase => set(self.target_label.clone(), source.to_lowercase()),
+            Action::Uppercase => set(self.target_label.clone(), source.to_uppercase()),
+            Action::HashMod => set(self.target_label.clone(), "0".to_owned()),
+            Action::LabelDrop => labels.retain(|name, _| !self.regex.is_match(name)),
+            Action::LabelKeep => labels.retain(|name, _| self.regex.is_match(name)),
+            Action::LabelMap => {
+                let mapped =
+                    |(name, value): (&String, &String)| Some((expanded(&self.replacement, name)?, value.clone()));
+                let mapped: Vec<_> = labels.iter().filter_map(mapped).collect();
+                labels.extend(mapped);
+            }
+        }
+        true
+    }
+}
+
+fn relabeling(node: &Node<'_>, key: &str) -> Result<Vec<Relabel>, YamlError> {
+    node.list(key)?.iter().map(Relabel::read).collect()
+}
+
+fn relabel(rules: &[Relabel], mut labels: LabelSet) -> Option<LabelSet> {
+    rules.iter().all(|rule| rule.apply(&mut labels)).then_some(labels)
+}
+
+fn duration(node: &Node<'_>, key: &str) -> Result<Option<Duration>, YamlError> {
+    node.read(key, "a duration such as 5s", |text| parse_prometheus_duration(text).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> LabelSet {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn alerts_leave_with_external_labels_and_relabeled() {
+        let file = PrometheusFile::parse(
+            "global: {external_labels: {cluster: eu, severity: none, replica: a}}\n\
+             alerting:\n  alert_relabel_configs:\n  \
+             - {action: labeldrop, regex: replica}\n  \
+             - {source_labels: [severity], regex: critical, target_label: severity, replacement: P1}\n  \
+             - {source_labels: [cluster, severity], separator: '/', target_label: where, regex: '(.*)/(.*)', replacement: '${2} in $1'}\n  \
+             - {source_labels: [alertname], regex: Noise, action: drop}\n",
+        )
+        .expect("valid");
+        let sent = file.sent(labels(&[("alertname", "A"), ("severity", "critical")]));
+        let expected = [("alertname", "A"), ("cluster", "eu"), ("severity", "P1"), ("where", "P1 in eu")];
+        assert_eq!(sent, Some(labels(&expected)));
+        assert_eq!(file.sent(labels(&[("alertname", "Noise")])), None);
+    }
+
+    #[test]
+    fn jobs_are_read_with_what_they_inherit() {
+        let file = PrometheusFile::parse(
+            "global: {scrape_interval: 30s}\nscrape_configs:\n\
+             - job_name: a\n  honor_labels: yes\n  scrape_interval: 5s\n  metric_relabel_configs:\n  \
+             - {source_labels: [__name__], regex: 'prompt_.*', action: keep}\n\
+             - job_name: b\n  static_configs: [{targets: [x], labels: {version: '1'}}]\n\
+             - job_name: c\n  relabel_configs: [{action: labelmap, regex: __meta_kubernetes_pod_label_(.+)}]\n",
+        )
+        .expect("valid");
+        let found: Vec<_> = file
+            .jobs
+            .iter()
+            .map(|job| {
+                (
+                    job.name.as_str(),
+                    job.line,
+                    job.interval.as_secs(),
+                    job.honor_labels,
+                    job.may_label_targets("version"),
+                )
+            })
+            .collect();
+        assert_eq!(found, [("a", 3, 5, true, false), ("b", 8, 30, false, true), ("c", 10, 30, false, true)]);
+        assert!(file.jobs[0].keeps("prompt_requests_total") && !file.jobs[0].keeps("up") && file.jobs[1].keeps("up"));
+        assert_eq!(file.evaluation_interval, MINUTE);
+        let wrong = "scrape_configs:\n- job_name: a\n  metric_relabel_configs:\n  - action: keeep\n";
+        assert_eq!(
+            PrometheusFile::parse(wrong).expect_err("no action").to_string(),
+            "line 4: scrape_configs[0].metric_relabel_configs[0].action: found \"keeep\", expected an action of Prometheus, such as keep or replace"
+        );
+    }
+}

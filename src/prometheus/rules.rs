@@ -1,0 +1,72 @@
+//! The shipped rule files: their groups, and the labels of their alerts. Pure.
+
+use std::time::Duration;
+
+use crate::config::parse_prometheus_duration;
+use crate::yaml::{Node, Yaml, YamlError};
+
+/// The files of `alert-rules/`, with their names there.
+pub const SHIPPED: [(&str, &str); 6] = [
+    ("native.yml", include_str!("../../alert-rules/native.yml")),
+    ("otel.yml", include_str!("../../alert-rules/otel.yml")),
+    ("baselines.yml", include_str!("../../alert-rules/baselines.yml")),
+    ("alerts.yml", include_str!("../../alert-rules/alerts.yml")),
+    ("heartbeat.yml", include_str!("../../alert-rules/heartbeat.yml")),
+    ("self.yml", include_str!("../../alert-rules/self.yml")),
+];
+
+/// A group of a rule file.
+#[derive(Debug, Clone)]
+pub struct RuleGroup {
+    pub name: String,
+    /// `None`: Prometheus' `global.evaluation_interval`.
+    pub interval: Option<Duration>,
+    /// Its alerts, with the labels that the rule gives them.
+    pub alerts: Vec<(String, Vec<(String, String)>)>,
+}
+
+/// The groups of a rule file.
+pub fn groups(text: &str) -> Result<Vec<RuleGroup>, YamlError> {
+    let yaml = Yaml::parse(text)?;
+    let mut groups = Vec::new();
+    for group in Node::root(&yaml).list("groups")? {
+        let mut alerts = Vec::new();
+        for rule in group.list("rules")? {
+            if let Some(alert) = rule.text_of("alert")? {
+                alerts.push((alert, rule.table("labels")?));
+            }
+        }
+        groups.push(RuleGroup {
+            name: group.text_of("name")?.ok_or_else(|| group.error("expected the key name"))?,
+            interval: group.read("interval", "a duration such as 5s", |text| parse_prometheus_duration(text).ok())?,
+            alerts,
+        });
+    }
+    Ok(groups)
+}
+
+/// The groups of a shipped file.
+pub fn shipped(name: &str) -> Vec<RuleGroup> {
+    let text = SHIPPED.iter().find(|(one, _)| *one == name).map_or("", |(_, text)| text);
+    groups(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_files_are_understood() {
+        for (name, text) in SHIPPED {
+            let groups = groups(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(!groups.is_empty(), "{name}");
+            let alerts: usize = groups.iter().map(|group| group.alerts.len()).sum();
+            assert_eq!(alerts, text.matches("- alert: ").count(), "{name}");
+            assert_eq!(
+                groups.iter().filter(|group| group.interval.is_some()).count(),
+                text.matches("\n    interval: ").count(),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Reads the YAML files of other programs. Each value knows its line, for errors and for edits.
+//!
+//! Scalars stay text: Alertmanager and Prometheus decide by field what `yes`, `5` or `~` means, and so do the readers here.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+/// Larger files, and files whose aliases expand to more values, are refused.
+const MAX_BYTES: usize = 4 << 20;
+const MAX_NODES: usize = 200_000;
+const MAX_DEPTH: usize = 64;
+
+/// What is wrong in a file, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct YamlError {
+    /// From 1.
+    pub line: usize,
+    pub message: String,
+}
+
+impl fmt::Display for YamlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+/// Where a value begins or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 0.
+    pub column: usize,
+}
+
+/// A value of the file.
+#[derive(Debug, Clone)]
+pub struct Yaml {
+    pub start: Place,
+    pub end: Place,
+    /// Whether it is written in `[…]` or `{…}`.
+    pub flow: bool,
+    content: Content,
+    /// The number of values in it.
+    size: usize,
+}
+
+/// Keys with their values.
+type Entries = Vec<(Rc<Yaml>, Rc<Yaml>)>;
+
+#[derive(Debug, Clone)]
+enum Content {
+    Scalar { text: String, plain: bool },
+    List(Vec<Rc<Yaml>>),
+    Table(Entries),
+}
+
+impl Yaml {
+    /// Reads the first document of a file; an empty file is an empty table.
+    pub fn parse(text: &str) -> Result<Self, YamlError> {
+        if text.len() > MAX_BYTES {
+            return Err(YamlError { line: 1, message: format!("expected at most {MAX_BYTES} bytes") });
+        }
+        let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
+        loop {
+            match reader.next()? {
+                (Event::StreamStart | Event::DocumentStart(_), _) => {}
+                (Event::StreamEnd | Event::DocumentEnd, span) => {
+                    return Ok(Self::new(span, span, false, Content::Table(Vec::new())));
+                }
+                (event, span) => return reader.node(event, span, 0).map(|node| (*node).clone()),
+            }
+        }
+    }
+
+    fn new(start: Span, end: Span, flow: bool, content: Content) -> Self {
+        let size = 1 + match &content {
+            Content::Scalar { .. } => 0,
+            Content::List(items) => items.iter().map(|item| item.size).sum(),
+            Content::Table(entries) => entries.iter().map(|(_, value)| 1 + value.size).sum(),
+        };
+        let place = |mark: saphyr_parser::Marker| Place { line: mark.line(), column: mark.col() };
+        Self { start: place(start.start), end: place(end.end), flow, content, size }
+    }
+
+    fn is_null(&self) -> bool {
+        let null = |text: &str| matches!(text, "" | "~" | "null" | "Null" | "NULL");
+        matches!(&self.content, Content::Scalar { text, plain: true } if null(text))
+    }
+
+    fn shown(&self) -> String {
+        match &self.content {
+            _ if self.is_null() => "nothing".to_owned(),
+            Content::Scalar { text, .. } if text.chars().count() > 60 => {
+                format!("{:?}…", text.chars().take(60).collect::<String>())
+            }
+            Content::Scalar { text, .. } => format!("{text:?}"),
+            Content::List(_) => "a list".to_owned(),
+            Content::Table(_) => "a table".to_owned(),
+        }
+    }
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    anchors: HashMap<usize, Rc<Yaml>>,
+    nodes: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), YamlError> {
+        let malformed = |line: usize, message: &str| YamlError { line: line.max(1), message: message.to_owned() };
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(malformed(error.marker().line(), &format!("invalid YAML: {}", error.info()))),
+            None => Err(malformed(1, "invalid YAML: it ends too early")),
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Rc<Yaml>, YamlError> {
+        let fail = |message: &str| Err(YamlError { line: span.start.line().max(1), message: message.to_owned() });
+        if depth > MAX_DEPTH {
+            return fail("expected fewer levels");
+        }
+        let (anchor, node) = match event {
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return fail("an alias inside of what it names");
+                };
+                self.count(node.size, span)?;
+                return Ok(node);
+            }
+            Event::Scalar(text, style, anchor, _) => {
+                let content = Content::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                (anchor, Yaml::new(span, span, false, content))
+            }
+            Event::SequenceStart(anchor, _) => {
+                let mut items = Vec::new();
+                let end = loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, end) => break end,
+                        (event, span) => items.push(self.node(event, span, depth + 1)?),
+                    }
+                };
+                (anchor, Yaml::new(span, end, !span.is_empty(), Content::List(items)))
+            }
+            Event::MappingStart(anchor, _) => {
+                let mut entries = Entries::new();
+                let end = loop {
+                    let key = match self.next()? {
+                        (Event::MappingEnd, end) => break end,
+                        (event, span) => self.node(event, span, depth + 1)?,
+                    };
+                    let (event, span) = self.next()?;
+                    entries.push((key, self.node(event, span, depth + 1)?));
+                };
+                (anchor, Yaml::new(span, end, !span.is_empty(), Content::Table(merged(entries)?)))
+            }
+            _ => return fail("invalid YAML"),
+        };
+        self.count(1, span)?;
+        let node = Rc::new(node);
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn count(&mut self, more: usize, span: Span) -> Result<(), YamlError> {
+        self.nodes = self.nodes.saturating_add(more);
+        match self.nodes {
+            0..=MAX_NODES => Ok(()),
+            _ => Err(YamlError { line: span.start.line(), message: format!("expected at most {MAX_NODES} values") }),
+        }
+    }
+}
+
+/// The entries of a table with those of its `<<`, which the table's own override.
+fn merged(entries: Entries) -> Result<Entries, YamlError> {
+    let mut own = Entries::new();
+    let mut inherited = Vec::new();
+    let named = |entries: &Entries, key: &Yaml| {
+        entries.iter().any(|(other, _)| scalar(other).is_some_and(|name| scalar(key) == Some(name)))
+    };
+    for (key, value) in entries {
+        if scalar(&key) == Some("<<") {
+            let tables = match &value.content {
+                Content::List(items) => items.clone(),
+                _ => vec![value],
+            };
+            inherited.extend(tables.iter().flat_map(|table| match &table.content {
+                Content::Table(entries) => entries.clone(),
+                _ => Vec::new(),
+            }));
+        } else if named(&own, &key) {
+            let message = format!("found the key {} twice, expected it once", key.shown());
+            return Err(YamlError { line: key.start.line, message });
+        } else {
+            own.push((key, value));
+        }
+    }
+    for (key, value) in inherited {
+        if !named(&own, &key) {
+            own.push((key, value));
+        }
+    }
+    Ok(own)
+}
+
+fn scalar(node: &Yaml) -> Option<&str> {
+    match &node.content {
+        Content::Scalar { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// A value with its path, such as `route.routes[2].matchers`.
+#[derive(Debug, Clone)]
+pub struct Node<'a> {
+    pub path: String,
+    pub yaml: &'a Yaml,
+    /// Where its key begins, in a table.
+    pub key: Option<Place>,
+}
+
+impl<'a> Node<'a> {
+    pub fn root(yaml: &'a Yaml) -> Self {
+        Self { path: String::new(), yaml, key: None }
+    }
+
+    pub fn line(&self) -> usize {
+        self.key.unwrap_or(self.yaml.start).line
+    }
+
+    /// An error that names this value.
+    pub fn wrong(&self, expected: &str) -> YamlError {
+        self.error(&format!("found {}, expected {expected}", self.yaml.shown()))
+    }
+
+    pub fn error(&self, message: &str) -> YamlError {
+        let path = if self.path.is_empty() { "the file" } else { &self.path };
+        YamlError { line: self.line(), message: format!("{path}: {message}") }
+    }
+
+    /// The value of a key; `None` if it is absent or null.
+    pub fn get(&self, key: &str) -> Result<Option<Node<'a>>, YamlError> {
+        Ok(self.entries()?.into_iter().find(|(name, _)| *name == key).map(|(_, node)| node))
+    }
+
+    /// The keys with values.
+    pub fn entries(&self) -> Result<Vec<(&'a str, Node<'a>)>, YamlError> {
+        let entries = match &self.yaml.content {
+            Content::Table(entries) => entries,
+            _ if self.yaml.is_null() => return Ok(Vec::new()),
+            _ => return Err(self.wrong("a table")),
+        };
+        let mut found = Vec::new();
+        for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
+            let name = scalar(key).ok_or_else(|| self.error("expected texts as keys"))?;
+            let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+            found.push((name, Node { path, yaml: value.as_ref(), key: Some(key.start) }));
+        }
+        Ok(found)
+    }
+
+    /// The items of a list; none for null.
+    pub fn items(&self) -> Result<Vec<Node<'a>>, YamlError> {
+        match &self.yaml.content {
+            Content::List(items) => Ok(items
+                .iter()
+                .enumerate()
+                .map(|(at, yaml)| Node { path: format!("{}[{at}]", self.path), yaml: yaml.as_ref(), key: None })
+                .collect()),
+            _ if self.yaml.is_null() => Ok(Vec::new()),
+            _ => Err(self.wrong("a list")),
+        }
+    }
+
+    /// The items of the list at `key`; none if it is absent.
+    pub fn list(&self, key: &str) -> Result<Vec<Node<'a>>, YamlError> {
+        self.get(key)?.map_or_else(|| Ok(Vec::new()), |list| list.items())
+    }
+
+    pub fn text(&self) -> Result<&'a str, YamlError> {
+        scalar(self.yaml).ok_or_else(|| self.wrong("a text"))
+    }
+
+    /// The text at `key`.
+    pub fn text_of(&self, key: &str) -> Result<Option<String>, YamlError> {
+        self.get(key)?.map(|value| value.text().map(str::to_owned)).transpose()
+    }
+
+    /// The texts in the list at `key`.
+    pub fn texts(&self, key: &str) -> Result<Vec<String>, YamlError> {
+        self.list(key)?.iter().map(|item| item.text().map(str::to_owned)).collect()
+    }
+
+    /// The texts in the table at `key`.
+    pub fn table(&self, key: &str) -> Result<Vec<(String, String)>, YamlError> {
+        let Some(table) = self.get(key)? else { return Ok(Vec::new()) };
+        table.entries()?.into_iter().map(|(name, value)| Ok((name.to_owned(), value.text()?.to_owned()))).collect()
+    }
+
+    /// What `read` makes of the text at `key`.
+    pub fn read<T>(&self, key: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, YamlError> {
+        let value = self.get(key)?;
+        value.map(|value| read(value.text()?).ok_or_else(|| value.wrong(expected))).transpose()
+    }
+
+    /// The boolean at `key`, in the spellings of YAML 1.1.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, YamlError> {
+        self.read(key, "true or false", |text| match text {
+            "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Some(true),
+            "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Some(false),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_line_the_field_and_what_was_expected() {
+        let text = "a:\n  - b: 1\n    c: maybe\n";
+        let yaml = Yaml::parse(text).expect("valid");
+        let list = Node::root(&yaml).list("a").expect("a list");
+        let error = list[0].flag("c").expect_err("no flag").to_string();
+        assert_eq!(error, "line 3: a[0].c: found \"maybe\", expected true or false");
+        let error = list[0].list("b").expect_err("no list").to_string();
+        assert_eq!(error, "line 2: a[0].b: found \"1\", expected a list");
+        for (text, expected) in [
+            ("a:\n  - [b", "line 3: invalid YAML: "),
+            ("a: 1\nb: 2\na: 3", "line 3: found the key \"a\" twice, expected it once"),
+            ("a: &x [*x]", "line 1: an alias inside of what it names"),
+            ("a: b: c", "line 1: invalid YAML: "),
+        ] {
+            let error = Yaml::parse(text).expect_err(text).to_string();
+            assert!(error.starts_with(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn anchors_aliases_and_merge_keys_are_followed() {
+        let yaml = Yaml::parse("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\nz: [*x, ~]\nn:\n").expect("valid");
+        let root = Node::root(&yaml);
+        let y = root.table("y").expect("texts");
+        assert_eq!(y, [("b".to_owned(), "3".to_owned()), ("a".to_owned(), "1".to_owned())]);
+        assert_eq!(root.list("z").expect("a list")[0].table("").expect("nothing there"), []);
+        assert!(root.get("n").expect("a table").is_none());
+        assert_eq!(Yaml::parse("# nothing\n").map(|yaml| Node::root(&yaml).entries().map(|all| all.len())), Ok(Ok(0)));
+    }
+
+    #[test]
+    fn what_expands_without_end_is_refused() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..20 {
+            let below = format!("*a{}", level - 1);
+            text += &format!("a{level}: &a{level} [{}]\n", [below.as_str(); 10].join(", "));
+        }
+        let error = Yaml::parse(&text).expect_err("a bomb").to_string();
+        assert!(error.ends_with("expected at most 200000 values"), "{error}");
+        for deep in ["[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000)] {
+            assert!(Yaml::parse(&deep).is_err());
+        }
+    }
+}
