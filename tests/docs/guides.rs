@@ -153,7 +153,7 @@ async fn the_commands_for_kubernetes_work() -> Result<()> {
     let place = Place::new()?;
     // Without a cluster: what would be sent to it is built, and what would run in a pod runs here.
     let prelude = r#"
-helm() { [[ $1 == upgrade && $2 == --install ]] && "$TOOLS/helm" template "${@:3}" >/dev/null && echo "installed $3"; }
+helm() { [[ $1 == upgrade && $2 == --install ]] && "$TOOLS/helm" template "${@:3}" >rendered.yaml && echo "installed $3"; }
 kubectl() {
     case "$*" in
     *" exec "*)
@@ -162,11 +162,14 @@ kubectl() {
         if [[ $2 == check ]]; then "$1" check --config empty.toml --connect; else "$@"; fi ;;
     "apply -k "*) "$TOOLS/kubectl" kustomize "$3" >/dev/null && echo applied ;;
     *" get "*) ;;
-    *) "$TOOLS/kubectl" "$@" --dry-run=client -o yaml >/dev/null && echo created ;;
+    *) { echo ---; "$TOOLS/kubectl" "$@" --dry-run=client -o yaml; } >>created.yaml && echo created ;;
     esac
 }
 : >empty.toml
 "#;
+    for secret in ["redis_password", "routing_key"] {
+        place.dir.write(secret, "0123456789abcdef\n")?;
+    }
     let env = [
         ("PROMPT_ROLLBACK_URL", cluster.receiver.url()),
         ("PROMPT_ROLLBACK_REDIS__URL", cluster.redis.receiver_url()),
@@ -178,7 +181,9 @@ kubectl() {
     {
         ensure!(told.contains(part), "{part:?} is missing: {told}");
     }
-    ensure!(told.lines().filter(|line| *line == "created").count() == 2, "{told}");
+    ensure!(told.lines().filter(|line| *line == "created").count() == 3, "{told}");
+    let [created, rendered] = ["created.yaml", "rendered.yaml"].map(|name| place.dir.path().join(name));
+    super::deploy::check_secrets(&created, &rendered)?;
     super::deploy::check_objects(&blocks(&page, "yaml"))
 }
 
