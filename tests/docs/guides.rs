@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::readers::{python, python_examples};
 use prompt_rollback_testkit::shipped::{self, Source};
 use prompt_rollback_testkit::{
     Alertmanager, Dir, Port, Process, ProcessBuilder, Prometheus, Receiver, Redis, eventually,
@@ -305,6 +306,77 @@ async fn the_commands_for_grafana_work() -> Result<()> {
     for word in page.split(['`', ' ', ',']).filter(|word| word.starts_with("prompt_version:")) {
         ensure!(rules.contains(&format!("record: {word}")), "{word} is not recorded");
     }
+    Ok(())
+}
+
+/// The program counts what the alert rules read, for the value of the key as a person may have set it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_code_of_the_documentation_runs() -> Result<()> {
+    let redis = Redis::start()?;
+    redis::cmd("SET")
+        .arg("{prompts}:active:customer-support")
+        .arg("v1.9.0\n")
+        .exec_async(&mut redis.connection().await?)
+        .await?;
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let prompt_servers = fs::read_to_string(root().join("docs/prompt-servers.md"))?;
+    let ([adopt], [follow, sentinels]) = (&blocks(&readme, "python")[..], &blocks(&prompt_servers, "python")[..])
+    else {
+        anyhow::bail!("another number of blocks");
+    };
+    let program = format!(
+        r#"
+import os, redis
+from prometheus_client import Counter, Histogram, generate_latest
+from prompt_reader import Reader
+
+def expose_at_zero(prompt, versions):
+    print(prompt, "serves", versions)
+
+REQUESTS = Counter("prompt_requests", "Requests.", ["prompt", "version", "outcome"])
+DURATION = Histogram("prompt_request_duration_seconds", "Seconds.", ["prompt", "version", "outcome"])
+prompt, answered, seconds, user_id = "customer-support", False, 0.2, 4711
+redis = redis.Redis.from_url(os.environ["URL"])
+{adopt}
+print(generate_latest().decode())
+{follow}
+print("the reader serves", version)
+{sentinels}
+"#
+    )
+    .replace("redis://prompt-server:password@redis:6379", &redis.prompt_server_url());
+    let mut command = Command::new(python()?);
+    command.args(["-B", "-c", &program]).env("PYTHONPATH", python_examples()).env("URL", redis.prompt_server_url());
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{told}{error}");
+    let labels = r#"{outcome="error",prompt="customer-support",version="v1.9.0"}"#;
+    for line in [
+        format!("prompt_requests_total{labels} 1.0"),
+        format!("prompt_request_duration_seconds_count{labels} 1.0"),
+        "the reader serves v1.9.0".to_owned(),
+    ] {
+        ensure!(told.lines().any(|one| one == line), "{line:?} is missing: {told}");
+    }
+    Ok(())
+}
+
+/// `make demo` on a machine without Rust changes nothing there.
+#[test]
+fn without_cargo_no_package_is_installed() -> Result<()> {
+    let dir = Dir::new("without-cargo")?;
+    for program in ["bash", "dirname", "sed"] {
+        let real = Command::new("bash").args(["-c", "command -v \"$0\"", program]).output()?.stdout;
+        std::os::unix::fs::symlink(String::from_utf8(real)?.trim(), dir.path().join(program))?;
+    }
+    let output = Command::new(dir.path().join("bash"))
+        .arg(root().join("scripts/install-deps"))
+        .arg("demo")
+        .env_clear()
+        .env("PATH", dir.path())
+        .output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && error.starts_with("cargo is missing. Rust "), "{error}");
     Ok(())
 }
 

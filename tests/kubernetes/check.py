@@ -402,6 +402,9 @@ def check_versions():
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     assert f"\n## {version} (" in (ROOT / "CHANGELOG.md").read_text(), f"CHANGELOG.md has no {version}"
     assert f'image.version="{version}"' in (ROOT / "Dockerfile").read_text(), "the version in the Dockerfile"
+    rust = re.search(r'^rust-version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    for page in ["README.md", "CONTRIBUTING.md", "crates/reader/README.md"]:
+        assert re.findall(r"Rust (\d[.\d]*\d)", (ROOT / page).read_text()) == [rust], f"{page} names another Rust than {rust}"
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version, chart
 
