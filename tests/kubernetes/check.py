@@ -423,11 +423,19 @@ def check_config_schema():
 
 
 def check_workflow():
-    """The forge runs what a developer runs: targets of the Makefile, and nothing else."""
+    """The forge runs what a developer runs: targets of the Makefile, and nothing else. What `make dist` builds becomes a release."""
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    *built, release = workflow["jobs"]["dist"]["steps"]
+    assert built[-1] == {"run": "make dist"}, built
+    assert release["run"].startswith('gh release create "$GITHUB_REF_NAME" target/dist/* '), release
+    # The build of other people's code never sees a token that may write.
+    assert workflow["permissions"] == {"contents": "read"} and built[0]["with"] == {"persist-credentials": False}
     for job in workflow["jobs"].values():
         for step in job["steps"]:
+            if step == release:
+                continue
+            assert "env" not in step, step
             if "uses" in step:
                 assert re.fullmatch(r"actions/checkout@[0-9a-f]{40}", step["uses"]), step
             else:
