@@ -443,6 +443,38 @@ def check_workflow():
                 assert command == "make" and target in targets, step
 
 
+def check_password_for_alertmanager():
+    """What docs/security.md adds to config/prometheus.yml and docker-compose.yml fits what is there."""
+    page = (ROOT / "docs/security.md").read_text()
+    login, override = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[1:])
+    prometheus = yaml.safe_load((ROOT / "config/prometheus.yml").read_text())
+    clients = [*prometheus["alerting"]["alertmanagers"], *(one for one in prometheus["scrape_configs"] if one["job_name"] == "alertmanager")]
+    assert len(clients) == 2, clients
+    for one in clients:
+        one.update(login)
+    with tempfile.TemporaryDirectory() as directory:
+        here = pathlib.Path(directory)
+        (here / "prometheus.yml").write_text(yaml.safe_dump(prometheus))
+        (here / "rules").symlink_to(ROOT / "alert-rules")
+        (here / login["basic_auth"]["password_file"]).write_text("x")
+        run("promtool", "check", "config", here / "prometheus.yml")
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert set(override["services"]) <= set(compose["services"])
+    # Compose replaces this list, and appends the others.
+    alertmanager = override["services"]["alertmanager"]
+    assert alertmanager["command"][:-1] == compose["services"]["alertmanager"]["command"], alertmanager
+    (mount,) = alertmanager["volumes"]
+    assert alertmanager["command"][-1] == f"--web.config.file={mount.split(':')[1]}"
+    login_of_receiver = override["services"]["receiver"]["environment"]
+    assert login_of_receiver["PROMPT_ROLLBACK_ALERTMANAGER__USERNAME"] == login["basic_auth"]["username"]
+    (secret,) = override["secrets"]
+    assert login_of_receiver["PROMPT_ROLLBACK_ALERTMANAGER__PASSWORD_FILE"] == f"/run/secrets/{secret}"
+    assert override["services"]["prometheus"]["secrets"] == [
+        {"source": secret, "target": f"/etc/prometheus/{login['basic_auth']['password_file']}"}
+    ]
+    print("a password for Alertmanager: ok")
+
+
 def check_refused():
     """A value that the chart does not know is an error."""
     for setting in [
@@ -544,6 +576,7 @@ def check_all(receiver=None):
     for path in paths:
         check_values(path, receiver)
     check_kustomize()
+    check_password_for_alertmanager()
     check_refused()
 
 
