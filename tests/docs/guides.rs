@@ -65,6 +65,34 @@ fn every_link_of_the_documentation_leads_somewhere() -> Result<()> {
     Ok(())
 }
 
+/// Other users of a machine can read the arguments of its programs.
+#[test]
+fn no_command_of_the_documentation_has_a_secret_as_an_argument() -> Result<()> {
+    let mut texts =
+        vec![("the chart's notes".to_owned(), shipped::text("deploy/helm/prompt-rollback/templates/NOTES.txt")?)];
+    for folder in [".", "docs", "docs/runbooks", "docs/your-stack", "alert-rules"] {
+        texts.extend(pages(folder)?);
+    }
+    let mut commands = 0;
+    for (name, text) in &texts {
+        let blocks = if name.ends_with(".md") {
+            [blocks(text, "sh"), blocks(text, "console")].concat()
+        } else {
+            vec![text.as_str()]
+        };
+        for line in blocks.iter().flat_map(|block| block.lines()) {
+            for secret in
+                ["-H \"Authorization", "-H 'Authorization", "--from-literal", "--token ", "--pass ", "redis-cli -a "]
+            {
+                ensure!(!line.contains(secret), "{name}: {line}");
+            }
+            commands += 1;
+        }
+    }
+    ensure!(commands > 200, "{commands} lines");
+    Ok(())
+}
+
 /// The blocks of a language, in order.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
@@ -240,14 +268,31 @@ async fn the_commands_for_plain_hosts_work() -> Result<()> {
         .instead("localhost:9090", server.addr())
         .instead("localhost:9093", alertmanager.addr())
         .instead("0.0.0.0:8000", receiver_port.addr());
-    // Nobody is root here, and systemd does not run: the service's own command does.
+    // Nobody is root here, and systemd does not run: the service's own command does. The package lets only root and the service
+    // into /etc/prompt-rollback, so the folder is elsewhere except while `sudo` runs. A copy that root makes of a secret belongs to
+    // root alone, unless the command says for whom it is.
     let prelude = r#"
-sudo() { if [[ $1 == -u ]]; then shift 2; fi; "$@"; }
-install() { local kept=(); while (($#)); do if [[ $1 == -g ]]; then shift; else kept+=("$1"); fi; shift; done; command install "${kept[@]}"; }
+sudo() {
+    local status=0
+    mv kept etc/prompt-rollback
+    if [[ $1 == cp && $* == *etc/prompt-rollback/* ]]; then echo "only root can read this copy: sudo $*" >&2; return 1; fi
+    if [[ $1 == -u ]]; then shift 2; fi
+    "$@" || status=$?
+    mv etc/prompt-rollback kept
+    return $status
+}
+install() {
+    local kept=() group=
+    while (($#)); do if [[ $1 == -g ]]; then shift; group=$1; else kept+=("$1"); fi; shift; done
+    [[ $group == prompt-rollback || $group == prometheus ]] || return 1
+    command install "${kept[@]}"
+}
+mv etc/prompt-rollback kept
 redis-cli() { command redis-cli -p "$REDIS_PORT" "$@"; }
 systemctl() {
-    [[ $* == "enable --now prompt-rollback" ]]
-    prompt-rollback serve --config "$PLACE/etc/prompt-rollback/prompt-rollback.toml" >receiver.log 2>&1 &
+    [[ $* == "enable --now prompt-rollback" ]] || return 1
+    cp -r etc/prompt-rollback service
+    prompt-rollback serve --config "$PLACE/service/prompt-rollback.toml" >receiver.log 2>&1 &
     trap "kill $!" EXIT
     for _ in $(seq 100); do prompt-rollback healthcheck >/dev/null 2>&1 && return; sleep 0.1; done
     cat receiver.log >&2
