@@ -343,7 +343,14 @@ fn documented(docs: &str) -> Result<&str> {
 
 #[tokio::test]
 async fn the_documented_receiver_believes_what_is_sent_and_nothing_else() -> Result<()> {
-    const RUN: &str = " import sys case = json.load(sys.stdin) try: print(verify(case['secret'], case['headers'], case['body'].encode())['id']) except ValueError as error: print(error) ";
+    const RUN: &str = "
+import sys
+case = json.load(sys.stdin)
+try:
+    print(verify(case['secret'], case['headers'], case['body'].encode())['id'])
+except ValueError as error:
+    print(error)
+";
     let docs = prompt_rollback_testkit::shipped::text("docs/webhooks.md")?;
     for kind in Kind::ALL {
         assert!(docs.contains(&format!("`{}`", kind.as_str())), "docs/webhooks.md does not tell of {}", kind.as_str());

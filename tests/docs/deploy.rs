@@ -41,6 +41,12 @@ pub fn check_objects(blocks: &[&str]) -> Result<()> {
     text_of(check(&["objects", file.to_str().context("a path")?])?).map(drop)
 }
 
+/// What was created has each Secret, and each key of one, that what was rendered refers to.
+pub fn check_secrets(created: &Path, rendered: &Path) -> Result<()> {
+    let [created, rendered] = [created, rendered].map(|path| path.to_str().context("a path"));
+    text_of(check(&["secrets", created?, rendered?])?).map(drop)
+}
+
 /// A receiver as the chart would start it, and an Alertmanager with what the operator makes of the chart's
 /// AlertmanagerConfigs, on the operator's default strategy.
 pub struct Cluster {

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::readers::{python, python_examples};
 use prompt_rollback_testkit::shipped::{self, Source};
 use prompt_rollback_testkit::{
     Alertmanager, Dir, Port, Process, ProcessBuilder, Prometheus, Receiver, Redis, eventually,
@@ -61,6 +62,34 @@ fn every_link_of_the_documentation_leads_somewhere() -> Result<()> {
         }
     }
     ensure!(links > 100, "{links} links");
+    Ok(())
+}
+
+/// Other users of a machine can read the arguments of its programs.
+#[test]
+fn no_command_of_the_documentation_has_a_secret_as_an_argument() -> Result<()> {
+    let mut texts =
+        vec![("the chart's notes".to_owned(), shipped::text("deploy/helm/prompt-rollback/templates/NOTES.txt")?)];
+    for folder in [".", "docs", "docs/runbooks", "docs/your-stack", "alert-rules"] {
+        texts.extend(pages(folder)?);
+    }
+    let mut commands = 0;
+    for (name, text) in &texts {
+        let blocks = if name.ends_with(".md") {
+            [blocks(text, "sh"), blocks(text, "console")].concat()
+        } else {
+            vec![text.as_str()]
+        };
+        for line in blocks.iter().flat_map(|block| block.lines()) {
+            for secret in
+                ["-H \"Authorization", "-H 'Authorization", "--from-literal", "--token ", "--pass ", "redis-cli -a "]
+            {
+                ensure!(!line.contains(secret), "{name}: {line}");
+            }
+            commands += 1;
+        }
+    }
+    ensure!(commands > 200, "{commands} lines");
     Ok(())
 }
 
@@ -153,7 +182,7 @@ async fn the_commands_for_kubernetes_work() -> Result<()> {
     let place = Place::new()?;
     // Without a cluster: what would be sent to it is built, and what would run in a pod runs here.
     let prelude = r#"
-helm() { [[ $1 == upgrade && $2 == --install ]] && "$TOOLS/helm" template "${@:3}" >/dev/null && echo "installed $3"; }
+helm() { [[ $1 == upgrade && $2 == --install ]] && "$TOOLS/helm" template "${@:3}" >rendered.yaml && echo "installed $3"; }
 kubectl() {
     case "$*" in
     *" exec "*)
@@ -162,11 +191,14 @@ kubectl() {
         if [[ $2 == check ]]; then "$1" check --config empty.toml --connect; else "$@"; fi ;;
     "apply -k "*) "$TOOLS/kubectl" kustomize "$3" >/dev/null && echo applied ;;
     *" get "*) ;;
-    *) "$TOOLS/kubectl" "$@" --dry-run=client -o yaml >/dev/null && echo created ;;
+    *) { echo ---; "$TOOLS/kubectl" "$@" --dry-run=client -o yaml; } >>created.yaml && echo created ;;
     esac
 }
 : >empty.toml
 "#;
+    for secret in ["redis_password", "routing_key"] {
+        place.dir.write(secret, "0123456789abcdef\n")?;
+    }
     let env = [
         ("PROMPT_ROLLBACK_URL", cluster.receiver.url()),
         ("PROMPT_ROLLBACK_REDIS__URL", cluster.redis.receiver_url()),
@@ -178,7 +210,9 @@ kubectl() {
     {
         ensure!(told.contains(part), "{part:?} is missing: {told}");
     }
-    ensure!(told.lines().filter(|line| *line == "created").count() == 2, "{told}");
+    ensure!(told.lines().filter(|line| *line == "created").count() == 3, "{told}");
+    let [created, rendered] = ["created.yaml", "rendered.yaml"].map(|name| place.dir.path().join(name));
+    super::deploy::check_secrets(&created, &rendered)?;
     super::deploy::check_objects(&blocks(&page, "yaml"))
 }
 
@@ -234,14 +268,31 @@ async fn the_commands_for_plain_hosts_work() -> Result<()> {
         .instead("localhost:9090", server.addr())
         .instead("localhost:9093", alertmanager.addr())
         .instead("0.0.0.0:8000", receiver_port.addr());
-    // Nobody is root here, and systemd does not run: the service's own command does.
+    // Nobody is root here, and systemd does not run: the service's own command does. The package lets only root and the service
+    // into /etc/prompt-rollback, so the folder is elsewhere except while `sudo` runs. A copy that root makes of a secret belongs to
+    // root alone, unless the command says for whom it is.
     let prelude = r#"
-sudo() { if [[ $1 == -u ]]; then shift 2; fi; "$@"; }
-install() { local kept=(); while (($#)); do if [[ $1 == -g ]]; then shift; else kept+=("$1"); fi; shift; done; command install "${kept[@]}"; }
+sudo() {
+    local status=0
+    mv kept etc/prompt-rollback
+    if [[ $1 == cp && $* == *etc/prompt-rollback/* ]]; then echo "only root can read this copy: sudo $*" >&2; return 1; fi
+    if [[ $1 == -u ]]; then shift 2; fi
+    "$@" || status=$?
+    mv etc/prompt-rollback kept
+    return $status
+}
+install() {
+    local kept=() group=
+    while (($#)); do if [[ $1 == -g ]]; then shift; group=$1; else kept+=("$1"); fi; shift; done
+    [[ $group == prompt-rollback || $group == prometheus ]] || return 1
+    command install "${kept[@]}"
+}
+mv etc/prompt-rollback kept
 redis-cli() { command redis-cli -p "$REDIS_PORT" "$@"; }
 systemctl() {
-    [[ $* == "enable --now prompt-rollback" ]]
-    prompt-rollback serve --config "$PLACE/etc/prompt-rollback/prompt-rollback.toml" >receiver.log 2>&1 &
+    [[ $* == "enable --now prompt-rollback" ]] || return 1
+    cp -r etc/prompt-rollback service
+    prompt-rollback serve --config "$PLACE/service/prompt-rollback.toml" >receiver.log 2>&1 &
     trap "kill $!" EXIT
     for _ in $(seq 100); do prompt-rollback healthcheck >/dev/null 2>&1 && return; sleep 0.1; done
     cat receiver.log >&2
@@ -341,6 +392,77 @@ async fn the_commands_for_grafana_work() -> Result<()> {
     for word in page.split(['`', ' ', ',']).filter(|word| word.starts_with("prompt_version:")) {
         ensure!(rules.contains(&format!("record: {word}")), "{word} is not recorded");
     }
+    Ok(())
+}
+
+/// The program counts what the alert rules read, for the value of the key as a person may have set it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_code_of_the_documentation_runs() -> Result<()> {
+    let redis = Redis::start()?;
+    redis::cmd("SET")
+        .arg("{prompts}:active:customer-support")
+        .arg("v1.9.0\n")
+        .exec_async(&mut redis.connection().await?)
+        .await?;
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let prompt_servers = fs::read_to_string(root().join("docs/prompt-servers.md"))?;
+    let ([adopt], [follow, sentinels]) = (&blocks(&readme, "python")[..], &blocks(&prompt_servers, "python")[..])
+    else {
+        anyhow::bail!("another number of blocks");
+    };
+    let program = format!(
+        r#"
+import os, redis
+from prometheus_client import Counter, Histogram, generate_latest
+from prompt_reader import Reader
+
+def expose_at_zero(prompt, versions):
+    print(prompt, "serves", versions)
+
+REQUESTS = Counter("prompt_requests", "Requests.", ["prompt", "version", "outcome"])
+DURATION = Histogram("prompt_request_duration_seconds", "Seconds.", ["prompt", "version", "outcome"])
+prompt, answered, seconds, user_id = "customer-support", False, 0.2, 4711
+redis = redis.Redis.from_url(os.environ["URL"])
+{adopt}
+print(generate_latest().decode())
+{follow}
+print("the reader serves", version)
+{sentinels}
+"#
+    )
+    .replace("redis://prompt-server:password@redis:6379", &redis.prompt_server_url());
+    let mut command = Command::new(python()?);
+    command.args(["-B", "-c", &program]).env("PYTHONPATH", python_examples()).env("URL", redis.prompt_server_url());
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{told}{error}");
+    let labels = r#"{outcome="error",prompt="customer-support",version="v1.9.0"}"#;
+    for line in [
+        format!("prompt_requests_total{labels} 1.0"),
+        format!("prompt_request_duration_seconds_count{labels} 1.0"),
+        "the reader serves v1.9.0".to_owned(),
+    ] {
+        ensure!(told.lines().any(|one| one == line), "{line:?} is missing: {told}");
+    }
+    Ok(())
+}
+
+/// `make demo` on a machine without Rust changes nothing there.
+#[test]
+fn without_cargo_no_package_is_installed() -> Result<()> {
+    let dir = Dir::new("without-cargo")?;
+    for program in ["bash", "dirname", "sed"] {
+        let real = Command::new("bash").args(["-c", "command -v \"$0\"", program]).output()?.stdout;
+        std::os::unix::fs::symlink(String::from_utf8(real)?.trim(), dir.path().join(program))?;
+    }
+    let output = Command::new(dir.path().join("bash"))
+        .arg(root().join("scripts/install-deps"))
+        .arg("demo")
+        .env_clear()
+        .env("PATH", dir.path())
+        .output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && error.starts_with("cargo is missing. Rust "), "{error}");
     Ok(())
 }
 

@@ -4,12 +4,14 @@
     check.py routes STRATEGY ADDRESS    prints the Alertmanager config that the operator makes with this strategy; the
                                         receiver is at ADDRESS
     check.py objects FILE               checks YAML of a guide
+    check.py secrets CREATED RENDERED   checks that RENDERED refers to no Secret, or key of one, that CREATED lacks
 
 Renders the chart with each file of deploy/helm/values, and checks the objects against the schemas of Kubernetes and of the
 Prometheus operator. RECEIVER is the program prompt-rollback: with it, each rendered config is checked too.
 `scripts/install-deps test` installs what this needs; run it with target/tools/bin/python.
 """
 
+import base64
 import json
 import os
 import pathlib
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import urllib.parse
 
 import jsonschema
 import kubernetes_validate
@@ -119,6 +122,11 @@ def environment(deployment):
     return {one["name"]: one["value"] for one in container["env"]}
 
 
+def certificate(key, file, *options):
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", "/CN=prompt-rollback", "-keyout", key, "-out", file, *options)
+
+
 def check_config(objects, receiver):
     """The receiver itself takes the config, with the files of the Secret somewhere else."""
     config = next(one for one in of_kind(objects, "ConfigMap") if "prompt-rollback.toml" in one["data"])
@@ -126,20 +134,24 @@ def check_config(objects, receiver):
         here = pathlib.Path(directory)
 
         def moved(text):
-            for path in re.findall(r"/run/secrets/[\w./-]+", text):
+            for path in re.findall(r"/(?:run/secrets|etc/ssl)/[\w./-]+", text):
+                assert any(path.startswith(f"{mount}/") for mount in mounts), f"{path} is not mounted"
                 file = here / path.removeprefix("/")
                 file.parent.mkdir(parents=True, exist_ok=True)
-                is_pem = path.endswith((".crt", ".key"))
-                file.write_text("" if is_pem else f"{file.name}-0123456789abcdef")
-            return text.replace("/run/secrets", f"{here}/run/secrets")
+                if path.endswith((".crt", ".pem")):
+                    certificate(file.with_suffix(".key"), file)
+                elif not file.exists():
+                    file.write_text(f"{file.name}-0123456789abcdef")
+            return re.sub(r"/(run/secrets|etc/ssl)/", rf"{here}/\1/", text)
 
-        variables = {name: moved(value) for name, value in environment(only(objects, "Deployment")).items()}
-        variables.pop("SSL_CERT_FILE", None)
-        (here / "prompt-rollback.toml").write_text(moved(config["data"]["prompt-rollback.toml"]))
-        tls = here / "run/secrets/tls"
-        if tls.is_dir():
-            run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                "-subj", "/CN=prompt-rollback", "-keyout", tls / "tls.key", "-out", tls / "tls.crt")
+        deployment = only(objects, "Deployment")
+        mounts = [one["mountPath"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
+        values = environment(deployment)
+        text = config["data"]["prompt-rollback.toml"]
+        # It replaces the public CAs.
+        assert "SSL_CERT_FILE" not in values or "[slack]" not in text, "Slack's certificate is of a public CA"
+        variables = {name: moved(value) for name, value in values.items()}
+        (here / "prompt-rollback.toml").write_text(moved(text))
         told = run(receiver, "check", "--config", here / "prompt-rollback.toml", env={"PATH": os.environ["PATH"], **variables})
         assert "config: ok" in told, told
 
@@ -288,6 +300,15 @@ def check_wiring(objects, values):
     assert ports == {"http": 8000}
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert service["spec"]["ports"] == [{"name": "http", "port": 8000, "targetPort": "http"}]
+    # The command line in a pod reaches the receiver beside it. A certificate is for the name of the Service.
+    scheme = "https" if "tls" in values else "http"
+    url = urllib.parse.urlsplit(environment(deployment).get("PROMPT_ROLLBACK_URL", "http://127.0.0.1:8000"))
+    assert (url.scheme, url.port) == (scheme, 8000), url
+    aliases = {name: one["ip"] for one in pod["spec"].get("hostAliases", []) for name in one["hostnames"]}
+    assert aliases.get(url.hostname, url.hostname) == "127.0.0.1", url
+    if scheme == "https":
+        assert url.hostname == f"{service['metadata']['name']}.{NAMESPACE}.svc", url
+        assert environment(deployment)["PROMPT_ROLLBACK_CA_FILE"] == "/run/secrets/tls/ca.crt"
     budgets = of_kind(objects, "PodDisruptionBudget")
     assert len(budgets) == (1 if deployment["spec"]["replicas"] > 1 else 0)
     for one in of_kind(objects, "ServiceMonitor"):
@@ -296,7 +317,7 @@ def check_wiring(objects, values):
         assert service["metadata"]["labels"][one["spec"]["jobLabel"]] == "prompt-rollback"
         (endpoint,) = one["spec"]["endpoints"]
         assert endpoint["port"] == "http" and endpoint["honorLabels"] is True and endpoint["path"] == "/metrics"
-        assert endpoint.get("scheme", "http") == ("https" if "tls" in values else "http")
+        assert endpoint.get("scheme", "http") == scheme
     for one in of_kind(objects, "NetworkPolicy"):
         assert one["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
         assert set(one["spec"]["policyTypes"]) == {"Ingress", "Egress"}
@@ -381,6 +402,9 @@ def check_versions():
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     assert f"\n## {version} (" in (ROOT / "CHANGELOG.md").read_text(), f"CHANGELOG.md has no {version}"
     assert f'image.version="{version}"' in (ROOT / "Dockerfile").read_text(), "the version in the Dockerfile"
+    rust = re.search(r'^rust-version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    for page in ["README.md", "CONTRIBUTING.md", "crates/reader/README.md"]:
+        assert re.findall(r"Rust (\d[.\d]*\d)", (ROOT / page).read_text()) == [rust], f"{page} names another Rust than {rust}"
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version, chart
 
@@ -399,11 +423,19 @@ def check_config_schema():
 
 
 def check_workflow():
-    """The forge runs what a developer runs: targets of the Makefile, and nothing else."""
+    """The forge runs what a developer runs: targets of the Makefile, and nothing else. What `make dist` builds becomes a release."""
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    *built, release = workflow["jobs"]["dist"]["steps"]
+    assert built[-1] == {"run": "make dist"}, built
+    assert release["run"].startswith('gh release create "$GITHUB_REF_NAME" target/dist/* '), release
+    # The build of other people's code never sees a token that may write.
+    assert workflow["permissions"] == {"contents": "read"} and built[0]["with"] == {"persist-credentials": False}
     for job in workflow["jobs"].values():
         for step in job["steps"]:
+            if step == release:
+                continue
+            assert "env" not in step, step
             if "uses" in step:
                 assert re.fullmatch(r"actions/checkout@[0-9a-f]{40}", step["uses"]), step
             else:
@@ -411,11 +443,59 @@ def check_workflow():
                 assert command == "make" and target in targets, step
 
 
+def check_password_for_alertmanager():
+    """What docs/security.md adds to config/prometheus.yml and docker-compose.yml fits what is there."""
+    page = (ROOT / "docs/security.md").read_text()
+    login, override = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[1:])
+    prometheus = yaml.safe_load((ROOT / "config/prometheus.yml").read_text())
+    clients = [*prometheus["alerting"]["alertmanagers"], *(one for one in prometheus["scrape_configs"] if one["job_name"] == "alertmanager")]
+    assert len(clients) == 2, clients
+    for one in clients:
+        one.update(login)
+    with tempfile.TemporaryDirectory() as directory:
+        here = pathlib.Path(directory)
+        (here / "prometheus.yml").write_text(yaml.safe_dump(prometheus))
+        (here / "rules").symlink_to(ROOT / "alert-rules")
+        (here / login["basic_auth"]["password_file"]).write_text("x")
+        run("promtool", "check", "config", here / "prometheus.yml")
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert set(override["services"]) <= set(compose["services"])
+    # Compose replaces this list, and appends the others.
+    alertmanager = override["services"]["alertmanager"]
+    assert alertmanager["command"][:-1] == compose["services"]["alertmanager"]["command"], alertmanager
+    (mount,) = alertmanager["volumes"]
+    assert alertmanager["command"][-1] == f"--web.config.file={mount.split(':')[1]}"
+    login_of_receiver = override["services"]["receiver"]["environment"]
+    assert login_of_receiver["PROMPT_ROLLBACK_ALERTMANAGER__USERNAME"] == login["basic_auth"]["username"]
+    (secret,) = override["secrets"]
+    assert login_of_receiver["PROMPT_ROLLBACK_ALERTMANAGER__PASSWORD_FILE"] == f"/run/secrets/{secret}"
+    assert override["services"]["prometheus"]["secrets"] == [
+        {"source": secret, "target": f"/etc/prometheus/{login['basic_auth']['password_file']}"}
+    ]
+    print("a password for Alertmanager: ok")
+
+
 def check_refused():
     """A value that the chart does not know is an error."""
-    for setting in ["operater.enabled=true", "operator.rules.source=otel", "redis.pasword=x", "replicas=many", "operator.rules.sources={natve}"]:
-        done = subprocess.run([TOOLS / "helm", "template", "x", CHART, "--set", setting], capture_output=True, text=True)
-        assert done.returncode != 0, f"--set {setting} is accepted"
+    for setting in [
+        'operater={"enabled": true}',
+        'operator.rules.source="otel"',
+        'operator.rules.sources=["natve"]',
+        'operator.rules.sources=["otel", "otel"]',
+        'redis.pasword="x"',
+        'replicas="many"',
+        # A password in an address ends up in the Deployment.
+        'redis.url="redis://receiver:password@redis:6379"',
+        'prometheus.url="http://name:password@prometheus:9090"',
+        'alertmanager.urls=["http://name:password@alertmanager:9093"]',
+        # To Kubernetes these mean everybody.
+        "networkPolicy.from=[]",
+        "networkPolicy.from=[{}]",
+        "networkPolicy.from=null",
+    ]:
+        done = subprocess.run([TOOLS / "helm", "template", "x", CHART, "--set-json", setting], capture_output=True, text=True)
+        assert done.returncode != 0, f"--set-json {setting} is accepted"
+        assert "schema" in done.stderr, done.stderr
     print("wrong values are refused: ok")
 
 
@@ -427,9 +507,15 @@ def print_routes(strategy, address):
 
 def check_objects(path):
     """YAML of a guide: objects, or values of kube-prometheus-stack, which passes them to the operator's objects."""
+    shipped = yaml.safe_load((ROOT / "config/prometheus.yml").read_text())["scrape_configs"]
+    keeps = next(one for one in shipped if one["job_name"] == "prompt-servers")["metric_relabel_configs"]
     for one in filter(None, yaml.safe_load_all(pathlib.Path(path).read_text())):
         if "kind" in one:
             check_schema(one)
+            for endpoint in one["spec"].get("podMetricsEndpoints", []):
+                # The same as in the file for plain hosts, but for the names of the prompts.
+                ours = [{**each, "regex": each["regex"].replace("|customer-support|team-a/.*", ".*")} for each in endpoint["metricRelabelings"]]
+                assert [(each["sourceLabels"], each["regex"]) for each in ours] == [(each["source_labels"], each["regex"]) for each in keeps]
             continue
         assert set(one) == {"prometheus", "alertmanager"}, set(one)
         for kind, model, spec in [
@@ -445,6 +531,42 @@ def check_objects(path):
         assert routes_of(made, labels) == ["null", "null", "own"]
 
 
+def check_secrets(created, rendered):
+    """A guide creates each Secret that its chart refers to, with all keys."""
+    secrets = {}
+    for one in filter(None, yaml.safe_load_all(pathlib.Path(created).read_text())):
+        if one["kind"] == "Secret":
+            secrets[one["metadata"]["name"]] = {name: base64.b64decode(value) for name, value in one["data"].items()}
+    objects = list(filter(None, yaml.safe_load_all(pathlib.Path(rendered).read_text())))
+    deployment = only(objects, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+    from_receiver = {
+        (volume["secret"]["secretName"], value.removeprefix(f"{mounts[volume['name']]}/"))
+        for volume in pod["volumes"]
+        for value in environment(deployment).values()
+        if "secret" in volume and value.startswith(f"{mounts[volume['name']]}/")
+    }
+
+    def references(part):
+        if isinstance(part, dict):
+            if set(part) == {"name", "key"}:
+                yield part["name"], part["key"]
+            for each in part.values():
+                yield from references(each)
+        elif isinstance(part, list):
+            for each in part:
+                yield from references(each)
+
+    from_operator = set(references(of_kind(objects, "AlertmanagerConfig")))
+    assert len(from_receiver) >= 3 and from_operator, (from_receiver, from_operator)
+    for name, key in from_receiver | from_operator:
+        assert key in secrets.get(name, {}), f"nobody creates the key {key} of the Secret {name}"
+    # The receiver trims what it reads, the operator does not.
+    for name, key in from_operator:
+        assert secrets[name][key].strip() == secrets[name][key], f"{key} of {name} ends with a line feed"
+
+
 def check_all(receiver=None):
     paths = sorted((ROOT / "deploy/helm/values").glob("*.yaml"))
     assert len(paths) >= 5, paths
@@ -454,6 +576,7 @@ def check_all(receiver=None):
     for path in paths:
         check_values(path, receiver)
     check_kustomize()
+    check_password_for_alertmanager()
     check_refused()
 
 
@@ -464,6 +587,8 @@ match sys.argv[1:]:
         check_all(pathlib.Path(receiver).resolve())
     case ["objects", path]:
         check_objects(path)
+    case ["secrets", created, rendered]:
+        check_secrets(created, rendered)
     case ["routes", strategy, address]:
         print_routes(strategy, address)
     case _:

@@ -21,6 +21,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- define "prompt-rollback.host" -}}
+{{ include "prompt-rollback.name" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
+
 {{- define "prompt-rollback.scheme" -}}
 {{ if .Values.tls.secretName }}https{{ else }}http{{ end }}
 {{- end }}
@@ -28,7 +32,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "prompt-rollback.receivers" -}}
 - name: prompt-rollback
   webhookConfigs:
-    - url: {{ include "prompt-rollback.scheme" . }}://{{ include "prompt-rollback.name" . }}.{{ .Release.Namespace }}.svc:8000/webhooks/alertmanager
+    - url: {{ include "prompt-rollback.scheme" . }}://{{ include "prompt-rollback.host" . }}:8000/webhooks/alertmanager
       sendResolved: true
       maxAlerts: 0
       httpConfig:
