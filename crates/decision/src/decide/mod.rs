@@ -111,7 +111,12 @@ fn decide_and<T>(
         Event::Resume { incident } => outage::resume(&mut tx, incident),
         Event::CheckDrift => Answer::Noted,
         Event::Soak(look) => soak::looked(&mut tx, look),
-        Event::ArchiveReport(kept) => retention::kept(&mut tx, kept),
+        Event::ArchiveReport(kept) => {
+            // as time has passed, another version may be a target, whose content is needed
+            tx.settle_soaks();
+            alerts::follow_targets(&mut tx);
+            retention::kept(&mut tx, kept)
+        }
         Event::Restore { version } => tx.refused_or(retention::restore, version),
         Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut tx, adopt)),
     };

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::alerts;
 use super::answer::Answer;
 use super::precondition::{must_be_known, unknown_version};
 use super::question;
@@ -118,9 +117,6 @@ pub(super) fn restore(tx: &mut Transaction<'_>, version: &VersionName) -> OrRefu
 /// Handles a report about content. The state may have changed meanwhile.
 pub(super) fn kept(tx: &mut Transaction<'_>, kept: &ArchiveReport) -> Answer {
     let now = tx.now;
-    // as time has passed, another version may be a target, whose content is needed
-    tx.settle_soaks();
-    alerts::follow_targets(tx);
     let chores = chores(&tx.state, tx.policy, now);
     let in_redis = tx.snapshot.content.as_ref();
     match kept {
