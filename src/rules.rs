@@ -1,5 +1,7 @@
 //! Alert rules: what a rule says about its alerts. The shipped rules, those that Prometheus has, and requests for them.
 
+pub mod files;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +10,6 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-/// The trigger table that ships.
-const SHIPPED: &str = include_str!("../alert-rules/alerts.yml");
 /// Labels that only the receiver reads. Other rules have a `severity` as well.
 const OURS: [&str; 3] = ["action", "decider", "time_limit"];
 /// Longest wait for the rules, because a request waits for them.
@@ -56,40 +56,23 @@ impl Rules {
     }
 
     pub fn shipped(fault: Option<String>) -> Self {
-        Self { all: shipped(SHIPPED).into(), from: RuleSource::Shipped(fault) }
+        let triggers = files::shipped("alerts.yml").into_iter().flat_map(|group| group.alerts);
+        Self { all: triggers.collect(), from: RuleSource::Shipped(fault) }
     }
-}
-
-/// The alert rules of a file that writes them as `alert-rules/alerts.yml` does, with all labels on one line.
-fn shipped(text: &str) -> Vec<AlertRule> {
-    let mut rules = Vec::new();
-    let mut name = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(alert) = line.strip_prefix("- alert: ") {
-            name = Some(alert.to_owned());
-        } else if let Some(labels) = line.strip_prefix("labels: {").and_then(|rest| rest.strip_suffix('}'))
-            && let Some(name) = name.take()
-        {
-            let labels = labels.split(", ").filter_map(|label| label.split_once(": "));
-            let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).collect();
-            rules.push(AlertRule { name, labels });
-        }
-    }
-    rules
 }
 
 #[derive(Deserialize)]
 struct RulesResponse {
-    data: RuleGroups,
+    data: RulesData,
 }
 
 #[derive(Deserialize)]
-struct RuleGroups {
-    groups: Vec<RuleGroup>,
+struct RulesData {
+    groups: Vec<GroupResponse>,
 }
 
 #[derive(Deserialize)]
-struct RuleGroup {
+struct GroupResponse {
     rules: Vec<Rule>,
 }
 
@@ -157,8 +140,7 @@ mod tests {
     #[test]
     fn the_shipped_rules_are_those_of_the_file() {
         let rules = Rules::shipped(None);
-        let alerts = SHIPPED.lines().filter(|line| line.trim().starts_with("- alert:")).count();
-        assert_eq!((rules.all.len(), alerts), (9, 9));
+        assert_eq!(rules.all.len(), 9);
         assert!(rules.all.iter().all(|rule| rule.is_trigger() && rule.labels.len() == 4), "{rules:?}");
         let critical = &rules.all[0];
         assert_eq!(critical.name, "PromptErrorRateCritical");

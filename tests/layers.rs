@@ -27,10 +27,10 @@ const LAYERS: &[&[&str]] = &[
     &["http_client"],
     &["alertmanager", "slack"],
     &["postmortem", "report"],
-    &["deployed"],
+    &["deployed", "rules"],
     &["config"],
     &["api", "events"],
-    &["elsewhere", "re2", "rules", "tls", "trace", "visible", "yaml"],
+    &["elsewhere", "re2", "tls", "trace", "visible", "yaml"],
     &["decision"],
 ];
 /// Clients of other services, and the modules that may use them: a request uses Redis only.

@@ -8,4 +8,3 @@ pub mod config;
 pub mod exposure;
 pub mod question;
 pub mod recheck;
-pub mod rules;

@@ -5,7 +5,7 @@ use crate::alertmanager::payload::{DRILL_ALERT, DRILL_LABEL};
 use crate::config::Config;
 use crate::decision::Severity;
 use crate::prometheus::config::PrometheusFile;
-use crate::prometheus::rules;
+use crate::rules::{AlertRule, files};
 
 /// The prompt of the alerts that are followed through the routes.
 const PROMPT: &str = "customer-support";
@@ -43,8 +43,7 @@ impl OurAlert {
         let of_prompt = of_prompt.map(|(name, value)| (name.clone(), value.to_owned()));
         let mut all = Vec::new();
         for file in ["alerts.yml", "heartbeat.yml", "self.yml"] {
-            for (name, own) in rules::shipped(file).into_iter().flat_map(|group| group.alerts) {
-                let mut labels: LabelSet = own.into_iter().collect();
+            for AlertRule { name, mut labels } in files::shipped(file).into_iter().flat_map(|group| group.alerts) {
                 labels.insert("alertname".to_owned(), name.clone());
                 if file == "alerts.yml" {
                     labels.extend(of_prompt.clone());

@@ -12,7 +12,7 @@ use crate::alertmanager::payload::DRILL_LABEL;
 use crate::cli::check::Probe;
 use crate::config::{Config, format_prometheus_duration as written};
 use crate::prometheus::config::{PrometheusFile, ScrapeJob};
-use crate::prometheus::rules::{self, RuleGroup};
+use crate::rules::{self, files::RuleGroup};
 use crate::re2;
 use crate::store::Level;
 use crate::yaml::YamlError;
@@ -46,7 +46,7 @@ pub fn review(
     }
     let mut groups = Vec::new();
     for found in files(folder, &file.rule_files) {
-        match read(&found, rules::groups) {
+        match read(&found, rules::files::groups) {
             Ok(more) => groups.extend(more),
             Err(error) => probes.push(Probe::new("prometheus rule_files", false, error)),
         }
@@ -128,7 +128,7 @@ fn scrape(job: &ScrapeJob, config: &Config, metrics: &[&str]) -> Probe {
 /// Which of the shipped files are loaded, by the names of their groups.
 fn rule_files(groups: &[RuleGroup]) -> Vec<Probe> {
     let missing = |file: &str| -> Vec<String> {
-        let names = rules::shipped(file).into_iter().map(|group| group.name);
+        let names = rules::files::shipped(file).into_iter().map(|group| group.name);
         names.filter(|name| !groups.iter().any(|group| group.name == *name)).collect()
     };
     let sources: Vec<&str> = ["native.yml", "otel.yml"].into_iter().filter(|file| missing(file).is_empty()).collect();
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_limits_are_those_of_the_shipped_rules() {
-        let native = rules::SHIPPED[0].1;
+        let native = rules::files::SHIPPED[0].1;
         let windows = |window: &str| native.contains(&format!("increase(prompt_requests_total[{window}])"));
         assert!(windows("15s") && windows("1m") && windows("5m"));
         assert!(4 * LONGEST_INTERVAL <= Duration::from_secs(60) && 2 * FAST_INTERVAL < Duration::from_secs(15));

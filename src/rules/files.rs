@@ -1,7 +1,8 @@
-//! The shipped rule files: their groups, and the labels of their alerts. Pure.
+//! Rule files: their groups and alerts. Pure.
 
 use std::time::Duration;
 
+use super::AlertRule;
 use crate::config::parse_prometheus_duration;
 use crate::yaml::{Node, Yaml, YamlError};
 
@@ -21,8 +22,7 @@ pub struct RuleGroup {
     pub name: String,
     /// `None`: Prometheus' `global.evaluation_interval`.
     pub interval: Option<Duration>,
-    /// Its alerts, with the labels that the rule gives them.
-    pub alerts: Vec<(String, Vec<(String, String)>)>,
+    pub alerts: Vec<AlertRule>,
 }
 
 /// The groups of a rule file.
@@ -32,8 +32,8 @@ pub fn groups(text: &str) -> Result<Vec<RuleGroup>, YamlError> {
     for group in Node::root(&yaml).list("groups")? {
         let mut alerts = Vec::new();
         for rule in group.list("rules")? {
-            if let Some(alert) = rule.text_of("alert")? {
-                alerts.push((alert, rule.table("labels")?));
+            if let Some(name) = rule.text_of("alert")? {
+                alerts.push(AlertRule { name, labels: rule.table("labels")?.into_iter().collect() });
             }
         }
         groups.push(RuleGroup {
