@@ -268,7 +268,7 @@ fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
                 now,
             );
         } else {
-            prompt.happens(&Event::Timer { incident: incident.id.clone() }, now);
+            prompt.happens(&Event::Timer { incident: incident.id.clone(), early: false }, now);
         }
     }
 }

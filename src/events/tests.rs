@@ -176,7 +176,7 @@ impl World {
         let Some(incident) = self.snapshot.state.incidents.last().map(|incident| incident.id.clone()) else {
             return Vec::new();
         };
-        self.happens(&Event::Timer { incident })
+        self.happens(&Event::Timer { incident, early: false })
     }
 
     fn data(&self, kind: &str) -> &Value {

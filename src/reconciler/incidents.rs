@@ -141,15 +141,16 @@ impl IncidentWorker {
             return Ok((Some(prompt), End::Done { rev: None, next: Some(next) }));
         }
         self.verifier.verify(&incident, seen, now).await?;
-        let (moment, rev) = match lasts {
-            None => {
-                let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
+        let (moment, rev) = match (lasts, incident.phase.kind()) {
+            (Some(_), PhaseKind::Verifying) => (now, None), // the checks continue, and are not over yet
+            _ => {
+                let timer = Event::Timer { incident: id.clone(), early: lasts.is_some() };
+                let handled = self.engine.handle(&prompt, &timer).await?;
                 (handled.now, handled.rev)
             }
-            Some(_) => (now, None), // the checks continue, and are not over yet
         };
         let before = incident;
-        let Some(incident) = store.incident(id).await? else { return Ok(GONE) };
+        let Some(mut incident) = store.incident(id).await? else { return Ok(GONE) };
         self.engine.metrics.verified(&before, &incident);
         if incident.paged {
             // earlier receivers handled pages with this wake-up
@@ -160,7 +161,11 @@ impl IncidentWorker {
                 let soon = moment.plus(IDLE);
                 Some(incident.verification().map_or(over, |verification| verification.next.max(soon).min(over)))
             }
-            _ => incident.next_wake(&self.engine.policy),
+            Some(over) => {
+                incident.phase.postpone(over);
+                incident.next_wake(&self.engine.policy)
+            }
+            None => incident.next_wake(&self.engine.policy),
         };
         let next = [own, self.next_listing(&incident, moment), self.verifier.measure_later(&incident, moment).await?];
         let next = next.into_iter().flatten().min();

@@ -86,14 +86,15 @@ impl Verifier {
         incident.deadline().is_some_and(|deadline| deadline <= now) && self.still_lasts(incident, now).is_none()
     }
 
-    /// When the stage or the checks of `incident` really end, if they only seem to be over because Redis' clock jumped.
+    /// When the stage, the checks or the wait for people of `incident` really end, if they only seem to be over because
+    /// Redis' clock jumped.
     pub fn still_lasts(&self, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
         let (since, due) = match incident.gradual() {
             Some(split) => (split.since, split.wake()?),
             None if incident.phase.kind() == PhaseKind::Verifying => {
                 (incident.switch.as_ref()?.at, incident.deadline()?)
             }
-            None => return None,
+            None => (incident.waits_since()?, incident.deadline()?),
         };
         self.engine.store.still_lasts(since, due, now)
     }

@@ -129,6 +129,24 @@ async fn a_jump_of_the_clock_does_not_shorten_the_verification() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_jump_of_the_clock_shortens_no_time_limit() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let mut asks = alert("p", "v2", "high");
+    asks["labels"]["time_limit"] = "5m".into();
+    world.receiver.outcomes(&[asks]).await?;
+    world.has_looked().await?;
+    world.receiver.clock.jump(10 * MINUTE);
+    world.settled(&[Work::Incident]).await?;
+    assert_eq!(notes(&world, "escalated").await?, 0);
+    world.receiver.clock.advance(4 * MINUTE);
+    world.settled(&[Work::Incident]).await?;
+    assert_eq!(notes(&world, "escalated").await?, 0);
+    world.receiver.clock.advance(2 * MINUTE);
+    eventually("escalated", SOON, async || (notes(&world, "escalated").await.ok()? == 1).then_some(())).await
+}
+
+#[tokio::test]
 async fn a_version_put_there_by_a_rollback_cools_down_before_the_next() -> Result<()> {
     let world = World::start().await?;
     for version in ["v0", "v1", "v2"] {

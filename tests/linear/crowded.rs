@@ -129,7 +129,7 @@ fn events() -> Vec<(&'static str, Given)> {
             let (kind, reason, operator, incident) = (MarkKind::Good, "it is fine".to_owned(), operator(), None);
             Event::Mark(Marking { version: version("c3"), kind, reason, operator, incident })
         }),
-        ("a deadline", |many| Event::Timer { incident: id(many - 1 - (many - 1) % 5) }),
+        ("a deadline", |many| Event::Timer { incident: id(many - 1 - (many - 1) % 5), early: false }),
     ]
 }
 

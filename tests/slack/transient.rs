@@ -182,7 +182,7 @@ async fn take(office: &Office, prompt: &str, step: &Step) -> Result<()> {
         Step::TimePasses => {
             office.pass(Duration::from_secs(301)).await?;
             let incident = office.incident(prompt).await?.id;
-            office.happens(prompt, &Event::Timer { incident }).await
+            office.happens(prompt, &Event::Timer { incident, early: false }).await
         }
         Step::Tells => {
             office.notify().await?;

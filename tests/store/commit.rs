@@ -241,7 +241,7 @@ async fn an_incident_that_could_not_be_reopened_is_as_it_was() -> Result<()> {
     let over = super::kit::alert("p", Severity::High, Action::Page, AlertStatus::Resolved);
     let id = kit.does("p", over).await?.incidents[0].incident.id.clone();
     kit.clock.advance(Policy::QUIET);
-    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    kit.does("p", Event::Timer { incident: id.clone(), early: false }).await?;
     let (loaded, mut commit) = kit.prepare("p", &paging("p")).await?;
     assert_eq!(commit.incidents[0].was, Some(PhaseKind::Resolved));
     commit.content.push((version("v2"), Some("text".to_owned())));

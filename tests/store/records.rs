@@ -55,7 +55,7 @@ async fn an_open_incident_never_expires_and_a_closed_one_does() -> Result<()> {
 
     kit.does("p", ended("p")).await?;
     kit.clock.advance(Policy::QUIET);
-    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    kit.does("p", Event::Timer { incident: id.clone(), early: false }).await?;
     let left = kit.ttl(&id).await?;
     assert!((179 * DAY..=180 * DAY).contains(&left), "{left} ms");
     assert_eq!(kit.members("incidents:open").await?, Vec::<String>::new());
@@ -126,7 +126,7 @@ async fn fields_of_a_later_receiver_survive_in_state_and_incident() -> Result<()
 
     // once it is closed, the record moves to its own key, with all fields
     kit.clock.advance(kit.policy.verification_deadline);
-    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    kit.does("p", Event::Timer { incident: id.clone(), early: false }).await?;
     let incident: Value = serde_json::from_str(&kit.own(&id).await?)?;
     assert_eq!((&incident["schema"], &incident["phase"]), (&1.into(), &"unverified".into()));
     assert_eq!(incident["thread"]["ts"], "1.2");
@@ -152,7 +152,7 @@ async fn an_open_incident_is_kept_once_and_a_closed_one_at_its_own_key() -> Resu
 
     kit.does("a/b", ended("a/b")).await?;
     kit.clock.advance(Policy::QUIET);
-    kit.does("a/b", Event::Timer { incident: id.clone() }).await?;
+    kit.does("a/b", Event::Timer { incident: id.clone(), early: false }).await?;
     let found = kit.store.incident(&id).await?.expect("it is closed");
     assert_eq!(found.phase.kind(), PhaseKind::Resolved);
     assert!(kit.own(&id).await?.contains(r#""phase":"resolved""#));
@@ -228,7 +228,7 @@ async fn records_of_the_previous_version_are_read_and_it_may_write_on() -> Resul
     let noted = OLD_INCIDENT.replace("\"decider\":\"on-call\"", "\"decider\":\"night-shift\"");
     as_before(&kit, &noted, "01M8HJ8FV0JQ21N289TNBKT3H8").await?;
     assert_eq!(kit.store.incident(&id).await?.map(|i| i.decider), Some("night-shift".to_owned()));
-    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    kit.does("p", Event::Timer { incident: id.clone(), early: false }).await?;
     let closed: Value = serde_json::from_str(&kit.own(&id).await?)?;
     assert_eq!((&closed["schema"], &closed["phase"]), (&1.into(), &"unverified".into()));
     assert_eq!(closed["decider"], "night-shift");
@@ -264,7 +264,7 @@ async fn deciding_a_closed_incident_keeps_what_a_later_receiver_wrote() -> Resul
     kit.ship("p").await?;
     let id = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
     kit.clock.advance(kit.policy.verification_deadline);
-    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    kit.does("p", Event::Timer { incident: id.clone(), early: false }).await?;
     let record = key(&format!("incident:{id}"));
     let mut incident: Value = serde_json::from_str(&kit.own(&id).await?)?;
     assert_eq!(incident["phase"], "unverified");

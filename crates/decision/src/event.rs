@@ -39,6 +39,8 @@ pub enum Event {
     /// A wake-up of an incident is due.
     Timer {
         incident: IncidentId,
+        /// Its deadline seems to have passed only because Redis' clock jumped.
+        early: bool,
     },
     /// The alerts of the incident's prompt that Alertmanager lists.
     Listed {

@@ -233,6 +233,16 @@ impl Incident {
         self.phase.deadline()
     }
 
+    /// When the wait for people began that its deadline ends. Exact for the time limit of a trigger and for escalations.
+    pub fn waits_since(&self) -> Option<Timestamp> {
+        let wait = match &self.phase {
+            Phase::AwaitingDecision(_) if self.escalations > 0 => self.time_limit.max(Policy::ESCALATE_EVERY),
+            Phase::AwaitingDecision(_) | Phase::Observing { .. } | Phase::Investigating { .. } => self.time_limit,
+            _ => return None,
+        };
+        Some(self.deadline()?.minus(wait).max(self.opened_at))
+    }
+
     /// The rollback that waits for an answer.
     pub fn pending(&self) -> Option<&Pending> {
         match &self.phase {

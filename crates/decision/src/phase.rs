@@ -169,6 +169,15 @@ impl Phase {
         }
     }
 
+    /// Moves the deadline of a wait for people to `until`, if it is earlier.
+    pub fn postpone(&mut self, until: Timestamp) {
+        match self {
+            Phase::Observing { until: Some(at) } | Phase::Investigating { until: at } => *at = until.max(*at),
+            Phase::AwaitingDecision(Question { deadline: Some(at), .. }) => *at = until.max(*at),
+            _ => {}
+        }
+    }
+
     /// Moves its deadlines forward by `back`.
     pub(crate) fn rewind(&mut self, back: Duration) {
         match self {

@@ -69,7 +69,7 @@ pub fn state(state: &PromptState) {
     };
     let events = [
         Event::CheckDrift,
-        Event::Timer { incident: id.clone() },
+        Event::Timer { incident: id.clone(), early: false },
         Event::Listed { incident: id.clone(), fingerprints: BTreeSet::new() },
         Event::Alerts(vec![firing(&name)]),
         decide(Choice::Approve),

@@ -98,7 +98,7 @@ fn decide_and<T>(
         Event::AskGates { version } => tx.refused_or(measure::asked, version),
         Event::Measured { version, evidence } => measure::measured(&mut tx, version, evidence),
         Event::Decide(click) => tx.refused_or(choice::choose, click),
-        Event::Timer { incident } => timer::due(&mut tx, incident),
+        Event::Timer { incident, early } => timer::due(&mut tx, incident, *early),
         Event::Listed { incident, fingerprints } => listed::compare(&mut tx, incident, fingerprints),
         Event::Confirmed(confirmed) => confirm::confirmed(&mut tx, confirmed),
         Event::Rechecked { incident, finding } => recheck::rechecked(&mut tx, incident, finding),

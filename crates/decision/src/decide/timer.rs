@@ -5,8 +5,8 @@ use super::transaction::Transaction;
 use super::{confirm, gradual, question, recheck, verify};
 use crate::{Incident, IncidentId, Lapsed, NoteKind, Phase, PhaseKind, Policy, Timestamp};
 
-/// Does what is due for `id`, which may be nothing.
-pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
+/// Does what is due for `id`, which may be nothing. `early`: all but what its deadline ends.
+pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId, early: bool) -> Answer {
     let (policy, now) = (tx.policy, tx.now);
     let Some(incident) = tx.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
     if incident.phase.is_undecided() && incident.phase.kind() != PhaseKind::Confirming {
@@ -24,7 +24,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
         recheck::due(tx, id);
     }
     let Some(incident) = tx.incident(id) else { return Answer::Noted };
-    if incident.deadline().is_some_and(|deadline| deadline <= now) {
+    if !early && incident.deadline().is_some_and(|deadline| deadline <= now) {
         match incident.phase.kind() {
             PhaseKind::Confirming => confirm::overdue(tx, id),
             PhaseKind::Verifying => verify::overdue(tx, id),

@@ -185,7 +185,7 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
             let found = (confirmed.finding.verdict, &confirmed.blame);
             assert!(asks_nobody(before, &confirmed.incident) || found == (Verdict::Unhealthy, &None), "{found:?}");
         }
-        Event::Timer { incident } => {
+        Event::Timer { incident, .. } => {
             let patient = !policy.verify && rechecks(before, incident);
             assert!(patient || asks_nobody(before, incident), "no alert, no answer: {incident}");
         }

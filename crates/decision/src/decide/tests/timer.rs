@@ -30,7 +30,7 @@ fn an_investigated_incident_resolves_too() {
 fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
     let due = |world: &mut World| {
         let incident = world.latest().id.clone();
-        world.happens(&Event::Timer { incident });
+        world.happens(&Event::Timer { incident, early: false });
     };
     let step_back = |world: &mut World| {
         world.now = world.now.minus(hours(1));
@@ -265,11 +265,11 @@ fn a_wake_up_too_many_or_of_a_closed_incident_does_nothing() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     let incident = world.latest().id.clone();
-    assert_eq!(world.happens(&Event::Timer { incident: incident.clone() }).commit, None);
+    assert_eq!(world.happens(&Event::Timer { incident: incident.clone(), early: false }).commit, None);
     world.choose(Choice::Dismiss);
     world.pass(hours(1));
-    assert_eq!(world.happens(&Event::Timer { incident }).commit, None);
-    assert_eq!(world.happens(&Event::Timer { incident: IncidentId("gone".to_owned()) }).commit, None);
+    assert_eq!(world.happens(&Event::Timer { incident, early: false }).commit, None);
+    assert_eq!(world.happens(&Event::Timer { incident: IncidentId("gone".to_owned()), early: false }).commit, None);
 }
 
 #[test]

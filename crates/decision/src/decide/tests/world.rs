@@ -315,7 +315,7 @@ impl World {
         self.wakes.remove(&id);
         let waited = self.waits_for_an_answer(&id);
         self.ask_prometheus(&id);
-        self.happens(&Event::Timer { incident: id.clone() });
+        self.happens(&Event::Timer { incident: id.clone(), early: false });
         let asks_now = !waited && self.waits_for_an_answer(&id);
         let mut next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
         if self.says.is_none() {
