@@ -88,24 +88,33 @@ async fn begin_canary(world: &World) -> Result<()> {
     let canary = json!({ "version": "v2", "canary": true, "stages": [50, 100], "hold": "45s", "operator": "maya" });
     let (status, answer) = world.post(&path, &canary).await?;
     ensure!(status == 200, "{answer}");
+    heartbeat(world).await
+}
+
+/// The rules are evaluated now.
+async fn heartbeat(world: &World) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    // the rules are evaluated at the beginning and after the end of the stage
-    for evaluated_at in [now, now + 60] {
-        let alert = json!({
-            "status": "firing", "fingerprint": "00000000000000aa", "labels": { "alertname": "PromptRollbackHeartbeat" },
-            "annotations": { "evaluated_at": evaluated_at.to_string() },
-        });
-        let delivery = json!({ "version": "4", "alerts": [alert] });
-        let (status, answer) = world.post("/webhooks/alertmanager", &delivery).await?;
-        ensure!(status == 200 && answer["results"][0]["reason"] == "heartbeat", "{answer}");
-    }
+    let alert = json!({
+        "status": "firing", "fingerprint": "00000000000000aa", "labels": { "alertname": "PromptRollbackHeartbeat" },
+        "annotations": { "evaluated_at": now.to_string() },
+    });
+    let (status, answer) = world.post("/webhooks/alertmanager", &json!({ "version": "4", "alerts": [alert] })).await?;
+    ensure!(status == 200 && answer["results"][0]["reason"] == "heartbeat", "{answer}");
     Ok(())
 }
 
 async fn canary_when(world: &World, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
     let path = format!("/api/prompts/{PROMPT}");
     let canary = async || Some(world.receiver.http().get(&path).await.ok()?.json().ok()?["canary"].clone());
-    let found = eventually(what, STORY, async || canary().await.filter(&is)).await;
+    let mut probes = 0;
+    let found = eventually(what, STORY, async || {
+        probes += 1;
+        if probes % 50 == 0 {
+            heartbeat(world).await.ok()?;
+        }
+        canary().await.filter(&is)
+    })
+    .await;
     match found {
         Ok(canary) => Ok(canary),
         Err(error) => Err(error.context(format!("{:#}\n{}", canary().await.unwrap_or_default(), world.receiver.log()))),

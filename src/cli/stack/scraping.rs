@@ -12,8 +12,8 @@ use crate::alertmanager::payload::DRILL_LABEL;
 use crate::cli::check::Probe;
 use crate::config::{Config, format_prometheus_duration as written};
 use crate::prometheus::config::{PrometheusFile, ScrapeJob};
-use crate::rules::{self, files::RuleGroup};
 use crate::re2;
+use crate::rules::{self, files::RuleGroup};
 use crate::store::Level;
 use crate::yaml::YamlError;
 
