@@ -142,13 +142,6 @@ impl<'a> Counters<'a> {
         let (mut latest_bad, mut latest_target) = (0.0, 0.0);
         for (name, Instance { scrapes, recorded }) in &self.instances {
             let [of_bad, of_target] = [bad, target].map(|version| intervals(scrapes, version.as_str()));
-            let strays = || {
-                let settled = since.plus(UNDER_WAY);
-                // until then, a request may still be under way, which is no proof either way
-                let counts = |i: &Interval| i.from >= since && (i.from >= settled || self.newest < settled);
-                let others = scrapes.keys().filter(|version| ![bad.as_str(), target.as_str()].contains(version));
-                others.flat_map(|version| intervals(scrapes, version)).any(|i| counts(&i) && i.requests > 0.0)
-            };
             let later = |interval: &&Interval| interval.from >= since;
             let served = |intervals: &[Interval]| intervals.iter().filter(later).map(|i| i.requests).sum::<f64>();
             let (bad_requests, target_requests) = (served(&of_bad), served(&of_target));
@@ -167,8 +160,11 @@ impl<'a> Counters<'a> {
             latest_bad += latest(&of_bad);
             latest_target += latest(&of_target);
             match follows(&of_bad, target_requests > 0.0, since) {
-                // it serves another version than the key's
-                None | Some(Follows::Yes) if target_requests <= 0.0 && strays() => unknown.push(shown(name)),
+                None | Some(Follows::Yes)
+                    if target_requests <= 0.0 && serves_another(scrapes, [bad, target], since, self.newest) =>
+                {
+                    unknown.push(shown(name));
+                }
                 None => {}
                 Some(Follows::Yes) => traffic.following += 1,
                 Some(Follows::No) => still.push(shown(name)),
@@ -313,6 +309,14 @@ fn follows(bad: &[Interval], serves_target: bool, since: Timestamp) -> Option<Fo
     let switching = last.from >= since && samples == 0;
     let yes = !switching && (serves_target || is_quiet(Timestamp(i64::MIN)));
     Some(if yes { Follows::Yes } else { Follows::Unknown })
+}
+
+/// Whether an instance serves a third version. For the first moments after `since`, also requests that were under way count.
+fn serves_another(scrapes: &Scrapes<'_>, than: [&VersionName; 2], since: Timestamp, newest: Timestamp) -> bool {
+    let settled = since.plus(UNDER_WAY);
+    let from = if newest < settled { since } else { settled };
+    let others = scrapes.keys().filter(|version| than.iter().all(|known| known.as_str() != **version));
+    others.flat_map(|version| intervals(scrapes, version)).any(|i| i.from >= from && i.requests > 0.0)
 }
 
 /// The moments when any counter of an instance changed: each implies a scrape.

@@ -263,16 +263,13 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
 
 pub(super) fn remember_inactive(tx: &mut Transaction<'_>, alert: &Alert) {
     let (now, refresh_after) = (tx.now, tx.policy.refresh_after());
+    let heard_of = !tx.state.versions.is_empty() || tx.served_text().is_some();
     let is_known = |s: &&mut InactiveAlert| {
         s.version == alert.version && s.alert.covers(alert) && now.since(s.alert.last_seen) < refresh_after
     };
-    let known = tx.state.inactive_alerts.iter_mut().find(is_known);
-    let is_known = known.is_some();
-    if let Some(known) = known {
+    if let Some(known) = tx.state.inactive_alerts.iter_mut().find(is_known) {
         known.alert.absent_since = None; // it fires, whatever the last list of Alertmanager said
-    }
-    let heard_of = !tx.state.versions.is_empty() || tx.served_text().is_some();
-    if !is_known && heard_of {
+    } else if heard_of {
         tx.remember([InactiveAlert { version: alert.version.clone(), alert: AlertRecord::new(alert, now) }]);
     }
 }
