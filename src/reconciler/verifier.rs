@@ -429,7 +429,7 @@ impl Verifier {
         }
         let query = recheck::question(&self.labels, &incident.prompt, &incident.version, now.since(due.since));
         let finding = match (query, recheck::threshold(incident)) {
-            (_, None) => Finding::new(Verdict::Unknown, "its threshold is unknown"),
+            (_, None) => Finding::new(Verdict::Unknown, "the rule of the alert names no error threshold"),
             (None, _) => Finding::new(Verdict::NoData, "too early"),
             (Some(query), Some(threshold)) => match self.query_rate_limited(prometheus, &query).await? {
                 Some(answer) => recheck::read(&answer, threshold),
