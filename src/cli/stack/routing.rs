@@ -54,7 +54,7 @@ pub fn review(
         return Ok(routing);
     }
     let edits = lines::missing(text, &node, &review)?;
-    // what does not help is not proposed, such as routes to a pager that notifies nobody
+    // propose only changes that help, not, for example, routes to a pager without a receiver
     let patched = AlertmanagerFile::parse(&edits.applied()).map(|file| Review { file, ..review }.probes());
     if let Ok(patched) = patched.as_ref()
         && faults(patched) < faults(&routing.probes)
@@ -140,7 +140,7 @@ impl Review<'_> {
             faults.setting(level, "group_wait", written(route.group_wait), "0s", why);
         }
         if route.group_interval > LONGEST_GROUP_INTERVAL {
-            let why = "an alert that joins a group waits for it, and so does the end of an alert";
+            let why = "an alert that joins a group waits this long, and a resolved alert too";
             faults.setting(level, "group_interval", written(route.group_interval), "at most 10s", why);
         }
         if urgent && repeat > LONGEST_CRITICAL_REPEAT && repeat < timeout {

@@ -1,4 +1,4 @@
-//! Asking people: when a question begins or changes, what objects to it, and what happens if nobody answers or can see it.
+//! Questions to people: when one begins or changes, what objects to it, and what happens without an answer, or if Slack rejects it.
 
 use super::answer::Answer;
 use super::transaction::Transaction;
@@ -229,7 +229,7 @@ pub(super) fn ask_about_canary(tx: &mut Transaction<'_>, why: &str) {
     }
 }
 
-/// An incident on the canary that asks nobody yet asks now.
+/// Asks about the canary in its open incident, before the observation there is over.
 fn ask_early(tx: &mut Transaction<'_>, id: &IncidentId, text: String) {
     let (now, heard) = (tx.now, tx.heard_of(id));
     let Some(incident) = tx.incident(id) else { return };

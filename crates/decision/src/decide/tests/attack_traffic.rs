@@ -174,7 +174,7 @@ fn a_canary_promoted_over_an_open_incident_is_verified() {
     assert!(world.latest().pages());
     assert!(matches!(world.steer(Steer::Promote), Answer::Changed { .. }));
     assert_eq!((world.phase(), world.latest().subject().as_str()), (PhaseKind::Verifying, "v3"));
-    assert!(world.latest().pages(), "nobody knows yet whether v3 is better");
+    assert!(world.latest().pages(), "v3 is not verified yet");
     says(&mut world, Verdict::Healthy, "error ratio 0.10 %");
     world.pass(minutes(1));
     assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Recovered, false));

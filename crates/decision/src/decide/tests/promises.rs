@@ -276,7 +276,7 @@ proptest! {
             let tx = super::super::Transaction::new(&later.policy, &snapshot, later.now);
             let guard = tx.guard(&incident.version).map(|held| held.guard);
             prop_assert_eq!(is.held.as_ref().map(|held| held.guard), guard, "{:?}", is);
-            prop_assert!(guard != Some(Guard::PredatesActivation) || is.recheck().is_some(), "nobody asks: {is:?}");
+            prop_assert!(guard != Some(Guard::PredatesActivation) || is.recheck().is_some(), "no check is scheduled: {is:?}");
         }
     }
 
