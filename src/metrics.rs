@@ -30,6 +30,10 @@ words! {
         /// It comes from elsewhere than this machine.
         NotLocal = "not_local",
         WrongSignature = "wrong_signature",
+        /// The token is right, and may not do this.
+        NotAllowed = "not_allowed",
+        /// A browser sent it, and not from the receiver's own page.
+        CrossSite = "cross_site",
     }
 }
 

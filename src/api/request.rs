@@ -94,6 +94,8 @@ pub struct MarkRequest {
 #[serde(deny_unknown_fields)]
 pub struct DecideRequest {
     pub decision: DecisionKind,
+    /// May be left out by a named token, which then is the operator.
+    #[serde(default)]
     pub operator: String,
     pub target_version: Option<String>,
     #[serde(default)]

@@ -26,7 +26,7 @@ pub use error::{ConfigError, ConfigProblem, Origin};
 pub use reader::RenamedKey;
 pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{ConfigSources, LoadedConfig, Reread};
-pub use value::{Confirm, GuardMode, LogFormat, LogLevel, Ratio, RedisMode, RedisUrl, Weekly};
+pub use value::{Confirm, GuardMode, LogFormat, LogLevel, Network, Ratio, RedisMode, RedisUrl, Role, Weekly};
 pub use values::ConfigChange;
 
 use crate::decision::{CanaryPolicies, CanaryPolicy, Plan, Policy, PromptName, Severity};
@@ -62,6 +62,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// Additional senders of alerts, by name.
     pub sources: BTreeMap<String, SourceConfig>,
+    /// API tokens besides `server.api_token`, by name.
+    pub tokens: BTreeMap<String, TokenConfig>,
+    pub proxy: ProxyConfig,
+    pub page: PageConfig,
     pub redis: RedisConfig,
     pub prometheus: PrometheusConfig,
     pub alertmanager: AlertmanagerConfig,
@@ -132,13 +136,59 @@ section! {
 
 impl SourceConfig {
     pub fn allows(&self, prompt: &PromptName) -> bool {
-        self.allowed_prompts.iter().any(|pattern| glob(pattern, prompt.as_str()))
+        allows(&self.allowed_prompts, prompt)
     }
 
     /// Whether it may send alerts about every prompt.
     pub fn allows_all(&self) -> bool {
-        self.allowed_prompts.iter().any(|pattern| pattern == "*")
+        allows_all(&self.allowed_prompts)
     }
+}
+
+section! {
+    /// An API token with a name.
+    pub struct TokenConfig {
+        /// `None` is an error in the config.
+        pub token: Option<SecretString> = token(),
+        pub roles: Vec<Role> = get(""),
+        /// Names of prompts, in which `*` matches any characters.
+        pub prompts: Vec<String> = get("*"),
+    }
+}
+
+section! {
+    /// A reverse proxy that signs people in.
+    pub struct ProxyConfig {
+        /// Its addresses. Only requests from these may name a person; empty: there is no such proxy.
+        pub addresses: Vec<Network> = get(""),
+        /// The header that names the person.
+        pub user_header: String = get("X-Forwarded-User"),
+        /// Of each person.
+        pub roles: Vec<Role> = get("read"),
+        /// Names of prompts, in which `*` matches any characters.
+        pub prompts: Vec<String> = get("*"),
+    }
+}
+
+section! {
+    /// The page for people.
+    pub struct PageConfig {
+        pub enabled: bool = get("true"),
+        /// The address of the page if it is not served at `server.listen`; `None`: it is.
+        pub listen: Option<SocketAddr> = get_fixed(""),
+        /// How long a sign-in lasts.
+        pub session: Duration = get("12h"),
+    }
+}
+
+/// Whether a pattern matches the prompt's name.
+pub fn allows(patterns: &[String], prompt: &PromptName) -> bool {
+    patterns.iter().any(|pattern| glob(pattern, prompt.as_str()))
+}
+
+/// Whether the patterns match every name.
+pub fn allows_all(patterns: &[String]) -> bool {
+    patterns.iter().any(|pattern| pattern == "*")
 }
 
 /// Whether `text` matches `pattern`, in which `*` matches any characters.
@@ -519,6 +569,8 @@ impl Config {
         r.values.set("deciders", &deciders);
         let sources = r.names("sources", &[]);
         r.values.set("sources", &sources);
+        let tokens = r.names("tokens", &[]);
+        r.values.set("tokens", &tokens);
         let webhooks = r.names("webhooks", &[]);
         r.values.set("webhooks", &webhooks);
         Self {
@@ -527,6 +579,12 @@ impl Config {
                 .into_iter()
                 .map(|name| (name.clone(), SourceConfig::read(r, &format!("sources.{name}"))))
                 .collect(),
+            tokens: tokens
+                .into_iter()
+                .map(|name| (name.clone(), TokenConfig::read(r, &format!("tokens.{name}"))))
+                .collect(),
+            proxy: ProxyConfig::read(r, "proxy"),
+            page: PageConfig::read(r, "page"),
             redis: RedisConfig::read(r, "redis"),
             prometheus: PrometheusConfig::read(r, "prometheus"),
             alertmanager: AlertmanagerConfig::read(r, "alertmanager"),

@@ -1,15 +1,17 @@
 //! Rules that types cannot express: about single values, and about combinations.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderName, ORIGIN};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::ConfigReader;
 use super::values::same;
 use super::{Config, Confirm, Decider, RedisMode, headers};
-use crate::decision::Severity;
+use crate::decision::{Operator, Severity};
 use crate::tls::File;
 
 pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
@@ -34,11 +36,13 @@ impl Config {
 
     fn validate_server(&self, r: &mut ConfigReader<'_>) {
         let server = &self.server;
-        let reachable = !server.listen.ip().is_loopback();
-        let because = format!("because server.listen {} is not a loopback address", server.listen);
-        if reachable {
-            let webhook = server.webhook_token.is_some() || !self.sources.is_empty();
-            for (key, given) in [("webhook_token", webhook), ("api_token", server.api_token.is_some())] {
+        let listeners = [("server.listen", Some(server.listen)), ("page.listen", self.page.listen)];
+        let open = listeners.into_iter().find_map(|(key, address)| Some((key, address?)).filter(|(_, a)| !a.ip().is_loopback()));
+        let because = open.map(|(key, address)| format!("because {key} {address} is not a loopback address"));
+        if let Some(because) = &because {
+            let webhook = server.webhook_token.is_some() || !self.sources.is_empty() || server.listen.ip().is_loopback();
+            let api = server.api_token.is_some() || !self.tokens.is_empty();
+            for (key, given) in [("webhook_token", webhook), ("api_token", api)] {
                 let key = format!("server.{key}");
                 r.check(&key, given || r.has_problem(&format!("{key}_file")), &format!("a token, {because}"));
             }
@@ -51,36 +55,58 @@ impl Config {
             let token = format!("{key}.token");
             let given = source.token.is_some() || r.has_problem(&format!("{token}_file"));
             r.check(&token, given, "a token: it identifies the source");
-            let fine = |c: char| c.is_ascii_alphanumeric() || "._/-*".contains(c);
-            let patterns = &source.allowed_prompts;
-            let readable = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.chars().all(fine));
-            let expected = "a list of prompts' names, in which * stands for any characters, such as [\"team-a/*\"]";
-            r.check(&format!("{key}.allowed_prompts"), readable, expected);
+            check_patterns(r, &format!("{key}.allowed_prompts"), &source.allowed_prompts);
         }
-        self.validate_tokens(r, reachable, &because);
+        self.validate_callers(r);
+        self.validate_tokens(r, because.as_deref());
         r.check("server.max_body_bytes", server.max_body_bytes > 0, "at least 1 byte");
         r.check("server.max_connections", server.max_connections > 0, "at least 1");
         r.check("server.shutdown_timeout", !server.shutdown_timeout.is_zero(), "more than 0");
-        let another = self.metrics.listen.is_none_or(|listen| listen.port() == 0 || listen != server.listen);
-        r.check("metrics.listen", another, "another address than server.listen");
+        let differs = |one: Option<SocketAddr>, other| one.is_none_or(|one| one.port() == 0 || Some(one) != other);
+        r.check("metrics.listen", differs(self.metrics.listen, Some(server.listen)), "another address than server.listen");
+        let other = differs(self.page.listen, Some(server.listen)) && differs(self.page.listen, self.metrics.listen);
+        r.check("page.listen", other, "another address than server.listen and metrics.listen");
         let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
         r.check("server.request_timeout", fits, "more than 0 and less than 5s");
     }
 
-    /// `reachable`: from other machines, `because` of this setting.
-    fn validate_tokens(&self, r: &mut ConfigReader<'_>, reachable: bool, because: &str) {
+    /// The holders of named tokens, and the people whom a proxy signs in.
+    fn validate_callers(&self, r: &mut ConfigReader<'_>) {
+        for (name, token) in &self.tokens {
+            let key = format!("tokens.{name}");
+            if !is_plain_name(name) {
+                r.problem(&key, format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"));
+            } else if Operator::is_reserved(name) || [Operator::API, Operator::PROXY].contains(&name.as_str()) {
+                r.problem(&key, format!("found the name {name:?}, which prompt-rollback uses itself: expected another"));
+            }
+            let given = token.token.is_some() || r.has_problem(&format!("{key}.token_file"));
+            r.check(&format!("{key}.token"), given, "a token");
+            r.check(&format!("{key}.roles"), !token.roles.is_empty(), ROLES);
+            check_patterns(r, &format!("{key}.prompts"), &token.prompts);
+        }
+        let header = self.proxy.user_header.parse::<HeaderName>();
+        let free = header.is_ok_and(|name| ![AUTHORIZATION, COOKIE, HOST, ORIGIN].contains(&name));
+        r.check("proxy.user_header", free, "the name of a header in which the proxy names the person");
+        r.check("proxy.roles", !self.proxy.roles.is_empty(), ROLES);
+        check_patterns(r, "proxy.prompts", &self.proxy.prompts);
+        r.check("page.session", !self.page.session.is_zero(), LONGER_THAN_0);
+    }
+
+    /// `because`: why other machines reach the receiver, if they do.
+    fn validate_tokens(&self, r: &mut ConfigReader<'_>, because: Option<&str>) {
         let of_server = [("webhook_token", &self.server.webhook_token), ("api_token", &self.server.api_token)];
         let of_server = of_server.into_iter().map(|(key, token)| (format!("server.{key}"), token));
         let of_sources = self.sources.iter().map(|(name, source)| (format!("sources.{name}.token"), &source.token));
+        let named = self.tokens.iter().map(|(name, token)| (format!("tokens.{name}.token"), &token.token));
         let mut tokens: Vec<(String, &SecretString)> =
-            of_server.chain(of_sources).filter_map(|(key, token)| Some((key, token.as_ref()?))).collect();
+            of_server.chain(of_sources).chain(named).filter_map(|(key, token)| Some((key, token.as_ref()?))).collect();
         while let Some((key, token)) = tokens.pop() {
-            if reachable && token.expose_secret().len() < MIN_TOKEN {
+            if let Some(because) = because.filter(|_| token.expose_secret().len() < MIN_TOKEN) {
                 r.problem(&key, format!("can be guessed: expected at least {MIN_TOKEN} characters, {because}"));
             }
-            // a source is identified by its token alone, whatever the address
-            let tells_apart = |other: &str| [&key, other].iter().any(|key| key.starts_with("sources."));
-            let twin = tokens.iter().find(|(other, it)| same(it, token) && (reachable || tells_apart(other)));
+            // who sends a request is identified by the token alone, whatever the address
+            let tells_apart = |other: &str| [&key, other].iter().any(|key| !key.starts_with("server."));
+            let twin = tokens.iter().find(|(other, it)| same(it, token) && (because.is_some() || tells_apart(other)));
             if let Some((other, _)) = twin {
                 r.problem(&key, format!("is the same as {other}: expected a different token for each"));
             }
@@ -291,6 +317,15 @@ impl Config {
             "at least 2: one to serve, one to go back to",
         );
     }
+}
+
+const ROLES: &str = "at least one of read, deploy, decide and admin";
+
+/// Patterns of prompts' names.
+fn check_patterns(r: &mut ConfigReader<'_>, key: &str, patterns: &[String]) {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "._/-*".contains(c);
+    let readable = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.chars().all(fine));
+    r.check(key, readable, "a list of prompts' names, in which * stands for any characters, such as [\"team-a/*\"]");
 }
 
 /// Why this binary can't export to `endpoint`, if it can't.

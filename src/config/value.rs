@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use redis::IntoConnectionInfo;
 use toml::de::DeValue;
 
@@ -320,6 +321,32 @@ impl<T: Setting> Setting for Vec<T> {
     }
 }
 
+/// An IP address, or a network such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// An IPv4 address that came over an IPv6 socket counts as IPv4.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl Setting for Network {
+    fn expected() -> String {
+        "an IP address or a network such as \"10.0.0.0/8\"".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let address = |text: &str| text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse::<IpNet>().ok().or_else(|| address(text)).map(Self)
+    }
+
+    fn to_text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 impl Setting for Kind {
     fn expected() -> String {
         format!("one of {}", Kind::ALL.map(Kind::as_str).join(", "))
@@ -458,6 +485,18 @@ macro_rules! words {
 }
 
 words! {
+    /// What the holder of a token may do besides reading.
+    pub enum Role {
+        /// Nothing.
+        Read = "read",
+        /// Register and activate versions, and steer canaries.
+        Deploy = "deploy",
+        /// Decide about incidents, roll back, mark versions, pause and resume automation.
+        Decide = "decide",
+        /// All of it, and import prompts, start drills and reload the config.
+        Admin = "admin",
+    }
+
     /// How Redis is deployed.
     pub enum RedisMode {
         /// One server, with or without replicas.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::input::{self, ApiResult, Query, body, incident_id, is_incident_id, line, prompt_name, time, version};
+use super::auth::Caller;
+use super::input::{ApiResult, Query, body, incident_id, is_incident_id, line, prompt_name, time, version};
 use super::reply::{ApiError, Reply, answer, no_prompt, unexpected};
 use super::{Context, outage, views};
 use crate::api;
@@ -43,29 +44,40 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
     }
 }
 
-pub async fn incidents(context: &Context, query: &Query) -> ApiResult<Reply> {
+pub async fn incidents(context: &Context, caller: &Caller, query: &Query) -> ApiResult<Reply> {
     let page = context.engine.store.listed(query.cursor(is_incident_id)?, query.limit()?, query.flag("open")?).await?;
     let row = |listed: &ListedIncident| match listed {
-        ListedIncident::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
-        ListedIncident::Outage(found) => api::AnyIncident::Outage(Box::new(outage::row(found))),
+        ListedIncident::One(incident) => {
+            let row = || api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident)));
+            caller.may_see(incident.prompt.as_str()).then(row)
+        }
+        ListedIncident::Outage(found) => {
+            caller.require_all_prompts().ok().map(|()| api::AnyIncident::Outage(Box::new(outage::row(found))))
+        }
     };
     let mut incidents = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
-        incidents.extend(some.iter().map(row));
+        incidents.extend(some.iter().filter_map(row));
         tokio::task::yield_now().await;
     }
     Ok(answer(StatusCode::OK, &api::IncidentList { incidents, next: page.next }))
 }
 
-pub async fn incident(context: &Context, id: &str) -> ApiResult<Reply> {
+pub async fn incident(context: &Context, caller: &Caller, id: &str) -> ApiResult<Reply> {
     let id = incident_id(id)?;
     match context.engine.store.incident(&id).await? {
-        Some(incident) => Ok(answer(StatusCode::OK, &views::incident(&incident))),
-        None => outage::incident(context, &id).await,
+        Some(incident) => {
+            caller.require_prompt(&incident.prompt)?;
+            Ok(answer(StatusCode::OK, &views::incident(&incident)))
+        }
+        None => {
+            caller.require_all_prompts()?;
+            outage::incident(context, &id).await
+        }
     }
 }
 
-pub async fn prompts(context: &Context, query: &Query) -> ApiResult<Reply> {
+pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiResult<Reply> {
     let engine = &context.engine;
     let without_target = query.flag("without_target")?;
     let cursor = query.cursor(|text| PromptName::parse(text).is_ok())?;
@@ -79,7 +91,8 @@ pub async fn prompts(context: &Context, query: &Query) -> ApiResult<Reply> {
     };
     let mut prompts = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
-        prompts.extend(some.iter().filter_map(row));
+        let seen = some.iter().filter(|row| caller.may_see(row.prompt.as_str()));
+        prompts.extend(seen.filter_map(row));
         tokio::task::yield_now().await;
     }
     Ok(answer(StatusCode::OK, &api::PromptList { prompts, next: page.next }))
@@ -97,13 +110,14 @@ async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, T
     Ok((loaded.snapshot, loaded.now))
 }
 
-pub async fn prompt(context: &Context, prompt: &str) -> ApiResult<Reply> {
+pub async fn prompt(context: &Context, caller: &Caller, prompt: &str) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let (snapshot, now) = known(context, &prompt).await?;
     // which group it belongs to is known from the alerts of its incidents only
     let group =
         snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.group_labels().group).ok());
-    let deployed = context.engine.store.deployed(&prompt, group.as_ref(), now, None).await?;
+    let mut deployed = context.engine.store.deployed(&prompt, group.as_ref(), now, None).await?;
+    deployed.others.retain(|other| caller.may_see(other.prompt.as_str()));
     Ok(answer(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, &deployed, now)))
 }
 
@@ -117,11 +131,15 @@ pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Re
     Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next }))
 }
 
-pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {
+pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {
     // an empty body means all prompts
     let request: api::PauseRequest = if bytes.is_empty() { api::PauseRequest::default() } else { body(bytes).await? };
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
-    let operator = input::operator(request.operator)?;
+    match &prompt {
+        Some(prompt) => caller.require_prompt(prompt)?,
+        None => caller.require_all_prompts()?,
+    }
+    let operator = caller.operator(request.operator)?;
     let reason = match request.reason {
         Some(reason) => line("reason", Some(reason), "")?,
         None => String::new(),

@@ -3,19 +3,20 @@
 use bytes::Bytes;
 
 use super::Context;
-use super::input::{self, ApiResult, body, line, prompt_name};
+use super::auth::Caller;
+use super::input::{ApiResult, body, line, prompt_name};
 use super::reply::Reply;
 use super::serving::changed;
 use crate::api;
 use crate::decision::{Event, Steering};
 
-pub async fn steer(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn steer(context: &Context, caller: &Caller, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let request: api::SteerRequest = body(bytes).await?;
     let event = Event::Steer(Steering {
         steer: request.action,
         about: None,
-        operator: input::operator(request.operator)?,
+        operator: caller.operator(request.operator)?,
         force: request.force,
         reason: request.reason.map(|reason| line("reason", Some(reason), "")).transpose()?.filter(|r| !r.is_empty()),
     });

@@ -4,17 +4,19 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::Context;
-use super::input::{self, body, prompt_name};
+use super::auth::Caller;
+use super::input::{body, prompt_name};
 use super::reply::{ApiError, Reply, answer};
 use crate::api;
 use crate::service::drills;
 use crate::store::drill::{Drill, DrillId, DrillStep};
 use crate::store::rfc3339;
 
-pub async fn start(context: &Context, bytes: &Bytes) -> Result<Reply, ApiError> {
+pub async fn start(context: &Context, caller: &Caller, bytes: &Bytes) -> Result<Reply, ApiError> {
     let request: api::DrillRequest = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
-    let operator = input::operator(request.operator)?;
+    caller.require_prompt(&prompt)?;
+    let operator = caller.operator(request.operator)?;
     if !context.posts_alerts {
         let message = "alertmanager.urls is empty: the receiver has no Alertmanager to post a drill to";
         return Err(ApiError::new(StatusCode::CONFLICT, "no_alertmanager", message));
@@ -25,13 +27,16 @@ pub async fn start(context: &Context, bytes: &Bytes) -> Result<Reply, ApiError> 
     }
 }
 
-pub async fn drill(context: &Context, id: &str) -> Result<Reply, ApiError> {
+pub async fn drill(context: &Context, caller: &Caller, id: &str) -> Result<Reply, ApiError> {
     let drill = match DrillId::parse(id) {
         Some(id) => context.engine.store.drill(&id).await?,
         None => None,
     };
     match drill {
-        Some(drill) => Ok(answer(StatusCode::OK, &view(&drill))),
+        Some(drill) => {
+            caller.require_prompt(&drill.prompt)?;
+            Ok(answer(StatusCode::OK, &view(&drill)))
+        }
         None => Err(ApiError::new(StatusCode::NOT_FOUND, "unknown_drill", "no such drill; each is kept for a day")),
     }
 }

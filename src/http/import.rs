@@ -7,7 +7,8 @@ use hyper::StatusCode;
 use tokio::time::Instant;
 
 use super::Context;
-use super::input::{self, ApiResult, body};
+use super::auth::Caller;
+use super::input::{ApiResult, body};
 use super::reply::{ApiError, Reply, answer};
 use crate::api;
 use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
@@ -20,11 +21,12 @@ const WORK: Duration = Duration::from_secs(1);
 const SHOWN: usize = 200;
 
 /// Adopts a bounded number of prompts. The response's `next` is the cursor for the next request; null at the end.
-pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn import(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiResult<Reply> {
+    caller.require_all_prompts()?;
     let request: api::ImportRequest = body(bytes).await?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
     let layout = Layout::parse(&pattern).map_err(|why| ApiError::bad_request(format!("pattern: {why}")))?;
-    let operator = input::operator(request.operator.or_else(|| Some("import".to_owned())))?;
+    let operator = caller.operator(request.operator.or_else(|| Some("import".to_owned())))?;
     let cursor = request.cursor.as_deref().unwrap_or("0");
     let mut cursor: u64 =
         cursor.parse().map_err(|_| ApiError::bad_request("cursor: expected the value of next in an answer"))?;

@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::reply::ApiError;
-use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
+use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
 use crate::elsewhere;
 use crate::visible::is_hidden;
 
@@ -89,12 +89,6 @@ pub fn line(field: &str, text: Option<String>, default: &str) -> ApiResult<Strin
         return Err(ApiError::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));
     }
     Ok(text)
-}
-
-/// Returns the operator. The token is verified; the client chooses the name.
-pub fn operator(name: Option<String>) -> ApiResult<Operator> {
-    let name = line("operator", name, "")?;
-    Operator::api(Operator::API, Some(&name)).map_err(|error| ApiError::bad_request(format!("operator: {error}")))
 }
 
 pub fn time(field: &str, text: Option<&String>) -> ApiResult<Option<Timestamp>> {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::Context;
-use super::input::{self, ApiResult, body, line, prompt_name, version};
+use super::auth::Caller;
+use super::input::{ApiResult, body, line, prompt_name, version};
 use super::reply::{ApiError, Reply, answer, unexpected};
 use crate::api;
 use crate::decision::decide::Marked;
@@ -12,7 +13,7 @@ use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName}
 use crate::store::rfc3339;
 use crate::trace;
 
-pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn mark(context: &Context, caller: &Caller, prompt: &str, name: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
     trace::concerns(None, Some(version.as_str()), None);
     let request: api::MarkRequest = body(bytes).await?;
@@ -24,7 +25,7 @@ pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) ->
         version: version.clone(),
         kind: request.mark,
         reason,
-        operator: input::operator(request.operator)?,
+        operator: caller.operator(request.operator)?,
         incident: None,
     };
     let handled = context.engine.handle(&prompt, &Event::Mark(marking)).await?;

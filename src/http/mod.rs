@@ -54,6 +54,7 @@ use crate::live::{Current, Reloader};
 use crate::rules::RuleBook;
 use crate::service::clicks::Clicks;
 use crate::tls::ServerTls;
+use auth::Access;
 use budget::Budget;
 use connections::{Connections, Slot};
 use exposition::Exposition;
@@ -89,7 +90,7 @@ pub struct Context {
     refusals: auth::Refusals,
     /// Whether a client certificate is required besides the token.
     webhook_certificate: bool,
-    api_token: Option<SecretString>,
+    access: Access,
     max_body_bytes: usize,
     request_timeout: Duration,
     /// For bodies and responses.
@@ -140,7 +141,7 @@ impl Context {
             sources: config.sources.clone(),
             refusals: auth::Refusals::default(),
             webhook_certificate: config.server.tls_client_ca_file.is_some(),
-            api_token: config.server.api_token.clone(),
+            access: Access::new(config),
             max_body_bytes: config.server.max_body_bytes,
             request_timeout: config.server.request_timeout,
             budget: Budget::new(config.server.max_buffered_bytes.max(config.server.max_body_bytes)),

@@ -3,13 +3,15 @@
 use hyper::StatusCode;
 
 use super::Context;
+use super::auth::Caller;
 use super::input::incident_id;
 use super::reply::{ApiError, Reply, no_incident, reply};
 use crate::service::drafts;
 
-pub async fn postmortem(context: &Context, id: &str) -> Result<Reply, ApiError> {
+pub async fn postmortem(context: &Context, caller: &Caller, id: &str) -> Result<Reply, ApiError> {
     let id = incident_id(id)?;
     let incident = context.engine.store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
+    caller.require_prompt(&incident.prompt)?;
     let text = drafts::postmortem(&context.engine, incident).await?;
     Ok(reply(StatusCode::OK, "text/markdown; charset=utf-8", text))
 }

@@ -3,11 +3,13 @@
 use hyper::StatusCode;
 
 use super::Context;
+use super::auth::Caller;
 use super::reply::{ApiError, Reply, answer};
 use crate::api;
 use crate::config::ConfigChange;
 
-pub async fn reload(context: &Context) -> Result<Reply, ApiError> {
+pub async fn reload(context: &Context, caller: &Caller) -> Result<Reply, ApiError> {
+    caller.require_all_prompts()?;
     let result = context.reloader.reload("POST /-/reload").await;
     let result = result.ok_or_else(|| ApiError::unavailable("shutting_down", "the receiver is shutting down"))?;
     let done = result.map_err(|problems| ApiError::new(StatusCode::BAD_REQUEST, "bad_config", problems))?;

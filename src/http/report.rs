@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 
 use super::Context;
+use super::auth::Caller;
 use super::input::Query;
 use super::reply::{ApiError, Reply, answer};
 use crate::api;
@@ -14,7 +15,8 @@ use crate::store::rfc3339;
 
 const DEFAULT: &str = "7d";
 
-pub async fn report(context: &Context, query: &Query) -> Result<Reply, ApiError> {
+pub async fn report(context: &Context, caller: &Caller, query: &Query) -> Result<Reply, ApiError> {
+    caller.require_all_prompts()?;
     let now = context.engine.store.now().await?;
     let since = since(query.text("since").unwrap_or(DEFAULT), now).ok_or_else(|| {
         ApiError::bad_request("since: expected a duration such as 7d, or a time as 2026-11-21T00:38:12Z, in the past")

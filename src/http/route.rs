@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -15,6 +16,7 @@ use matchit::Router;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+use super::auth::Caller;
 use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
 use super::reply::{ApiError, Reply, reply, text, within};
@@ -22,6 +24,7 @@ use super::{
     Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, mark, openapi, postmortem, reload,
     report, restore, serving, slack, webhook,
 };
+use crate::config::Role;
 use crate::decision::PromptName;
 use crate::live::Current;
 use crate::metrics::Denial;
@@ -29,6 +32,9 @@ use crate::trace;
 
 /// Longest body, except for alerts and content: other requests hold a few names and reasons.
 const MAX_SHORT: usize = 64 << 10;
+
+/// What the paths of one prompt begin with.
+const PROMPT: &str = "/api/prompts/{prompt}";
 
 /// The documented paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +102,16 @@ pub(super) static TABLE: [(&str, Method, Route); 28] = [
 ];
 
 impl Route {
+    /// What its callers must be allowed.
+    fn role(self) -> Role {
+        match self {
+            Route::Versions | Route::Restore | Route::Activate | Route::Canary => Role::Deploy,
+            Route::Rollback | Route::Mark | Route::Decide | Route::Pause | Route::Resume => Role::Decide,
+            Route::Import | Route::StartDrill | Route::Reload => Role::Admin,
+            _ => Role::Read,
+        }
+    }
+
     fn path(self) -> &'static str {
         TABLE.iter().find(|(_, _, route)| *route == self).map_or("", |(path, ..)| path)
     }
@@ -214,28 +230,31 @@ async fn dispatch(
     if !right {
         return Err(ApiError::method_not_allowed(expected));
     }
-    if let Err(refused) = admit(&context, route, &head, peer) {
-        // the token's file may have been replaced since the last check: a new token is never refused
-        let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
-        if !is_token {
-            return Err(refused);
+    let sender = match admit(&context, route, &head, &parameter, &peer) {
+        Ok(sender) => sender,
+        Err(refused) => {
+            // the token's file may have been replaced since the last check: a new token is never refused
+            let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
+            if !is_token {
+                return Err(refused);
+            }
+            context.reloader.look().await;
+            // reloaded by this check, or by one in progress
+            let now = contexts.get();
+            if Arc::ptr_eq(&now, &context) {
+                return Err(refused);
+            }
+            context = now;
+            admit(&context, route, &head, &parameter, &peer)?
         }
-        context.reloader.look().await;
-        // reloaded by this check, or by one in progress
-        let now = contexts.get();
-        if Arc::ptr_eq(&now, &context) {
-            return Err(refused);
-        }
-        context = now;
-        admit(&context, route, &head, peer)?;
-    }
+    };
     *span = route.span(&head, &parameter);
     let context = &*context;
     let query = Query::parse(head.uri.query());
     if matches!(head.method, Method::GET | Method::HEAD) {
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
-        let answer = Box::pin(get(context, route, &parameter, &query, head.method == Method::HEAD));
+        let answer = Box::pin(get(context, route, &sender, &parameter, &query, head.method == Method::HEAD));
         return answer.instrument(span.clone()).await;
     }
     input::uncompressed(&head.headers)?;
@@ -249,73 +268,118 @@ async fn dispatch(
     let (bytes, _held) = read(incoming, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
-    Box::pin(post(context, route, [&parameter, &second], &head, &bytes, arrived)).instrument(span.clone()).await
+    let answer = Box::pin(post(context, route, &sender, [&parameter, &second], &head, &bytes, arrived));
+    answer.instrument(span.clone()).await
 }
 
 async fn post(
     context: &Context,
     route: Route,
+    sender: &Sender,
     [parameter, second]: [&str; 2],
     head: &Parts,
     bytes: &Bytes,
     arrived: Instant,
 ) -> Result<Reply, ApiError> {
-    match route {
-        Route::Webhook => {
+    let caller = match sender {
+        Sender::Caller(caller) => caller,
+        Sender::Source(name) => {
             let start = Instant::now();
-            let source = auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
+            let source = name.as_ref().and_then(|name| context.sources.get_key_value(name));
+            let source = source.map(|(name, source)| (name.as_str(), source));
             let answer = webhook::handle(context, source, bytes).await;
             context.engine.metrics.webhook(start.elapsed());
-            answer
+            return answer;
         }
-        Route::Reload => reload::reload(context).await,
-        Route::Slack => slack::interactions(context, &head.headers, bytes, arrived).await,
-        Route::Rollback => serving::rollback(context, bytes).await,
-        Route::Import => import::import(context, bytes).await,
+        Sender::Anyone => return slack::interactions(context, &head.headers, bytes, arrived).await,
+    };
+    match route {
+        Route::Reload => reload::reload(context, caller).await,
+        Route::Rollback => serving::rollback(context, caller, bytes).await,
+        Route::Import => import::import(context, caller, bytes).await,
         Route::Versions => api::register(context, parameter, bytes).await,
         Route::Restore => restore::restore(context, parameter, second).await,
-        Route::Mark => mark::mark(context, parameter, second, bytes).await,
-        Route::Activate => serving::activate(context, parameter, bytes).await,
-        Route::Canary => canary::steer(context, parameter, bytes).await,
-        Route::Decide => serving::decide(context, parameter, bytes).await,
-        Route::StartDrill => drill::start(context, bytes).await,
-        Route::Pause => api::pause(context, bytes, true).await,
-        _ => api::pause(context, bytes, false).await,
+        Route::Mark => mark::mark(context, caller, parameter, second, bytes).await,
+        Route::Activate => serving::activate(context, caller, parameter, bytes).await,
+        Route::Canary => canary::steer(context, caller, parameter, bytes).await,
+        Route::Decide => serving::decide(context, caller, parameter, bytes).await,
+        Route::StartDrill => drill::start(context, caller, bytes).await,
+        Route::Pause => api::pause(context, caller, bytes, true).await,
+        _ => api::pause(context, caller, bytes, false).await,
     }
 }
 
+/// The sender of a request that was let in.
+enum Sender {
+    /// Of alerts. `None`: it may send all alerts.
+    Source(Option<String>),
+    Caller(Caller),
+    /// The handler verifies the sender, or there is no need to.
+    Anyone,
+}
+
 /// Accepts the request if its sender may send it.
-fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<(), ApiError> {
+fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &Peer) -> Result<Sender, ApiError> {
     match route {
         Route::Webhook => {
-            auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
+            let source = auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
             if context.webhook_certificate && peer.door.authority() != context.door().authority() {
                 // the client was never asked for a certificate, or by an authority that is no longer trusted; after a
                 // 4xx it would not retry
                 return Err(ApiError::unavailable("reconnect", "client certificates are now required: reconnect"));
             }
-            auth::check_certificate(peer.certified || !context.webhook_certificate)
+            auth::check_certificate(peer.certified || !context.webhook_certificate)?;
+            Ok(Sender::Source(source.map(|(name, _)| name.to_owned())))
         }
         // Slack signs the body, which is read only if the signature can be valid
-        Route::Slack => slack::admit(context, &head.headers),
+        Route::Slack => slack::admit(context, &head.headers).map(|()| Sender::Anyone),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
-        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
-        _ => auth::check(head, context.api_token.as_ref(), "server.api_token"),
+        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if !context.access.is_open() => {
+            Ok(Sender::Anyone)
+        }
+        _ => {
+            let caller = context.access.caller(head, peer, unix_seconds())?;
+            caller.require(route.role())?;
+            // a name that is no prompt's is refused by the handler
+            if route.path().starts_with(PROMPT) && let Ok(prompt) = PromptName::parse(parameter) {
+                caller.require_prompt(&prompt)?;
+            }
+            Ok(Sender::Caller(caller))
+        }
     }
 }
 
-async fn get(context: &Context, route: Route, parameter: &str, query: &Query, head: bool) -> Result<Reply, ApiError> {
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+async fn get(
+    context: &Context,
+    route: Route,
+    sender: &Sender,
+    parameter: &str,
+    query: &Query,
+    head: bool,
+) -> Result<Reply, ApiError> {
+    let Sender::Caller(caller) = sender else { return public(context, route, head).await };
     match route {
-        Route::Prompts => api::prompts(context, query).await,
-        Route::Prompt => api::prompt(context, parameter).await,
+        Route::Prompts => api::prompts(context, caller, query).await,
+        Route::Prompt => api::prompt(context, caller, parameter).await,
         Route::Log => api::log(context, parameter, query).await,
         Route::Gates => serving::gates(context, parameter, query).await,
         Route::Explain => explain::explain(context, parameter, query).await,
-        Route::Incidents => api::incidents(context, query).await,
-        Route::Incident => api::incident(context, parameter).await,
-        Route::Postmortem => postmortem::postmortem(context, parameter).await,
-        Route::Report => report::report(context, query).await,
-        Route::Drill => drill::drill(context, parameter).await,
+        Route::Incidents => api::incidents(context, caller, query).await,
+        Route::Incident => api::incident(context, caller, parameter).await,
+        Route::Postmortem => postmortem::postmortem(context, caller, parameter).await,
+        Route::Report => report::report(context, caller, query).await,
+        Route::Drill => drill::drill(context, caller, parameter).await,
+        _ => public(context, route, head).await,
+    }
+}
+
+/// What programs may read without a token.
+async fn public(context: &Context, route: Route, head: bool) -> Result<Reply, ApiError> {
+    match route {
         Route::Metrics => exposition::metrics(context, head).await,
         Route::OpenApi => Ok(reply(StatusCode::OK, "application/json", openapi::DOCUMENT)),
         Route::Ready => Ok(match &*context.readiness.borrow() {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::input::{self, ApiResult, Query, body, incident_id, line, optional_version, prompt_name, version};
+use super::auth::Caller;
+use super::input::{ApiResult, Query, body, incident_id, line, optional_version, prompt_name, version};
 use super::reply::{ApiError, Reply, answer, no_incident, unexpected};
 use super::wait::Patience;
 use super::{Context, outage};
@@ -22,9 +23,10 @@ use crate::engine::Handled;
 use crate::store::rfc3339;
 use crate::trace;
 
-pub async fn rollback(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn rollback(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiResult<Reply> {
     let request: api::RollbackRequest = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
+    caller.require_prompt(&prompt)?;
     let gradual = match request.strategy {
         Some(Strategy::Gradual) => {
             Some(plan(request.stages, request.hold, &context.engine.policy.gradual, Plan::gradual)?)
@@ -38,7 +40,7 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
         target: optional_version("target_version", request.target_version.as_ref())?,
         from: optional_version("from_version", request.from_version.as_ref())?,
         reason: line("reason", request.reason, "requested")?,
-        operator: input::operator(request.operator)?,
+        operator: caller.operator(request.operator)?,
         force: request.force,
         gradual,
     });
@@ -204,7 +206,7 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> ApiResult<
     Ok(answer(StatusCode::OK, &gates))
 }
 
-pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn activate(context: &Context, caller: &Caller, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let request: api::ActivateRequest = body(bytes).await?;
     let share = match request.percent {
@@ -231,7 +233,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
     let event = Event::Activate(Activation {
         version: version.clone(),
         share,
-        operator: input::operator(request.operator)?,
+        operator: caller.operator(request.operator)?,
         force: request.force,
         reason: request.reason.map(|reason| line("reason", Some(reason), "")).transpose()?.filter(|r| !r.is_empty()),
     });
@@ -245,7 +247,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
     changed(&prompt, handled)
 }
 
-pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let request: api::DecideRequest = body(bytes).await?;
     let id = incident_id(id)?;
     let choice = match request.decision {
@@ -256,15 +258,14 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> ApiResult<Rep
         DecisionKind::Release => None,
         DecisionKind::ApproveGradual => Some((Choice::ApproveGradual, None)),
     };
-    if request.operator.trim().is_empty() {
-        return Err(ApiError::bad_request("operator: expected the name of the person who decides"));
-    }
-    let operator = input::operator(Some(request.operator))?;
+    let operator = caller.decider(request.operator)?;
     let target = optional_version("target_version", request.target_version.as_ref())?;
     let Some(incident) = context.engine.store.incident(&id).await? else {
+        caller.require_all_prompts()?;
         let outage_action = choice.map_or(Some(OutageAction::Release), |(_, outage_action)| outage_action);
         return outage::decide(context, &id, outage_action, &operator).await;
     };
+    caller.require_prompt(&incident.prompt)?;
     trace::concerns(Some(incident.prompt.as_str()), Some(incident.version.as_str()), None);
     let Some((choice, _)) = choice else {
         return Err(ApiError::bad_request(

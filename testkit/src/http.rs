@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, header};
+use hyper::{HeaderMap, Method, Request, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -14,15 +14,18 @@ use std::time::Duration;
 pub struct Http {
     base: String,
     token: Option<String>,
+    headers: Vec<(&'static str, String)>,
     timeout: Duration,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// Status and body of an answer.
+/// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// HTTP status code.
     pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
@@ -31,6 +34,11 @@ impl Answer {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header; empty if there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The body as JSON.
@@ -45,7 +53,7 @@ impl Http {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { base: base.into(), token: None, timeout: crate::PATIENCE, client }
+        Self { base: base.into(), token: None, headers: Vec::new(), timeout: crate::PATIENCE, client }
     }
 
     /// Sends this bearer token.
@@ -60,9 +68,20 @@ impl Http {
         self
     }
 
+    /// Sends this header, too.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> Result<Answer> {
         self.send(Method::GET, path, None, Bytes::new()).await
+    }
+
+    /// POST of a form.
+    pub async fn post_form(&self, path: &str, form: impl Into<Bytes>) -> Result<Answer> {
+        self.send(Method::POST, path, Some("application/x-www-form-urlencoded"), form.into()).await
     }
 
     /// POST of any body, as `application/json`.
@@ -84,12 +103,15 @@ impl Http {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
         let request = request.body(Full::new(body))?;
         let exchange = async {
             let response = self.client.request(request).await?;
-            let status = response.status().as_u16();
-            let body = response.into_body().collect().await?.to_bytes();
-            anyhow::Ok(Answer { status, body })
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            anyhow::Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
         };
         let answer = tokio::time::timeout(self.timeout, exchange).await;
         answer.with_context(|| format!("{uri}: no answer within {:?}", self.timeout))?.with_context(|| uri)

@@ -31,8 +31,10 @@ impl Operator {
     pub const EXTERNAL: Self = Self(Cow::Borrowed("external"));
     /// Compared without case.
     pub const RESERVED: [&str; 5] = ["system", "external", "automatic", "auto", "prompt-rollback"];
-    /// The name of the API's token while there is only one.
+    /// What verifies whoever sends `server.api_token`.
     pub const API: &str = "api";
+    /// What verifies whom a reverse proxy names.
+    pub const PROXY: &str = "proxy";
     /// Longer names are cut.
     const MAX_NAME: usize = 200;
 
@@ -66,7 +68,8 @@ impl Operator {
         }))
     }
 
-    fn is_reserved(name: &str) -> bool {
+    /// Whether prompt-rollback itself has this name.
+    pub fn is_reserved(name: &str) -> bool {
         Self::RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
     }
 

@@ -1,11 +1,18 @@
-//! Authentication: bearer tokens, client certificates and, without a token, requests from this machine.
+//! Authentication: bearer tokens, sessions of the page, people whom a proxy signs in, client certificates and, without a
+//! token, requests from this machine.
+
+mod caller;
+mod session;
+
+pub use caller::{Access, Caller};
+pub use session::COOKIE_NAME;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
@@ -16,17 +23,7 @@ use super::reply::ApiError;
 use crate::config::SourceConfig;
 use crate::metrics::Denial;
 
-/// Accepts a request that carries `token`, the value of the config key `key`. Without a token the receiver listens on a
-/// loopback address: it then accepts programs of this machine, but no foreign web pages in a local browser.
-pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<(), ApiError> {
-    match token {
-        Some(token) => bearer(&head.headers, token),
-        None => local(head).map_err(|found| {
-            let message = format!("{key} is not set, so only requests from this machine are accepted: {found}");
-            ApiError::new(StatusCode::FORBIDDEN, "not_local", message).refused(Denial::NotLocal)
-        }),
-    }
-}
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Returns the source of a delivery and the prompts that it may send alerts for. `None`: `server.webhook_token`, or a
 /// program of this machine if no token is set, which may send all alerts.
@@ -35,10 +32,10 @@ pub fn sender<'a>(
     token: Option<&SecretString>,
     sources: &'a BTreeMap<String, SourceConfig>,
 ) -> Result<Option<(&'a str, &'a SourceConfig)>, ApiError> {
-    if sources.is_empty() {
-        return check(head, token, "server.webhook_token").map(|()| None);
+    if token.is_none() && sources.is_empty() {
+        return local(head, "server.webhook_token").map(|()| None);
     }
-    let given = given(&head.headers)?;
+    let given = head.headers.get(AUTHORIZATION).and_then(bearer).ok_or_else(no_token)?;
     let whole = token.is_some_and(|token| is_same(given, token));
     // all tokens are compared, so that the time does not reveal which one matches
     let of = |found: Option<_>, (name, source): (&'a String, &'a SourceConfig)| {
@@ -52,18 +49,14 @@ pub fn sender<'a>(
     }
 }
 
-fn bearer(headers: &HeaderMap, token: &SecretString) -> Result<(), ApiError> {
-    if is_same(given(headers)?, token) { Ok(()) } else { Err(wrong()) }
+/// The token of a header `Authorization: Bearer TOKEN`.
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
-/// The token of a request.
-fn given(headers: &HeaderMap) -> Result<&[u8], ApiError> {
-    let given = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-    let given = given.and_then(|value| match value.split_at_checked(7) {
-        Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(given),
-        _ => None,
-    });
-    given.ok_or_else(|| unauthorized("expected the header Authorization: Bearer TOKEN").refused(Denial::NoToken))
+fn no_token() -> ApiError {
+    unauthorized("expected the header Authorization: Bearer TOKEN").refused(Denial::NoToken)
 }
 
 fn is_same(given: &[u8], token: &SecretString) -> bool {
@@ -102,6 +95,15 @@ impl Refusals {
     }
 }
 
+/// Accepts a program of this machine, because no token is set and the receiver listens on a loopback address. `key` is the
+/// config key of the token.
+fn local(head: &Parts, key: &str) -> Result<(), ApiError> {
+    from_this_machine(head).map_err(|found| {
+        let message = format!("{key} is not set, so only requests from this machine are accepted: {found}");
+        ApiError::new(StatusCode::FORBIDDEN, "not_local", message).refused(Denial::NotLocal)
+    })
+}
+
 /// Refuses requests that a foreign web page in a local browser may have sent. The error names the header that shows it.
 /// - `Host` is the name in the request's URL. With DNS rebinding a foreign name resolves to this machine, and the
 ///   browser still sends that name.
@@ -111,7 +113,7 @@ impl Refusals {
 ///   work as well. A person who follows a link from another site is accepted.
 ///
 /// Programs other than browsers send no `Origin`, and HTTP/1.0 needs no `Host`.
-fn local(head: &Parts) -> Result<(), String> {
+fn from_this_machine(head: &Parts) -> Result<(), String> {
     let hosts = head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     let hosts: Vec<&[u8]> = hosts.chain(head.uri.authority().map(|target| target.as_str().as_bytes())).collect();
     if let Some(foreign) = hosts.iter().find(|host| !is_loopback(host)) {
@@ -119,18 +121,37 @@ fn local(head: &Parts) -> Result<(), String> {
     }
     for origin in head.headers.get_all(ORIGIN) {
         let origin = origin.as_bytes();
-        let site = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        if !site.is_some_and(|site| hosts.iter().any(|host| host.eq_ignore_ascii_case(site))) {
+        if !is_one_of(origin, &hosts) {
             return Err(format!("the header Origin says that a web page of {} sent this", shown(origin)));
         }
     }
-    let site = head.headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
+    let site = head.headers.get(SEC_FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
     let link = head.method == Method::GET && head.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "document");
     if site || link {
         Ok(())
     } else {
         Err("the header Sec-Fetch-Site says that a page of another site sent this".to_owned())
     }
+}
+
+/// Whether the origin of a web page is one of these hosts.
+fn is_one_of(origin: &[u8], hosts: &[&[u8]]) -> bool {
+    let site = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    site.is_some_and(|site| hosts.iter().any(|host| host.eq_ignore_ascii_case(site)))
+}
+
+/// Whether the receiver's own page sent this, as a browser says: every browser sends `Origin` or `Sec-Fetch-Site` with a
+/// POST. `behind_proxy`: the host's name may be in `X-Forwarded-Host`.
+fn is_same_site(head: &Parts, behind_proxy: bool) -> bool {
+    let mut sites = head.headers.get_all(SEC_FETCH_SITE).iter().peekable();
+    if sites.peek().is_some() {
+        return sites.all(|site| site == "same-origin");
+    }
+    let forwarded = behind_proxy.then(|| head.headers.get("x-forwarded-host")).flatten();
+    let hosts = head.headers.get(HOST).into_iter().chain(forwarded).map(HeaderValue::as_bytes);
+    let hosts: Vec<&[u8]> = hosts.collect();
+    let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
+    origins.peek().is_some() && origins.all(|origin| is_one_of(origin.as_bytes(), &hosts))
 }
 
 fn is_loopback(host: &[u8]) -> bool {
@@ -174,7 +195,8 @@ mod tests {
     #[test]
     fn only_the_right_token_passes() {
         let token = SecretString::from("s3cret");
-        let with = |value: &str| check(&head("POST", "/", &[("authorization", value)]), Some(&token), "key").is_ok();
+        let none = BTreeMap::new();
+        let with = |value: &str| sender(&head("POST", "/", &[("authorization", value)]), Some(&token), &none).is_ok();
         assert!(with("Bearer s3cret"));
         assert!(with("bearer s3cret"));
         for wrong in
@@ -182,12 +204,12 @@ mod tests {
         {
             assert!(!with(wrong), "{wrong:?}");
         }
-        let failure = check(&head("POST", "/", &[]), Some(&token), "key").unwrap_err();
+        let failure = sender(&head("POST", "/", &[]), Some(&token), &none).unwrap_err();
         assert_eq!(failure.status, StatusCode::UNAUTHORIZED);
         // a client with the token may be anywhere
         let far =
             [("authorization", "Bearer s3cret"), ("host", "receiver.example"), ("origin", "https://wiki.example")];
-        assert!(check(&head("POST", "/", &far), Some(&token), "key").is_ok());
+        assert!(sender(&head("POST", "/", &far), Some(&token), &none).is_ok());
     }
 
     #[test]
@@ -231,7 +253,7 @@ mod tests {
     }
 
     fn passes(method: &str, target: &str, headers: &[(&str, &str)]) -> bool {
-        match check(&head(method, target, headers), None, "server.api_token") {
+        match local(&head(method, target, headers), "server.api_token") {
             Ok(()) => true,
             Err(failure) => {
                 assert_eq!((failure.status, failure.code), (StatusCode::FORBIDDEN, "not_local"));

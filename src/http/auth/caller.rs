@@ -1,0 +1,247 @@
+//! Who sends an API request or looks at the page, and what they may do.
+
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use secrecy::SecretString;
+
+use super::session::{self, Session};
+use super::{bearer, is_same, is_same_site, local, no_token, unauthorized, wrong};
+use crate::config::{Config, ProxyConfig, Role, allows, allows_all};
+use crate::decision::{Operator, PromptName};
+use crate::http::Peer;
+use crate::http::input::{ApiResult, line};
+use crate::http::reply::ApiError;
+use crate::metrics::Denial;
+
+/// Longest name of a person.
+const MAX_NAME: usize = 200;
+
+/// Whom the API and the page let in.
+#[derive(Debug)]
+pub struct Access {
+    /// `server.api_token` and the named tokens.
+    tokens: Vec<Credential>,
+    proxy: ProxyConfig,
+}
+
+#[derive(Debug)]
+struct Credential {
+    name: String,
+    token: SecretString,
+    roles: Vec<Role>,
+    prompts: Vec<String>,
+}
+
+/// The sender of a request that was let in.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The name of the token, or of what else verifies the person.
+    proof: String,
+    /// The person, if a sign-in or a proxy names one.
+    person: Option<String>,
+    roles: Vec<Role>,
+    prompts: Vec<String>,
+    /// The value that each action of the page must carry.
+    pub csrf: Option<String>,
+}
+
+impl Access {
+    pub fn new(config: &Config) -> Self {
+        let everything = || vec!["*".to_owned()];
+        let named = config.tokens.iter().filter_map(|(name, of)| {
+            let token = of.token.clone()?;
+            Some(Credential { name: name.clone(), token, roles: of.roles.clone(), prompts: of.prompts.clone() })
+        });
+        let whole = config.server.api_token.clone().map(|token| Credential {
+            name: Operator::API.to_owned(),
+            token,
+            roles: vec![Role::Admin],
+            prompts: everything(),
+        });
+        Self { tokens: whole.into_iter().chain(named).collect(), proxy: config.proxy.clone() }
+    }
+
+    /// Whether no token is needed, because the receiver listens on loopback addresses only.
+    pub fn is_open(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Returns who sends this request: by a token, by the proxy that signed them in, or by the page's cookie.
+    pub fn caller(&self, head: &Parts, peer: &Peer, now: u64) -> Result<Caller, ApiError> {
+        if let Some(given) = head.headers.get(AUTHORIZATION).and_then(bearer) {
+            return self.by_token(given).map(Credential::caller).ok_or_else(wrong);
+        }
+        if let Some(person) = self.signed_in_by_proxy(&head.headers, peer)? {
+            same_site(head, true)?;
+            let ProxyConfig { roles, prompts, .. } = self.proxy.clone();
+            let proof = Operator::PROXY.to_owned();
+            return Ok(Caller { proof, person: Some(person), roles, prompts, csrf: None });
+        }
+        if let Some((session, csrf)) = self.session(&head.headers, now) {
+            same_site(head, self.is_trusted(peer))?;
+            if !is_safe(&head.method) && !session::is_csrf(&head.headers, &csrf) {
+                return Err(cross_site("expected the header X-CSRF-Token of this session: reload the page"));
+            }
+            let credential = self.tokens.iter().find(|credential| credential.name == session.token);
+            let caller = credential.map(Credential::caller).ok_or_else(wrong)?;
+            return Ok(Caller { person: session.person, csrf: Some(csrf), ..caller });
+        }
+        if self.is_open() {
+            local(head, "server.api_token")?;
+            return Ok(Caller::on_this_machine());
+        }
+        Err(no_token())
+    }
+
+    /// All tokens are compared, so that the time does not reveal which one matches.
+    fn by_token(&self, given: &[u8]) -> Option<&Credential> {
+        self.tokens.iter().fold(None, |found, of| if is_same(given, &of.token) { Some(of) } else { found })
+    }
+
+    fn is_trusted(&self, peer: &Peer) -> bool {
+        self.proxy.addresses.iter().any(|network| network.contains(peer.address))
+    }
+
+    /// The person whom a trusted proxy names.
+    fn signed_in_by_proxy(&self, headers: &HeaderMap, peer: &Peer) -> Result<Option<String>, ApiError> {
+        if !self.is_trusted(peer) {
+            return Ok(None);
+        }
+        let mut names = headers.get_all(self.proxy.user_header.as_str()).iter();
+        let (Some(name), more) = (names.next(), names.next()) else { return Ok(None) };
+        let name = name.to_str().ok().map(str::trim).filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
+        match name {
+            Some(name) if more.is_none() && !Operator::is_reserved(name) => Ok(Some(name.to_owned())),
+            _ => Err(unauthorized(&format!(
+                "expected one name of a person in the header {}, at most {MAX_NAME} visible ASCII characters long",
+                self.proxy.user_header
+            ))
+            .refused(Denial::NoToken)),
+        }
+    }
+
+    /// The session of a request's cookie, if it has not ended, with the value that its actions must carry.
+    fn session(&self, headers: &HeaderMap, now: u64) -> Option<(Session, String)> {
+        let cookie = session::cookie(headers)?;
+        let key = |name: &str| self.tokens.iter().find(|credential| credential.name == name).map(|of| &of.token);
+        let session = session::verify(cookie, key, now)?;
+        let csrf = session::csrf(cookie, key(&session.token)?);
+        Some((session, csrf))
+    }
+
+    /// The cookie of a new session of whoever knows this token. `person`: as they call themselves.
+    pub fn sign_in(&self, token: &str, person: Option<String>, until: u64) -> Result<String, ApiError> {
+        let credential = self.by_token(token.as_bytes()).ok_or_else(wrong)?;
+        // verifies the name, too
+        Operator::api(&credential.name, person.as_deref())
+            .map_err(|error| ApiError::bad_request(format!("name: {error}")))?;
+        let session = Session { token: credential.name.clone(), person, until };
+        Ok(session::sign(&session, &credential.token))
+    }
+
+    /// Whether a form may have been sent by the receiver's own page.
+    pub fn check_form(&self, head: &Parts, peer: &Peer) -> Result<(), ApiError> {
+        same_site(head, self.is_trusted(peer))
+    }
+}
+
+impl Credential {
+    fn caller(&self) -> Caller {
+        let Self { name, roles, prompts, .. } = self;
+        Caller { proof: name.clone(), person: None, roles: roles.clone(), prompts: prompts.clone(), csrf: None }
+    }
+}
+
+/// Whether the method changes nothing.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Refuses an action that a browser sends from a page of another site: it carries the person's cookies, too.
+fn same_site(head: &Parts, behind_proxy: bool) -> Result<(), ApiError> {
+    if is_safe(&head.method) || is_same_site(head, behind_proxy) {
+        return Ok(());
+    }
+    Err(cross_site("the headers Sec-Fetch-Site, Origin and Host do not show that the receiver's own page sent this"))
+}
+
+fn cross_site(message: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "cross_site", message).refused(Denial::CrossSite)
+}
+
+impl Caller {
+    /// A program of this machine, where no token is needed.
+    fn on_this_machine() -> Self {
+        let (proof, prompts) = (Operator::API.to_owned(), vec!["*".to_owned()]);
+        Self { proof, person: None, roles: vec![Role::Admin], prompts, csrf: None }
+    }
+
+    pub fn has(&self, role: Role) -> bool {
+        role == Role::Read || self.roles.iter().any(|own| *own == role || *own == Role::Admin)
+    }
+
+    pub fn require(&self, role: Role) -> Result<(), ApiError> {
+        if self.has(role) {
+            return Ok(());
+        }
+        let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
+        Err(not_allowed(format!("{} has the role {}, and this requires {}", self.name(), roles.join(", "), role.as_str())))
+    }
+
+    pub fn may_see(&self, prompt: &str) -> bool {
+        self.sees_all() || PromptName::parse(prompt).is_ok_and(|prompt| allows(&self.prompts, &prompt))
+    }
+
+    fn sees_all(&self) -> bool {
+        allows_all(&self.prompts)
+    }
+
+    pub fn require_prompt(&self, prompt: &PromptName) -> Result<(), ApiError> {
+        if allows(&self.prompts, prompt) {
+            return Ok(());
+        }
+        Err(not_allowed(format!("{} may not see {prompt}: its prompts are {}", self.name(), self.prompts.join(", "))))
+    }
+
+    /// For what concerns every prompt.
+    pub fn require_all_prompts(&self) -> Result<(), ApiError> {
+        if self.sees_all() {
+            return Ok(());
+        }
+        let prompts = self.prompts.join(", ");
+        Err(not_allowed(format!("this concerns every prompt, and {} may see only {prompts}", self.name())))
+    }
+
+    /// Who acts. A client that is not a person's session may name the person.
+    pub fn operator(&self, named: Option<String>) -> ApiResult<Operator> {
+        let name = match &self.person {
+            Some(person) => Some(person.clone()),
+            None => Some(line("operator", named, "")?),
+        };
+        let operator = Operator::api(&self.proof, name.as_deref());
+        operator.map_err(|error| ApiError::bad_request(format!("operator: {error}")))
+    }
+
+    /// Who decides. The shared token names nobody.
+    pub fn decider(&self, named: String) -> ApiResult<Operator> {
+        if self.person.is_none() && self.proof == Operator::API && named.trim().is_empty() {
+            return Err(ApiError::bad_request("operator: expected the name of the person who decides"));
+        }
+        self.operator(Some(named))
+    }
+
+    /// For people.
+    pub fn name(&self) -> &str {
+        self.person.as_deref().unwrap_or(&self.proof)
+    }
+
+    /// What identifies the caller as long as its token is the same.
+    pub fn proof(&self) -> &str {
+        &self.proof
+    }
+}
+
+fn not_allowed(message: String) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "not_allowed", message).refused(Denial::NotAllowed)
+}
