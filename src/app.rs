@@ -17,7 +17,7 @@ use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
 use crate::http::{self, Site};
 use crate::live::{Current, Live, Reloader};
-use crate::notify::slack::{self, MESSAGE_INTERVAL, SlackNotifier};
+use crate::notify::slack::{self, MESSAGE_INTERVAL, Schedule, SlackNotifier};
 use crate::notify::{self, Notifiers};
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::archive::files::ArchiveDirectory;
@@ -179,11 +179,14 @@ impl Running {
             archiver: Arc::clone(&archiver),
             prompt_label: config.labels.prompt.clone(),
         };
+        let schedules = config.deciders.iter().filter_map(|(name, decider)| Schedule::of(name, decider).transpose());
+        let schedules: Vec<Schedule> = schedules.collect::<Result<_, _>>().map_err(AppError::Notifiers)?;
         let slack_notifier = slack.clone().map(|slack| {
             Arc::new(SlackNotifier {
                 engine: Arc::clone(&engine),
                 slack,
                 deciders: config.deciders.clone(),
+                schedules,
                 incident_channel: config.slack.incident_channel.clone(),
                 weekly: config.report.weekly,
                 message_interval: MESSAGE_INTERVAL,

@@ -15,6 +15,7 @@ use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::RootCertStore;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::Span;
 
 use crate::tls;
@@ -56,6 +57,14 @@ impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Splits an address into its server and the path with its query, both of which may hold a secret.
+pub fn server_and_path(url: &SecretString) -> Result<(BaseUrl, Uri), String> {
+    let uri: Uri = url.expose_secret().parse().map_err(|_| "expected an address".to_owned())?;
+    let server = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Ok((server.parse()?, path.parse().map_err(|_| "expected an address".to_owned())?))
 }
 
 /// Why there is no answer.

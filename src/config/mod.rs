@@ -310,7 +310,7 @@ impl WebhookConfig {
 
 section! {
     /// People who may decide.
-    #[derive(Default, PartialEq, Eq)]
+    #[derive(Default)]
     pub struct Decider {
         /// Where they are asked; `None`: in `slack.incident_channel`.
         pub channel: Option<String> = get(""),
@@ -318,6 +318,8 @@ section! {
         pub mention: Option<String> = get(""),
         /// Slack ids of users and user groups; empty: no one may decide.
         pub approvers: Vec<String> = get(""),
+        /// The team's schedule: answers with the Slack ids of the people on call now, who may decide, too. May contain a secret.
+        pub approvers_url: Option<SecretString> = token(),
     }
 }
 

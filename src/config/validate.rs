@@ -271,6 +271,9 @@ impl Config {
                 let text = format!("found {length} bytes, expected at most {most}: a user group calls many at once");
                 r.problem(&format!("{key}.mention"), text);
             }
+            let url = r.source_of(&format!("{key}.approvers_url"));
+            let fits = decider.approvers_url.as_ref().is_none_or(|url| is_address(url.expose_secret()));
+            r.check(&url, fits, "http://host:port/… or https://…, without credentials");
             if name == "system" {
                 r.problem(&key, "\"system\" is the receiver itself and cannot be configured".into());
             } else if !is_plain_name(name) {

@@ -12,6 +12,7 @@ mod import;
 mod input;
 mod lanes;
 mod linger;
+mod login;
 mod mark;
 mod openapi;
 mod outage;
@@ -73,8 +74,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_TLS: Duration = Duration::from_secs(3_600);
 /// Connections to `metrics.listen`.
 const SCRAPERS: usize = 128;
-/// Memory for all unsigned requests to `/slack/interactions`. Interactions are a few kB.
-const SLACK_BUDGET: usize = 2 << 20;
+/// Memory for all bodies that anyone may send: interactions whose signature is not verified yet, and sign-ins. Each is a few kB.
+const UNSIGNED_BUDGET: usize = 2 << 20;
 
 /// The context of requests. Each request uses one, whatever is reloaded meanwhile.
 #[derive(Debug)]
@@ -95,7 +96,9 @@ pub struct Context {
     request_timeout: Duration,
     /// For bodies and responses.
     budget: Budget,
-    slack_budget: Budget,
+    unsigned_budget: Budget,
+    /// How long a sign-in lasts.
+    session: Duration,
     lanes: Lanes,
     /// Limits concurrent huge deliveries.
     huge: Semaphore,
@@ -145,7 +148,8 @@ impl Context {
             max_body_bytes: config.server.max_body_bytes,
             request_timeout: config.server.request_timeout,
             budget: Budget::new(config.server.max_buffered_bytes.max(config.server.max_body_bytes)),
-            slack_budget: Budget::new(SLACK_BUDGET),
+            unsigned_budget: Budget::new(UNSIGNED_BUDGET),
+            session: config.page.session,
             lanes: Lanes::new(),
             huge: Semaphore::new(webhook::HUGE_AT_ONCE),
             max_prompts: config.metrics.max_prompts as usize,

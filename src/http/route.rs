@@ -21,7 +21,7 @@ use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
-    Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, mark, openapi, postmortem, reload,
+    Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, login, mark, openapi, postmortem, reload,
     report, restore, serving, slack, webhook,
 };
 use crate::config::Role;
@@ -62,6 +62,8 @@ pub(super) enum Route {
     Pause,
     Resume,
     Slack,
+    Login,
+    Logout,
     Reload,
     Metrics,
     OpenApi,
@@ -70,7 +72,7 @@ pub(super) enum Route {
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
-pub(super) static TABLE: [(&str, Method, Route); 28] = [
+pub(super) static TABLE: [(&str, Method, Route); 30] = [
     ("/webhooks/alertmanager", Method::POST, Route::Webhook),
     ("/api/rollback", Method::POST, Route::Rollback),
     ("/api/import", Method::POST, Route::Import),
@@ -94,6 +96,8 @@ pub(super) static TABLE: [(&str, Method, Route); 28] = [
     ("/api/pause", Method::POST, Route::Pause),
     ("/api/resume", Method::POST, Route::Resume),
     ("/slack/interactions", Method::POST, Route::Slack),
+    ("/login", Method::POST, Route::Login),
+    ("/logout", Method::POST, Route::Logout),
     ("/metrics", Method::GET, Route::Metrics),
     ("/openapi.json", Method::GET, Route::OpenApi),
     ("/-/reload", Method::POST, Route::Reload),
@@ -121,7 +125,7 @@ impl Route {
         let path = self.path();
         match self {
             Route::Webhook => trace::webhook(&head.headers, path),
-            Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => Span::none(),
+            Route::Slack | Route::Login | Route::Logout | Route::Metrics | Route::Healthy | Route::Ready => Span::none(),
             _ => {
                 let named = |part: &str| path.contains(part).then_some(parameter);
                 let prompt = named("/{prompt}").and_then(|name| PromptName::parse(name).ok());
@@ -261,23 +265,24 @@ async fn dispatch(
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     // requests that anyone may send have a budget of their own
     let (max, budget) = match route {
-        Route::Slack => (slack::MAX_BODY, &context.slack_budget),
+        Route::Slack => (slack::MAX_BODY, &context.unsigned_budget),
+        Route::Login | Route::Logout => (login::MAX_BODY, &context.unsigned_budget),
         Route::Webhook | Route::Versions => (context.max_body_bytes, &context.budget),
         _ => (context.max_body_bytes.min(MAX_SHORT), &context.budget),
     };
     let (bytes, _held) = read(incoming, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
-    let answer = Box::pin(post(context, route, &sender, [&parameter, &second], &head, &bytes, arrived));
+    let post = post(context, (route, &sender), [&parameter, &second], (&head, &peer), &bytes, arrived);
+    let answer = Box::pin(post);
     answer.instrument(span.clone()).await
 }
 
 async fn post(
     context: &Context,
-    route: Route,
-    sender: &Sender,
+    (route, sender): (Route, &Sender),
     [parameter, second]: [&str; 2],
-    head: &Parts,
+    (head, peer): (&Parts, &Peer),
     bytes: &Bytes,
     arrived: Instant,
 ) -> Result<Reply, ApiError> {
@@ -291,7 +296,11 @@ async fn post(
             context.engine.metrics.webhook(start.elapsed());
             return answer;
         }
-        Sender::Anyone => return slack::interactions(context, &head.headers, bytes, arrived).await,
+        Sender::Anyone => match route {
+            Route::Login => return login::login(context, head, peer, bytes, unix_seconds()),
+            Route::Logout => return login::logout(context, head, peer),
+            _ => return slack::interactions(context, &head.headers, bytes, arrived).await,
+        },
     };
     match route {
         Route::Reload => reload::reload(context, caller).await,
@@ -333,6 +342,8 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
         }
         // Slack signs the body, which is read only if the signature can be valid
         Route::Slack => slack::admit(context, &head.headers).map(|()| Sender::Anyone),
+        // the handler compares the token
+        Route::Login | Route::Logout => Ok(Sender::Anyone),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
         Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if !context.access.is_open() => {
             Ok(Sender::Anyone)

@@ -263,13 +263,14 @@ impl Clicks {
         Ok(Ok(incident))
     }
 
-    async fn may_decide(&self, decider: &str, user: &str) -> Result<bool, StoreError> {
-        let Some(decider) = self.deciders.get(decider) else { return Ok(false) };
+    async fn may_decide(&self, name: &str, user: &str) -> Result<bool, StoreError> {
+        let Some(decider) = self.deciders.get(name) else { return Ok(false) };
         if decider.approvers.iter().any(|approver| approver == user) {
             return Ok(true);
         }
-        for group in decider.approvers.iter().filter(|approver| is_group(approver)) {
-            let members = self.engine.store.group(group).await?;
+        let groups = decider.approvers.iter().filter(|approver| is_group(approver)).cloned();
+        for group in groups.chain(decider.approvers_url.as_ref().map(|_| schedule(name))) {
+            let members = self.engine.store.group(&group).await?;
             if members.is_some_and(|members| members.iter().any(|member| member == user)) {
                 return Ok(true);
             }
@@ -338,6 +339,11 @@ fn refused(handled: Handled) -> Option<String> {
 /// Whether this is the Slack id of a user group (`S…`), not of a user.
 pub fn is_group(approver: &str) -> bool {
     approver.starts_with('S')
+}
+
+/// What the people on call of this decider are stored as. A name with a colon is no id of a user group.
+pub fn schedule(decider: &str) -> String {
+    format!("schedule:{decider}")
 }
 
 fn may_not(incident: &IncidentId, decider: &str, click: &Click) -> String {

@@ -21,6 +21,7 @@ mod outage;
 mod pages;
 mod refused;
 mod reload;
+mod schedule;
 mod sockets;
 mod splits;
 mod time;

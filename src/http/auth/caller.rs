@@ -235,11 +235,6 @@ impl Caller {
     pub fn name(&self) -> &str {
         self.person.as_deref().unwrap_or(&self.proof)
     }
-
-    /// What identifies the caller as long as its token is the same.
-    pub fn proof(&self) -> &str {
-        &self.proof
-    }
 }
 
 fn not_allowed(message: String) -> ApiError {

@@ -9,6 +9,7 @@
 //! wait for the root and for earlier replies, the post-mortem waits for all replies, and nothing waits for an edit.
 
 mod drill;
+mod on_call;
 mod outage;
 mod people;
 mod posting;
@@ -37,6 +38,7 @@ use crate::store::StoreError;
 use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, WorkItem, notify_priority};
 use crate::store::sync::Sync;
 use crate::trace;
+pub use on_call::Schedule;
 use people::GROUPS_EVERY;
 use posting::{Kept, ThreadProgress, posting};
 
@@ -82,6 +84,7 @@ pub struct SlackNotifier {
     pub engine: Arc<Engine>,
     pub slack: Arc<Slack>,
     pub deciders: BTreeMap<String, Decider>,
+    pub schedules: Vec<Schedule>,
     pub incident_channel: String,
     /// When the weekly report of a dry run is posted.
     pub weekly: Option<Weekly>,
@@ -262,6 +265,15 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
             }
         }
     };
+    let scheduled = notifiers.clone();
+    let calling = async {
+        loop {
+            if let Some(notifier) = scheduled.get() {
+                notifier.refresh_schedules().await;
+            }
+            tokio::time::sleep(on_call::EVERY).await;
+        }
+    };
     let reporting = async {
         let token = Ulid::generate().to_string();
         loop {
@@ -271,5 +283,5 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
             tokio::time::sleep(weekly::EVERY).await;
         }
     };
-    tokio::join!(progress, resolving, reporting);
+    tokio::join!(progress, resolving, calling, reporting);
 }

@@ -39,8 +39,8 @@ impl SlackNotifier {
     pub(super) async fn notify_outage(&self, progress: &mut ThreadProgress<'_>, id: &IncidentId) -> Result<(), Halt> {
         let Some(found) = self.engine.store.outage(id).await? else { return Ok(()) };
         let decider = self.deciders.get(&found.outage.decider);
-        let mention = decider.and_then(|decider| decider.mention.as_deref());
-        let view = OutageMessage { outage: &found.outage, members: &found.members, mention };
+        let mention = self.mention(&found.outage.decider).await?;
+        let view = OutageMessage { outage: &found.outage, members: &found.members, mention: mention.as_deref() };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
         let message = render::outage_root(&view);
         let mut root = None;

@@ -41,8 +41,8 @@ impl SlackNotifier {
         }
         let decider = self.deciders.get(&incident.decider);
         let deployed = self.deployed(progress, incident).await?;
-        let mention = decider.and_then(|d| d.mention.as_deref());
-        let view = View { incident, mention, deployed: deployed.as_ref() };
+        let mention = self.mention(&incident.decider).await?;
+        let view = View { incident, mention: mention.as_deref(), deployed: deployed.as_ref() };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
         let root = self.keep_root(progress, &view, own).await;
         // if Slack rejects only this incident, the others need not wait for it again

@@ -5,11 +5,10 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
-use secrecy::ExposeSecret;
 
 use super::signature::Key;
 use crate::config;
-use crate::http_client::{BaseUrl, Outgoing, OutgoingError};
+use crate::http_client::{Outgoing, OutgoingError, server_and_path};
 
 /// For a whole request: two of them take less than a lease.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,12 +71,8 @@ impl WebhookClient {
     pub fn new(config: &config::WebhookConfig) -> Result<Self, String> {
         let missing = || "url and secret are needed".to_owned();
         let (url, secret) = config.url.as_ref().zip(config.secret.as_ref()).ok_or_else(missing)?;
-        let uri: Uri = url.expose_secret().parse().map_err(|_| "url is none".to_owned())?;
-        let base = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
-        let base: BaseUrl = base.parse()?;
+        let (base, path) = server_and_path(url)?;
         let http = Outgoing::new(base, TIMEOUT).map_err(|error| error.to_string())?;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let path = path.parse().map_err(|_| "url is none".to_owned())?;
         let key = Key::of(secret).ok_or_else(|| "secret is no base64 behind whsec_".to_owned())?;
         Ok(Self { http, path, key })
     }

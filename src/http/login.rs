@@ -1,0 +1,73 @@
+//! `POST /login` and `POST /logout`: begins and ends a session of the page.
+
+use bytes::Bytes;
+use hyper::header::{HeaderValue, LOCATION, SET_COOKIE};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+
+use super::auth::COOKIE_NAME;
+use super::input::line;
+use super::reply::{ApiError, Reply, ResponseBody};
+use super::{Context, Door, Peer};
+
+/// Largest form.
+pub const MAX_BODY: usize = 4 << 10;
+
+pub fn login(context: &Context, head: &Parts, peer: &Peer, bytes: &Bytes, now: u64) -> Result<Reply, ApiError> {
+    context.access.check_form(head, peer)?;
+    let field = |name: &str| {
+        let mut fields = form_urlencoded::parse(bytes);
+        fields.find(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let person = line("name", Some(field("name")), "")?;
+    let person = (!person.is_empty()).then_some(person);
+    let length = context.session.as_secs();
+    let cookie = context.access.sign_in(&field("token"), person, now + length)?;
+    let next = field("next");
+    let next = if is_own_path(&next) { &next } else { "/" };
+    redirect(next, &format!("{COOKIE_NAME}={cookie}; Path=/; Max-Age={length}; {}", attributes(head, peer)))
+}
+
+pub fn logout(context: &Context, head: &Parts, peer: &Peer) -> Result<Reply, ApiError> {
+    context.access.check_form(head, peer)?;
+    redirect("/", &format!("{COOKIE_NAME}=; Path=/; Max-Age=0; {}", attributes(head, peer)))
+}
+
+/// A browser sends the cookie to the receiver's own pages only, over TLS if it came over TLS, and no script can read it.
+fn attributes(head: &Parts, peer: &Peer) -> &'static str {
+    let by_proxy = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    if by_proxy || peer.door != Door::Plain {
+        "HttpOnly; SameSite=Strict; Secure"
+    } else {
+        "HttpOnly; SameSite=Strict"
+    }
+}
+
+/// Whether a browser that is sent to `path` stays here: `//host` and `/\host` lead elsewhere.
+fn is_own_path(path: &str) -> bool {
+    path.starts_with('/') && !path[1..].starts_with(['/', '\\']) && path.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn redirect(to: &str, cookie: &str) -> Result<Reply, ApiError> {
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| ApiError::bad_request("next: expected a path"));
+    let mut reply = Response::new(ResponseBody::whole(Bytes::new()));
+    *reply.status_mut() = StatusCode::SEE_OTHER;
+    reply.headers_mut().insert(LOCATION, value(to)?);
+    reply.headers_mut().insert(SET_COOKIE, value(cookie)?);
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_in_leads_to_no_other_site() {
+        for own in ["/", "/prompts/a%2Fb", "/?state=held&q=x", "/a//b"] {
+            assert!(is_own_path(own), "{own}");
+        }
+        for other in ["", "//evil.example", "/\\evil.example", "https://evil.example", "evil", "/\t/evil", "/a b", "/\u{e9}"] {
+            assert!(!is_own_path(other), "{other}");
+        }
+    }
+}
