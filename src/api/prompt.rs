@@ -175,6 +175,7 @@ answers! {
     }
 
     pub struct LogEntryView {
+        pub prompt: String,
         pub id: String,
         pub event: Option<String>,
         pub from: Option<String>,

@@ -355,19 +355,27 @@ rules are those that Prometheus has (prometheus.url) or, without Prometheus, tho
         receiver: Receiver,
     },
 
-    /// Show a prompt's deployment log, newest first.
+    /// Show the deployment log of a prompt or of all prompts, newest first.
     #[command(after_help = "\
 Examples:
   prompt-rollback log customer-support
   prompt-rollback log customer-support --limit 500 --output json
+  prompt-rollback log --all --since 30d --output json      # who changed what, for an audit
 
 `external` entries are changes that were made in Redis without prompt-rollback.")]
     Log {
         /// The prompt's name.
-        prompt: String,
-        /// Maximum number of entries to show.
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
+        #[arg(required_unless_present = "all")]
+        prompt: Option<String>,
+        /// Show the changes of all prompts.
+        #[arg(long, conflicts_with = "prompt")]
+        all: bool,
+        /// With --all: a duration such as 7d, or a time such as 2026-11-21T00:38:12Z.
+        #[arg(long, default_value = "7d", value_name = "DURATION|TIME", requires = "all")]
+        since: String,
+        /// Maximum number of entries to show [default: 20; with --all: no limit].
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         #[command(flatten)]
         receiver: Receiver,
     },

@@ -1,5 +1,6 @@
 //! The command line. `serve` and `check` read the config; all other commands call a running receiver.
 
+use std::cmp::Reverse;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -297,10 +298,16 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             let answer = connect(&receiver)?.get(&format!("/api/prompts/{}/explain{query}", encode(&prompt))).await?;
             show(&receiver, answer, |explained| output::explained(&explained))
         }
-        Command::Log { prompt, limit, receiver } => {
+        Command::Log { prompt: Some(prompt), limit, receiver, .. } => {
             let path = format!("/api/prompts/{}/log", encode(&prompt));
-            let answer = connect(&receiver)?.list(&path, "", "entries", limit).await?;
+            let answer = connect(&receiver)?.list(&path, "", "entries", limit.unwrap_or(LOG_ENTRIES)).await?;
             show(&receiver, answer, |log| output::log(&log, color()))
+        }
+        Command::Log { prompt: None, since, limit, receiver, .. } => {
+            let query = format!("&since={}", encode(&since));
+            let mut answer = connect(&receiver)?.list("/api/log", &query, "entries", u32::MAX).await?;
+            latest(&mut answer["entries"], limit);
+            show(&receiver, answer, |log| output::log_of_all(&log, color()))
         }
         Command::Incidents { id: Some(id), receiver, .. } => {
             let answer = connect(&receiver)?.get(&format!("/api/incidents/{}", encode(&id))).await?;
@@ -379,6 +386,8 @@ fn clean_line(line: &str) -> String {
 }
 
 /// Names the file with the token, for shells.
+/// Entries of one prompt's log that are shown by default.
+const LOG_ENTRIES: u32 = 20;
 const TOKEN_FILE: &str = "PROMPT_ROLLBACK_TOKEN_FILE";
 
 fn connect(receiver: &Receiver) -> Result<ApiClient, CommandError> {
@@ -457,6 +466,14 @@ fn print(text: &str) -> Result<(), CommandError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Sorts entries of several logs, the latest first, and keeps at most `limit`.
+fn latest(entries: &mut Value, limit: Option<u32>) {
+    let Value::Array(entries) = entries else { return };
+    let at = |entry: &Value| entry["at"].as_str().unwrap_or_default().to_owned();
+    entries.sort_by_cached_key(|entry| Reverse(at(entry)));
+    entries.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
 }
 
 fn color() -> bool {

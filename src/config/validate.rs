@@ -37,10 +37,13 @@ impl Config {
     fn validate_server(&self, r: &mut ConfigReader<'_>) {
         let server = &self.server;
         let listeners = [("server.listen", Some(server.listen)), ("page.listen", self.page.listen)];
-        let open = listeners.into_iter().find_map(|(key, address)| Some((key, address?)).filter(|(_, a)| !a.ip().is_loopback()));
+        let open = listeners
+            .into_iter()
+            .find_map(|(key, address)| Some((key, address?)).filter(|(_, a)| !a.ip().is_loopback()));
         let because = open.map(|(key, address)| format!("because {key} {address} is not a loopback address"));
         if let Some(because) = &because {
-            let webhook = server.webhook_token.is_some() || !self.sources.is_empty() || server.listen.ip().is_loopback();
+            let webhook =
+                server.webhook_token.is_some() || !self.sources.is_empty() || server.listen.ip().is_loopback();
             let api = server.api_token.is_some() || !self.tokens.is_empty();
             for (key, given) in [("webhook_token", webhook), ("api_token", api)] {
                 let key = format!("server.{key}");
@@ -63,7 +66,11 @@ impl Config {
         r.check("server.max_connections", server.max_connections > 0, "at least 1");
         r.check("server.shutdown_timeout", !server.shutdown_timeout.is_zero(), "more than 0");
         let differs = |one: Option<SocketAddr>, other| one.is_none_or(|one| one.port() == 0 || Some(one) != other);
-        r.check("metrics.listen", differs(self.metrics.listen, Some(server.listen)), "another address than server.listen");
+        r.check(
+            "metrics.listen",
+            differs(self.metrics.listen, Some(server.listen)),
+            "another address than server.listen",
+        );
         let other = differs(self.page.listen, Some(server.listen)) && differs(self.page.listen, self.metrics.listen);
         r.check("page.listen", other, "another address than server.listen and metrics.listen");
         let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
@@ -77,7 +84,10 @@ impl Config {
             if !is_plain_name(name) {
                 r.problem(&key, format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"));
             } else if Operator::is_reserved(name) || [Operator::API, Operator::PROXY].contains(&name.as_str()) {
-                r.problem(&key, format!("found the name {name:?}, which prompt-rollback uses itself: expected another"));
+                r.problem(
+                    &key,
+                    format!("found the name {name:?}, which prompt-rollback uses itself: expected another"),
+                );
             }
             let given = token.token.is_some() || r.has_problem(&format!("{key}.token_file"));
             r.check(&format!("{key}.token"), given, "a token");

@@ -9,7 +9,7 @@ use super::reply::{ApiError, Reply, answer, no_prompt, unexpected};
 use super::{Context, outage, views};
 use crate::api;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
-use crate::store::{ListedIncident, ListedPrompt};
+use crate::store::{ListedIncident, ListedPrompt, LogCursor, is_entry};
 use crate::trace;
 
 /// Rows of a list that are built before other tasks get a turn: each takes tens of microseconds.
@@ -123,11 +123,21 @@ pub async fn prompt(context: &Context, caller: &Caller, prompt: &str) -> ApiResu
 
 pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
-    let cursor = query.cursor(|text| text.split_once('-').is_some_and(|(at, seq)| number(at) && number(seq)))?;
+    let cursor = query.cursor(is_entry)?;
     known(context, &prompt).await?;
     let page = context.engine.store.log(&prompt, cursor, query.limit()?).await?;
-    let entries = page.items.iter().map(views::log_entry).collect();
+    let entries = page.items.iter().map(|entry| views::log_entry(&prompt, entry)).collect();
+    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next }))
+}
+
+/// The logs of all prompts.
+pub async fn logs(context: &Context, caller: &Caller, query: &Query) -> ApiResult<Reply> {
+    let store = &context.engine.store;
+    let cursor = query.cursor(|text| LogCursor::parse(text).is_some())?.and_then(LogCursor::parse);
+    let since = query.since("7d", store.now().await?)?;
+    let page = store.log_of_all(cursor, since, query.limit()?).await?;
+    let seen = page.items.iter().filter(|(prompt, _)| caller.may_see(prompt.as_str()));
+    let entries = seen.map(|(prompt, entry)| views::log_entry(prompt, entry)).collect();
     Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next }))
 }
 

@@ -8,6 +8,7 @@ use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::reply::ApiError;
+use crate::config::parse_prometheus_duration;
 use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
 use crate::elsewhere;
 use crate::visible::is_hidden;
@@ -130,6 +131,20 @@ impl Query {
             Some("true" | "") => Ok(true),
             Some(_) => Err(ApiError::bad_request(format!("{name}: expected true or false"))),
         }
+    }
+
+    /// The parameter `since`: a time, or how long ago.
+    pub fn since(&self, default: &str, now: Timestamp) -> ApiResult<Timestamp> {
+        let text = self.text("since").unwrap_or(default);
+        let at = match parse_prometheus_duration(text) {
+            Ok(ago) => Some(now.minus(ago)),
+            Err(_) => text.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond())),
+        };
+        at.filter(|at| *at < now).ok_or_else(|| {
+            ApiError::bad_request(
+                "since: expected a duration such as 7d, or a time as 2026-11-21T00:38:12Z, in the past",
+            )
+        })
     }
 
     /// The cursor, if `is_ours` accepts it: Redis refuses anything else.

@@ -36,11 +36,7 @@ pub fn logout(context: &Context, head: &Parts, peer: &Peer) -> Result<Reply, Api
 /// A browser sends the cookie to the receiver's own pages only, over TLS if it came over TLS, and no script can read it.
 fn attributes(head: &Parts, peer: &Peer) -> &'static str {
     let by_proxy = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    if by_proxy || peer.door != Door::Plain {
-        "HttpOnly; SameSite=Strict; Secure"
-    } else {
-        "HttpOnly; SameSite=Strict"
-    }
+    if by_proxy || peer.door != Door::Plain { "HttpOnly; SameSite=Strict; Secure" } else { "HttpOnly; SameSite=Strict" }
 }
 
 /// Whether a browser that is sent to `path` stays here: `//host` and `/\host` lead elsewhere.
@@ -66,7 +62,9 @@ mod tests {
         for own in ["/", "/prompts/a%2Fb", "/?state=held&q=x", "/a//b"] {
             assert!(is_own_path(own), "{own}");
         }
-        for other in ["", "//evil.example", "/\\evil.example", "https://evil.example", "evil", "/\t/evil", "/a b", "/\u{e9}"] {
+        for other in
+            ["", "//evil.example", "/\\evil.example", "https://evil.example", "evil", "/\t/evil", "/a b", "/\u{e9}"]
+        {
             assert!(!is_own_path(other), "{other}");
         }
     }

@@ -18,20 +18,9 @@ const DEFAULT: &str = "7d";
 pub async fn report(context: &Context, caller: &Caller, query: &Query) -> Result<Reply, ApiError> {
     caller.require_all_prompts()?;
     let now = context.engine.store.now().await?;
-    let since = since(query.text("since").unwrap_or(DEFAULT), now).ok_or_else(|| {
-        ApiError::bad_request("since: expected a duration such as 7d, or a time as 2026-11-21T00:38:12Z, in the past")
-    })?;
+    let since = query.since(DEFAULT, now)?;
     let report = reports::report(&context.engine, since, now).await?;
     Ok(answer(StatusCode::OK, &view(&report, context.engine.policy.dry_run)))
-}
-
-/// Parses a time, or how long ago.
-fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let at = match parse_prometheus_duration(text) {
-        Ok(ago) => now.minus(ago),
-        Err(_) => Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()),
-    };
-    (at < now).then_some(at)
 }
 
 fn view(report: &DryRunReport, dry_run: bool) -> api::DryRunReportView {

@@ -21,8 +21,8 @@ use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
-    Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, login, mark, openapi, postmortem, reload,
-    report, restore, serving, slack, webhook,
+    Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, login, mark, openapi, postmortem,
+    reload, report, restore, serving, slack, webhook,
 };
 use crate::config::Role;
 use crate::decision::PromptName;
@@ -45,6 +45,7 @@ pub(super) enum Route {
     Prompts,
     Prompt,
     Log,
+    Logs,
     Versions,
     Restore,
     Mark,
@@ -72,12 +73,13 @@ pub(super) enum Route {
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
-pub(super) static TABLE: [(&str, Method, Route); 30] = [
+pub(super) static TABLE: [(&str, Method, Route); 31] = [
     ("/webhooks/alertmanager", Method::POST, Route::Webhook),
     ("/api/rollback", Method::POST, Route::Rollback),
     ("/api/import", Method::POST, Route::Import),
     ("/api/prompts", Method::GET, Route::Prompts),
     ("/api/prompts/{prompt}", Method::GET, Route::Prompt),
+    ("/api/log", Method::GET, Route::Logs),
     ("/api/prompts/{prompt}/log", Method::GET, Route::Log),
     ("/api/prompts/{prompt}/versions", Method::POST, Route::Versions),
     ("/api/prompts/{prompt}/versions/{version}/restore", Method::POST, Route::Restore),
@@ -125,7 +127,9 @@ impl Route {
         let path = self.path();
         match self {
             Route::Webhook => trace::webhook(&head.headers, path),
-            Route::Slack | Route::Login | Route::Logout | Route::Metrics | Route::Healthy | Route::Ready => Span::none(),
+            Route::Slack | Route::Login | Route::Logout | Route::Metrics | Route::Healthy | Route::Ready => {
+                Span::none()
+            }
             _ => {
                 let named = |part: &str| path.contains(part).then_some(parameter);
                 let prompt = named("/{prompt}").and_then(|name| PromptName::parse(name).ok());
@@ -352,7 +356,9 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
             let caller = context.access.caller(head, peer, unix_seconds())?;
             caller.require(route.role())?;
             // a name that is no prompt's is refused by the handler
-            if route.path().starts_with(PROMPT) && let Ok(prompt) = PromptName::parse(parameter) {
+            if route.path().starts_with(PROMPT)
+                && let Ok(prompt) = PromptName::parse(parameter)
+            {
                 caller.require_prompt(&prompt)?;
             }
             Ok(Sender::Caller(caller))
@@ -376,6 +382,7 @@ async fn get(
     match route {
         Route::Prompts => api::prompts(context, caller, query).await,
         Route::Prompt => api::prompt(context, caller, parameter).await,
+        Route::Logs => api::logs(context, caller, query).await,
         Route::Log => api::log(context, parameter, query).await,
         Route::Gates => serving::gates(context, parameter, query).await,
         Route::Explain => explain::explain(context, parameter, query).await,

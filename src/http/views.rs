@@ -6,7 +6,9 @@ use crate::decision::finding::Check;
 use crate::decision::incident::Incident;
 use crate::decision::note::Note;
 use crate::decision::serving::Lapsed;
-use crate::decision::{Canary, Policy, PromptState, Snapshot, Timestamp, TrafficSplit, VersionName, VersionRecord};
+use crate::decision::{
+    Canary, Policy, PromptName, PromptState, Snapshot, Timestamp, TrafficSplit, VersionName, VersionRecord,
+};
 use crate::deployed::{Deployed, Other, WITHIN};
 use crate::store::{LoggedChange, rfc3339};
 
@@ -179,12 +181,13 @@ fn check(check: &Check) -> api::CheckView {
     api::CheckView { at: rfc3339(check.at), verdict: finding.verdict.to_string(), text: finding.text.clone() }
 }
 
-pub fn log_entry(entry: &LoggedChange) -> api::LogEntryView {
+pub fn log_entry(prompt: &PromptName, entry: &LoggedChange) -> api::LogEntryView {
     let field = |name: &str| {
         let text = entry.fields.iter().find(|(field, _)| field == name).map(|(_, text)| text);
         text.filter(|text| !text.is_empty()).cloned()
     };
     api::LogEntryView {
+        prompt: prompt.to_string(),
         id: entry.id.clone(),
         event: field("event"),
         from: field("from"),

@@ -52,7 +52,7 @@ pub use error::{RedisFault, StoreError};
 pub use events::Events;
 pub use ids::fresh_ulid;
 pub use import::{ImportedValue, Layout};
-pub use query::{ListedIncident, ListedPrompt, LoggedChange, Page, VersionSeries};
+pub use query::{ListedIncident, ListedPrompt, LogCursor, LoggedChange, Page, VersionSeries, is_entry};
 pub use selftest::{Level, SelfTest, SelfTestResult};
 
 /// How long a closed incident is kept.

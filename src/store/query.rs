@@ -94,6 +94,29 @@ fn read_info(prompt: &str, info: &str) -> Vec<VersionSeries> {
     info.lines().filter_map(line).collect()
 }
 
+/// Where a page of all logs begins.
+#[derive(Debug, Clone)]
+pub struct LogCursor<'a> {
+    prompt: PromptName,
+    /// The entry before which it begins, or `+`; `None`: after this prompt.
+    entry: Option<&'a str>,
+}
+
+impl<'a> LogCursor<'a> {
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (prompt, entry) = text.rsplit_once('@')?;
+        let entry = (!entry.is_empty()).then_some(entry);
+        let fits = entry.is_none_or(|entry| entry == "+" || is_entry(entry));
+        Some(Self { prompt: PromptName::parse(prompt).ok().filter(|_| fits)?, entry })
+    }
+}
+
+/// Whether `text` is the id of an entry of a log.
+pub fn is_entry(text: &str) -> bool {
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    text.split_once('-').is_some_and(|(at, seq)| number(at) && number(seq))
+}
+
 impl Store {
     /// Pauses automation for `prompt`, or for all prompts. After this has returned, no automatic switch commits.
     /// Returns true if it was not paused before.
@@ -298,6 +321,59 @@ impl Store {
         let items: Vec<_> = entries.into_iter().take(limit).map(|(id, fields)| LoggedChange { id, fields }).collect();
         let next = if more { items.last().map(|entry| entry.id.clone()) } else { None };
         Ok(Page { items, next })
+    }
+
+    /// The logs of all prompts since then: prompts by name, the latest entry of each first. The cursor is `PROMPT@ENTRY` after an
+    /// entry, or `PROMPT@` after all of a prompt. A page without entries can have a next one.
+    pub async fn log_of_all(
+        &self,
+        cursor: Option<LogCursor<'_>>,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Page<(PromptName, LoggedChange)>, StoreError> {
+        /// Prompts of one page.
+        const PROMPTS: usize = 1_000;
+        /// Prompts that are read at once, and entries of each.
+        const CHUNK: usize = 50;
+        const ENTRIES: usize = 100;
+        let mut items = Vec::new();
+        let mut read = async |prompts: &[PromptName], before: &str| -> Result<Option<String>, StoreError> {
+            let most = (limit - items.len()).min(ENTRIES);
+            let mut pipeline = Pipeline::new();
+            for prompt in prompts {
+                pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg(before).arg(since.0);
+                pipeline.arg("COUNT").arg(most + 1);
+            }
+            let logs: Vec<Vec<(String, Vec<(String, String)>)>> = self.link.read(&pipeline).await?;
+            for (prompt, entries) in prompts.iter().zip(logs) {
+                let room = (limit - items.len()).min(most);
+                let more = entries.len() > room;
+                let taken = entries.into_iter().take(room);
+                items.extend(taken.map(|(id, fields)| (prompt.clone(), LoggedChange { id, fields })));
+                if more {
+                    let last = items.last().filter(|(of, _)| of == prompt).map_or("", |(_, entry)| &entry.id);
+                    // an entry of this prompt was the last that fitted, or none of it fits
+                    let next = if last.is_empty() { format!("{prompt}@+") } else { format!("{prompt}@{last}") };
+                    return Ok(Some(next));
+                }
+            }
+            Ok(None)
+        };
+        if let Some(LogCursor { prompt, entry: Some(entry) }) = &cursor {
+            let before = if *entry == "+" { "+".to_owned() } else { format!("({entry}") };
+            if let next @ Some(_) = read(std::slice::from_ref(prompt), &before).await? {
+                return Ok(Page { items, next });
+            }
+        }
+        let after = cursor.as_ref().map(|cursor| cursor.prompt.as_str());
+        let names = self.names(self.keys.prompts(), after, PROMPTS, false).await?;
+        let prompts: Vec<PromptName> = names.items.iter().filter_map(|name| PromptName::parse(name).ok()).collect();
+        for chunk in prompts.chunks(CHUNK) {
+            if let next @ Some(_) = read(chunk, "+").await? {
+                return Ok(Page { items, next });
+            }
+        }
+        Ok(Page { items, next: names.next.map(|name| format!("{name}@")) })
     }
 
     /// The versions with traffic of the `most` prompts with the latest activity, and the number of prompts left out.

@@ -3,6 +3,7 @@
 mod explain;
 mod import;
 mod incidents;
+mod logs;
 mod marks;
 mod metrics;
 mod openapi;

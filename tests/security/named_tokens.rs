@@ -64,7 +64,12 @@ async fn each_token_may_do_what_its_roles_allow_and_no_more() -> Result<()> {
         for (path, body, role) in actions(&incident) {
             let answer = http.post_json(&path, &body).await?;
             let allowed = roles.contains(&role);
-            ensure!((code(&answer) != "403 not_allowed") == allowed, "{token} {path}: {} {}", answer.status, answer.text());
+            ensure!(
+                (code(&answer) != "403 not_allowed") == allowed,
+                "{token} {path}: {} {}",
+                answer.status,
+                answer.text()
+            );
             ensure!(answer.status < 500, "{token} {path}: {}", answer.text());
         }
     }
@@ -94,12 +99,15 @@ async fn the_log_names_the_token_and_the_person_whom_it_names() -> Result<()> {
     ensure!(activate("token-of-ops", "v2", Some("maya")).await?.status == 200);
     ensure!(activate("whole-token", "v1", Some("maya")).await?.status == 200);
     let log = world.log("team-a/p").await?;
-    let operators: Vec<&str> = log.iter().rev().take(3).rev().filter_map(|entry| Some(entry.get("operator")?.as_str())).collect();
+    let operators: Vec<&str> =
+        log.iter().rev().take(3).rev().filter_map(|entry| Some(entry.get("operator")?.as_str())).collect();
     assert_eq!(operators, ["ci", "maya (ops)", "maya (api)"]);
     let decide = json!({"decision": "dismiss"});
-    let unnamed = with(&world, "whole-token").post_json("/api/incidents/01ARZ3NDEKTSV4RRFFQ69G5FAV/decide", &decide).await?;
+    let unnamed =
+        with(&world, "whole-token").post_json("/api/incidents/01ARZ3NDEKTSV4RRFFQ69G5FAV/decide", &decide).await?;
     ensure!(unnamed.status == 400 && unnamed.text().contains("operator"), "{}", unnamed.text());
-    let named = with(&world, "token-of-ops").post_json("/api/incidents/01ARZ3NDEKTSV4RRFFQ69G5FAV/decide", &decide).await?;
+    let named =
+        with(&world, "token-of-ops").post_json("/api/incidents/01ARZ3NDEKTSV4RRFFQ69G5FAV/decide", &decide).await?;
     ensure!(named.status == 404, "a named token needs no operator: {}", named.text());
     Ok(())
 }
@@ -161,7 +169,8 @@ async fn only_the_proxy_names_people_and_only_its_own_page_acts_for_them() -> Re
     assert_eq!(code(&foreign.post_json("/api/pause", &pause).await?), "403 cross_site");
     let own = maya.clone().header("sec-fetch-site", "same-origin");
     ensure!(own.post_json("/api/pause", &pause).await?.status == 200);
-    let behind = maya.clone().header("origin", "https://rollback.example").header("x-forwarded-host", "rollback.example");
+    let behind =
+        maya.clone().header("origin", "https://rollback.example").header("x-forwarded-host", "rollback.example");
     ensure!(behind.post_json("/api/resume", &json!({"prompt": "team-a/p"})).await?.status == 200);
     let rollback = json!({"prompt": "team-a/p", "target_version": "v1", "force": true, "operator": "somebody else"});
     let answer = own.post_json("/api/rollback", &rollback).await?;

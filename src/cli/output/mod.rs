@@ -12,8 +12,8 @@ pub use report::report;
 
 use crate::api::{
     AnyPrompt, CanaryView, ChangeResponse, DecideResponse, DeploymentLog, DeploymentView, GateView, GatesResponse,
-    KeyChange, MarkResponse, OtherChange, PauseResponse, PromptList, PromptSummary, PromptView, RegisterResponse,
-    ReloadResponse, RestoreResponse, SplitView, VersionView,
+    KeyChange, LogEntryView, MarkResponse, OtherChange, PauseResponse, PromptList, PromptSummary, PromptView,
+    RegisterResponse, ReloadResponse, RestoreResponse, SplitView, VersionView,
 };
 use crate::cli::table::{Cell, clean, table, time};
 use crate::config;
@@ -253,29 +253,40 @@ pub fn log(log: &DeploymentLog, color: bool) -> String {
     if log.entries.is_empty() {
         return "no deployments yet\n".into();
     }
-    let rows: Vec<_> = log
-        .entries
-        .iter()
-        .map(|e| {
-            [
-                Cell::time(e.at.as_deref()),
-                match e.event.as_deref() {
-                    Some(event @ "rollback") => Cell::warning(event),
-                    event => Cell::maybe(event),
-                },
-                Cell::maybe(e.from.as_deref()),
-                Cell::maybe(e.to.as_deref()),
-                Cell::maybe(e.operator.as_deref()),
-                Cell::maybe(e.incident.as_deref()),
-                Cell::maybe(e.reason.as_deref()),
-            ]
-        })
-        .collect();
+    let rows: Vec<_> = log.entries.iter().map(log_entry).collect();
     let mut out = table(["AT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color);
     if log.next.is_some() {
         out.push_str("… there are more; use --limit to show them\n");
     }
     out
+}
+
+/// The log of all prompts.
+pub fn log_of_all(log: &DeploymentLog, color: bool) -> String {
+    if log.entries.is_empty() {
+        return "no deployments since then\n".into();
+    }
+    let row = |entry: &LogEntryView| {
+        let [at, event, from, to, operator, incident, reason] = log_entry(entry);
+        [at, Cell::new(&entry.prompt), event, from, to, operator, incident, reason]
+    };
+    let rows: Vec<_> = log.entries.iter().map(row).collect();
+    table(["AT", "PROMPT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color)
+}
+
+fn log_entry(e: &LogEntryView) -> [Cell; 7] {
+    [
+        Cell::time(e.at.as_deref()),
+        match e.event.as_deref() {
+            Some(event @ "rollback") => Cell::warning(event),
+            event => Cell::maybe(event),
+        },
+        Cell::maybe(e.from.as_deref()),
+        Cell::maybe(e.to.as_deref()),
+        Cell::maybe(e.operator.as_deref()),
+        Cell::maybe(e.incident.as_deref()),
+        Cell::maybe(e.reason.as_deref()),
+    ]
 }
 
 pub fn registered(r: &RegisterResponse) -> String {

@@ -186,7 +186,12 @@ impl Caller {
             return Ok(());
         }
         let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
-        Err(not_allowed(format!("{} has the role {}, and this requires {}", self.name(), roles.join(", "), role.as_str())))
+        Err(not_allowed(format!(
+            "{} has the role {}, and this requires {}",
+            self.name(),
+            roles.join(", "),
+            role.as_str()
+        )))
     }
 
     pub fn may_see(&self, prompt: &str) -> bool {

@@ -146,6 +146,13 @@ const CURSOR: Query = Query {
     schema: r#"{"type":"string"}"#,
 };
 
+const SINCE: Query = Query {
+    name: "since",
+    required: false,
+    description: "A duration, or a time in the past.",
+    schema: r#"{"type":"string","default":"7d"}"#,
+};
+
 const fn flag(name: &'static str, description: &'static str) -> Query {
     Query { name, required: false, description, schema: r#"{"type":"boolean","default":false}"# }
 }
@@ -233,6 +240,15 @@ pub static OPERATIONS: &[Operation] = &[
         id: "getPrompt",
         summary: "Get a prompt with its versions and open incidents",
         answers: &[ok::<api::PromptView>("The prompt.")],
+        ..DEFAULT
+    },
+    Operation {
+        path: "/api/log",
+        id: "getLogs",
+        summary: "Read the deployment logs of all prompts",
+        description: "Prompts by name, the latest entry of each first. A page can be empty and have a next one.",
+        query: &[CURSOR, LIMIT, SINCE],
+        answers: &[ok::<api::DeploymentLog>("One page.")],
         ..DEFAULT
     },
     Operation {
@@ -366,12 +382,7 @@ pub static OPERATIONS: &[Operation] = &[
         id: "getReport",
         tag: "automation",
         summary: "Report what automatic rollbacks would have done in dry run",
-        query: &[Query {
-            name: "since",
-            required: false,
-            description: "A duration, or a time in the past.",
-            schema: r#"{"type":"string","default":"7d"}"#,
-        }],
+        query: &[SINCE],
         answers: &[ok::<api::DryRunReportView>("Figures by trigger, and the cases.")],
         conflicts: true,
         ..DEFAULT

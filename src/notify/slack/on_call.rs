@@ -50,7 +50,10 @@ impl Schedule {
             return Err(format!("{} answered {status}, expected 200", self.http.base()));
         }
         people(&body).ok_or_else(|| {
-            format!("expected a JSON list of at most {MAX_PEOPLE} Slack user ids from {}, such as [\"U012AB3CD\"]", self.http.base())
+            format!(
+                "expected a JSON list of at most {MAX_PEOPLE} Slack user ids from {}, such as [\"U012AB3CD\"]",
+                self.http.base()
+            )
         })
     }
 }
@@ -82,7 +85,11 @@ impl SlackNotifier {
             Ok(people) => store.set_group(&key, &people, KNOWN).await,
             Err(error) => {
                 let decider = &of.decider;
-                tracing::warn!(decider, error, "cannot read who is on call: only deciders.NAME.approvers may decide now");
+                tracing::warn!(
+                    decider,
+                    error,
+                    "cannot read who is on call: only deciders.NAME.approvers may decide now"
+                );
                 Ok(())
             }
         }
@@ -114,7 +121,15 @@ mod tests {
         assert_eq!(people(br#"["U012AB3CD", "W9"]"#), Some(vec!["U012AB3CD".to_owned(), "W9".to_owned()]));
         assert_eq!(people(b"[]"), Some(vec![]), "nobody is on call");
         for wrong in [
-            "", "{}", "null", r#""U1""#, r#"["S012AB3CD"]"#, r#"["maya"]"#, r#"["U1", 2]"#, r#"["U1> <!channel"]"#, r#"["U"]"#,
+            "",
+            "{}",
+            "null",
+            r#""U1""#,
+            r#"["S012AB3CD"]"#,
+            r#"["maya"]"#,
+            r#"["U1", 2]"#,
+            r#"["U1> <!channel"]"#,
+            r#"["U"]"#,
         ] {
             assert_eq!(people(wrong.as_bytes()), None, "{wrong}");
         }
