@@ -7,8 +7,6 @@ use super::auth::Caller;
 use super::input::Query;
 use super::reply::{ApiError, Reply, answer};
 use crate::api;
-use crate::config::parse_prometheus_duration;
-use crate::decision::Timestamp;
 use crate::report::{Case, DryRunReport, Tally};
 use crate::service::reports;
 use crate::store::rfc3339;

@@ -110,15 +110,16 @@ fn damaged<T: DeserializeOwned>(json: &str, error: &serde_json::Error) -> Unread
 
 #[allow(clippy::expect_used, reason = "our records hold strings, numbers and lists: these always serialize")]
 pub fn write<T: Serialize>(record: &T, unknown: &Unknown) -> String {
-    if unknown.is_nothing() {
-        // enough for most records, which would otherwise be copied with each doubling
-        let mut text = Vec::with_capacity(4 << 10);
-        serde_json::to_writer(&mut text, record).expect("a record serializes");
-        return String::from_utf8(text).expect("JSON is UTF-8");
+    if !unknown.is_nothing() {
+        let mut json = serde_json::to_value(record).expect("a record serializes");
+        if unknown.put_into(&mut json) {
+            return json.to_string();
+        }
     }
-    let mut json = serde_json::to_value(record).expect("a record serializes");
-    unknown.put_into(&mut json);
-    json.to_string()
+    // enough for most records, which would otherwise be copied with each doubling
+    let mut text = Vec::with_capacity(4 << 10);
+    serde_json::to_writer(&mut text, record).expect("a record serializes");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
 #[cfg(test)]

@@ -71,9 +71,9 @@ async fn the_command_line_exports_who_changed_what() -> Result<()> {
     deploy(&world).await?;
     let url = format!("http://{}", world.receiver.app.address);
     let run = |arguments: &[&str]| {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
         command.args(arguments).args(["--url", &url]);
-        async move { anyhow::Ok(command.output().await?) }
+        async move { anyhow::Ok(tokio::task::spawn_blocking(move || command.output()).await??) }
     };
     let exported = run(&["log", "--all", "--since", "1h", "--output", "json"]).await?;
     let exported: Value = serde_json::from_slice(&exported.stdout)?;

@@ -51,6 +51,7 @@ impl Office {
         let store = store.notifying(subscription(&config).into_iter().collect::<Vec<_>>());
         let engine = Arc::new(Engine::new(store, config.policy()));
         let notifier = Arc::new(SlackNotifier {
+            schedules: Vec::new(),
             engine: Arc::clone(&engine),
             slack: Arc::new(client::Slack::new(&config.slack)?.context("a token")?),
             deciders: config.deciders.clone(),

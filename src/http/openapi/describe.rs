@@ -24,7 +24,7 @@ const ERRORS: &[(u16, &str, &str)] = &[
     (
         403,
         "Forbidden",
-        "The receiver has no token and accepts only requests from this machine, or it requires a client certificate.",
+        "The token does not allow this, or the receiver has no token and accepts only requests from this machine, or it requires a client certificate.",
     ),
     (404, "NotFound", "There is no such prompt, version, incident or drill, or it has expired."),
     (409, "Conflict", "The request is refused in the present state. The code says why."),
@@ -153,7 +153,7 @@ fn document() -> Value {
             "schemas": schemas,
             "responses": responses,
             "securitySchemes": {
-                "apiToken": { "type": "http", "scheme": "bearer", "description": "`server.api_token`. Without one, the receiver listens on a loopback address and needs no token." },
+                "apiToken": { "type": "http", "scheme": "bearer", "description": "`server.api_token`, or the token of a `[tokens.NAME]`, which may do what its roles allow. Without any, the receiver listens on a loopback address and needs no token." },
                 "webhookToken": { "type": "http", "scheme": "bearer", "description": "`server.webhook_token`, or the token of one of `[sources]`." },
                 "slackSignature": { "type": "apiKey", "in": "header", "name": "X-Slack-Signature", "description": "Slack's request signature, version v0, with `X-Slack-Request-Timestamp`." },
             },

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_ignored::Path;
 use serde_json::Value;
+use serde_json::map::Entry;
 
 use crate::decision::IncidentId;
 
@@ -72,11 +73,9 @@ impl Unknown {
         self.0.is_none()
     }
 
-    /// Puts the fields back where they were, except in values that are gone.
-    pub(super) fn put_into(&self, record: &mut Value) {
-        if let Some(part) = &self.0 {
-            part.put_into(record);
-        }
+    /// Puts the fields back where they were, except in values that are gone. Returns whether there were others.
+    pub(super) fn put_into(&self, record: &mut Value) -> bool {
+        self.0.as_ref().is_some_and(|part| part.put_into(record))
     }
 
     /// The unknown fields of an incident in a state.
@@ -143,16 +142,18 @@ impl UnknownFields {
         }
     }
 
-    fn put_into(&self, value: &mut Value) {
+    fn put_into(&self, value: &mut Value) -> bool {
+        let mut any = false;
         match value {
             Value::Object(fields) => {
                 for (key, part) in &self.fields {
-                    if let Some(field) = fields.get_mut(key) {
-                        part.put_into(field);
-                    }
+                    any |= fields.get_mut(key).is_some_and(|field| part.put_into(field));
                 }
                 for (key, value) in &self.whole {
-                    fields.entry(key).or_insert_with(|| value.clone());
+                    if let Entry::Vacant(entry) = fields.entry(key) {
+                        entry.insert(value.clone());
+                        any = true;
+                    }
                 }
             }
             Value::Array(items) => {
@@ -160,12 +161,13 @@ impl UnknownFields {
                 for item in items {
                     let name = name_of(item, &BTreeMap::new());
                     if let Some(at) = left.iter().position(|one| one.name == name) {
-                        left.remove(at).part.put_into(item);
+                        any |= left.remove(at).part.put_into(item);
                     }
                 }
             }
             _ => {}
         }
+        any
     }
 }
 

@@ -31,22 +31,48 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
 
 /// The alerts that fire now, as in Alertmanager: by fingerprint, with the time of the last delivery.
 #[derive(Default, Clone)]
-struct Firing(BTreeMap<(VersionName, String), (Alert, Timestamp)>);
+struct Firing {
+    alerts: BTreeMap<(VersionName, String), (Alert, Timestamp)>,
+    /// Fingerprints that Alertmanager has listed.
+    listed: BTreeSet<String>,
+    /// Of these, those that its latest list lacks, and since when.
+    absent: BTreeMap<String, Timestamp>,
+}
 
 impl Firing {
     /// Updates it after `world` has taken `step`.
     fn take(&mut self, step: &Step, world: &World) {
-        let Step::Deliver(alerts) = step else { return };
+        match step {
+            Step::Deliver(alerts) => self.deliver(alerts, world),
+            Step::List(alerts) => self.list(alerts.iter().map(|alert| alert.fingerprint.clone()).collect(), world.now),
+            _ => {}
+        }
+    }
+
+    /// What Alertmanager no longer lists has ended, although it has sent no `resolved`.
+    fn list(&mut self, listed: BTreeSet<String>, now: Timestamp) {
+        let firing: BTreeSet<String> = self.alerts.keys().map(|(_, fingerprint)| fingerprint.clone()).collect();
+        self.absent.retain(|fingerprint, _| firing.contains(fingerprint) && !listed.contains(fingerprint));
+        for fingerprint in self.listed.intersection(&firing).filter(|fingerprint| !listed.contains(*fingerprint)) {
+            self.absent.entry(fingerprint.clone()).or_insert(now);
+        }
+        self.listed.extend(listed);
+        let over = |fingerprint: &String| self.absent.get(fingerprint).is_some_and(|at| now.since(*at) >= Policy::ABSENT);
+        self.alerts.retain(|(_, fingerprint), _| !over(fingerprint));
+    }
+
+    fn deliver(&mut self, alerts: &[Alert], world: &World) {
         for alert in &at(alerts, world.now) {
+            self.absent.remove(&alert.fingerprint);
             let key = (alert.version.clone(), alert.fingerprint.clone());
             // a copy that arrived after its end
             let over = world.state.ended.iter().any(|ended| {
                 (&ended.version, &ended.fingerprint) == (&key.0, &key.1) && ended.starts_at == alert.began(world.now)
             });
             match alert.status {
-                AlertStatus::Firing if !over => drop(self.0.insert(key, (alert.clone(), world.now))),
+                AlertStatus::Firing if !over => drop(self.alerts.insert(key, (alert.clone(), world.now))),
                 AlertStatus::Firing => {}
-                AlertStatus::Resolved => drop(self.0.remove(&key)),
+                AlertStatus::Resolved => drop(self.alerts.remove(&key)),
             }
         }
     }
@@ -56,7 +82,7 @@ impl Firing {
         // a repeat is recorded only now and then
         let recent =
             |at: Timestamp| world.now.since(at) + world.policy.refresh_after() < world.policy.alert_resolve_timeout;
-        let all = self.0.values().filter(move |(_, at)| recent(*at)).map(|(alert, _)| alert);
+        let all = self.alerts.values().filter(move |(_, at)| recent(*at)).map(|(alert, _)| alert);
         all.filter(|alert| alert.trigger.action == Action::Rollback)
     }
 }
