@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prompt_rollback::config::{
-    Config, ConfigError, Confirm, GuardMode, LoadedConfig, LogFormat, LogLevel, RedisMode, Weekly,
+    Config, ConfigError, Confirm, GuardMode, LoadedConfig, LogFormat, LogLevel, RedisMode, Role, Weekly,
 };
 use prompt_rollback::decision::{Policy, PromptName, Severity};
 use prompt_rollback::events::Kind;
@@ -465,7 +465,7 @@ fn all_mistakes_are_reported_together() {
             "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
             "test.toml:8: guards.budget: unknown key, [guards] has ask_when_active_for_longer_than, confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_window, mode",
-            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, tracing, verification",
+            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, page, prometheus, proxy, redis, registry, report, retention, server, slack, tracing, verification",
             "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has precheck_url, soak, soak_limit, soak_requests",
         ]
     );
@@ -556,6 +556,43 @@ fn a_source_has_a_token_of_its_own_and_prompts_that_it_may_speak_of() {
     assert!(found.len() == 1 && found[0].contains("sources.a.token: is the same as server.webhook_token"), "{found:?}");
     let unknown = of("token = \"t\"\nallowed_prompts = [\"*\"]\nallowed = 1");
     assert!(unknown.len() == 1 && unknown[0].contains("[sources.a] has allowed_prompts, token"), "{unknown:?}");
+}
+
+#[test]
+fn a_named_token_has_roles_and_prompts_and_a_name_of_its_own() {
+    let tokens = "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token = \"webhook-token\"\n[tokens.ci]\ntoken = \"token-of-ci\"\n\
+                  roles = [\"deploy\"]\nprompts = [\"team-a/*\"]\n[tokens.ops]\ntoken = \"token-of-ops\"\nroles = [\"decide\", \"admin\"]\n";
+    let config = load("tokens", tokens, &[]).expect("no other API token is needed");
+    assert_eq!(
+        (config.tokens["ci"].roles.as_slice(), config.tokens["ops"].prompts.as_slice()),
+        (&[Role::Deploy][..], &["*".to_owned()][..])
+    );
+    let env = [("PROMPT_ROLLBACK_TOKENS__CI__TOKEN", "x"), ("PROMPT_ROLLBACK_TOKENS__CI__ROLES", "read,deploy")];
+    assert_eq!(load("token-env", "", &env).unwrap().tokens["ci"].roles, [Role::Read, Role::Deploy]);
+
+    let of = |lines: &str| problems("bad-token", lines, &[]);
+    for (lines, key) in [
+        ("[tokens.a]\nroles = [\"read\"]", "tokens.a.token"),
+        ("[tokens.a]\ntoken = \"t\"", "tokens.a.roles"),
+        ("[tokens.a]\ntoken = \"t\"\nroles = []", "tokens.a.roles"),
+        ("[tokens.a]\ntoken = \"t\"\nroles = [\"root\"]", "tokens.a.roles"),
+        ("[tokens.a]\ntoken = \"t\"\nroles = [\"read\"]\nprompts = []", "tokens.a.prompts"),
+        ("[tokens.system]\ntoken = \"t\"\nroles = [\"read\"]", "tokens.system"),
+        ("[tokens.proxy]\ntoken = \"t\"\nroles = [\"read\"]", "tokens.proxy"),
+        ("[tokens.api]\ntoken = \"t\"\nroles = [\"read\"]", "tokens.api"),
+        ("[server]\napi_token = \"t\"\n[tokens.a]\ntoken = \"t\"\nroles = [\"read\"]", "tokens.a.token"),
+        ("[proxy]\naddresses = [\"proxy.example\"]", "proxy.addresses"),
+        ("[proxy]\naddresses = [\"10.0.0.0/33\"]", "proxy.addresses"),
+        ("[proxy]\nuser_header = \"authorization\"", "proxy.user_header"),
+        ("[proxy]\nuser_header = \"a b\"", "proxy.user_header"),
+        ("[page]\nsession = \"0s\"", "page.session"),
+        ("[page]\nlisten = \"127.0.0.1:8000\"", "page.listen"),
+        ("[page]\nlisten = \"0.0.0.0:8001\"", "server.api_token"),
+        ("[deciders.on-call]\napprovers_url = \"schedule.example\"", "deciders.on-call.approvers_url"),
+    ] {
+        let found = of(lines);
+        assert!(found.len() == 1 && found[0].contains(&format!("{key}: ")), "{lines}: {found:?}");
+    }
 }
 
 #[test]
@@ -1075,6 +1112,13 @@ mod reread {
             "server.max_connections" | "redis.min_replicas_acked" | "guards.max_auto_rollbacks" => "7",
             "retention.hot_versions" => "7",
             key if key.ends_with(".approvers") => "[\"U1\"]",
+            key if key.ends_with(".approvers_url") => "\"http://other/on-call\"",
+            "proxy.addresses" => "[\"10.0.0.0/8\"]",
+            "proxy.roles" => "[\"decide\"]",
+            "proxy.prompts" => "[\"team-a/*\"]",
+            "page.enabled" => "false",
+            "page.listen" => "\"127.0.0.1:8\"",
+            "page.session" => "\"77s\"",
             "registry.soak_limit" => "\"48h\"",
             "registry.soak_requests" => "7",
             "registry.soak" | "guards.max_auto_rollbacks_window" | "guards.cooldown" => "\"77s\"",

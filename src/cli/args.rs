@@ -371,7 +371,7 @@ Examples:
         #[arg(long, conflicts_with = "prompt")]
         all: bool,
         /// With --all: a duration such as 7d, or a time such as 2026-11-21T00:38:12Z.
-        #[arg(long, default_value = "7d", value_name = "DURATION|TIME", requires = "all")]
+        #[arg(long, default_value = "7d", value_name = "DURATION|TIME", conflicts_with = "prompt")]
         since: String,
         /// Maximum number of entries to show [default: 20; with --all: no limit].
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]

@@ -57,7 +57,8 @@ impl Firing {
             self.absent.entry(fingerprint.clone()).or_insert(now);
         }
         self.listed.extend(listed);
-        let over = |fingerprint: &String| self.absent.get(fingerprint).is_some_and(|at| now.since(*at) >= Policy::ABSENT);
+        let over =
+            |fingerprint: &String| self.absent.get(fingerprint).is_some_and(|at| now.since(*at) >= Policy::ABSENT);
         self.alerts.retain(|(_, fingerprint), _| !over(fingerprint));
     }
 
