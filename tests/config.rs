@@ -465,7 +465,7 @@ fn all_mistakes_are_reported_together() {
             "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
             "test.toml:8: guards.budget: unknown key, [guards] has ask_when_active_for_longer_than, confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_window, mode",
-            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, tracing, verification",
+            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, page, prometheus, redis, registry, report, retention, server, slack, tracing, verification",
             "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has precheck_url, soak, soak_limit, soak_requests",
         ]
     );
@@ -704,6 +704,7 @@ fn values_that_make_no_sense() {
         ("canary.analysis", "\"maybe\""),
         ("retention.hot_versions", "1"),
         ("retention.keep", "\"0s\""),
+        ("page.max_streams", "-1"),
         ("metrics.max_prompts", "\"all\""),
         ("metrics.listen", "\"localhost\""),
         ("metrics.listen", "\"127.0.0.1:8000\""),
@@ -1071,7 +1072,10 @@ mod reread {
             "log.format" => "\"json\"",
             "log.level" => "\"debug\"",
             "gates.staging" | "gates.ab_test" | "gates.first_hour" => "true",
-            "verification.fast_checks" | "verification.healthy_in_a_row" | "metrics.max_prompts" => "7",
+            "verification.fast_checks"
+            | "verification.healthy_in_a_row"
+            | "metrics.max_prompts"
+            | "page.max_streams" => "7",
             "server.max_connections" | "redis.min_replicas_acked" | "guards.max_auto_rollbacks" => "7",
             "retention.hot_versions" => "7",
             key if key.ends_with(".approvers") => "[\"U1\"]",

@@ -80,6 +80,7 @@ pub struct Config {
     pub gates: GatesConfig,
     pub retention: RetentionConfig,
     pub report: ReportConfig,
+    pub page: PageConfig,
     pub metrics: MetricsConfig,
     pub log: LogConfig,
     pub tracing: TracingConfig,
@@ -373,6 +374,14 @@ section! {
 }
 
 section! {
+    /// What people see in a browser.
+    pub struct PageConfig {
+        /// Most pages that are told of changes as they happen, at once; 0: none.
+        pub max_streams: u32 = get("500"),
+    }
+}
+
+section! {
     pub struct MetricsConfig {
         /// The address of `/metrics` if it is not served at `server.listen`; `None`: it is.
         pub listen: Option<SocketAddr> = get_fixed(""),
@@ -549,6 +558,7 @@ impl Config {
             gates: GatesConfig::read(r, "gates"),
             retention: RetentionConfig::read(r, "retention"),
             report: ReportConfig::read(r, "report"),
+            page: PageConfig::read(r, "page"),
             metrics: MetricsConfig::read(r, "metrics"),
             log: LogConfig::read(r, "log"),
             tracing: TracingConfig::read(r, "tracing"),

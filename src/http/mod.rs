@@ -6,6 +6,7 @@ mod budget;
 mod canary;
 mod connections;
 mod drill;
+mod events;
 mod explain;
 mod exposition;
 mod import;
@@ -53,6 +54,7 @@ use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
 use crate::rules::RuleBook;
 use crate::service::clicks::Clicks;
+use crate::service::updates::Updates;
 use crate::tls::ServerTls;
 use budget::Budget;
 use connections::{Connections, Slot};
@@ -68,8 +70,8 @@ const MAX_HEAD: usize = 64 << 10;
 /// Longest time without the client reading any of its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS connection is closed after this time, after the current response: the certificates of its handshake may have
-/// expired.
-const LONGEST_TLS: Duration = Duration::from_secs(3_600);
+/// expired. A stream of events ends by then.
+const LONGEST: Duration = Duration::from_secs(3_600);
 /// Connections to `metrics.listen`.
 const SCRAPERS: usize = 128;
 /// Memory for all unsigned requests to `/slack/interactions`. Interactions are a few kB.
@@ -108,6 +110,9 @@ pub struct Context {
     /// Whether there is an Alertmanager for the receiver's own alerts.
     posts_alerts: bool,
     rule_book: RuleBook,
+    /// For streams of events.
+    updates: Updates,
+    max_streams: usize,
 }
 
 /// Interactions over HTTP, if `slack.signing_secret` is configured.
@@ -154,8 +159,16 @@ impl Context {
             readiness,
             posts_alerts: !config.alertmanager.urls.is_empty(),
             rule_book,
+            updates: Updates::default(),
+            max_streams: config.page.max_streams as usize,
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
         }
+    }
+
+    /// Streams these updates to open pages.
+    #[must_use]
+    pub fn showing(self, updates: Updates) -> Self {
+        Self { updates, ..self }
     }
 
     /// The settings for new connections.
@@ -207,7 +220,7 @@ struct Peer {
 
 impl Peer {
     fn has_stayed_long(&self) -> bool {
-        self.door != Door::Plain && self.since.elapsed() >= LONGEST_TLS
+        self.door != Door::Plain && self.since.elapsed() >= LONGEST
     }
 }
 
@@ -277,6 +290,8 @@ pub async fn serve(
         });
     }
     drop((listener, open));
+    // the other responses end by themselves
+    server.context.get().updates.close();
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(server.context.get().shutdown_timeout) => {

@@ -19,8 +19,8 @@ use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
-    Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, mark, openapi, postmortem, reload,
-    report, restore, serving, slack, webhook,
+    Context, Peer, Site, api, auth, canary, drill, events, explain, exposition, import, mark, openapi, postmortem,
+    reload, report, restore, serving, slack, webhook,
 };
 use crate::decision::PromptName;
 use crate::live::Current;
@@ -56,6 +56,7 @@ pub(super) enum Route {
     Pause,
     Resume,
     Slack,
+    Events,
     Reload,
     Metrics,
     OpenApi,
@@ -64,7 +65,7 @@ pub(super) enum Route {
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
-pub(super) static TABLE: [(&str, Method, Route); 28] = [
+pub(super) static TABLE: [(&str, Method, Route); 29] = [
     ("/webhooks/alertmanager", Method::POST, Route::Webhook),
     ("/api/rollback", Method::POST, Route::Rollback),
     ("/api/import", Method::POST, Route::Import),
@@ -88,6 +89,7 @@ pub(super) static TABLE: [(&str, Method, Route); 28] = [
     ("/api/pause", Method::POST, Route::Pause),
     ("/api/resume", Method::POST, Route::Resume),
     ("/slack/interactions", Method::POST, Route::Slack),
+    ("/events", Method::GET, Route::Events),
     ("/metrics", Method::GET, Route::Metrics),
     ("/openapi.json", Method::GET, Route::OpenApi),
     ("/-/reload", Method::POST, Route::Reload),
@@ -235,7 +237,11 @@ async fn dispatch(
     if matches!(head.method, Method::GET | Method::HEAD) {
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
-        let answer = Box::pin(get(context, route, &parameter, &query, head.method == Method::HEAD));
+        let only_head = head.method == Method::HEAD;
+        if route == Route::Events {
+            return events::events(context, contexts, peer, only_head);
+        }
+        let answer = Box::pin(get(context, route, &parameter, &query, only_head));
         return answer.instrument(span.clone()).await;
     }
     input::uncompressed(&head.headers)?;
