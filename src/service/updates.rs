@@ -278,6 +278,7 @@ impl Updates {
     async fn follow(&self, store: &Store) -> Result<bool, StoreError> {
         let mut watch = store.watch_commits().await?;
         self.hears(Hearing::Yes);
+        let generation = store.generation();
         let (mut batches, mut unneeded) = (Batches::new(Instant::now()), false);
         let mut ask_alive = tokio::time::interval(ASK_ALIVE);
         loop {
@@ -299,7 +300,8 @@ impl Updates {
                         return Ok(true);
                     }
                     unneeded = empty;
-                    if !watch.is_alive().await {
+                    // other connections were lost: this one may lead to a master that was replaced
+                    if store.generation() != generation || !watch.is_alive().await {
                         return Ok(false);
                     }
                 }

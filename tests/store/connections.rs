@@ -15,6 +15,12 @@ async fn works(kit: &Kit) -> Result<()> {
     let mut watch = kit.store.watch().await?;
     kit.cmd::<()>(&["SET", &key("active:p"), "v3"]).await?;
     assert_eq!(watch.hear().await, WatchEvent::Prompts(vec![prompt("p")]));
+    let mut commits = kit.store.watch_commits().await?;
+    kit.cmd::<()>(&["SET", &key("active:p"), "v4"]).await?;
+    kit.ship("q").await?;
+    assert_eq!(commits.hear().await, WatchEvent::Prompts(vec![prompt("q")]), "of commits, not of keys set by others");
+    kit.cmd::<()>(&["HSET", &key("paused"), "*", "{}"]).await?;
+    while commits.hear().await != WatchEvent::Everything {}
     assert_eq!(kit.store.selftest().await?.problem(), None);
     Ok(())
 }
