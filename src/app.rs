@@ -29,6 +29,7 @@ use crate::reconciler::verifier::Verifier;
 use crate::reconciler::{drift, outage, page, rules, soak};
 use crate::rules::RuleBook;
 use crate::service::clicks::{Clicks, EphemeralReply, handle_patiently};
+use crate::service::updates::{self, Updates};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
@@ -100,6 +101,7 @@ struct Shared {
     reloader: Reloader,
     replies: mpsc::Sender<EphemeralReply>,
     rule_book: RuleBook,
+    updates: Updates,
 }
 
 impl Running {
@@ -163,7 +165,8 @@ impl Running {
             shared.reloader.clone(),
             clicks.clone(),
             shared.rule_book.clone(),
-        );
+        )
+        .showing(shared.updates.clone());
         let precheck = config.registry.precheck_url.as_deref().map(Precheck::new).transpose();
         let archiver = Arc::new(Archiver { engine: Arc::clone(&engine), archive });
         let worker = IncidentWorker {
@@ -236,7 +239,8 @@ impl App {
         let (reloader, asked) = Reloader::new();
         let (replies, queued) = mpsc::channel(EPHEMERAL_REPLIES);
         let (rule_book, rule_requests) = RuleBook::new();
-        let shared = Shared { readiness, reloader: reloader.clone(), replies, rule_book };
+        let updates = Updates::default();
+        let shared = Shared { readiness, reloader: reloader.clone(), replies, rule_book, updates: updates.clone() };
         let running = Running::new(settings.clone(), clock, &shared)?;
         let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
         let scraped = match settings.config.metrics.listen {
@@ -270,6 +274,7 @@ impl App {
         tasks.spawn("drift", drift::run(engines.clone()));
         tasks.spawn("master", async move { follower.follow_master().await });
         tasks.spawn("survey", archive::run(engines.clone()));
+        tasks.spawn("updates", updates::run(updates, engines.clone()));
         tasks.spawn("outage", outage::run(engines));
         tasks.spawn("notify", notify::run(live.part(|running| Arc::clone(&running.notifiers))));
         tasks.spawn("slack", slack::run(live.part(|running| running.slack_notifier.clone()), queued));

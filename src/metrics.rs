@@ -163,6 +163,7 @@ pub struct Metrics {
     reload_successful: Gauge,
     reloaded_at: Gauge<f64, AtomicU64>,
     trace_spans: Family<ResultLabel, Counter>,
+    event_streams: Gauge,
 }
 
 /// The metrics that are read from Redis for each scrape.
@@ -291,6 +292,8 @@ impl Metrics {
             "Spans for tracing.otlp_endpoint, by what became of them",
             trace_spans.clone(),
         );
+        let event_streams = Gauge::default();
+        registry.register("event_streams", "Open streams of GET /events", event_streams.clone());
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
         for mode in SwitchMode::ALL {
@@ -333,12 +336,18 @@ impl Metrics {
             reload_successful,
             reloaded_at,
             trace_spans,
+            event_streams,
         }
     }
 
     /// What became of so many spans.
     pub fn spans(&self, result: SpanResult, count: usize) {
         self.trace_spans.get_or_create(&ResultLabel { result: result.as_str() }).inc_by(count as u64);
+    }
+
+    /// The number of open streams of events.
+    pub fn event_streams(&self, open: usize) {
+        self.event_streams.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
     /// The config was read and taken over.

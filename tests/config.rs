@@ -741,6 +741,7 @@ fn values_that_make_no_sense() {
         ("canary.analysis", "\"maybe\""),
         ("retention.hot_versions", "1"),
         ("retention.keep", "\"0s\""),
+        ("page.max_streams", "-1"),
         ("metrics.max_prompts", "\"all\""),
         ("metrics.listen", "\"localhost\""),
         ("metrics.listen", "\"127.0.0.1:8000\""),
@@ -1108,7 +1109,10 @@ mod reread {
             "log.format" => "\"json\"",
             "log.level" => "\"debug\"",
             "gates.staging" | "gates.ab_test" | "gates.first_hour" => "true",
-            "verification.fast_checks" | "verification.healthy_in_a_row" | "metrics.max_prompts" => "7",
+            "verification.fast_checks"
+            | "verification.healthy_in_a_row"
+            | "metrics.max_prompts"
+            | "page.max_streams" => "7",
             "server.max_connections" | "redis.min_replicas_acked" | "guards.max_auto_rollbacks" => "7",
             "retention.hot_versions" => "7",
             key if key.ends_with(".approvers") => "[\"U1\"]",

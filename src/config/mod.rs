@@ -178,6 +178,8 @@ section! {
         pub listen: Option<SocketAddr> = get_fixed(""),
         /// How long a sign-in lasts.
         pub session: Duration = get("12h"),
+        /// Most pages that are told of changes as they happen, at once; 0: none.
+        pub max_streams: u32 = get("500"),
     }
 }
 

@@ -68,6 +68,7 @@ pub async fn metrics(context: &Context, head: bool) -> Result<Reply, ApiError> {
         exposition.latest(&engine.metrics, read).await
     });
     let latest = latest.await.map_err(|_| ApiError::unavailable("metrics", "can't be read"))?;
+    context.engine.metrics.event_streams(context.updates.open());
     let mut own = String::new();
     let written = context.engine.metrics.encode(&mut own);
     written.map_err(|_| ApiError::unavailable("metrics", "can't be written"))?;

@@ -6,6 +6,7 @@ mod budget;
 mod canary;
 mod connections;
 mod drill;
+mod events;
 mod explain;
 mod exposition;
 mod import;
@@ -35,7 +36,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -54,6 +55,7 @@ use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
 use crate::rules::RuleBook;
 use crate::service::clicks::Clicks;
+use crate::service::updates::Updates;
 use crate::tls::ServerTls;
 use auth::Access;
 use budget::Budget;
@@ -70,8 +72,8 @@ const MAX_HEAD: usize = 64 << 10;
 /// Longest time without the client reading any of its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS connection is closed after this time, after the current response: the certificates of its handshake may have
-/// expired.
-const LONGEST_TLS: Duration = Duration::from_secs(3_600);
+/// expired. A stream of events ends by then.
+const LONGEST: Duration = Duration::from_secs(3_600);
 /// Connections to `metrics.listen`.
 const SCRAPERS: usize = 128;
 /// Memory for all bodies that anyone may send: interactions whose signature is not verified yet, and sign-ins. Each is a few kB.
@@ -112,6 +114,9 @@ pub struct Context {
     /// Whether there is an Alertmanager for the receiver's own alerts.
     posts_alerts: bool,
     rule_book: RuleBook,
+    /// For streams of events.
+    updates: Updates,
+    max_streams: usize,
 }
 
 /// Interactions over HTTP, if `slack.signing_secret` is configured.
@@ -159,8 +164,16 @@ impl Context {
             readiness,
             posts_alerts: !config.alertmanager.urls.is_empty(),
             rule_book,
+            updates: Updates::default(),
+            max_streams: config.page.max_streams as usize,
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
         }
+    }
+
+    /// Streams these updates to open pages.
+    #[must_use]
+    pub fn showing(self, updates: Updates) -> Self {
+        Self { updates, ..self }
     }
 
     /// The settings for new connections.
@@ -212,7 +225,7 @@ struct Peer {
 
 impl Peer {
     fn has_stayed_long(&self) -> bool {
-        self.door != Door::Plain && self.since.elapsed() >= LONGEST_TLS
+        self.door != Door::Plain && self.since.elapsed() >= LONGEST
     }
 }
 
@@ -282,6 +295,8 @@ pub async fn serve(
         });
     }
     drop((listener, open));
+    // the other responses end by themselves
+    server.context.get().updates.close();
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(server.context.get().shutdown_timeout) => {
@@ -334,6 +349,10 @@ impl HttpServer {
         let _ = watcher.watch(connection).await;
         rest.discard().await;
     }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Binds; port 0 selects a free port.

@@ -5,11 +5,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
 use super::budget::{Budget, ReservedBytes};
+use super::events::EventStream;
 use super::exposition::{CutOff, Reading};
 use crate::api;
 use crate::decision::{IncidentId, PromptName, Refusal};
@@ -24,6 +25,8 @@ pub type Reply = Response<ResponseBody>;
 pub enum ResponseBody {
     Whole(Option<Bytes>),
     Exposition(Reading),
+    /// Boxed: most responses are whole.
+    Events(Box<EventStream>),
 }
 
 impl ResponseBody {
@@ -41,6 +44,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             ResponseBody::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             ResponseBody::Exposition(body) => Pin::new(body).poll_frame(polling),
+            ResponseBody::Events(body) => Pin::new(body.as_mut()).poll_frame(polling),
         }
     }
 
@@ -48,6 +52,7 @@ impl Body for ResponseBody {
         match self {
             ResponseBody::Whole(body) => body.is_none(),
             ResponseBody::Exposition(body) => body.is_end_stream(),
+            ResponseBody::Events(body) => body.is_end_stream(),
         }
     }
 
@@ -55,6 +60,7 @@ impl Body for ResponseBody {
         match self {
             ResponseBody::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             ResponseBody::Exposition(body) => body.size_hint(),
+            ResponseBody::Events(body) => body.size_hint(),
         }
     }
 }
@@ -91,17 +97,25 @@ pub struct ApiError {
     pub refused: Option<Denial>,
     /// The methods that the path has, if that is what is wrong.
     allow: Option<&'static str>,
+    /// In how many seconds to try again, where the client cannot know.
+    retry_after: Option<&'static str>,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), refused: None, allow: None }
+        Self { status, code, message: message.into(), refused: None, allow: None, retry_after: None }
     }
 
     /// Marks the request as refused.
     #[must_use]
     pub fn refused(self, denial: Denial) -> Self {
         Self { refused: Some(denial), ..self }
+    }
+
+    /// Says in how many seconds to try again.
+    #[must_use]
+    pub fn retry_after(self, seconds: &'static str) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -123,6 +137,9 @@ impl ApiError {
         let mut reply = answer(self.status, &api::Refused { error });
         if self.status == StatusCode::UNAUTHORIZED {
             reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         if let Some(allow) = self.allow {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));

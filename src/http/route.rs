@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,8 +20,8 @@ use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
-    Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, login, mark, openapi, postmortem,
-    reload, report, restore, serving, slack, webhook,
+    Context, Peer, Site, api, auth, canary, drill, events, explain, exposition, import, login, mark, openapi,
+    postmortem, reload, report, restore, serving, slack, unix_seconds, webhook,
 };
 use crate::config::Role;
 use crate::decision::PromptName;
@@ -65,6 +64,7 @@ pub(super) enum Route {
     Slack,
     Login,
     Logout,
+    Events,
     Reload,
     Metrics,
     OpenApi,
@@ -73,7 +73,7 @@ pub(super) enum Route {
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
-pub(super) static TABLE: [(&str, Method, Route); 31] = [
+pub(super) static TABLE: [(&str, Method, Route); 32] = [
     ("/webhooks/alertmanager", Method::POST, Route::Webhook),
     ("/api/rollback", Method::POST, Route::Rollback),
     ("/api/import", Method::POST, Route::Import),
@@ -100,6 +100,7 @@ pub(super) static TABLE: [(&str, Method, Route); 31] = [
     ("/slack/interactions", Method::POST, Route::Slack),
     ("/login", Method::POST, Route::Login),
     ("/logout", Method::POST, Route::Logout),
+    ("/events", Method::GET, Route::Events),
     ("/metrics", Method::GET, Route::Metrics),
     ("/openapi.json", Method::GET, Route::OpenApi),
     ("/-/reload", Method::POST, Route::Reload),
@@ -262,7 +263,11 @@ async fn dispatch(
     if matches!(head.method, Method::GET | Method::HEAD) {
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
-        let answer = Box::pin(get(context, route, &sender, &parameter, &query, head.method == Method::HEAD));
+        let only_head = head.method == Method::HEAD;
+        if let (Route::Events, Sender::Caller(caller)) = (route, &sender) {
+            return events::events(context, contexts, caller.clone(), (head, peer), only_head);
+        }
+        let answer = Box::pin(get(context, route, &sender, &parameter, &query, only_head));
         return answer.instrument(span.clone()).await;
     }
     input::uncompressed(&head.headers)?;
@@ -364,10 +369,6 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
             Ok(Sender::Caller(caller))
         }
     }
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 async fn get(

@@ -8,12 +8,17 @@ use crate::live::Live;
 use crate::store::{Clock, Store};
 
 fn server() -> HttpServer {
+    server_with(Updates::default())
+}
+
+fn server_with(updates: Updates) -> HttpServer {
     let redis = ("PROMPT_ROLLBACK_REDIS__URL".to_owned(), "redis://127.0.0.1:1".to_owned());
     let config = Config::load(None, [redis].into_iter()).expect("a config");
     let store = Store::new(&config.redis, Clock::default()).expect("a store");
     let engine = Arc::new(Engine::new(store, config.policy()));
     let (_, readiness) = watch::channel(Ok(()));
     let context = Context::new(&config, 16, engine, readiness, Reloader::new().0, None, RuleBook::new().0);
+    let context = context.showing(updates);
     HttpServer::new(Live::new(Arc::new(context)).part(Arc::clone))
 }
 
@@ -91,4 +96,60 @@ async fn a_client_that_reads_a_little_at_a_time_gets_the_whole_answer() {
         assert!(answer.ends_with(end), "{what}: {answer:.200} … after {lasted:?}");
         assert!(lasted > WRITE_TIMEOUT, "{what}: {lasted:?}");
     }
+}
+
+/// What arrives until nothing more does.
+async fn read_all(client: &mut DuplexStream) -> String {
+    let (mut answer, mut part) = (Vec::new(), [0; 1024]);
+    while let Ok(read) = timeout(Duration::from_secs(1), client.read(&mut part)).await {
+        match read.expect("it is open") {
+            0 => break,
+            read => answer.extend_from_slice(&part[..read]),
+        }
+    }
+    String::from_utf8(answer).expect("text")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_reads_slowly_costs_little_and_reads_everything_again() {
+    const CHANGES: usize = 5_000;
+    let updates = Updates::default();
+    let server = server_with(updates.clone());
+    let (mut client, served) = connect(&server).await;
+    let reading = async {
+        client.write_all(get("/events").as_bytes()).await.expect("it is read");
+        let began = read_all(&mut client).await;
+        assert!(began.starts_with("HTTP/1.1 200 OK\r\n") && began.contains("retry: 2000\n\n"), "{began}");
+        for n in 0..CHANGES {
+            updates.change(&[&format!("p-{n}")]).await;
+            tokio::task::yield_now().await;
+        }
+        let kept = read_all(&mut client).await;
+        assert!(kept.contains("\"p-0\"") && !kept.contains(&format!("\"p-{}\"", CHANGES - 1)), "{kept:.200}");
+        assert!(kept.trim_end().ends_with("event: resync\ndata: {}"), "it knows that it missed some: {kept}");
+        assert!(kept.len() < MAX_HEAD + (8 << 10), "{} bytes were kept for it", kept.len());
+        updates.change(&["last"]).await;
+        assert!(read_all(&mut client).await.contains("\"last\""), "afterwards it hears of changes again");
+        updates.close();
+        assert_eq!(read_all(&mut client).await, "0\r\n\r\n", "a shutdown ends it");
+    };
+    let (_, ()) = tokio::join!(served, reading);
+    assert_eq!(updates.open(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_reads_nothing_is_cut_off() {
+    let updates = Updates::default();
+    let server = server_with(updates.clone());
+    let (mut client, served) = connect(&server).await;
+    client.write_all(b"GET /events HTTP/1.1\r\n").await.expect("there is room");
+    let silent = async {
+        client.write_all(b"Host: localhost\r\n\r\n").await.expect("it is read");
+        client
+    };
+    let both = async { tokio::join!(served, silent) };
+    let ended = timeout(60 * WRITE_TIMEOUT, both).await;
+    let (lasted, _client) = ended.expect("the connection ends");
+    assert!((WRITE_TIMEOUT..2 * WRITE_TIMEOUT).contains(&lasted), "{lasted:?}");
+    assert_eq!(updates.open(), 0, "its place is free");
 }

@@ -79,7 +79,7 @@ async fn follow(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
     let mut ask_alive = tokio::time::interval(ASK_ALIVE);
     loop {
         let heard = tokio::select! {
-            heard = store.hear(&mut watch) => heard,
+            heard = watch.hear() => heard,
             _ = rescan.tick() => WatchEvent::Everything,
             _ = ask_alive.tick() => {
                 if watch.is_alive().await { continue } else { WatchEvent::Lost }
@@ -96,7 +96,7 @@ async fn follow(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
                 loop {
                     tokio::select! {
                         () = &mut gathered => break,
-                        heard = store.hear(&mut watch) => match heard {
+                        heard = watch.hear() => match heard {
                             WatchEvent::Prompts(prompts) => changed.extend(prompts),
                             WatchEvent::Everything => everything = true,
                             WatchEvent::Lost => return Ok(()),

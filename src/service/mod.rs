@@ -7,3 +7,4 @@ pub mod drafts;
 pub mod drills;
 pub mod explain;
 pub mod reports;
+pub mod updates;

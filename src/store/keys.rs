@@ -85,6 +85,11 @@ impl Keys {
         self.key("state", prompt.as_str())
     }
 
+    /// The prefix of all states, for tracking.
+    pub fn state_prefix(&self) -> String {
+        format!("{}:state:", self.namespace)
+    }
+
     pub fn incident(&self, id: &IncidentId) -> String {
         self.key("incident", &id.0)
     }

@@ -478,9 +478,13 @@ impl Store {
 
     /// The prompt of an `active` key; `None` if the key is of another kind, or the name is invalid.
     pub fn prompt_of_active(&self, key: &[u8]) -> Option<PromptName> {
-        let name = key.strip_prefix(self.keys.active_prefix().as_bytes())?;
-        PromptName::parse(std::str::from_utf8(name).ok()?).ok()
+        prompt_named(key.strip_prefix(self.keys.active_prefix().as_bytes())?)
     }
+}
+
+/// The prompt of this name; `None` if the name is invalid.
+pub(super) fn prompt_named(name: &[u8]) -> Option<PromptName> {
+    PromptName::parse(std::str::from_utf8(name).ok()?).ok()
 }
 
 /// The value of the INFO line that begins with `name`, which ends with a colon.

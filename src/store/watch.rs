@@ -1,4 +1,4 @@
-//! Watches changes of `active` keys by anyone: RESP3 tracking on a connection of its own.
+//! Watches changes of keys by anyone: RESP3 tracking on a connection of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +8,16 @@ use redis::{Pipeline, PushInfo, PushKind, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::connect::Connected;
+use super::query::prompt_named;
 use super::{Store, StoreError};
 use crate::decision::{PromptName, VersionName};
 
-/// A tracking connection. Changes without one are found by a scan.
+/// A tracking connection.
 #[derive(Debug)]
 pub struct KeyWatch {
     connected: Connected,
+    /// What precedes the prompt in the keys of prompts.
+    prefix: String,
     /// The master's address: a replaced master may fall silent without closing the connection.
     master: tokio::sync::watch::Receiver<Arc<str>>,
     pushes: UnboundedReceiver<PushInfo>,
@@ -24,7 +27,7 @@ pub struct KeyWatch {
 pub enum WatchEvent {
     /// These prompts may have changed.
     Prompts(Vec<PromptName>),
-    /// Anything may have changed (FLUSHALL).
+    /// Anything may have changed: FLUSHALL, or a key that concerns all prompts.
     Everything,
     /// The connection was lost.
     Lost,
@@ -53,6 +56,36 @@ impl OwnWrites {
 }
 
 impl KeyWatch {
+    /// Returns the content of the next push.
+    pub async fn hear(&mut self) -> WatchEvent {
+        loop {
+            let push = tokio::select! {
+                push = self.pushes.recv() => push,
+                _ = self.master.wait_for(|master| *master != self.connected.to) => None,
+            };
+            let Some(push) = push else { return WatchEvent::Lost };
+            match push.kind {
+                PushKind::Disconnection => return WatchEvent::Lost,
+                PushKind::Invalidate => match push.data.into_iter().next() {
+                    Some(Value::Array(keys)) => return self.changed(&keys),
+                    _ => return WatchEvent::Everything,
+                },
+                _ => {}
+            }
+        }
+    }
+
+    /// What a change of these `keys` means.
+    fn changed(&self, keys: &[Value]) -> WatchEvent {
+        let mut prompts = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Value::BulkString(key) = key else { continue };
+            let Some(name) = key.strip_prefix(self.prefix.as_bytes()) else { return WatchEvent::Everything };
+            prompts.extend(prompt_named(name));
+        }
+        WatchEvent::Prompts(prompts)
+    }
+
     /// A half-open connection is silent for ever: a request shows it.
     pub async fn is_alive(&mut self) -> bool {
         redis::cmd("PING").exec_async(&mut self.connected.connection).await.is_ok()
@@ -60,14 +93,29 @@ impl KeyWatch {
 }
 
 impl Store {
+    /// Watches `active` keys. Changes without a connection are found by a scan.
     pub async fn watch(&self) -> Result<KeyWatch, StoreError> {
+        self.track(self.keys.active_prefix(), &[]).await
+    }
+
+    /// Watches the commits of all receivers: each writes the state of its prompt. Pauses and coordinating incidents are
+    /// written without a prompt.
+    pub async fn watch_commits(&self) -> Result<KeyWatch, StoreError> {
+        self.track(self.keys.state_prefix(), &[self.keys.paused(), self.keys.outage()]).await
+    }
+
+    /// Watches the keys of prompts with `prefix`, and all keys with one of the prefixes `others`.
+    async fn track(&self, prefix: String, others: &[String]) -> Result<KeyWatch, StoreError> {
         let (sender, pushes) = unbounded_channel();
         let mut connected = self.link.connector().connect_pushed(sender).await?;
         let mut command = redis::cmd("CLIENT");
-        // BCAST: announces every key with the prefix, and Redis needs no table of what was read
-        command.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(self.keys.active_prefix());
+        // BCAST: announces every key with a prefix, and Redis needs no table of what was read
+        command.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&prefix);
+        for other in others {
+            command.arg("PREFIX").arg(other);
+        }
         command.exec_async(&mut connected.connection).await?;
-        Ok(KeyWatch { connected, master: self.link.connector().subscribe(), pushes })
+        Ok(KeyWatch { connected, prefix, master: self.link.connector().subscribe(), pushes })
     }
 
     /// Of the announced `prompts`, those whose `active` is not what this process just wrote.
@@ -100,30 +148,5 @@ impl Store {
             }
         }
         others
-    }
-
-    /// Returns the content of the next push.
-    pub async fn hear(&self, watch: &mut KeyWatch) -> WatchEvent {
-        loop {
-            let push = tokio::select! {
-                push = watch.pushes.recv() => push,
-                _ = watch.master.wait_for(|master| *master != watch.connected.to) => None,
-            };
-            let Some(push) = push else { return WatchEvent::Lost };
-            match push.kind {
-                PushKind::Disconnection => return WatchEvent::Lost,
-                PushKind::Invalidate => match push.data.into_iter().next() {
-                    Some(Value::Array(keys)) => {
-                        let name = |key: &Value| match key {
-                            Value::BulkString(key) => self.prompt_of_active(key),
-                            _ => None,
-                        };
-                        return WatchEvent::Prompts(keys.iter().filter_map(name).collect());
-                    }
-                    _ => return WatchEvent::Everything,
-                },
-                _ => {}
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP API as documented, on a real Redis.
 
+mod events;
 mod explain;
 mod import;
 mod incidents;

@@ -14,7 +14,13 @@ async fn works(kit: &Kit) -> Result<()> {
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v1");
     let mut watch = kit.store.watch().await?;
     kit.cmd::<()>(&["SET", &key("active:p"), "v3"]).await?;
-    assert_eq!(kit.store.hear(&mut watch).await, WatchEvent::Prompts(vec![prompt("p")]));
+    assert_eq!(watch.hear().await, WatchEvent::Prompts(vec![prompt("p")]));
+    let mut commits = kit.store.watch_commits().await?;
+    kit.cmd::<()>(&["SET", &key("active:p"), "v4"]).await?;
+    kit.ship("q").await?;
+    assert_eq!(commits.hear().await, WatchEvent::Prompts(vec![prompt("q")]), "of commits, not of keys set by others");
+    kit.cmd::<()>(&["HSET", &key("paused"), "*", "{}"]).await?;
+    while commits.hear().await != WatchEvent::Everything {}
     assert_eq!(kit.store.selftest().await?.problem(), None);
     Ok(())
 }
@@ -99,9 +105,9 @@ async fn a_lost_tracking_connection_is_noticed() -> Result<()> {
     let mut watch = kit.store.watch().await?;
     assert!(watch.is_alive().await);
     kit.cmd::<()>(&["FLUSHALL"]).await?;
-    assert_eq!(kit.store.hear(&mut watch).await, WatchEvent::Everything);
+    assert_eq!(watch.hear().await, WatchEvent::Everything);
     kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
-    assert_eq!(kit.store.hear(&mut watch).await, WatchEvent::Lost);
+    assert_eq!(watch.hear().await, WatchEvent::Lost);
     assert!(!watch.is_alive().await);
     Ok(())
 }

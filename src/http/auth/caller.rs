@@ -34,7 +34,7 @@ struct Credential {
 }
 
 /// The sender of a request that was let in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The name of the token, or of what else verifies the person.
     proof: String,

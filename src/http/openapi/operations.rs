@@ -191,6 +191,14 @@ pub static OPERATIONS: &[Operation] = &[
         ..DEFAULT
     },
     Operation {
+        path: "/events",
+        id: "followChanges",
+        summary: "Follow changes as they happen",
+        description: "Server-Sent Events. `change` names a prompt that has changed, by whichever receiver: `{\"prompt\":\"…\"}`. `resync` comes first, and whenever changes may have been missed: read everything again. `stale` says that Redis cannot be reached, until the next `resync`. A comment comes every 15 seconds. The stream ends within an hour, at a shutdown, and when a reload has withdrawn what admitted it; a browser reconnects by itself. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
+        answers: &[Answer { status: 200, description: "The stream.", content: Content::Text("text/event-stream") }],
+        ..DEFAULT
+    },
+    Operation {
         path: "/slack/interactions",
         method: Method::POST,
         id: "receiveInteraction",

@@ -1,0 +1,259 @@
+//! `GET /events`: what has changed, as Server-Sent Events. Each event names a prompt, and whoever gets it reads the API again:
+//! an event carries no state, so none can be outdated.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Polling, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::{Body, Frame};
+use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::auth::Caller;
+use super::exposition::CutOff;
+use super::reply::{ApiError, Reply, ResponseBody, reply, reply_with};
+use super::{Context, LONGEST, Peer, unix_seconds};
+use crate::decision::PromptName;
+use crate::live::Current;
+use crate::service::updates::{Changes, Subscription, Update};
+
+const CONTENT_TYPE: &str = "text/event-stream";
+/// How soon a browser reconnects, in ms.
+const RETRY: &str = "retry: 2000\n\n";
+const RESYNC: &str = "event: resync\ndata: {}\n\n";
+const STALE: &str = "event: stale\ndata: {}\n\n";
+/// Proxies end what is silent for long, often for a minute.
+const KEEP_ALIVE: &str = ": keep-alive\n\n";
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Streams end this much earlier than `LONGEST`, each at another time: not all pages come back at once.
+const SPREAD: Duration = Duration::from_secs(600);
+/// How soon a page may ask again when there are too many, in seconds.
+const ASK_AGAIN: &str = "30";
+
+/// The changes that this caller may see.
+pub fn events(
+    context: &Context,
+    contexts: &Current<Arc<Context>>,
+    caller: Caller,
+    (head, peer): (Parts, Peer),
+    only_head: bool,
+) -> Result<Reply, ApiError> {
+    let (contexts, admitted) = (contexts.clone(), caller.clone());
+    // a stream must not outlive what admitted it, nor the certificates of its connection
+    let still_admitted = move || {
+        let now = contexts.get();
+        let caller = now.access.caller(&head, &peer, unix_seconds());
+        now.door() == peer.door && caller.is_ok_and(|caller| caller == admitted)
+    };
+    stream(context, move |prompt| caller.may_see(prompt), still_admitted, only_head)
+}
+
+/// A stream of the prompts that are `visible`. It ends once a reload has made `still_admitted` false.
+pub fn stream(
+    context: &Context,
+    visible: impl Fn(&str) -> bool + Send + Sync + 'static,
+    still_admitted: impl Fn() -> bool + Send + Sync + 'static,
+    head: bool,
+) -> Result<Reply, ApiError> {
+    let mut reply = if head {
+        reply(StatusCode::OK, CONTENT_TYPE, "")
+    } else {
+        let max = context.max_streams();
+        let Some(subscription) = context.updates.subscribe(max) else {
+            let limits = "page.max_streams, and half of server.max_connections";
+            let message = format!("at most {max} streams may be open at once ({limits}): try again in {ASK_AGAIN} s");
+            return Err(ApiError::unavailable("too_many_streams", message).retry_after(ASK_AGAIN));
+        };
+        let stream = EventStream::new(subscription, visible, still_admitted);
+        reply_with(StatusCode::OK, CONTENT_TYPE, ResponseBody::Events(Box::new(stream)))
+    };
+    headers(reply.headers_mut());
+    Ok(reply)
+}
+
+fn headers(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // tells nginx, and proxies that follow it, to pass each event on at once
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    // the next stream has a connection of its own, with the certificates of then
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+impl Context {
+    /// Most streams: half of all connections are left for requests.
+    fn max_streams(&self) -> usize {
+        self.max_streams.min(self.max_connections / 2)
+    }
+}
+
+/// The body of a stream.
+pub struct EventStream {
+    subscription: Subscription,
+    visible: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    still_admitted: Box<dyn Fn() -> bool + Send + Sync>,
+    greeted: bool,
+    /// For the next keep-alive, or the end.
+    timer: Pin<Box<Sleep>>,
+    ends: Instant,
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream").field("subscription", &self.subscription).finish_non_exhaustive()
+    }
+}
+
+impl EventStream {
+    fn new(
+        subscription: Subscription,
+        visible: impl Fn(&str) -> bool + Send + Sync + 'static,
+        still_admitted: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            ends: now + LONGEST - Duration::from_secs(subscription.number % SPREAD.as_secs()),
+            subscription,
+            visible: Box::new(visible),
+            still_admitted: Box::new(still_admitted),
+            greeted: false,
+            timer: Box::pin(sleep_until(now + KEEP_ALIVE_EVERY)),
+        }
+    }
+
+    /// The events of a batch; `None` if this caller may see none of them.
+    fn changed(&self, changes: &Changes) -> Option<Bytes> {
+        let is_visible = |prompt: &&PromptName| (self.visible)(prompt.as_str());
+        if changes.prompts.iter().all(|prompt| is_visible(&prompt)) {
+            return Some(changes.rendered(|prompts| render(prompts.iter())));
+        }
+        let visible = render(changes.prompts.iter().filter(is_visible));
+        (!visible.is_empty()).then_some(visible)
+    }
+}
+
+fn render<'a>(prompts: impl Iterator<Item = &'a PromptName>) -> Bytes {
+    // a prompt's name contains nothing that JSON escapes
+    prompts.map(|prompt| format!("event: change\ndata: {{\"prompt\":\"{prompt}\"}}\n\n")).collect::<String>().into()
+}
+
+impl Body for EventStream {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        let this = self.get_mut();
+        let frame = |text: Bytes| Poll::Ready(Some(Ok(Frame::data(text))));
+        if !this.greeted {
+            this.greeted = true;
+            // a reload between its admission and its subscription told it nothing
+            return if (this.still_admitted)() {
+                frame(Bytes::from_static(RETRY.as_bytes()))
+            } else {
+                Poll::Ready(None)
+            };
+        }
+        while let Poll::Ready(update) = this.subscription.poll_next(polling) {
+            match update {
+                None => return Poll::Ready(None),
+                Some(Update::Reloaded) if (this.still_admitted)() => {}
+                Some(Update::Reloaded) => return Poll::Ready(None),
+                Some(Update::Stale) => return frame(Bytes::from_static(STALE.as_bytes())),
+                Some(Update::Resync) => return frame(Bytes::from_static(RESYNC.as_bytes())),
+                Some(Update::Changed(changes)) => {
+                    if let Some(events) = this.changed(&changes) {
+                        return frame(events);
+                    }
+                }
+            }
+        }
+        if this.timer.as_mut().poll(polling).is_pending() {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        if now >= this.ends {
+            return Poll::Ready(None);
+        }
+        this.timer.as_mut().reset((now + KEEP_ALIVE_EVERY).min(this.ends));
+        frame(Bytes::from_static(KEEP_ALIVE.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::service::updates::Updates;
+
+    /// The next frame; `None` at the end.
+    async fn next(stream: &mut EventStream) -> Option<String> {
+        let frame = stream.frame().await?.expect("no error").into_data().expect("data");
+        Some(String::from_utf8(frame.to_vec()).expect("text"))
+    }
+
+    async fn greeted(updates: &Updates, visible: impl Fn(&str) -> bool + Send + Sync + 'static) -> EventStream {
+        let mut stream = EventStream::new(updates.subscribe(9).expect("a page"), visible, || true);
+        assert_eq!(next(&mut stream).await.as_deref(), Some("retry: 2000\n\n"));
+        stream
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_stream_sends_a_comment_every_15_s_and_ends_within_an_hour() {
+        let updates = Updates::default();
+        let start = Instant::now();
+        let (mut first, mut second) = (greeted(&updates, |_| true).await, greeted(&updates, |_| true).await);
+        let mut at = Vec::new();
+        while let Some(comment) = next(&mut first).await {
+            assert_eq!(comment, ": keep-alive\n\n");
+            at.push(start.elapsed().as_secs());
+        }
+        assert_eq!(at, (1..240).map(|n| 15 * n).collect::<Vec<_>>());
+        let ended = start.elapsed();
+        assert!(ended < LONGEST && ended > LONGEST - SPREAD, "{ended:?}");
+        while next(&mut second).await.is_some() {}
+        assert!(start.elapsed() < ended + Duration::from_millis(10), "each stream ends at a time of its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_hears_only_of_prompts_that_it_may_see() {
+        let updates = Updates::default();
+        let mut some = greeted(&updates, |prompt| prompt.starts_with("team-a/")).await;
+        let (mut all, mut none) = (greeted(&updates, |_| true).await, greeted(&updates, |_| false).await);
+        updates.change(&["team-a/p", "team-b/p", "team-a/q"]).await;
+        let event = |prompt: &str| format!("event: change\ndata: {{\"prompt\":\"{prompt}\"}}\n\n");
+        assert_eq!(next(&mut some).await, Some(event("team-a/p") + &event("team-a/q")));
+        assert_eq!(next(&mut all).await, Some(event("team-a/p") + &event("team-b/p") + &event("team-a/q")));
+        updates.change(&["team-b/p"]).await;
+        for stream in [&mut some, &mut none] {
+            assert_eq!(next(stream).await.as_deref(), Some(KEEP_ALIVE), "nothing of it, not even an empty event");
+        }
+        assert_eq!(next(&mut all).await, Some(event("team-b/p")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_a_reload_that_withdraws_what_admitted_it() {
+        let updates = Updates::default();
+        let admitted = Arc::new(AtomicBool::new(true));
+        let open = || {
+            let admitted = Arc::clone(&admitted);
+            EventStream::new(updates.subscribe(9).expect("a page"), |_| true, move || admitted.load(Ordering::Relaxed))
+        };
+        let mut stream = open();
+        assert!(next(&mut stream).await.is_some());
+        updates.reloaded().await;
+        updates.change(&["p"]).await;
+        assert!(next(&mut stream).await.expect("it goes on").contains("\"p\""));
+        admitted.store(false, Ordering::Relaxed);
+        assert_eq!(next(&mut stream).await.as_deref(), Some(KEEP_ALIVE), "only a reload asks");
+        updates.reloaded().await;
+        assert_eq!(next(&mut stream).await, None);
+        assert_eq!(next(&mut open()).await, None, "nor does one begin that was admitted just before");
+    }
+}
