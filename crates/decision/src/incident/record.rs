@@ -184,6 +184,7 @@ impl PhaseBefore {
             PhaseKind::Observing => Phase::Observing { until: self.deadline },
             PhaseKind::Investigating => Phase::Investigating { until: self.deadline.unwrap_or(since) },
             PhaseKind::Escalated => Phase::Escalated { until: self.deadline, reason: failure(self.not_followed) },
+            PhaseKind::Verifying => Phase::Verifying { until: self.deadline.unwrap_or(since) },
             // in any other case, people can answer a question
             _ => Phase::AwaitingDecision(Question {
                 deadline: self.deadline,
