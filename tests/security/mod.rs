@@ -7,6 +7,7 @@ mod container;
 mod context;
 mod dockerfile;
 mod kit;
+mod outgoing;
 mod permissions;
 mod secrets;
 mod tls;
