@@ -102,8 +102,18 @@ impl Store {
                 pipeline.ignore();
             }
             let (done, all) = (batch * BATCH, backup.len());
-            let written = self.link.run::<redis::Value>(&pipeline).await;
-            written.map_err(|error| RestoreError::Interrupted { done, all, error })?;
+            if self.link.run::<redis::Value>(&pipeline).await.is_ok() {
+                continue;
+            }
+            // one at a time: the error of a pipeline does not say what was refused
+            for (StoredKey { key, expires_at_ms, .. }, dump) in keys {
+                let expires = expires_at_ms.unwrap_or(0);
+                let mut command = redis::cmd("RESTORE");
+                command.arg(self.named(key)).arg(expires).arg(dump.as_slice()).arg("REPLACE");
+                command.arg((expires > 0).then_some("ABSTTL"));
+                let written = self.link.run::<redis::Value>(&command).await;
+                written.map_err(|error| RestoreError::Interrupted { done, all, error })?;
+            }
         }
         let mut command = redis::cmd("DEL");
         self.link.run::<redis::Value>(&*command.arg(&marker)).await?;
@@ -139,6 +149,11 @@ impl Store {
     /// Reads all lasting keys once.
     async fn collect(&self) -> Result<Collected, StoreError> {
         let names = self.lasting().await?;
+        // one at a time: the error of a pipeline does not say what was refused
+        for name in ["DUMP", "PEXPIRETIME"] {
+            let mut command = redis::cmd(name);
+            self.link.read::<redis::Value>(&*command.arg(self.named(RESTORING))).await?;
+        }
         let mut collected = Collected::new();
         for keys in names.chunks(BATCH) {
             let mut pipeline = Pipeline::new();

@@ -92,13 +92,19 @@ impl Link {
     async fn open(&self) -> Result<Connected, StoreError> {
         let connector = self.connector();
         let opened = connector.connect(RESPONSE_TIMEOUT).await;
-        let (Err(error), Some(login)) = (&opened, self.login.get()) else { return opened };
-        if !error.refuses_login() {
-            return opened;
+        match &opened {
+            Err(error) if error.refuses_login() && self.has_new_login(&connector).await => {
+                self.connector().connect(RESPONSE_TIMEOUT).await
+            }
+            _ => opened,
         }
+    }
+
+    /// Reads the login again, and returns whether it differs from that of `connector`.
+    async fn has_new_login(&self, connector: &Arc<Connector>) -> bool {
+        let Some(login) = self.login.get() else { return false };
         login.0().await;
-        let replaced = self.connector();
-        if Arc::ptr_eq(&replaced, &connector) { opened } else { replaced.connect(RESPONSE_TIMEOUT).await }
+        !Arc::ptr_eq(&self.connector(), connector)
     }
 
     pub fn connector(&self) -> Arc<Connector> {
@@ -171,8 +177,13 @@ impl Link {
     /// Runs `request` once on the shared connection; again elsewhere if it was redirected, because then it did not run.
     pub async fn run<'a, T: FromRedisValue>(&self, request: impl Into<Request<'a>>) -> Result<T, StoreError> {
         let request = request.into();
+        let connector = self.connector();
         match self.try_run(request).await {
             Err(StoreError::Unavailable { kind: RedisFault::Moved, .. }) => self.try_run(request).await,
+            // a server that wants a login since a moment ago says so to a command, which did not run either
+            Err(StoreError::Unavailable { kind: RedisFault::Auth, .. }) if self.has_new_login(&connector).await => {
+                self.try_run(request).await
+            }
             other => other,
         }
     }

@@ -1,6 +1,6 @@
 //! The self-test: whether this Redis is usable. Run for each new connection, and by `check --connect`.
 
-use redis::{FromRedisValue, Pipeline, Value};
+use redis::{FromRedisValue, Value};
 
 use super::query::info_field;
 use super::{RedisFault, Store, StoreError};
@@ -182,10 +182,10 @@ impl Store {
         ];
         let waits = self.replica_waits.is_some().then(|| ("wait", vec!["0", "1"]));
         for (name, arguments) in plain.into_iter().chain(waits) {
-            let mut pipeline = Pipeline::new();
-            pipeline.cmd(name.split('|').next().unwrap_or(name));
-            pipeline.arg(name.split('|').nth(1)).arg(arguments).ignore();
-            if let Err(error) = self.link.read::<Value>(&pipeline).await {
+            let (first, second) = name.split_once('|').map_or((name, None), |(first, second)| (first, Some(second)));
+            let mut command = redis::cmd(first);
+            command.arg(second).arg(arguments);
+            if let Err(error) = self.link.read::<Value>(&command).await {
                 lacking = lacking.add(error, |message| self.lacks(name, message))?;
             }
         }

@@ -207,7 +207,7 @@ async fn a_login_is_not_read_again_while_redis_is_only_away() -> Result<()> {
     // nothing new was there to read, so the refusal stands
     let refused = eventually("refused", SOON, async || match store.ping().await {
         Err(error) => error.kind().filter(|kind| kind.as_str() == "auth"),
-        Ok(()) => None,
+        Ok(_) => None,
     });
     refused.await?;
     assert!(reads.load(Ordering::SeqCst) > 0);
