@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
+use futures_util::{FutureExt, StreamExt};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -33,6 +33,7 @@ use crate::service::updates::{self, Updates};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
+use crate::store::link::LoginReader;
 use crate::store::{Clock, Store, StoreError};
 use otlp::{Exporter, Exporting};
 use tasks::Tasks;
@@ -107,6 +108,11 @@ struct Shared {
 impl Running {
     fn new(settings: LoadedConfig, clock: Clock, shared: &Shared) -> Result<Self, AppError> {
         let store = Store::new(&settings.config.redis, clock)?;
+        let reloader = shared.reloader.clone();
+        store.read_login_by(LoginReader::new(move || {
+            let reloader = reloader.clone();
+            async move { reloader.look().await }.boxed()
+        }));
         let slack = Slack::new(&settings.config.slack)?.map(Arc::new);
         let store = store.notifying(notify::subscriptions(&settings.config));
         let engine = Engine::new(store, settings.config.policy());
@@ -129,11 +135,12 @@ impl Running {
         let store =
             if touched("redis.") { self.engine.store.reconfigured(&config.redis)? } else { self.engine.store.clone() };
         // the client knows ids of channels by now, and Socket Mode uses it
-        let slack = if ["slack.bot_token", "slack.app_token", "slack.api_url"].into_iter().any(&touched) {
-            Slack::new(&config.slack)?.map(Arc::new)
-        } else {
-            self.slack.clone()
-        };
+        let slack =
+            if ["slack.bot_token", "slack.app_token", "slack.api_url", "slack.proxy_url"].into_iter().any(&touched) {
+                Slack::new(&config.slack)?.map(Arc::new)
+            } else {
+                self.slack.clone()
+            };
         let engine = self.engine.reconfigured(store.notifying(notify::subscriptions(config)), config.policy());
         // a failing archive keeps its back-off, whatever else changes
         let archive = if touched("retention.archive") {
@@ -174,7 +181,7 @@ impl Running {
             alertmanagers: Alertmanagers::new(&config.alertmanager)?,
             verifier: Verifier {
                 engine: Arc::clone(&engine),
-                prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,
+                prometheus: Prometheus::new(&config.prometheus)?,
                 precheck: precheck.map_err(AppError::Precheck)?,
                 labels: config.labels.clone(),
                 abort_query: config.gradual.abort_query.clone(),

@@ -1,27 +1,31 @@
 //! Outgoing HTTP: one request, one answer, limited in time and size. Knows nothing about the content.
 
 mod capped;
+mod proxy;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::header::PROXY_AUTHORIZATION;
 use hyper::http::uri::InvalidUri;
 use hyper::{HeaderMap, Request, StatusCode, Uri};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_rustls::ConfigBuilderExt;
+use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls::RootCertStore;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::Span;
 
-use crate::tls;
+use crate::config::HttpTarget;
+use crate::tls::{self, ClientTls};
 use crate::trace;
 
 pub use capped::Capped;
+pub use proxy::{Connector, Proxies, Stream, innermost};
 
 /// All characters that RFC 3986 does not call unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -74,7 +78,7 @@ pub enum OutgoingError {
     Unreachable { url: String, reason: String },
     #[error("the answer from {url} is larger than {max_answer} bytes")]
     TooLarge { url: String, max_answer: usize },
-    #[error("no answer from {url} within {} s", timeout.as_secs())]
+    #[error("no answer from {url} within {}", seconds(*timeout))]
     Timeout { url: String, timeout: Duration },
 }
 
@@ -89,43 +93,87 @@ impl OutgoingError {
     }
 }
 
+fn seconds(timeout: Duration) -> String {
+    if timeout.subsec_millis() == 0 {
+        format!("{} s", timeout.as_secs())
+    } else {
+        format!("{} ms", timeout.as_millis())
+    }
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub tls: ClientTls,
+    pub proxies: Proxies,
+    /// Sent with each request.
+    pub headers: HeaderMap,
+    /// Limits each whole request.
+    pub timeout: Duration,
+}
+
+impl Access {
+    /// Without credentials, and with the proxies of the environment.
+    pub fn open(timeout: Duration) -> Self {
+        let (tls, proxies) = (ClientTls::default(), Proxies::of_environment());
+        Self { tls, proxies, headers: HeaderMap::new(), timeout }
+    }
+
+    /// As the config says.
+    pub fn of(target: &HttpTarget) -> Self {
+        let (tls, proxies) = (target.tls.clone(), Proxies::of(target.proxy_url.as_ref()));
+        Self { tls, proxies, headers: target.all_headers(), timeout: target.timeout }
+    }
+}
+
+/// The TLS settings of a client. Reading the system's certificates takes longer than a request on loopback, so only a
+/// client that uses TLS does.
+#[allow(clippy::expect_used, reason = "a fact about the library")]
+pub fn tls_config(uses_tls: bool, tls: &ClientTls) -> Result<Arc<rustls::ClientConfig>, String> {
+    let config = rustls::ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks the default TLS versions");
+    let config = match &tls.roots {
+        Some(roots) => config.with_root_certificates(Arc::clone(roots)),
+        None if uses_tls => {
+            config.with_native_roots().map_err(|error| format!("no certificate authorities on this system: {error}"))?
+        }
+        None => config.with_root_certificates(rustls::RootCertStore::empty()),
+    };
+    Ok(Arc::new(match &tls.identity {
+        Some(identity) => config.with_client_cert_resolver(Arc::clone(identity) as _),
+        None => config.with_no_client_auth(),
+    }))
+}
+
 /// Connections to one server.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: legacy::Client<Connector, Full<Bytes>>,
     base: BaseUrl,
-    timeout: Duration,
+    access: Access,
 }
 
 impl Outgoing {
     /// `timeout` limits each whole request.
     pub fn new(base: BaseUrl, timeout: Duration) -> Result<Self, OutgoingError> {
-        Self::trusting(base, None, timeout)
+        Self::with(base, Access::open(timeout))
     }
 
-    /// Trusts only these authorities, if there are any, instead of the system's.
-    #[allow(clippy::expect_used, reason = "a fact about the library")]
-    pub fn trusting(base: BaseUrl, roots: Option<RootCertStore>, timeout: Duration) -> Result<Self, OutgoingError> {
-        let tls = rustls::ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks the default TLS versions");
-        // reading the system's certificates takes longer than a request on loopback
-        let tls = if let Some(roots) = roots {
-            tls.with_root_certificates(roots)
-        } else if base.is_https() {
-            tls.with_native_roots().map_err(|error| OutgoingError::Unreachable {
-                url: base.to_string(),
-                reason: format!("no certificate authorities on this system: {error}"),
-            })?
-        } else {
-            tls.with_root_certificates(rustls::RootCertStore::empty())
-        };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.with_no_client_auth())
-            .https_or_http()
-            .enable_http1()
-            .build();
-        Ok(Self { http: legacy::Client::builder(TokioExecutor::new()).build(connector), base, timeout })
+    pub fn with(base: BaseUrl, access: Access) -> Result<Self, OutgoingError> {
+        let tls = tls_config(base.is_https(), &access.tls)
+            .map_err(|reason| OutgoingError::Unreachable { url: base.to_string(), reason })?;
+        let connector = Connector::new(tls, access.proxies.clone());
+        Ok(Self { http: legacy::Client::builder(TokioExecutor::new()).build(connector), base, access })
+    }
+
+    /// The proxy that leads to the server, if there is one.
+    pub fn proxy(&self) -> Option<String> {
+        self.access.proxies.shown(&self.base.0.parse().ok()?)
+    }
+
+    pub fn timeout(&self) -> Duration {
+        self.access.timeout
     }
 
     pub fn base(&self) -> &BaseUrl {
@@ -139,7 +187,7 @@ impl Outgoing {
         mut request: Request<Full<Bytes>>,
         max_answer: usize,
     ) -> Result<(StatusCode, Bytes), OutgoingError> {
-        self.address(&mut request)?;
+        self.prepare(&mut request)?;
         let span = traced(&mut request);
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
@@ -159,7 +207,7 @@ impl Outgoing {
     /// Like [`send`](Self::send), but returns only the head of the answer.
     pub async fn answered(&self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, HeaderMap), OutgoingError> {
         const DRAINED: usize = 64 << 10;
-        self.address(&mut request)?;
+        self.prepare(&mut request)?;
         let span = traced(&mut request);
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
@@ -173,28 +221,27 @@ impl Outgoing {
         trace::call(span.clone(), self.in_time(exchange), OutgoingError::kind).await
     }
 
-    /// The full address of a request below the base.
-    fn address(&self, request: &mut Request<Full<Bytes>>) -> Result<(), OutgoingError> {
+    /// Completes a request: the address below the base, and the headers of every request.
+    fn prepare(&self, request: &mut Request<Full<Bytes>>) -> Result<(), OutgoingError> {
         let url = format!("{}{}", self.base, request.uri());
         let invalid =
             |error: InvalidUri| OutgoingError::Unreachable { url: self.base.to_string(), reason: error.to_string() };
         *request.uri_mut() = url.parse().map_err(invalid)?;
+        let login = self.access.proxies.authorization(request.uri());
+        request.headers_mut().extend(self.access.headers.clone());
+        request.headers_mut().extend(login.map(|login| (PROXY_AUTHORIZATION, login)));
         Ok(())
     }
 
     async fn in_time<T>(&self, exchange: impl Future<Output = Result<T, OutgoingError>>) -> Result<T, OutgoingError> {
-        tokio::time::timeout(self.timeout, exchange)
+        let timeout = self.access.timeout;
+        tokio::time::timeout(timeout, exchange)
             .await
-            .unwrap_or_else(|_| Err(OutgoingError::Timeout { url: self.base.to_string(), timeout: self.timeout }))
+            .unwrap_or_else(|_| Err(OutgoingError::Timeout { url: self.base.to_string(), timeout }))
     }
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> OutgoingError {
-        // the outer errors only say that it failed; the innermost one says why
-        let mut reason = error;
-        while let Some(source) = reason.source() {
-            reason = source;
-        }
-        OutgoingError::Unreachable { url: self.base.to_string(), reason: reason.to_string() }
+        OutgoingError::Unreachable { url: self.base.to_string(), reason: innermost(error) }
     }
 }
 

@@ -338,7 +338,9 @@ fn secret_files_that_do_not_serve_are_named() {
 }
 
 /// Each secret, and whether a header carries it.
-const SECRETS: [(&str, bool); 8] = [
+const SECRETS: [(&str, bool); 10] = [
+    ("prometheus.bearer_token", true),
+    ("alertmanager.bearer_token", true),
     ("server.webhook_token", true),
     ("server.api_token", true),
     ("slack.bot_token", true),
@@ -356,6 +358,8 @@ fn secret_of(config: &Config, key: &str) -> String {
         "slack.bot_token" => &config.slack.bot_token,
         "slack.signing_secret" => &config.slack.signing_secret,
         "slack.app_token" => &config.slack.app_token,
+        "prometheus.bearer_token" => &config.prometheus.http.bearer_token,
+        "alertmanager.bearer_token" => &config.alertmanager.http.bearer_token,
         "redis.password" => &config.redis.password,
         "redis.sentinel_password" => &config.redis.sentinel_password,
         _ => return config.redis.url.expose().to_owned(),
@@ -690,6 +694,16 @@ fn values_that_make_no_sense() {
         ("prometheus.url", "\"prometheus:9090\""),
         ("prometheus.url", "\"ftp://prometheus\""),
         ("prometheus.url", "\"http://u:p@prometheus\""),
+        ("prometheus.timeout", "\"0s\""),
+        ("alertmanager.timeout", "\"5s1ms\""),
+        ("prometheus.username", "\"a:b\""),
+        ("prometheus.headers", "\"X-Scope-OrgID\""),
+        ("prometheus.headers", "\"Content-Length=5\""),
+        ("alertmanager.headers", "\"X-Scope-OrgID=a%0Ab\""),
+        ("prometheus.proxy_url", "\"proxy:3128\""),
+        ("prometheus.proxy_url", "\"socks5://proxy:1080\""),
+        ("alertmanager.proxy_url", "\"https://proxy:3128\""),
+        ("slack.proxy_url", "\"http://proxy:3128/path\""),
         ("alertmanager.urls", "[\"http://a\", \"b\"]"),
         ("alertmanager.urls", "\"http://a\""),
         ("alertmanager.labels", "\"team\""),
@@ -797,6 +811,67 @@ fn two_passwords_and_missing_partners_are_refused() {
     let config =
         load("requery", "[guards]\nconfirm = \"requery\"\n[prometheus]\nurl = \"http://p:9090/\"", &[]).unwrap();
     assert_eq!((config.guards.confirm, config.prometheus.url.as_deref()), (Confirm::Requery, Some("http://p:9090")));
+}
+
+/// The sections that name a server which is called over HTTP, and its address there.
+const TARGETS: [(&str, &str); 2] =
+    [("prometheus", "url = \"https://p.test/base\""), ("alertmanager", "urls = [\"https://a.test/base\"]")];
+
+#[test]
+fn the_credentials_of_a_server_are_read_alike_for_each_and_never_shown() {
+    for (section, url) in TARGETS {
+        let headers = |lines: &str| {
+            let config = load("credentials", &format!("[{section}]\n{url}\n{lines}"), &[]).unwrap();
+            let target = if section == "prometheus" { &config.prometheus.http } else { &config.alertmanager.http };
+            let headers = target.all_headers();
+            let shown = format!("{config:?} {headers:?}");
+            assert!(!shown.contains("hunter2") && !shown.contains("aHVudGVyMg"), "{shown}");
+            let mut all: Vec<String> = Vec::new();
+            for (name, value) in &headers {
+                all.push(format!("{name}: {}", value.to_str().unwrap()));
+            }
+            all
+        };
+        assert_eq!(headers(""), [""; 0]);
+        assert_eq!(
+            headers("username = \"u\"\npassword = \"hunter2\"\nheaders = \"X-Scope-OrgID=a%7Cb\""),
+            ["x-scope-orgid: a|b", "authorization: Basic dTpodW50ZXIy"]
+        );
+        assert_eq!(headers("bearer_token = \"hunter2\""), ["authorization: Bearer hunter2"]);
+        assert_eq!(headers("headers = \"Authorization=GenieKey%20hunter2\""), ["authorization: GenieKey hunter2"]);
+        headers("proxy_url = \"http://me:hunter2@proxy:3128\"");
+    }
+}
+
+#[test]
+fn credentials_that_exclude_each_other_or_miss_their_partner_are_refused_by_their_key() {
+    let http = |url: &str| url.replace("https", "http");
+    for (section, url) in TARGETS {
+        for (lines, key, expected) in [
+            ("username = \"u\"", "password", "the password of"),
+            ("password = \"hunter2\"", "username", "the user of"),
+            ("username = \"u\"\npassword = \"x\"\nbearer_token = \"hunter2\"", "bearer_token", "no token, because"),
+            ("bearer_token = \"x\"\nheaders = \"authorization=hunter2\"", "headers", "no header Authorization"),
+            ("tls_key_file = \"key.pem\"", "tls_cert_file", "the certificate of"),
+            ("tls_cert_file = \"cert.pem\"", "tls_key_file", "the key of"),
+            ("tls_ca_file = \"/nonexistent/ca.pem\"", "tls_ca_file", "cannot read /nonexistent/ca.pem"),
+            ("bearer_token_file = \"/nonexistent/token\"", "bearer_token_file", "cannot read /nonexistent/token"),
+        ] {
+            let found = problems("partners", &format!("[{section}]\n{url}\n{lines}"), &[]);
+            let [problem] = found.as_slice() else { panic!("{lines}: {found:?}") };
+            assert!(problem.contains(&format!("{section}.{key}: ")) && problem.contains(expected), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        let plain = problems("plain", &format!("[{section}]\n{}\ntls_ca_file = \"/nonexistent\"", http(url)), &[]);
+        assert!(
+            plain[0].contains(&format!("{section}.tls_ca_file: ")) && plain[0].contains("to be https://…"),
+            "{plain:?}"
+        );
+    }
+    let redis = problems("redis-cert", "[redis]\nurl = \"redis://h\"\ntls_cert_file = \"/nonexistent\"", &[]);
+    let expected = "redis.tls_key_file: found nothing, expected the key of redis.tls_cert_file";
+    assert!(redis.iter().any(|problem| problem.contains(expected)), "{redis:?}");
+    assert!(redis.iter().any(|problem| problem.contains("redis.url to be rediss://…")), "{redis:?}");
 }
 
 #[test]
@@ -1091,8 +1166,12 @@ mod reread {
             "redis.namespace" => "\"{x}\"",
             "prometheus.url" | "registry.precheck_url" | "slack.api_url" => "\"http://other\"",
             "alertmanager.urls" => "[\"http://other\"]",
-            "alertmanager.username" => "\"other\"\npassword = \"s3cret\"",
-            "alertmanager.password" => "\"s3cret\"\nusername = \"other\"",
+            "alertmanager.username" | "prometheus.username" => "\"other\"\npassword = \"s3cret\"",
+            "alertmanager.password" | "prometheus.password" => "\"s3cret\"\nusername = \"other\"",
+            "alertmanager.bearer_token" | "prometheus.bearer_token" => "\"s3cret\"",
+            "alertmanager.headers" | "prometheus.headers" => "\"X-Scope-OrgID=s3cret\"",
+            "alertmanager.proxy_url" | "prometheus.proxy_url" | "slack.proxy_url" => "\"http://me:s3cret@proxy:3128\"",
+            "alertmanager.timeout" | "prometheus.timeout" => "\"4s\"",
             "slack.team_id" => "\"T1\"",
             "slack.app_id" => "\"A1\"",
             "labels.severity_aliases" => "{ p1 = \"critical\" }",

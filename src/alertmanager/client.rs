@@ -1,22 +1,17 @@
 //! Alertmanager's API v2: posts the receiver's own alerts, and lists the alerts that Alertmanager has.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, StatusCode};
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::AlertmanagerConfig;
 use crate::elsewhere;
-use crate::http_client::{BaseUrl, Outgoing, OutgoingError, encode};
+use crate::http_client::{Access, BaseUrl, Outgoing, OutgoingError, encode};
 
-/// For a whole request: two of them take less than half a lease.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer: about 2,000 alerts of one prompt.
 const MAX_ANSWER: usize = 4 << 20;
 
@@ -47,28 +42,18 @@ pub struct OwnAlert {
 #[derive(Debug, Default)]
 pub struct Alertmanagers {
     all: Vec<Outgoing>,
-    authorization: Option<HeaderValue>,
     /// `alertmanager.labels`.
     labels: BTreeMap<String, String>,
-}
-
-/// The credentials, if they are configured.
-pub fn authorization(config: &AlertmanagerConfig) -> Option<HeaderValue> {
-    let (name, password) = (config.username.as_ref()?, config.password.as_ref()?);
-    let login = BASE64_STANDARD.encode(format!("{name}:{}", password.expose_secret()));
-    let mut value = HeaderValue::try_from(format!("Basic {login}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 impl Alertmanagers {
     pub fn new(config: &AlertmanagerConfig) -> Result<Self, AlertmanagerError> {
         let outgoing = |url: &String| {
             let base: BaseUrl = url.parse().map_err(AlertmanagerError::Config)?;
-            Ok(Outgoing::new(base, TIMEOUT)?)
+            Ok(Outgoing::with(base, Access::of(&config.http))?)
         };
         let all = config.urls.iter().map(outgoing).collect::<Result<_, AlertmanagerError>>()?;
-        Ok(Self { all, authorization: authorization(config), labels: config.labels.clone() })
+        Ok(Self { all, labels: config.labels.clone() })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -122,15 +107,12 @@ impl Alertmanagers {
         path: String,
         body: String,
     ) -> Result<bytes::Bytes, AlertmanagerError> {
-        let mut request = Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(path)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))
             .map_err(|error| AlertmanagerError::Config(error.to_string()))?;
-        if let Some(authorization) = &self.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-        }
         match one.send(request, MAX_ANSWER).await? {
             (status, body) if status.is_success() => Ok(body),
             (status, _) => Err(AlertmanagerError::Refused { url: one.base().to_string(), status }),

@@ -11,7 +11,8 @@ use crate::decision::Steer;
 /// Rolls a misbehaving LLM prompt back to its last known-good version.
 ///
 /// `serve` runs the receiver: it takes alerts from Alertmanager and switches the active version in Redis.
-/// `check` reads a config file. Every other command calls the receiver's HTTP API.
+/// `check` reads a config file, `backup` and `restore-backup` use the Redis that it names. Every other command calls the
+/// receiver's HTTP API.
 #[derive(Debug, Parser)]
 #[command(
     name = "prompt-rollback",
@@ -77,6 +78,36 @@ Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
         prompt_job: Vec<String>,
         #[command(flatten)]
         format: Format,
+    },
+
+    /// Copy everything in Redis to a new file, without its files and CONFIG.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback backup prompts.backup --config prompt-rollback.toml
+  PROMPT_ROLLBACK_REDIS__USERNAME=backup prompt-rollback backup prompts.backup --config prompt-rollback.toml
+
+Reads everything until two passes agree, so that the copy is of one moment. Receivers may run, unless they
+write all the time. The user needs +scan +dump +pexpiretime, which the receiver's own user lacks. The file
+holds prompts: its mode is 0600.")]
+    Backup {
+        /// The file, which must not exist.
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+
+    /// Write a backup to an empty Redis.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback restore-backup prompts.backup --config prompt-rollback.toml
+
+Stop all receivers first. Keys of other namespaces stay. If it is interrupted, run it again. The user needs
++scan +get +set +del +restore. Redis must be as new as the one of the backup, or newer.")]
+    RestoreBackup {
+        /// The file that `backup` wrote.
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
     },
 
     /// Register a version, optionally with its content, without activating it.

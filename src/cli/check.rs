@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::client::{ApiClient, BaseUrl};
 use super::output;
 use super::table::{Cell, table};
-use crate::alertmanager::client::authorization;
 use crate::api::PromptSummary;
-use crate::config::{Config, RenamedKey, parse_prometheus_duration};
+use crate::config::{Config, HttpTarget, RenamedKey, parse_prometheus_duration};
+use crate::http_client::{Access, Outgoing};
+use crate::prometheus::client::Prometheus;
 use crate::store::Level;
 
 /// As recommended; Prometheus' default is a minute.
@@ -46,34 +47,52 @@ pub struct StoreReport {
     pub without_target: Vec<PromptSummary>,
 }
 
-/// Tests whether Prometheus and each Alertmanager are ready.
+/// Tests whether Prometheus and each Alertmanager answer, with the credentials and through the proxy of the config.
 pub async fn probe_http(config: &Config) -> Vec<Probe> {
     let mut probes = Vec::new();
     if let Some(url) = &config.prometheus.url {
-        probes.push(probe_server("prometheus", url, None, "/api/v1/status/buildinfo", &["data", "version"]).await);
-        probes.extend(probe_resend_delay(url).await);
+        let target = &config.prometheus.http;
+        let server = probe_server("prometheus", url, target, "/api/v1/status/buildinfo", &["data", "version"]).await;
+        let answers = !server.failed();
+        probes.push(server);
+        if answers {
+            probes.push(probe_query(config, url).await);
+        }
+        probes.extend(probe_resend_delay(url, target).await);
     }
-    let login = authorization(&config.alertmanager);
+    let target = &config.alertmanager.http;
     for url in &config.alertmanager.urls {
-        probes.push(
-            probe_server("alertmanager", url, login.clone(), "/api/v2/status", &["versionInfo", "version"]).await,
-        );
+        probes.push(probe_server("alertmanager", url, target, "/api/v2/status", &["versionInfo", "version"]).await);
     }
     probes
 }
 
-async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &str, version: &[&str]) -> Probe {
+async fn probe_server(name: &str, url: &str, target: &HttpTarget, info: &str, version: &[&str]) -> Probe {
     let tried = async {
         let base: BaseUrl = url.parse()?;
-        let client = ApiClient::new(base, login, None).map_err(|error| error.to_string())?;
-        client.text("/-/ready").await.map_err(|error| error.to_string())?;
+        let http = Outgoing::with(base, Access::of(target)).map_err(|error| error.to_string())?;
+        let through = http.proxy().map(|proxy| format!(", through the proxy {proxy}")).unwrap_or_default();
+        let client = ApiClient::of(http);
+        let ready = match client.text("/-/ready").await {
+            Ok(_) => true,
+            // Mimir, Thanos, VictoriaMetrics and hosted services have it elsewhere, or not at all
+            Err(error) if error.status().is_some_and(|status| status.as_u16() < 500) => false,
+            Err(error) => return Err(error.to_string()),
+        };
         // Anything may answer 200 to every request; the right service knows its own version.
-        let about = client.get(info).await.map_err(|error| error.to_string())?;
+        let about = match client.get(info).await {
+            // what it can do is asked for below
+            Err(error) if name == "prometheus" && error.status() == Some(StatusCode::NOT_FOUND) => Value::Null,
+            about => about.map_err(|error| error.to_string())?,
+        };
         let version = version.iter().fold(&about, |value, key| &value[*key]);
+        let is = if ready { "is ready" } else { "answers (it has no /-/ready)" };
         match version.as_str() {
-            Some(version) => Ok(format!("{url} is ready, version {version}")),
+            Some(version) => Ok(format!("{url} {is}, version {version}{through}")),
             // as VictoriaMetrics 1.79
-            None if about["status"] == "success" => Ok(format!("{url} is ready, version not reported")),
+            None if about["status"] == "success" || about.is_null() => {
+                Ok(format!("{url} {is}, version not reported{through}"))
+            }
             None => Err(format!("{url} answers, but not as {name} does")),
         }
     };
@@ -82,9 +101,24 @@ async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &
     Probe::new(name, ok, result.unwrap_or_else(|error| error))
 }
 
+/// Asks a question as the receiver does: what is in front of a server may permit one path and refuse another.
+async fn probe_query(config: &Config, url: &str) -> Probe {
+    let asked = async {
+        let prometheus = Prometheus::new(&config.prometheus).map_err(|error| error.to_string())?;
+        let prometheus = prometheus.ok_or("prometheus.url is not set")?;
+        let answer = prometheus.instant("vector(1)").await.map_err(|error| error.to_string())?;
+        match answer.as_slice() {
+            [one] if (one.value() - 1.0).abs() < f64::EPSILON => Ok(format!("{url} answers queries")),
+            _ => Err(format!("{url} answers the query vector(1) with {} series", answer.len())),
+        }
+    };
+    let result: Result<String, String> = asked.await;
+    Probe::new("prometheus queries", result.is_ok(), result.unwrap_or_else(|error| error))
+}
+
 /// How long Prometheus waits before it sends a firing alert again. Other servers with its API have no such flag.
-async fn probe_resend_delay(url: &str) -> Option<Probe> {
-    let client = ApiClient::new(url.parse().ok()?, None, None).ok()?;
+async fn probe_resend_delay(url: &str, target: &HttpTarget) -> Option<Probe> {
+    let client = ApiClient::of(Outgoing::with(url.parse().ok()?, Access::of(target)).ok()?);
     let flags = client.get("/api/v1/status/flags").await.ok()?;
     let delay = flags["data"]["rules.alert.resend-delay"].as_str()?;
     let is_short = parse_prometheus_duration(delay).ok()? <= RESEND_DELAY;

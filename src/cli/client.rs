@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::api::{Reason, Refused};
 use crate::config::{bare, unfit};
+use crate::http_client::{Access, Outgoing, OutgoingError};
 pub use crate::http_client::{BaseUrl, encode};
-use crate::http_client::{Outgoing, OutgoingError};
+use crate::tls::ClientTls;
 
 /// For a whole request; the receiver itself answers within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,15 +91,31 @@ pub enum ClientError {
     Unexpected { url: String, status: StatusCode, text: String },
 }
 
+impl ClientError {
+    /// `None`: there was no answer.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::NoAnswer(_) => None,
+            Self::Refused { status, .. } | Self::Unexpected { status, .. } => Some(*status),
+        }
+    }
+}
+
 pub struct ApiClient {
     http: Outgoing,
-    token: Option<HeaderValue>,
 }
 
 impl ApiClient {
     /// With `roots`, only these authorities are trusted.
     pub fn new(base: BaseUrl, token: Option<HeaderValue>, roots: Option<RootCertStore>) -> Result<Self, ClientError> {
-        Ok(Self { http: Outgoing::trusting(base, roots, TIMEOUT)?, token })
+        let tls = ClientTls { roots: roots.map(Into::into), identity: None };
+        let headers = token.map(|token| (AUTHORIZATION, token)).into_iter().collect();
+        Ok(Self::of(Outgoing::with(base, Access { tls, headers, ..Access::open(TIMEOUT) })?))
+    }
+
+    /// For another server.
+    pub fn of(http: Outgoing) -> Self {
+        Self { http }
     }
 
     /// The text of the response, if its status is 200.
@@ -156,9 +173,6 @@ impl ApiClient {
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let mut request = Request::builder().method(method).uri(path);
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, token);
-        }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

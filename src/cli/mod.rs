@@ -1,4 +1,4 @@
-//! The command line. `serve` and `check` read the config; all other commands call a running receiver.
+//! The command line. `serve`, `check`, `backup` and `restore-backup` read the config; all other commands call a running receiver.
 
 use std::cmp::Reverse;
 use std::io::{IsTerminal, Read, Write};
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub mod args;
+mod backup;
 mod check;
 mod client;
 mod drill;
@@ -94,6 +95,15 @@ async fn run(cli: Cli) -> ExitCode {
             };
             check(&config, connect, &files, format.output).await
         }
+        Command::Backup { file, config } => {
+            let config = load(&config).map(|loaded| loaded.config);
+            copied(async { backup::backup(&config?.redis, &file).await.map_err(CommandError::Failed) }, "saved").await
+        }
+        Command::RestoreBackup { file, config } => {
+            let config = load(&config).map(|loaded| loaded.config);
+            copied(async { backup::restore(&config?.redis, &file).await.map_err(CommandError::Failed) }, "restored")
+                .await
+        }
         command => ask(command).await,
     };
     let (code, message) = match result {
@@ -173,10 +183,18 @@ async fn check(file: &ConfigFile, connect: bool, stack: &StackFiles<'_>, format:
     }
 }
 
+/// Says how many keys were copied.
+async fn copied(copy: impl Future<Output = Result<usize, CommandError>>, done: &str) -> Result<(), CommandError> {
+    let keys = copy.await?;
+    print(&format!("{keys} keys {done}\n"))
+}
+
 /// The commands that call a receiver.
 async fn ask(command: Command) -> Result<(), CommandError> {
     match command {
-        Command::Serve(_) | Command::Check { .. } => unreachable!("handled without a receiver"),
+        Command::Serve(_) | Command::Check { .. } | Command::Backup { .. } | Command::RestoreBackup { .. } => {
+            unreachable!("handled without a receiver")
+        }
         Command::Register {
             prompt,
             version,

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 mod duration;
 mod error;
@@ -31,7 +32,7 @@ pub use values::ConfigChange;
 
 use crate::decision::{CanaryPolicies, CanaryPolicy, Plan, Policy, PromptName, Severity};
 use crate::events::Kind;
-use crate::tls::{ServerFiles, ServerTls};
+use crate::tls::{ClientTls, ServerFiles, ServerTls};
 use files::FileContents;
 use reader::{ConfigReader, ENV_PREFIX, unquote};
 use validate::LONGER_THAN_0;
@@ -207,6 +208,13 @@ fn glob(pattern: &str, text: &str) -> bool {
     text.ends_with(last)
 }
 
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone)]
+pub struct RedisIdentity {
+    pub cert: Vec<u8>,
+    pub key: SecretSlice<u8>,
+}
+
 section! {
     /// Where the state is stored.
     pub struct RedisConfig {
@@ -218,6 +226,11 @@ section! {
         pub tls_ca_file: Option<PathBuf> = get_path(),
         /// The content of that file.
         pub tls_ca: Option<Vec<u8>> = later(),
+        /// PEM files of the certificate that Redis asks for, and of its key.
+        pub tls_cert_file: Option<PathBuf> = get_path(),
+        pub tls_key_file: Option<PathBuf> = get_path(),
+        /// The contents of these files.
+        pub tls_identity: Option<RedisIdentity> = later(),
         pub mode: RedisMode = get_fixed("standalone"),
         /// The master's name in Sentinel.
         pub sentinel_master: String = get_fixed(""),
@@ -237,10 +250,70 @@ section! {
     }
 }
 
+/// How a server is reached over HTTP: the same keys in each section that names one.
+#[derive(Debug, Clone)]
+pub struct HttpTarget {
+    /// Of basic authentication.
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    pub bearer_token: Option<SecretString>,
+    /// Sent with each request, as `NAME=VALUE,NAME=VALUE`.
+    pub headers: Option<SecretString>,
+    /// PEM file of the authority that signed the server's certificate; `None`: the system's authorities.
+    pub tls_ca_file: Option<PathBuf>,
+    /// PEM files of the certificate that the server asks for, and of its key.
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    /// An address, or [`NO_PROXY`](Self::NO_PROXY); `None`: the proxies of the environment.
+    pub proxy_url: Option<SecretString>,
+    /// For one request.
+    pub timeout: Duration,
+    /// The TLS settings from these files.
+    pub tls: ClientTls,
+}
+
+impl HttpTarget {
+    /// The value of `proxy_url` for no proxy.
+    pub const NO_PROXY: &str = "off";
+    /// Longest timeout: the outside answers of one task come within half of its lease.
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    fn read(r: &mut ConfigReader<'_>, section: &str, timeout: &str) -> Self {
+        let key = |name: &str| format!("{section}.{name}");
+        Self {
+            username: r.get(&key("username"), ""),
+            password: r.secret(&key("password")),
+            bearer_token: r.token(&key("bearer_token")),
+            headers: r.secret(&key("headers")),
+            tls_ca_file: r.get_path(&key("tls_ca_file")),
+            tls_cert_file: r.get_path(&key("tls_cert_file")),
+            tls_key_file: r.get_path(&key("tls_key_file")),
+            proxy_url: r.secret(&key("proxy_url")),
+            timeout: r.get(&key("timeout"), timeout),
+            tls: ClientTls::default(),
+        }
+    }
+
+    /// The configured headers and the credentials, as a valid config has them.
+    pub fn all_headers(&self) -> HeaderMap {
+        let mut all = self.headers.as_ref().and_then(|text| headers(text.expose_secret())).unwrap_or_default();
+        let basic = self.username.as_ref().zip(self.password.as_ref()).map(|(name, password)| {
+            format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{}", password.expose_secret())))
+        });
+        let bearer = || self.bearer_token.as_ref().map(|token| format!("Bearer {}", token.expose_secret()));
+        if let Some(mut value) = basic.or_else(bearer).and_then(|login| HeaderValue::try_from(login).ok()) {
+            value.set_sensitive(true);
+            all.insert(AUTHORIZATION, value);
+        }
+        all
+    }
+}
+
 section! {
     pub struct PrometheusConfig {
         /// Base URL without a trailing slash; `None`: no Prometheus.
         pub url: Option<String> = maybe_url(""),
+        pub http: HttpTarget = http_target("2s"),
     }
 }
 
@@ -248,9 +321,7 @@ section! {
     pub struct AlertmanagerConfig {
         /// Base URLs without a trailing slash; each gets the receiver's own alerts.
         pub urls: Vec<String> = base_urls(""),
-        /// The user, if Alertmanager has a `--web.config.file`.
-        pub username: Option<String> = get(""),
-        pub password: Option<SecretString> = secret(),
+        pub http: HttpTarget = http_target("5s"),
         /// Labels that our own alerts carry besides their own, for routes that look for them.
         pub labels: BTreeMap<String, String> = get_table(""),
     }
@@ -276,6 +347,8 @@ section! {
         pub app_token: Option<SecretString> = token(),
         /// Base URL without a trailing slash.
         pub api_url: String = base_url("https://slack.com/api"),
+        /// As [`HttpTarget::proxy_url`].
+        pub proxy_url: Option<SecretString> = secret(),
         pub incident_channel: String = get("#incidents"),
         /// Clicks count only from this workspace; `None`: from any that has the app.
         pub team_id: Option<String> = get(""),
@@ -654,6 +727,13 @@ fn read_canary_policy(r: &mut ConfigReader<'_>, section: &str, usual: &CanaryPol
     r.check(&key("hold_limit"), !policy.hold_limit.is_zero(), LONGER_THAN_0);
     r.check(&key("margin"), (1..=50).contains(&policy.margin), "from 1 to 50 percentage points");
     policy
+}
+
+impl ConfigReader<'_> {
+    /// The keys of [`HttpTarget`] beside `key`, which itself is none.
+    fn http_target(&mut self, key: &str, timeout: &str) -> HttpTarget {
+        HttpTarget::read(self, key.rsplit_once('.').map_or(key, |(section, _)| section), timeout)
+    }
 }
 
 /// The environment for [`Config::load`]. Text that is not Unicode contains replacement characters, so that it is

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -10,9 +11,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::ConfigReader;
 use super::values::same;
-use super::{Config, Confirm, Decider, RedisMode, headers};
+use super::{Config, Confirm, Decider, HttpTarget, RedisIdentity, RedisMode, headers};
 use crate::decision::{Operator, Severity};
-use crate::tls::File;
+use crate::tls::{ClientFiles, ClientTls, File};
 
 pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
 /// The shortest token that anyone who reaches the server may try to guess.
@@ -27,6 +28,13 @@ impl Config {
         self.validate_tls(r);
         self.validate_redis(r);
         self.validate_urls(r);
+        let https = |url: &String| url.starts_with("https:");
+        let encrypted = self.prometheus.url.iter().any(https);
+        validate_target("prometheus", "prometheus.url", encrypted, &mut self.prometheus.http, r);
+        let encrypted = self.alertmanager.urls.iter().any(https);
+        validate_target("alertmanager", "alertmanager.urls", encrypted, &mut self.alertmanager.http, r);
+        let key = r.source_of("slack.proxy_url");
+        r.check(&key, self.slack.proxy_url.as_ref().is_none_or(is_proxy), PROXY);
         self.validate_webhooks(r);
         self.validate_tracing(r);
         self.validate_names(r);
@@ -137,7 +145,7 @@ impl Config {
         let key = |file| match file {
             File::Cert => "server.tls_cert_file",
             File::Key => "server.tls_key_file",
-            File::ClientCa => "server.tls_client_ca_file",
+            File::ClientCa | File::Ca => "server.tls_client_ca_file",
         };
         match server.tls_files().map(|files| files.load(|file, path| r.content(key(file), path))).transpose() {
             Ok(tls) => server.tls = tls,
@@ -149,13 +157,13 @@ impl Config {
         let redis = &mut self.redis;
         let one_password = redis.password.is_none() || !redis.url.has_password();
         r.check("redis.url", one_password, "a URL without a password, because redis.password is set as well");
-        let encrypted = redis.tls_ca_file.is_none() || redis.url.is_tls();
-        r.check("redis.tls_ca_file", encrypted, "redis.url to be rediss://…");
-        if let Some(path) = &redis.tls_ca_file {
-            match r.content("redis.tls_ca_file", path) {
-                Ok(content) => redis.tls_ca = Some(content),
-                Err(error) => r.problem("redis.tls_ca_file", format!("cannot read {}: {error}", path.display())),
-            }
+        let files = (&redis.tls_ca_file, &redis.tls_cert_file, &redis.tls_key_file);
+        // the library reads the files itself: here they are only tested
+        if client_tls("redis", "redis.url", redis.url.is_tls(), files, r).is_some() {
+            let mut read = |key, path: &Option<PathBuf>| path.as_deref().and_then(|path| r.content(key, path).ok());
+            redis.tls_ca = read("redis.tls_ca_file", files.0);
+            let identity = read("redis.tls_cert_file", files.1).zip(read("redis.tls_key_file", files.2));
+            redis.tls_identity = identity.map(|(cert, key)| RedisIdentity { cert, key: key.into() });
         }
         r.check(
             "redis.namespace",
@@ -184,12 +192,6 @@ impl Config {
         r.check("prometheus.url", self.prometheus.url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("alertmanager.urls", self.alertmanager.urls.iter().all(|url| is_base_url(url)), EXPECTED);
         let alertmanager = &self.alertmanager;
-        let both = alertmanager.username.is_some() == alertmanager.password.is_some();
-        r.check("alertmanager.username", both || alertmanager.username.is_some(), "the user of alertmanager.password");
-        let known = both || alertmanager.password.is_some() || r.has_problem("alertmanager.password_file");
-        r.check("alertmanager.password", known, "the password of alertmanager.username");
-        let fits = alertmanager.username.as_ref().is_none_or(|name| !name.contains(':'));
-        r.check("alertmanager.username", fits, "a name without a colon");
         let of_alerts = [&self.labels.prompt, &self.labels.version];
         let fits = |(name, value): (&String, &String)| {
             is_label_name(name)
@@ -341,11 +343,93 @@ fn check_patterns(r: &mut ConfigReader<'_>, key: &str, patterns: &[String]) {
     r.check(key, readable, "a list of prompts' names, in which * stands for any characters, such as [\"team-a/*\"]");
 }
 
+/// The credentials, certificates, proxy and timeout of the server at the addresses of `urls`. Also reads the certificates.
+fn validate_target(section: &str, urls: &str, encrypted: bool, target: &mut HttpTarget, r: &mut ConfigReader<'_>) {
+    let key = |name: &str| format!("{section}.{name}");
+    let both = target.username.is_some() == target.password.is_some();
+    let user = format!("the user of {section}.password");
+    r.check(&key("username"), both || target.username.is_some(), &user);
+    let known = both || target.password.is_some() || r.has_problem(&key("password_file"));
+    r.check(&key("password"), known, &format!("the password of {section}.username"));
+    let fits = target.username.as_ref().is_none_or(|name| !name.contains(':'));
+    r.check(&key("username"), fits, "a name without a colon");
+    let one = target.username.is_none() || target.bearer_token.is_none();
+    let token = r.source_of(&key("bearer_token"));
+    r.check(&token, one, &format!("no token, because {section}.username is set as well"));
+    let given = target.headers.as_ref().map(|text| headers(text.expose_secret()));
+    let source = r.source_of(&key("headers"));
+    let fits = given.as_ref().is_none_or(Option::is_some);
+    r.check(&source, fits, "headers such as \"X-Scope-OrgID=team-a,X-Api-Key=a%2Cb\"");
+    let given = given.flatten().unwrap_or_default();
+    let framing = given.keys().find(|name| OF_THE_CONNECTION.contains(&name.as_str()));
+    r.check(&source, framing.is_none(), &format!("other headers than {}", OF_THE_CONNECTION.join(", ")));
+    let login = target.username.is_some() || target.bearer_token.is_some();
+    let one = !(login && given.contains_key(AUTHORIZATION));
+    r.check(&source, one, &format!("no header Authorization, because {section} has other credentials as well"));
+    let is_proxied = target.proxy_url.as_ref().is_none_or(is_proxy);
+    let source = r.source_of(&key("proxy_url"));
+    r.check(&source, is_proxied, PROXY);
+    let fits = !target.timeout.is_zero() && target.timeout <= HttpTarget::LONGEST;
+    r.check(&key("timeout"), fits, "more than 0 and at most 5s");
+    let files = (&target.tls_ca_file, &target.tls_cert_file, &target.tls_key_file);
+    if let Some(tls) = client_tls(section, urls, encrypted, files, r) {
+        target.tls = tls;
+    }
+}
+
+/// Reads the certificates of a client; `None` if there are problems.
+fn client_tls(
+    section: &str,
+    urls: &str,
+    encrypted: bool,
+    (ca, cert, own_key): (&Option<PathBuf>, &Option<PathBuf>, &Option<PathBuf>),
+    r: &mut ConfigReader<'_>,
+) -> Option<ClientTls> {
+    let key = |name: &str| format!("{section}.{name}");
+    let both = cert.is_some() == own_key.is_some();
+    r.check(&key("tls_cert_file"), both || cert.is_some(), &format!("the certificate of {section}.tls_key_file"));
+    r.check(&key("tls_key_file"), both || own_key.is_some(), &format!("the key of {section}.tls_cert_file"));
+    let schemes = if section == "redis" { "rediss://…" } else { "https://…" };
+    for (name, file) in [("tls_ca_file", ca), ("tls_cert_file", cert)] {
+        r.check(&key(name), file.is_none() || encrypted, &format!("{urls} to be {schemes}"));
+    }
+    let files = ClientFiles { ca: ca.clone(), identity: cert.clone().zip(own_key.clone()) };
+    let name = |file| match file {
+        File::Cert => key("tls_cert_file"),
+        File::Key => key("tls_key_file"),
+        File::Ca | File::ClientCa => key("tls_ca_file"),
+    };
+    match files.load(|file, path| r.content(&name(file), path)) {
+        Ok(tls) => Some(tls),
+        Err(error) => {
+            let key = name(error.file);
+            if !r.has_problem(&key) {
+                r.problem(&key, error.message);
+            }
+            None
+        }
+    }
+}
+
 /// Why this binary can't export to `endpoint`, if it can't.
 fn unsupported(endpoint: Option<&str>, otlp: bool) -> Option<String> {
     let why = "this prompt-rollback was built without the feature \"otlp\", which exports spans: use the container image, build it with \
                `cargo build --release --features otlp`, or remove the key";
     endpoint.filter(|_| !otlp).map(|_| why.to_owned())
+}
+
+/// Headers that say how a request is transferred, or what is in it.
+const OF_THE_CONNECTION: [&str; 6] =
+    ["connection", "content-length", "content-type", "proxy-authorization", "transfer-encoding", "upgrade"];
+
+const PROXY: &str = "http://[user:password@]host:port, or \"off\" for no proxy";
+
+fn is_proxy(url: &SecretString) -> bool {
+    let url = url.expose_secret();
+    let fits = |uri: hyper::Uri| {
+        uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.path() == "/"
+    };
+    url == HttpTarget::NO_PROXY || url.parse().is_ok_and(fits)
 }
 
 fn is_namespace(name: &str) -> bool {

@@ -12,13 +12,12 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::config::{PrometheusConfig, format_prometheus_duration};
 use crate::decision::Timestamp;
 use crate::elsewhere;
-use crate::http_client::{BaseUrl, Outgoing, OutgoingError, encode};
+use crate::http_client::{Access, BaseUrl, Outgoing, OutgoingError, encode};
 use crate::rules::{self, AlertRule};
 
-/// For one query. A rollback that waits for it waits no longer than this.
-const TIMEOUT: Duration = Duration::from_secs(2);
 /// Concurrent queries. Others wait for a slot as long as for an answer.
 const AT_ONCE: usize = 8;
 /// Longest answer: measurements of many prompts, and the result of an alert's own expression, which has one value per
@@ -119,9 +118,12 @@ struct MatrixItem {
 }
 
 impl Prometheus {
-    pub fn new(url: &str) -> Result<Self, PrometheusError> {
+    /// `None` without `prometheus.url`.
+    pub fn new(config: &PrometheusConfig) -> Result<Option<Self>, PrometheusError> {
+        let Some(url) = &config.url else { return Ok(None) };
         let base: BaseUrl = url.parse().map_err(PrometheusError::Config)?;
-        Ok(Self { http: Outgoing::new(base, TIMEOUT)?, permits: Arc::new(Semaphore::new(AT_ONCE)) })
+        let http = Outgoing::with(base, Access::of(&config.http))?;
+        Ok(Some(Self { http, permits: Arc::new(Semaphore::new(AT_ONCE)) }))
     }
 
     /// Evaluates `query` now, by Prometheus' clock. A scalar becomes one series without labels.
@@ -158,7 +160,7 @@ impl Prometheus {
 
     async fn ask(&self, path: &str, form: String, max_answer: usize) -> Result<Vec<Series>, PrometheusError> {
         // no one reads a later answer, so it need not be computed
-        let form = format!("{form}&timeout={}s", TIMEOUT.as_secs());
+        let form = format!("{form}&timeout={}", format_prometheus_duration(self.http.timeout()));
         // POST, because a query about many prompts is longer than an address may be
         let request = Request::builder()
             .method(Method::POST)
@@ -175,7 +177,7 @@ impl Prometheus {
         max_answer: usize,
     ) -> Result<(StatusCode, Bytes), PrometheusError> {
         let request = request.map_err(|error| PrometheusError::Config(error.to_string()))?;
-        let permit = timeout(TIMEOUT, self.permits.acquire()).await;
+        let permit = timeout(self.http.timeout(), self.permits.acquire()).await;
         let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are in progress")))?;
         Ok(self.http.send(request, max_answer).await?)
     }
@@ -243,6 +245,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::config::Config;
 
     /// The queries that a Prometheus got, and how many were concurrent.
     #[derive(Default)]
@@ -255,7 +258,9 @@ mod tests {
     /// Answers each query with as many bytes as it asks for, after a moment.
     async fn play() -> (Prometheus, Arc<Mutex<RecordedQueries>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let prometheus = Prometheus::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let url = Some(format!("http://{}", listener.local_addr().unwrap()));
+        let config = PrometheusConfig { url, ..Config::default().prometheus };
+        let prometheus = Prometheus::new(&config).unwrap().unwrap();
         let asked = Arc::new(Mutex::new(RecordedQueries::default()));
         let theirs = Arc::clone(&asked);
         tokio::spawn(async move {

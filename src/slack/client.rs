@@ -5,12 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::{Request, Uri};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,13 +17,13 @@ use serde_json::Value;
 use slack_morphism::errors::SlackClientError;
 use slack_morphism::prelude::{
     SlackApiChatPostEphemeralRequest, SlackApiChatPostMessageRequest, SlackApiChatUpdateRequest, SlackApiToken,
-    SlackBlock, SlackClient, SlackClientHyperConnector, SlackHyperHttpsConnector, SlackMessageContent,
-    SlackMessageMetadata,
+    SlackBlock, SlackClient, SlackClientHyperConnector, SlackMessageContent, SlackMessageMetadata,
 };
 
 use super::render::Message;
 use crate::config;
-use crate::http_client::{BaseUrl, Capped, Outgoing, OutgoingError};
+use crate::http_client::{self, Access, BaseUrl, Capped, Connector, Outgoing, OutgoingError, Proxies};
+use crate::tls::ClientTls;
 use crate::trace;
 
 mod error;
@@ -52,6 +51,8 @@ const CHANNELS_PER_PAGE: &str = "999";
 pub struct Slack {
     bot: Api,
     app: Option<Api>,
+    /// Of uploads, which Slack names another host for.
+    proxies: Proxies,
     /// Ids of known channels, by name; needed for searches, because a post resolves the name itself.
     ids: Mutex<HashMap<String, String>>,
 }
@@ -147,8 +148,9 @@ impl Slack {
     /// `None` without `slack.bot_token`.
     pub fn new(config: &config::SlackConfig) -> Result<Option<Self>, SlackError> {
         let Some(token) = &config.bot_token else { return Ok(None) };
-        let bot = Api::new(&config.api_url, token)?;
-        Ok(Some(Self { bot, app: Api::of_app(config)?, ids: Mutex::default() }))
+        let bot = Api::new(config, token)?;
+        let proxies = Proxies::of(config.proxy_url.as_ref());
+        Ok(Some(Self { bot, app: Api::of_app(config)?, proxies, ids: Mutex::default() }))
     }
 
     /// After [`SlackError::Retry`] the message may have arrived: [`find`](Self::find) tells.
@@ -196,7 +198,8 @@ impl Slack {
             let request = Request::post(place.path()).body(Full::from(content));
             let request = request.map_err(|_| SlackError::retry(METHOD, "an invalid upload address"))?;
             let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an invalid upload address"))?;
-            let http = Outgoing::new(base, TIMEOUT).map_err(|error| SlackError::retry(METHOD, error.to_string()))?;
+            let access = Access { proxies: self.proxies.clone(), ..Access::open(TIMEOUT) };
+            let http = Outgoing::with(base, access).map_err(|error| SlackError::retry(METHOD, error.to_string()))?;
             let (status, _) = http.send(request, MAX_ANSWER).await.map_err(|error| match error {
                 OutgoingError::TooLarge { .. } => SlackError::retry(METHOD, error.to_string()),
                 _ => SlackError::retry(METHOD, "no answer to an upload"),
@@ -357,23 +360,26 @@ impl Slack {
 
 /// Calls with one token.
 pub(super) struct Api {
-    client: SlackClient<SlackClientHyperConnector<CappedConnector>>,
+    client: SlackClient<SlackClientHyperConnector<Capped<Connector>>>,
     token: SlackApiToken,
     url: String,
-    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) connector: Connector,
 }
 
 impl Api {
-    pub(super) fn new(url: &str, token: &SecretString) -> Result<Self, SlackError> {
-        let tls = Arc::new(tls(url)?);
-        let connector = SlackClientHyperConnector::with_connector(https(&tls)).with_slack_api_url(url);
+    pub(super) fn new(config: &config::SlackConfig, token: &SecretString) -> Result<Self, SlackError> {
+        let url = config.api_url.clone();
+        let tls = http_client::tls_config(url.starts_with("https:"), &ClientTls::default());
+        let proxies = Proxies::of(config.proxy_url.as_ref());
+        let connector = Connector::new(tls.map_err(SlackError::Config)?, proxies);
+        let capped = SlackClientHyperConnector::with_connector(capped(&connector)).with_slack_api_url(&url);
         let token = SlackApiToken::new(token.expose_secret().into());
-        Ok(Self { client: SlackClient::new(connector), token, url: url.to_owned(), tls })
+        Ok(Self { client: SlackClient::new(capped), token, url, connector })
     }
 
     /// With the token for Socket Mode; `None` without one.
     pub(super) fn of_app(config: &config::SlackConfig) -> Result<Option<Self>, SlackError> {
-        config.app_token.as_ref().map(|token| Self::new(&config.api_url, token)).transpose()
+        config.app_token.as_ref().map(|token| Self::new(config, token)).transpose()
     }
 
     pub(super) async fn post<A>(&self, method: &'static str, request: &(impl Serialize + Sync)) -> Result<A, SlackError>
@@ -418,26 +424,8 @@ pub(super) async fn within<T>(
         .unwrap_or_else(|_| Err(SlackError::retry(method, format!("no answer within {} s", TIMEOUT.as_secs()))))
 }
 
-#[allow(clippy::expect_used, reason = "a fact about the library")]
-fn tls(url: &str) -> Result<rustls::ClientConfig, SlackError> {
-    let provider = rustls::crypto::ring::default_provider();
-    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks the default TLS versions");
-    let tls = if url.starts_with("https:") {
-        let none = |error| SlackError::Config(format!("no certificate authorities on this system: {error}"));
-        tls.with_native_roots().map_err(none)?
-    } else {
-        tls.with_root_certificates(rustls::RootCertStore::empty())
-    };
-    Ok(tls.with_no_client_auth())
-}
-
-type CappedConnector = Capped<SlackHyperHttpsConnector>;
-
-fn https(tls: &Arc<rustls::ClientConfig>) -> CappedConnector {
-    let https = HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http().enable_http1();
-    Capped::new(https.build(), MAX_ANSWER)
+fn capped(connector: &Connector) -> Capped<Connector> {
+    Capped::new(connector.clone(), MAX_ANSWER)
 }
 
 /// The method that searches messages.

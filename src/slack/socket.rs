@@ -6,21 +6,23 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use hyper::Uri;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::json;
 use slack_morphism::prelude::SlackApiAppsConnectionOpenRequest;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message as Frame, protocol::WebSocketConfig};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use ulid::Ulid;
 
 use super::client::{Api, SlackError, within};
 use super::payload::{self, BadInteraction, Interaction, SocketMessage};
 use crate::config;
+use crate::http_client::{Stream, innermost};
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +41,7 @@ const HEALTHY: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<TokioIo<Stream>>;
 
 /// Why a connection must be replaced.
 #[derive(Debug)]
@@ -126,13 +128,18 @@ struct Opened {
 }
 
 async fn connect(app: &Api) -> Result<Socket, SlackError> {
+    const METHOD: &str = "socket mode";
     let Opened { url } = app.post("apps.connections.open", &SlackApiAppsConnectionOpenRequest::new()).await?;
     let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE));
-    let tls = Connector::Rustls(app.tls.clone());
-    within("socket mode", async {
-        match connect_async_tls_with_config(url, Some(limits), true, Some(tls)).await {
+    let unusable = || SlackError::retry(METHOD, "an invalid address");
+    let address = url.strip_prefix("ws").map(|rest| format!("http{rest}")).ok_or_else(unusable)?;
+    let address: Uri = address.parse().map_err(|_| unusable())?;
+    within(METHOD, async {
+        let stream = app.connector.tunnel(address).await;
+        let stream = stream.map_err(|error| SlackError::retry(METHOD, innermost(error.as_ref())))?;
+        match client_async_with_config(url, TokioIo::new(stream), Some(limits)).await {
             Ok((socket, _)) => Ok(socket),
-            Err(error) => Err(SlackError::retry("socket mode", reason(&error))),
+            Err(error) => Err(SlackError::retry(METHOD, reason(&error))),
         }
     })
     .await

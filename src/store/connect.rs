@@ -9,8 +9,9 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind,
+    TlsCertificates, Value,
 };
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 use super::cluster::Cluster;
 use super::sentinel::SentinelGroup;
 use super::{RedisFault, StoreError};
-use crate::config::{self, RedisMode};
+use crate::config::{self, RedisIdentity, RedisMode};
 
 /// Longest wait for a connection, and for its handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -120,12 +121,15 @@ impl Connector {
         }
         // small commands that wait for each other: Nagle's algorithm would add 40 ms
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true)).set_redis_settings(settings);
-        let client = match &config.tls_ca {
-            None => Client::open(info).map_err(wrong)?,
-            Some(pem) => {
-                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) };
-                Client::build_with_tls(info, certificates).map_err(wrong)?
-            }
+        let identity = config.tls_identity.as_ref().map(|RedisIdentity { cert, key }| ClientTlsConfig {
+            client_cert: cert.clone(),
+            client_key: key.expose_secret().to_vec(),
+        });
+        let client = if config.tls_ca.is_none() && identity.is_none() {
+            Client::open(info).map_err(wrong)?
+        } else {
+            let certificates = TlsCertificates { client_tls: identity, root_cert: config.tls_ca.clone() };
+            Client::build_with_tls(info, certificates).map_err(wrong)?
         };
         let topology = match config.mode {
             RedisMode::Standalone => Topology::Fixed,
@@ -247,6 +251,7 @@ impl Connector {
             || error.is_io_error()
             || error.is_connection_dropped()
             || error.is_unrecoverable_error()
+            || is_logged_out(error)
             || is_demoted(error)
             || matches!(
                 error.kind(),
@@ -278,6 +283,11 @@ impl Connector {
 /// moment.
 pub fn is_demoted(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("UNBLOCKED")
+}
+
+/// Whether the server wants a new login on a connection that had one.
+fn is_logged_out(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
 async fn open_master(

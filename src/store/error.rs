@@ -67,6 +67,11 @@ impl StoreError {
         }
     }
 
+    /// Whether another user or password may help. A Sentinel's refusal is known only as a master that was not found.
+    pub(super) fn refuses_login(&self) -> bool {
+        matches!(self.kind(), Some(RedisFault::Auth | RedisFault::NoPerm | RedisFault::NoMaster))
+    }
+
     /// What went wrong, in one word.
     pub(super) fn fault(&self) -> &'static str {
         self.kind().map_or("broken", RedisFault::as_str)

@@ -3,10 +3,12 @@
 //! The client library neither reconnects nor abandons a socket that accepts and never answers. Here, a connection error
 //! drops the connection and the next caller opens a new one; while Redis is unreachable, callers fail fast.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use redis::{Cmd, FromRedisValue, Pipeline};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -44,6 +46,21 @@ impl<'a> From<&'a Call<'a>> for Request<'a> {
     }
 }
 
+/// Reads the files of the config again, and completes when a new login is in force.
+pub struct LoginReader(Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl LoginReader {
+    pub fn new(read: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self(Box::new(read))
+    }
+}
+
+impl fmt::Debug for LoginReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginReader").finish_non_exhaustive()
+    }
+}
+
 /// A shared, multiplexed connection that reconnects.
 #[derive(Debug)]
 pub struct Link {
@@ -51,6 +68,7 @@ pub struct Link {
     current: Mutex<Option<(u64, Connected)>>,
     connecting: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
     generation: AtomicU64,
+    login: OnceLock<LoginReader>,
 }
 
 impl Link {
@@ -60,7 +78,33 @@ impl Link {
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(None),
             generation: AtomicU64::new(0),
+            login: OnceLock::new(),
         }
+    }
+
+    /// Sets how the login is read again when Redis refuses it.
+    pub fn read_login_by(&self, reader: LoginReader) {
+        let _ = self.login.set(reader); // the first one stays
+    }
+
+    /// Opens a connection. If Redis refuses the login, a replaced password is read and tried at once: a password that
+    /// another program renews may have expired just now.
+    async fn open(&self) -> Result<Connected, StoreError> {
+        let connector = self.connector();
+        let opened = connector.connect(RESPONSE_TIMEOUT).await;
+        match &opened {
+            Err(error) if error.refuses_login() && self.has_new_login(&connector).await => {
+                self.connector().connect(RESPONSE_TIMEOUT).await
+            }
+            _ => opened,
+        }
+    }
+
+    /// Reads the login again, and returns whether it differs from that of `connector`.
+    async fn has_new_login(&self, connector: &Arc<Connector>) -> bool {
+        let Some(login) = self.login.get() else { return false };
+        login.0().await;
+        !Arc::ptr_eq(&self.connector(), connector)
     }
 
     pub fn connector(&self) -> Arc<Connector> {
@@ -103,7 +147,7 @@ impl Link {
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| at.elapsed() < RETRY_AFTER) {
             return Err(error.clone());
         }
-        match self.connector().connect(RESPONSE_TIMEOUT).await {
+        match self.open().await {
             Ok(connected) => {
                 *failed = None;
                 let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
@@ -133,8 +177,13 @@ impl Link {
     /// Runs `request` once on the shared connection; again elsewhere if it was redirected, because then it did not run.
     pub async fn run<'a, T: FromRedisValue>(&self, request: impl Into<Request<'a>>) -> Result<T, StoreError> {
         let request = request.into();
+        let connector = self.connector();
         match self.try_run(request).await {
             Err(StoreError::Unavailable { kind: RedisFault::Moved, .. }) => self.try_run(request).await,
+            // a server that wants a login since a moment ago says so to a command, which did not run either
+            Err(StoreError::Unavailable { kind: RedisFault::Auth, .. }) if self.has_new_login(&connector).await => {
+                self.try_run(request).await
+            }
             other => other,
         }
     }

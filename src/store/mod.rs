@@ -1,5 +1,6 @@
 //! Redis: keys, records, scripts and connections. Knows how things are stored, never why they change.
 
+pub mod backup;
 mod cluster;
 mod commit;
 mod connect;
@@ -40,7 +41,7 @@ use crate::decision::{CommitId, Needs, PromptName, PromptState, Snapshot, Timest
 use crate::trace;
 use connect::{Connected, Connector};
 use keys::Keys;
-use link::Link;
+use link::{Link, LoginReader};
 use record::{SCHEMA, StoredIncident, Unknown};
 use reply::{ReplyItems, pairs};
 use schedule::{Shows, Subscription};
@@ -184,6 +185,11 @@ impl Store {
     /// Puts this store's settings in force: all clones make new connections with them.
     pub fn in_force(&self) {
         self.link.connect_by(&self.connector);
+    }
+
+    /// Sets how the login is read again when Redis refuses it, for all clones.
+    pub fn read_login_by(&self, reader: LoginReader) {
+        self.link.read_login_by(reader);
     }
 
     /// Sets the notification targets that commits wake.

@@ -461,7 +461,7 @@ impl Store {
         Ok(Some((next, keys.iter().filter_map(|key| self.prompt_of_active(key)).collect())))
     }
 
-    /// One SCAN; `None` if it is not permitted.
+    /// One SCAN; `None` if it is not permitted, or not there.
     pub(super) async fn scan_keys(
         &self,
         cursor: u64,
@@ -470,10 +470,7 @@ impl Store {
     ) -> Result<Option<(u64, Vec<Vec<u8>>)>, StoreError> {
         let mut command = redis::cmd("SCAN");
         command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
-        match self.link.read(&command).await {
-            Err(StoreError::Unavailable { kind: RedisFault::NoPerm, .. }) => Ok(None),
-            other => other.map(Some),
-        }
+        if_permitted(self.link.read(&command).await)
     }
 
     /// The prompt of an `active` key; `None` if the key is of another kind, or the name is invalid.

@@ -70,8 +70,9 @@ impl AlertmanagerBuilder {
         for peer in &self.peers {
             command = command.arg(format!("--cluster.peer={peer}"));
         }
-        // with a password, nobody else can ask whether it is ready
-        let locked = self.flags.iter().any(|flag| flag.starts_with("--web.config.file"));
+        // with a password or under another path, it answers nobody here
+        let other = ["--web.config.file", "--web.route-prefix"];
+        let locked = self.flags.iter().any(|flag| other.iter().any(|name| flag.starts_with(name)));
         let listens = || std::net::TcpStream::connect(("127.0.0.1", port.number())).is_ok();
         let process = command.spawn_until(|| if locked { listens() } else { answers_ok(port.number(), "/-/ready") })?;
         Ok(Alertmanager { process, command, port, cluster, dir })

@@ -20,6 +20,7 @@
 
 mod alertmanager;
 pub mod alerts;
+pub mod between;
 pub mod cluster;
 mod dir;
 mod flood;

@@ -48,6 +48,10 @@ impl PrometheusBuilder {
             dir.write(name, text)?;
         }
         let config = dir.write("prometheus.yml", self.config.replace("$ADDR", &port.addr()))?;
+        // with a password or under another path, it answers nobody here
+        let other = ["--web.config.file", "--web.route-prefix"];
+        let locked = self.flags.iter().any(|flag| other.iter().any(|name| flag.starts_with(name)));
+        let listens = || std::net::TcpStream::connect(("127.0.0.1", port.number())).is_ok();
         let process = ProcessBuilder::new("prometheus", dir.path())
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
@@ -57,7 +61,7 @@ impl PrometheusBuilder {
             // an alert that Alertmanager missed is sent again after seconds instead of a minute
             .args(["--rules.alert.resend-delay=5s", "--web.enable-lifecycle"])
             .args(&self.flags)
-            .spawn_until(|| answers_ok(port.number(), "/-/ready"))?;
+            .spawn_until(|| if locked { listens() } else { answers_ok(port.number(), "/-/ready") })?;
         Ok(Prometheus { process, port, dir })
     }
 }

@@ -305,6 +305,15 @@ impl Redis {
         &self.tls.as_ref().expect("started without TLS").1.ca
     }
 
+    /// A client's certificate and key that this authority signed, PEM.
+    ///
+    /// # Panics
+    /// Without [`RedisBuilder::tls`].
+    pub fn client_files(&self) -> (&Path, &Path) {
+        let (_, files) = self.tls.as_ref().expect("started without TLS");
+        (&files.client_cert, &files.client_key)
+    }
+
     /// The port that replicas and sentinels use.
     fn replication_port(&self) -> u16 {
         self.tls.as_ref().filter(|_| self.tls_only).map_or(self.port(), |(port, _)| port.number())

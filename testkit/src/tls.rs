@@ -13,16 +13,20 @@ pub(crate) struct Files {
     pub(crate) ca: PathBuf,
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
+    pub(crate) client_cert: PathBuf,
+    pub(crate) client_key: PathBuf,
 }
 
-/// Creates a CA, and a certificate for `localhost` and 127.0.0.1 that it signed.
+/// Creates a CA, and two certificates that it signed: for `localhost` and 127.0.0.1, and for a client.
 pub(crate) fn generate(dir: &Dir) -> Result<Files> {
     let authority = Authority::new()?;
-    let server = authority.server()?;
+    let (server, client) = (authority.server()?, authority.client("receiver")?);
     Ok(Files {
         ca: dir.write("tls/ca.pem", authority.pem())?,
         cert: dir.write("tls/cert.pem", &server.cert)?,
         key: dir.write("tls/key.pem", &server.key)?,
+        client_cert: dir.write("tls/client.pem", &client.cert)?,
+        client_key: dir.write("tls/client-key.pem", &client.key)?,
     })
 }
 

@@ -207,6 +207,28 @@ async fn a_password_of_redis_is_replaced_while_it_is_refused() -> Result<()> {
     world.receiver.wait_ready(SOON).await
 }
 
+/// A program beside the receiver writes the next password just before the old one ends.
+#[tokio::test]
+async fn no_alert_is_refused_while_the_password_of_redis_is_renewed() -> Result<()> {
+    let redis = Redis::start()?;
+    let url = format!("redis://receiver@{}", redis.addr());
+    let toml = "[redis]\npassword_file = \"password\"\n";
+    let world = World::with(redis, &url, toml, &[("password", "receiver")]).await?;
+    let prompts = ["a", "b", "c", "d"];
+    for prompt in prompts {
+        ship(world.http(), prompt).await?;
+    }
+    for (number, prompt) in prompts.into_iter().enumerate() {
+        let password = format!("renewed-{number}");
+        world.dir.write("password", &password)?;
+        world.redis.cmd::<()>(&["ACL", "SETUSER", "receiver", "resetpass", &format!(">{password}")]).await?;
+        world.redis.cmd::<i64>(&["CLIENT", "KILL", "USER", "receiver"]).await?;
+        // sooner than the receiver looks at its files by itself
+        assert_eq!(world.receiver.outcomes(&[critical(prompt)]).await?, [ROLLED_BACK], "{prompt}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_delivery_is_judged_by_one_whole_config() -> Result<()> {
     const DELIVERIES: usize = 400;

@@ -55,6 +55,11 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
     let good = Stub::start(&[
         ("GET /-/ready", 200, json!("Prometheus Server is Ready.")),
         ("GET /api/v1/status/buildinfo", 200, json!({"status": "success", "data": {"version": "2.42.0"}})),
+        (
+            "POST /api/v1/query",
+            200,
+            json!({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [0, "1"]}]}}),
+        ),
         ("GET /api/v1/status/flags", 200, json!({"status": "success", "data": {"rules.alert.resend-delay": "1m"}})),
         ("GET /api/v2/status", 200, json!({"versionInfo": {"version": "0.25.0"}})),
     ]);
@@ -75,6 +80,7 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.starts_with("config: ok\n"), "{text}");
     assert_eq!(line("prometheus", &format!("{} is ready, version 2.42.0", good.url())), "ok");
+    assert!(text.contains(&format!("{} answers queries", good.url())), "{text}");
     let delay = format!("{} has --rules.alert.resend-delay=1m: expected at most 5s", good.url());
     assert!(text.lines().any(|line| line.contains("warning") && line.contains(&delay)), "{text}");
     assert_eq!(line("alertmanager", &format!("{} is ready, version 0.25.0", good.url())), "ok");

@@ -15,6 +15,8 @@ fn every_command_teaches_by_example() {
     for command in [
         "serve",
         "check",
+        "backup",
+        "restore-backup",
         "register",
         "activate",
         "rollback",

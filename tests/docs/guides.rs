@@ -356,8 +356,20 @@ receivers:
 async fn the_commands_for_a_managed_redis_work() -> Result<()> {
     let page = guide("managed-redis")?;
     let (place, redis) = (Place::new()?, Redis::start()?);
-    place.dir.write("prompt-rollback.toml", format!("[redis]\nurl = \"{}\"\n", redis.receiver_url()))?;
+    let other = Redis::start()?;
+    for (name, redis) in [("prompt-rollback", &redis), ("restored", &other)] {
+        let login = "username = \"receiver\"\npassword_file = \"redis_password\"";
+        place.dir.write(format!("{name}.toml"), format!("[redis]\nurl = \"{}\"\n{login}\n", redis.url()))?;
+        let rules = page.lines().find_map(|line| line.strip_prefix("backup: ")).context("the user `backup`")?;
+        let words = ["ACL", "SETUSER", "backup", ">for-backups"].into_iter().chain(rules.split_whitespace());
+        redis.cmd::<()>(&words.collect::<Vec<_>>()).await?;
+    }
+    place.dir.write("redis_password", Redis::RECEIVER.password)?;
+    place.dir.write("backup_password", "for-backups")?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:customer-support", "v1"]).await?;
     let told = place.run(&page, "", &[]).await?;
+    let restored: String = other.cmd(&["GET", "{prompts}:active:customer-support"]).await?;
+    ensure!(told.contains("1 keys saved") && told.contains("1 keys restored") && restored == "v1", "{told}");
     for user in ["default: off ", "receiver: on ", "prompt-server: on "] {
         let line = told.lines().find(|line| line.starts_with(user)).with_context(|| format!("{user}: {told}"))?;
         ensure!(line.contains("~{prompts}:") || line.contains("%R~{prompts}:"), "{line}");

@@ -8,6 +8,7 @@ mod context;
 mod dockerfile;
 mod kit;
 mod named_tokens;
+mod outgoing;
 mod permissions;
 mod secrets;
 mod tls;

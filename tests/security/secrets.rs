@@ -37,7 +37,15 @@ fn a_secret_is_never_compared_as_a_text_is() {
         // which compares in constant time itself
         ("slack/payload.rs", "SlackEventSignatureVerifier::new(&secret.expose_secret().into())"),
         ("slack/client.rs", "SlackApiToken::new(token.expose_secret().into())"),
-        ("alertmanager/client.rs", "BASE64_STANDARD.encode(format!(\"{name}:{}\", password.expose_secret()))"),
+        ("config/mod.rs", "BASE64_STANDARD.encode(format!(\"{name}:{}\", password.expose_secret()))"),
+        ("config/mod.rs", "self.bearer_token.as_ref().map(|token| format!(\"Bearer {}\", token.expose_secret()))"),
+        // the headers for Prometheus and Alertmanager, and whether they are headers
+        ("config/mod.rs", "self.headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
+        ("config/validate.rs", "target.headers.as_ref().map(|text| headers(text.expose_secret()))"),
+        // whether it is the address of a proxy; the word for none is no secret
+        ("config/validate.rs", "let url = url.expose_secret();"),
+        // the library's own settings
+        ("store/connect.rs", "client_key: key.expose_secret().to_vec()"),
         ("store/connect.rs", "settings.set_password(password.expose_secret())"),
         ("store/sentinel.rs", "settings.set_password(password.expose_secret())"),
     ];

@@ -1,6 +1,7 @@
 //! Socket Mode: the receiver needs no public address.
 
 use anyhow::Result;
+use prompt_rollback_testkit::between::WebProxy;
 use prompt_rollback_testkit::slack::{Slack, Via};
 
 use super::kit::{MAYA, OMAR, PETE, SLACK_SOON, Workspace, acknowledged, slack};
@@ -53,4 +54,25 @@ async fn clicks_go_on_after_slack_replaces_or_drops_the_socket() -> Result<()> {
     workspace.slack.wait_for("a third connection", SLACK_SOON, |slack| (opened(slack) >= 3).then_some(())).await?;
     connected(&workspace.slack).await?;
     phase_after_click(&workspace, OMAR, "dismiss", "dismissed").await
+}
+
+#[tokio::test]
+async fn everything_goes_through_the_proxy_if_there_is_one() -> Result<()> {
+    let (slack, proxy) = (slack()?, WebProxy::start()?);
+    let (token, url) = (slack.app_token().to_owned(), proxy.url());
+    let keys = [("SLACK__APP_TOKEN", token.as_str()), ("SLACK__SIGNING_SECRET", ""), ("SLACK__PROXY_URL", &url)];
+    let workspace = Workspace::with(slack, &keys).await?;
+    connected(&workspace.slack).await?;
+    workspace.thread(alert("p", "v2", "high")).await?;
+    phase_after_click(&workspace, MAYA, "approve", "verifying").await?;
+    let seen = proxy.seen();
+    let api = workspace.slack.api_url();
+    for method in ["apps.connections.open", "chat.postMessage"] {
+        let target = format!("{api}/{method}");
+        assert!(seen.iter().any(|head| head.target() == target), "{method}: {seen:?}");
+    }
+    // a socket is no request: it needs a tunnel
+    let socket = seen.iter().filter(|head| head.line.starts_with("CONNECT ")).count();
+    assert!(socket > 0, "{seen:?}");
+    Ok(())
 }

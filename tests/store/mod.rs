@@ -1,5 +1,6 @@
 //! The store on a real Redis: every return code of every script, and every way to connect.
 
+mod backup;
 mod broken;
 mod commit;
 mod connections;

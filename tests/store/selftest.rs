@@ -10,6 +10,8 @@ use crate::common::{Redis, SOON, config, eventually};
 const USERS: &str = include_str!("../../config/users.acl");
 /// Without these the receiver works, but `check --connect` reports less.
 const OPTIONAL: [&str; 3] = ["+info", "+acl|dryrun", "+scan"];
+/// Needed only to wait for replicas.
+const WAIT: &str = "+wait";
 
 /// The rules of the shipped user, without its name and password.
 fn shipped_rules() -> Vec<&'static str> {
@@ -70,10 +72,14 @@ async fn each_missing_permission_is_named_and_no_needless_one_ships() -> Result<
         let less: Vec<&str> = less.iter().map(String::as_str).collect();
         let store = store_of(&redis, &less, &[]).await?;
         let test = store.selftest().await.unwrap_or_else(|error| panic!("{rule}: {error}"));
-        if OPTIONAL.contains(&rule) {
+        if OPTIONAL.contains(&rule) || rule == WAIT {
             assert_eq!(test.problem(), None, "{rule} is not needed");
+        }
+        if OPTIONAL.contains(&rule) {
             continue;
         }
+        let store = store_of(&redis, &less, &[("REDIS__MIN_REPLICAS_ACKED", "1")]).await?;
+        let test = store.selftest().await?;
         let problem = test.problem().unwrap_or_else(|| panic!("{less:?}: {rule} is not missed"));
         let name = rule.trim_start_matches('+');
         let named = problem.split([' ', ',']).any(|word| word == name);
@@ -182,10 +188,116 @@ fn documented(behind: &str, place: &str) -> Vec<&'static str> {
     rest.split(['`', '\n']).next().unwrap_or_default().split_whitespace().collect()
 }
 
+/// As services do it: the commands are gone, for everybody.
+fn without(commands: &[&str]) -> Result<Redis> {
+    let conf: Vec<String> = commands.iter().map(|command| format!("rename-command {command} \"\"")).collect();
+    Redis::builder().conf(conf.join("\n")).start()
+}
+
 #[tokio::test]
-async fn a_redis_that_evicts_is_not_fit() -> Result<()> {
+async fn a_managed_redis_without_the_commands_of_its_operator_is_enough() -> Result<()> {
+    let gone = ["CONFIG", "DEBUG", "MONITOR", "KEYS", "SAVE", "BGSAVE", "WAIT", "ROLE", "REPLICAOF", "MODULE"];
+    let kit = Kit::on(without(&gone)?)?;
+    let test = kit.store.selftest().await?;
+    assert_eq!(test.problem(), None);
+    kit.ship("p").await?;
+    kit.does("p", critical("p")).await?;
+    assert_eq!(kit.cmd::<String>(&["GET", "{prompts}:active:p"]).await?, "v1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_server_does_not_have_is_named_where_it_is_needed() -> Result<()> {
+    const REPLICATED: (&str, &str) = ("REDIS__MIN_REPLICAS_ACKED", "1");
+    for (command, env, named) in [
+        ("WAIT", &[][..], None),
+        ("WAIT", &[REPLICATED], Some("wait")),
+        ("SCAN", &[], None),
+        ("INFO", &[], None),
+        ("CLIENT", &[], Some("client|tracking")),
+        ("EVALSHA", &[], Some("evalsha")),
+        ("PUBLISH", &[], Some("publish")),
+        ("XADD", &[], Some("xadd")),
+        ("ZCARD", &[], Some("zcard")),
+        ("HGETALL", &[], Some("hgetall")),
+    ] {
+        let redis = without(&[command])?;
+        let store = Store::new(&config(&redis.url(), env).redis, Clock::default())?;
+        let problem = store.selftest().await?.problem();
+        let expected = named.map(|named| format!("permissions: this server does not have: {named}"));
+        assert_eq!(problem, expected, "{command}");
+    }
+    // the master of a cluster is asked for its role, and only there
+    let conf = format!("cluster-enabled yes\ncluster-port {}\nrename-command ROLE \"\"", free_port());
+    let redis = Redis::builder().conf(conf).receiver_may("+role +cluster|nodes").start()?;
+    redis.cmd::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await?;
+    eventually("the cluster is one", SOON, async || {
+        redis.cmd::<String>(&["CLUSTER", "INFO"]).await.ok()?.contains("cluster_state:ok").then_some(())
+    })
+    .await?;
+    let nodes = redis.addr();
+    let env = [("REDIS__MODE", "cluster"), ("REDIS__NODES", nodes.as_str())];
+    let store = Store::new(&config(&redis.url(), &env).redis, Clock::default())?;
+    assert_eq!(problem(&store).await.as_deref(), Some("permissions: this server does not have: role"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_volatile_policy_may_evict_is_said_and_is_all_that_expires() -> Result<()> {
     let kit = Kit::start()?;
-    for policy in ["allkeys-lru", "volatile-ttl"] {
+    kit.ship("p").await?;
+    kit.does("p", critical("p")).await?;
+    for policy in ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
+        kit.cmd::<()>(&["CONFIG", "SET", "maxmemory-policy", policy]).await?;
+        let test = kit.store.selftest().await?;
+        assert_eq!(test.problem(), None);
+        let (level, detail) = said(&test, "maxmemory-policy");
+        assert!(
+            level == Level::Warning && detail.starts_with(&format!("is {policy}: when memory is full")),
+            "{detail}"
+        );
+    }
+    eventually("the scratch keys are gone", SOON, async || {
+        let keys: Vec<String> = kit.cmd(&["KEYS", "{prompts}:selftest:*"]).await.ok()?;
+        keys.is_empty().then_some(())
+    })
+    .await?;
+    for key in kit.cmd::<Vec<String>>(&["KEYS", "*"]).await? {
+        let expires = kit.cmd::<i64>(&["PTTL", &key]).await? >= 0;
+        let kind = key.split(':').nth(1).unwrap_or_default();
+        let stays = ["active", "routing", "content", "state", "log", "incident"].contains(&kind);
+        assert!(!(expires && stays), "{key} expires");
+    }
+    // memory is full of keys that expire: Redis evicts those, and every prompt stays
+    let before = kit.cmd::<Vec<String>>(&["KEYS", "{prompts}:*"]).await?;
+    kit.cmd::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]).await?;
+    let info: String = kit.cmd(&["INFO", "memory"]).await?;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("named").trim();
+    let limit = used.parse::<u64>()? + (2 << 20);
+    kit.cmd::<()>(&["CONFIG", "SET", "maxmemory", &limit.to_string()]).await?;
+    let filler = "x".repeat(64 << 10);
+    for number in 0..200 {
+        kit.cmd::<()>(&["SET", &format!("filler:{number}"), &filler, "EX", "600"]).await?;
+    }
+    let info: String = kit.cmd(&["INFO", "stats"]).await?;
+    let evicted = info.lines().find_map(|line| line.strip_prefix("evicted_keys:")).expect("named").trim().to_owned();
+    assert!(evicted.parse::<u64>()? > 50, "{evicted}");
+    let after = kit.cmd::<Vec<String>>(&["KEYS", "{prompts}:*"]).await?;
+    let kept = |kind: &str| {
+        let of = |keys: &[String]| keys.iter().filter(|key| key.split(':').nth(1) == Some(kind)).count();
+        (of(&before), of(&after))
+    };
+    for kind in ["active", "state", "log", "due"] {
+        let (before, after) = kept(kind);
+        assert!(before > 0 && before == after, "{kind}: {before} and {after}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_any_key_is_not_fit() -> Result<()> {
+    let kit = Kit::start()?;
+    for policy in ["allkeys-lru", "allkeys-random"] {
         kit.cmd::<()>(&["CONFIG", "SET", "maxmemory-policy", policy]).await?;
         let problem = kit.store.selftest().await?.problem().expect("a problem");
         assert!(problem.contains("maxmemory-policy") && problem.contains(policy), "{problem}");

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use slack_morphism::errors::{SlackClientError, SlackClientSystemError};
 
+use crate::http_client::innermost;
+
 /// The wait after a 429 without `Retry-After`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait that is accepted. Slack asks for about 30 s; a call that comes too early is only told to wait again.
@@ -210,15 +212,6 @@ impl SlackError {
 
 fn is_message(method: &str) -> bool {
     matches!(method, "chat.postMessage" | "chat.update")
-}
-
-/// The outer errors only say that the call failed; the innermost one says why.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut reason = error;
-    while let Some(source) = reason.source() {
-        reason = source;
-    }
-    reason.to_string()
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use slack_morphism::prelude::{SlackApiAppsConnectionOpenRequest, ValueStruct};
 
-use super::error::innermost;
-use super::{Channel, Nothing, Slack, SlackError, https, is_id, name_of, within};
+use super::{Channel, Nothing, Slack, SlackError, capped, is_id, name_of, within};
 use crate::config::Config;
+use crate::http_client::innermost;
 
 /// The scopes in `config/slack-manifest.yaml`; a test compares them.
 pub(super) const SCOPES: [&str; 7] = [
@@ -93,7 +93,7 @@ impl Slack {
             .header(AUTHORIZATION, format!("Bearer {token}"))
             .body(Full::<Bytes>::default())
             .map_err(|error| failed(&error))?;
-        let client = legacy::Client::builder(TokioExecutor::new()).build(https(&self.bot.tls));
+        let client = legacy::Client::builder(TokioExecutor::new()).build(capped(&self.bot.connector));
         let response = client.request(request).await.map_err(|error| failed(&error))?;
         let status = response.status().as_u16();
         let scopes = response.headers().get("x-oauth-scopes").and_then(|value| value.to_str().ok()).map(str::to_owned);

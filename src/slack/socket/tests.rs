@@ -30,7 +30,7 @@ impl World {
         let slack = slack.expect("a workspace");
         let button = json!({"type": "button", "action_id": "approve", "value": "v", "text": {"type": "plain_text", "text": "Do"}});
         let body = json!({"channel": "C1", "text": "?", "blocks": [{"type": "actions", "elements": [button]}]});
-        let bot = Api::new(&slack.api_url(), &slack.bot_token().into()).expect("a client");
+        let bot = Api::new(&settings(&slack), &slack.bot_token().into()).expect("a client");
         let Value::Object(_) = bot.post("chat.postMessage", &body).await.expect("posted") else { panic!("no object") };
         let message = slack.roots("C1").remove(0);
         let (sender, clicks) = mpsc::channel(8);
