@@ -1,4 +1,4 @@
-//! The command line. `serve` and `check` read the config; all other commands call a running receiver.
+//! The command line. `init` writes a config, `serve` and `check` read it; all other commands call a running receiver.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ mod check;
 mod client;
 mod drill;
 mod import;
+mod init;
 mod output;
 mod probe;
 pub mod stack;
@@ -93,6 +94,7 @@ async fn run(cli: Cli) -> ExitCode {
             };
             check(&config, connect, &files, format.output).await
         }
+        Command::Init(args) => init::run(&args).and_then(|text| print(&text)),
         command => ask(command).await,
     };
     let (code, message) = match result {
@@ -175,7 +177,7 @@ async fn check(file: &ConfigFile, connect: bool, stack: &StackFiles<'_>, format:
 /// The commands that call a receiver.
 async fn ask(command: Command) -> Result<(), CommandError> {
     match command {
-        Command::Serve(_) | Command::Check { .. } => unreachable!("handled without a receiver"),
+        Command::Serve(_) | Command::Check { .. } | Command::Init(_) => unreachable!("handled without a receiver"),
         Command::Register {
             prompt,
             version,

@@ -13,7 +13,7 @@ mod alerts;
 mod edits;
 mod faults;
 mod inhibition;
-mod lines;
+pub(super) mod lines;
 mod routing;
 mod scraping;
 mod webhooks;
