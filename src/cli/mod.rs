@@ -26,7 +26,7 @@ pub use args::Cli;
 use crate::api;
 use crate::app::{self, AppError, Signals};
 use crate::config::{self, LoadedConfig, bare, decode};
-use crate::decision::MarkKind;
+use crate::decision::{MarkKind, PromptName};
 use crate::http_client::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
@@ -200,6 +200,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             }
             let active = active(&client, &path).await?;
             if !active.is_null() {
+                let prompt = PromptName::written(&prompt).map_or(prompt, |prompt| prompt.to_string());
                 let answer = json!({ "prompt": prompt, "to_version": active, "unchanged": true });
                 return show(&receiver, answer, |switched| output::activated(&switched));
             }

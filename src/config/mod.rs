@@ -125,14 +125,14 @@ section! {
     pub struct SourceConfig {
         /// `None` is an error in the config.
         pub token: Option<SecretString> = token(),
-        /// Names of prompts, in which `*` matches any characters.
+        /// Names of prompts, not encoded, in which `*` matches any characters.
         pub allowed_prompts: Vec<String> = get(""),
     }
 }
 
 impl SourceConfig {
     pub fn allows(&self, prompt: &PromptName) -> bool {
-        self.allowed_prompts.iter().any(|pattern| glob(pattern, prompt.as_str()))
+        self.allowed_prompts.iter().any(|pattern| glob(pattern, &prompt.name()))
     }
 
     /// Whether it may send alerts about every prompt.
@@ -565,7 +565,7 @@ fn read_canary(r: &mut ConfigReader<'_>) -> CanaryPolicies {
     for name in names {
         let section = format!("canary.prompts.{name}");
         let policy = read_canary_policy(r, &section, &usual);
-        match PromptName::parse(&unquote(&name)) {
+        match PromptName::written(&unquote(&name)) {
             Ok(prompt) => drop(prompts.insert(prompt, policy)),
             Err(error) => r.problem(&section, error.to_string()),
         }

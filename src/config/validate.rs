@@ -51,10 +51,12 @@ impl Config {
             let token = format!("{key}.token");
             let given = source.token.is_some() || r.has_problem(&format!("{token}_file"));
             r.check(&token, given, "a token: it identifies the source");
-            let fine = |c: char| c.is_ascii_alphanumeric() || "._/-*".contains(c);
+            // an encoded name would match another prompt than the one that is meant
+            let fine = |pattern: &String| !pattern.is_empty() && !pattern.contains(|c: char| c == '%' || c.is_control());
             let patterns = &source.allowed_prompts;
-            let readable = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.chars().all(fine));
-            let expected = "a list of prompts' names, in which * stands for any characters, such as [\"team-a/*\"]";
+            let readable = !patterns.is_empty() && patterns.iter().all(fine);
+            let expected =
+                "a list of prompts' names, not encoded, in which * stands for any characters, such as [\"team-a/*\"]";
             r.check(&format!("{key}.allowed_prompts"), readable, expected);
         }
         self.validate_tokens(r, reachable, &because);

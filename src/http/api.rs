@@ -120,6 +120,10 @@ pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Re
 pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {
     // an empty body means all prompts
     let request: api::PauseRequest = if bytes.is_empty() { api::PauseRequest::default() } else { body(bytes).await? };
+    // whoever means all prompts must not pause a prompt of this name instead
+    if request.prompt.as_deref() == Some("*") {
+        return Err(ApiError::bad_request("prompt: expected a prompt name, found *; leave it out for all prompts"));
+    }
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
     let operator = input::operator(request.operator)?;
     let reason = match request.reason {

@@ -108,7 +108,7 @@ impl Route {
             Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => Span::none(),
             _ => {
                 let named = |part: &str| path.contains(part).then_some(parameter);
-                let prompt = named("/{prompt}").and_then(|name| PromptName::parse(name).ok());
+                let prompt = named("/{prompt}").and_then(|name| PromptName::written(name).ok());
                 let incident = named("/incidents/{id}").and_then(|id| input::incident_id(id).ok());
                 let incident = incident.as_ref().map(|id| id.0.as_str());
                 trace::api((&head.method, path), &head.headers, prompt.as_ref(), incident)

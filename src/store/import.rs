@@ -40,7 +40,7 @@ impl Layout {
             Self::Own(_) => store.prompt_of_active(key),
             Self::Foreign { before, after } => {
                 let name = key.strip_prefix(before.as_bytes())?.strip_suffix(after.as_bytes())?;
-                PromptName::parse(std::str::from_utf8(name).ok()?).ok()
+                PromptName::of(std::str::from_utf8(name).ok()?).ok()
             }
         }
     }
@@ -66,7 +66,8 @@ impl Store {
     /// `None`: this user may not list keys.
     pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<Option<(u64, Vec<FoundKey>)>, StoreError> {
         if let Layout::Own(name) = layout
-            && let Ok(prompt) = PromptName::parse(name)
+            && !name.contains(['*', '?', '[', '\\'])
+            && let Ok(prompt) = PromptName::written(name)
         {
             // not a glob: no need to scan
             let key = self.keys.active(&prompt).into_bytes();

@@ -5,6 +5,7 @@ mod import;
 mod incidents;
 mod marks;
 mod metrics;
+mod names;
 mod openapi;
 mod outage;
 mod outside;
