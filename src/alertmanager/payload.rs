@@ -355,7 +355,8 @@ impl<'a> AlertSection<'a> {
             digits.map(Cow::Borrowed)
         };
         let expected = |value| text(value).or_else(|| number(value));
-        let read = |value| expected(value).ok_or_else(|| misread(self.path, name, "a text or a whole number", Some(value)));
+        let read =
+            |value| expected(value).ok_or_else(|| misread(self.path, name, "a text or a whole number", Some(value)));
         value.map(read).transpose()
     }
 }

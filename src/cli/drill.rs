@@ -85,7 +85,10 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
     let text = receiver.format.output == Output::Text;
     let drill = read(receiver, &answer)?;
     if text {
-        print(&format!("{}\n", clean(&format!("drill {} of {} {}", drill.id, shown_name(&drill.prompt), drill.version))))?;
+        print(&format!(
+            "{}\n",
+            clean(&format!("drill {} of {} {}", drill.id, shown_name(&drill.prompt), drill.version))
+        ))?;
     }
     let mut said: Vec<String> = Vec::new();
     loop {

@@ -175,7 +175,9 @@ fn question<T>(text: &str, usual: &str, read: impl Fn(&str) -> Result<T, String>
         write!(screen, "{text}\n[{usual}] ").and_then(|()| screen.flush()).map_err(failed)?;
         let mut line = String::new();
         if io::stdin().read_line(&mut line).map_err(failed)? == 0 {
-            return Err(CommandError::Failed("the input has ended before the last question; nothing was written".to_owned()));
+            return Err(CommandError::Failed(
+                "the input has ended before the last question; nothing was written".to_owned(),
+            ));
         }
         let line = line.trim();
         match read(if line.is_empty() { usual } else { line }) {
@@ -238,7 +240,9 @@ fn address(text: &str, platform: Platform) -> Result<Address, String> {
     }
     if platform == Platform::Kubernetes && found.service().is_none() {
         let why = "the chart's Service has the port 8000 and the name of the release";
-        return Err(format!("expected http://NAME.NAMESPACE.svc:8000 with a NAME that contains prompt-rollback: {why}"));
+        return Err(format!(
+            "expected http://NAME.NAMESPACE.svc:8000 with a NAME that contains prompt-rollback: {why}"
+        ));
     }
     Ok(found)
 }
@@ -269,7 +273,8 @@ fn host_name() -> Option<String> {
 
 /// The files that are there already. An error without --force.
 fn existing(args: &InitArgs) -> Result<Vec<&'static str>, CommandError> {
-    let of_platform = ["prompt-rollback.toml", "prompt-rollback.service", "values.yaml", "users.acl", "alertmanager.yml"];
+    let of_platform =
+        ["prompt-rollback.toml", "prompt-rollback.service", "values.yaml", "users.acl", "alertmanager.yml"];
     let names = SECRETS.into_iter().chain(of_platform);
     // a link that leads nowhere is there, too
     let found: Vec<&str> = names.filter(|name| args.dir.join(name).symlink_metadata().is_ok()).collect();
@@ -327,10 +332,8 @@ fn outputs(answers: &Answers, secrets: &[String; 4]) -> Vec<Output> {
          # beside this file. If your Alertmanager has a config already, do not replace it: see docs/your-stack/alertmanager.md.\n\n{}",
         lines::whole(&Config::default(), &url)
     );
-    let mut outputs = vec![
-        Output { name: "users.acl", text: users },
-        Output { name: "alertmanager.yml", text: alertmanager },
-    ];
+    let mut outputs =
+        vec![Output { name: "users.acl", text: users }, Output { name: "alertmanager.yml", text: alertmanager }];
     outputs.extend(match answers.platform {
         Platform::Systemd => vec![
             Output { name: "prompt-rollback.toml", text: config(answers) },
@@ -360,7 +363,12 @@ fn values(answers: &Answers) -> String {
     let all = [redis, prometheus].into_iter().chain(alertmanagers);
     let mut ports: Vec<u16> = all.filter_map(|url| port(url)).chain([HTTPS]).collect();
     let mut seen = Vec::new();
-    ports.retain(|port| !seen.contains(port) && { seen.push(*port); true });
+    ports.retain(|port| {
+        !seen.contains(port) && {
+            seen.push(*port);
+            true
+        }
+    });
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     VALUES
         .replace("\"redis://redis:6379\"", &quoted(redis))
@@ -373,6 +381,7 @@ fn port(url: &str) -> Option<u16> {
     let (scheme, _) = url.split_once("://")?;
     let usual = match scheme {
         "redis" | "rediss" => 6379,
+        "redis+unix" => return None,
         "http" => 80,
         _ => HTTPS,
     };
@@ -401,10 +410,13 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), CommandError> {
 
 fn steps(answers: &Answers, dir: &Path) -> String {
     let dir = shell(&dir.display().to_string());
+    let redis = match answers.redis.strip_prefix("redis+unix://") {
+        Some(socket) => format!("-s {}", shell(socket.split('?').next().unwrap_or_default())),
+        None => format!("-u {}", shell(&answers.redis)),
+    };
     let users = format!(
         "1. Redis: load the two users, and add their lines in users.acl to the ACL file of your Redis:\n\n\
-         \x20    grep -v '^user default' {dir}/users.acl | while read -r _ rules; do (set -f; redis-cli -u {} ACL SETUSER $rules); done\n",
-        shell(&answers.redis)
+         \x20    grep -v '^user default' {dir}/users.acl | while read -r _ rules; do (set -f; redis-cli {redis} ACL SETUSER $rules); done\n",
     );
     let url = answers.receiver.url();
     let rest = match answers.platform {
@@ -415,7 +427,7 @@ fn steps(answers: &Answers, dir: &Path) -> String {
             format!(
                 "2. Check the config, every connection and every permission:\n\n\
                  \x20    prompt-rollback check --config {dir}/prompt-rollback.toml --connect\n\n\
-                 3. Start the receiver at {}. The first two commands do what the Debian package has done already:\n\n\
+                 3. Start the receiver, which listens at {}. The Debian package has done what the first three commands do:\n\n\
                  \x20    echo '{system_user}' | sudo systemd-sysusers -\n\
                  \x20    sudo install -m 0644 -D -t /etc/systemd/system {dir}/prompt-rollback.service && sudo install -D -t /usr/bin \"$(command -v prompt-rollback)\"\n\
                  \x20    sudo install -d -m 0750 -g prompt-rollback /etc/prompt-rollback\n\
@@ -487,9 +499,15 @@ mod tests {
             let address = address(url, Platform::Systemd).expect(url);
             assert_eq!(address.listen().to_string(), listen, "{url}");
         }
-        for url in
-            ["", "receiver:8000", "http://receiver", "https://receiver:8000", "http://a:1/x", "http://u:p@a:1", "http://a:0"]
-        {
+        for url in [
+            "",
+            "receiver:8000",
+            "http://receiver",
+            "https://receiver:8000",
+            "http://a:1/x",
+            "http://u:p@a:1",
+            "http://a:0",
+        ] {
             let why = address(url, Platform::Systemd).expect_err(url);
             assert!(why.contains("expected http://HOST:PORT") && !why.contains("u:p"), "{url}: {why}");
         }

@@ -52,7 +52,8 @@ impl Config {
             let given = source.token.is_some() || r.has_problem(&format!("{token}_file"));
             r.check(&token, given, "a token: it identifies the source");
             // an encoded name would match another prompt than the one that is meant
-            let fine = |pattern: &String| !pattern.is_empty() && !pattern.contains(|c: char| c == '%' || c.is_control());
+            let fine =
+                |pattern: &String| !pattern.is_empty() && !pattern.contains(|c: char| c == '%' || c.is_control());
             let patterns = &source.allowed_prompts;
             let readable = !patterns.is_empty() && patterns.iter().all(fine);
             let expected =

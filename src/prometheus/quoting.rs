@@ -1,11 +1,11 @@
-//! Values of labels inside a query. A prompt's label has the name itself, not its encoded form, and may hold any characters.
+//! Prompts' names inside a query. A label has the name itself, not its encoded form, so it may hold any characters.
 
 use std::fmt::Write as _;
 
 use crate::decision::PromptName;
 
-/// The name inside a string of PromQL, whether it is in double or in single quotes: nothing in it ends the string, and nothing
-/// is left that a template would replace. Most names need no change.
+/// The name inside a string of PromQL, in double or in single quotes: nothing in it ends the string, and nothing is left
+/// that a template would replace. Most names need no change.
 pub fn in_string(prompt: &PromptName) -> String {
     let mut text = String::new();
     for c in prompt.name().chars() {

@@ -64,7 +64,10 @@ async fn a_prompt_of_another_registry_is_used_by_its_name_or_by_its_encoded_form
     ensure!(metrics.contains(&format!("active_version_info{{prompt=\"{NAME}\",version=\"v2\"")), "{metrics}");
     let id = world.get("/api/incidents").await?["incidents"][0]["id"].as_str().context("an id")?.to_owned();
     let draft = world.http().get(&format!("/api/incidents/{id}/postmortem")).await?.text();
-    ensure!(draft.starts_with(&format!("# Post-mortem: {NAME} v2\n")) && draft.contains(&format!("`{NAME}`")), "{draft}");
+    ensure!(
+        draft.starts_with(&format!("# Post-mortem: {NAME} v2\n")) && draft.contains(&format!("`{NAME}`")),
+        "{draft}"
+    );
     Ok(())
 }
 
@@ -110,8 +113,12 @@ async fn a_version_may_be_a_number_or_a_hash() -> Result<()> {
         assert_eq!(world.receiver.outcomes(&[fires]).await?, [ROLLED_BACK], "{prompt}");
         let text = good.as_str().map_or_else(|| good.to_string(), str::to_owned);
         assert_eq!(world.active(prompt).await?, Some(text), "{prompt}");
-        let (status, answer) =
-            world.post("/api/rollback", json!({ "prompt": prompt, "target_version": bad, "from_version": good, "force": true })).await?;
+        let (status, answer) = world
+            .post(
+                "/api/rollback",
+                json!({ "prompt": prompt, "target_version": bad, "from_version": good, "force": true }),
+            )
+            .await?;
         ensure!(status == 200 && answer["success"] == true, "{answer}");
     }
     Ok(())

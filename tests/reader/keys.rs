@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use proptest::prelude::*;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
 use prompt_rollback::decision::PromptName;
 use prompt_rollback::reader::key_of;
 use prompt_rollback_testkit::readers::{python, python_examples};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -47,8 +47,7 @@ fn the_vectors_of_names_that_all_languages_share() {
 fn random_names_are_called_the_same_by_the_receiver_and_by_both_readers() {
     let mut runner = TestRunner::default();
     let name = prop_oneof![any::<String>(), "[ -~]{1,60}", "[%{}. /~_a-c\\n\u{202e}ä🙂-]{1,30}"];
-    let names: Vec<String> =
-        (0..2_000).map(|_| name.new_tree(&mut runner).expect("a name").current()).collect();
+    let names: Vec<String> = (0..2_000).map(|_| name.new_tree(&mut runner).expect("a name").current()).collect();
     let program = "
 import json, sys
 from prompt_reader import key_of

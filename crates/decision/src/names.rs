@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A prompt, by the encoded form of its name: at most 128 bytes of `A-Z a-z 0-9 . _ / -`, of which the first is a letter or
-/// digit. Every other byte of the name's UTF-8 is `%` and two upper-case hexadecimal digits, `%` itself included. Names and
-/// encoded forms correspond one to one, and most names are their own encoded form.
+/// A prompt, by the encoded form of its name, which has at most 128 bytes. `A-Z a-z 0-9 . _ / -` stand for themselves, in
+/// front only letters and digits. Every other byte of the name's UTF-8 is `%` and two upper-case hexadecimal digits.
+/// Names and encoded forms correspond one to one, and most names are their own encoded form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PromptName(String);
@@ -32,7 +32,7 @@ impl std::error::Error for InvalidName {}
 impl PromptName {
     pub const MAX: usize = 128;
 
-    /// From the encoded form, as keys and records have it. Any other spelling is refused, so that no two name one prompt.
+    /// From the encoded form, as keys and records have it. Any other spelling is refused: no two mean one prompt.
     pub fn parse(encoded: &str) -> Result<Self, InvalidName> {
         encoded.to_owned().try_into()
     }
@@ -89,10 +89,10 @@ const PROMPT_MARKS: &[u8] = b"._/-";
 
 const EMPTY: InvalidName = InvalidName("expected a prompt name, found nothing");
 const TOO_LONG: InvalidName = InvalidName(
-    "expected a prompt name of at most 128 bytes, found a longer one: each byte of a character other than A-Z a-z 0-9 . _ / - counts as 3",
+    "expected a prompt name of at most 128 bytes, where each byte of a character other than A-Z a-z 0-9 . _ / - counts as 3",
 );
 const NOT_ENCODED: InvalidName = InvalidName(
-    "expected a prompt name, found a text with % that is no encoded name: encode % as %25, and only characters other than A-Z a-z 0-9 . _ / -, each byte as % and two upper-case digits",
+    "expected a prompt name, or its encoded form with upper-case digits, in which only a % and characters other than A-Z a-z 0-9 . _ / - are encoded",
 );
 
 impl TryFrom<String> for PromptName {
@@ -216,7 +216,9 @@ mod tests {
         for bad in ["", &"a".repeat(129), &"ä".repeat(22), &" ".repeat(43), &"🙂".repeat(20_000)] {
             assert!(PromptName::of(bad).is_err() && PromptName::written(bad).is_err(), "{bad:?}");
         }
-        for good in ["1", "v1.9.0", "2026-11-21T00:38+b", "v1:a_b", &"a".repeat(64), "9d2f04f1f0d6b9fbe2fe9a45f4c7a1c1d7a2e0b3"] {
+        for good in
+            ["1", "v1.9.0", "2026-11-21T00:38+b", "v1:a_b", &"a".repeat(64), "9d2f04f1f0d6b9fbe2fe9a45f4c7a1c1d7a2e0b3"]
+        {
             assert!(VersionName::parse(good).is_ok(), "{good}");
         }
         for bad in ["", ".1", "v1/2", "v 1", "v{1}", &"a".repeat(65)] {
@@ -225,7 +227,8 @@ mod tests {
     }
 
     fn any_name() -> impl Strategy<Value = String> {
-        let hostile = select(vec!["{", "}", "%", " ", "\n", "\0", "/", ".", "\u{202e}", "ä", "🙂", "a", "Z", "9", "%20", "%2f"]);
+        let hostile =
+            select(vec!["{", "}", "%", " ", "\n", "\0", "/", ".", "\u{202e}", "ä", "🙂", "a", "Z", "9", "%20", "%2f"]);
         prop_oneof![any::<String>(), prop::collection::vec(hostile, 0..12).prop_map(|parts| parts.concat())]
     }
 

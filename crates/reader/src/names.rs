@@ -5,11 +5,11 @@ use std::fmt;
 /// Longest encoded name, in bytes.
 const LONGEST: usize = 128;
 
-/// The name of a prompt as the keys in Redis have it: the name to give to [`Reader::start`](crate::Reader::start) for a prompt
-/// whose name holds other characters than `A-Z a-z 0-9 . _ / -`, or begins with another one than a letter or digit. Each byte of
-/// such a character is percent-encoded, and a `%` too. All other names stay as they are.
+/// The name of a prompt as the keys in Redis have it, to give to [`Reader::start`](crate::Reader::start).
 ///
-/// Different names are never the same afterwards. Do not encode a name twice. In metrics, the label `prompt` keeps the name itself.
+/// Each byte of characters other than `A-Z a-z 0-9 . _ / -` is percent-encoded, and a first byte that is no letter or
+/// digit. All other names stay as they are. Different names are never the same afterwards. Do not encode a name twice.
+/// In metrics, the label `prompt` keeps the name itself.
 ///
 /// ```
 /// use prompt_rollback_reader::key_of;

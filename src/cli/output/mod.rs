@@ -377,7 +377,9 @@ pub fn rolled_back(c: &ChangeResponse) -> String {
     }
     if !c.success {
         let prompt = clean(&c.prompt);
-        return format!("{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {prompt}`\n");
+        return format!(
+            "{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {prompt}`\n"
+        );
     }
     if let Some(percent) = c.percent {
         return format!("{}{incident}\n", shared(c, percent).trim_end());

@@ -38,7 +38,8 @@ pub fn with_related(mut message: Message, group: &str, related: &[Related], all:
     if related.is_empty() {
         return message;
     }
-    let one = |r: &Related| format!("{} {} ({})", shown_name(&r.prompt), r.version.as_deref().unwrap_or("nothing"), r.health);
+    let one =
+        |r: &Related| format!("{} {} ({})", shown_name(&r.prompt), r.version.as_deref().unwrap_or("nothing"), r.health);
     let mut text = format!("Same group ({}): ", fit(group, 100));
     text.push_str(&related.iter().map(one).collect::<Vec<_>>().join(", "));
     if all > related.len() {

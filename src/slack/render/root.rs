@@ -83,12 +83,14 @@ fn what_was_deployed(incident: &Incident, deployed: &Deployed) -> Option<SlackBl
         lines.push(by(line, &placed.event, &placed.operator));
     }
     for other in deployed.others.iter().take(NAMED) {
-        let line = Markup::words("*Also changed* ").code(&fit(&shown_name(&other.prompt), 128)).and(match other.event.as_str() {
-            "rollback" => " rolled back ",
-            "gradual" => " rolled back step by step ",
-            "canary" => " canary ",
-            _ => " ",
-        });
+        let line = Markup::words("*Also changed* ").code(&fit(&shown_name(&other.prompt), 128)).and(
+            match other.event.as_str() {
+                "rollback" => " rolled back ",
+                "gradual" => " rolled back step by step ",
+                "canary" => " canary ",
+                _ => " ",
+            },
+        );
         let line = named(named(line, &other.from).and(" → "), &other.to);
         let line = by(line, &other.event, &other.operator).and(", ").before(opened.since(Timestamp(other.at)));
         lines.push(if other.same_group { line.and(" (same group)") } else { line });
