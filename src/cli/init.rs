@@ -197,11 +197,17 @@ fn problem(key: &str, config: &str) -> Option<String> {
     error.problems.into_iter().find(|problem| problem.key == key).map(|problem| problem.message)
 }
 
+fn visible(text: &str) -> Result<(), String> {
+    let fits = text.chars().all(|c| c.is_ascii_graphic());
+    if fits { Ok(()) } else { Err("expected a URL of visible ASCII characters".to_owned()) }
+}
+
 fn redis_url(text: &str) -> Result<String, String> {
     if text.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
         // not quoted: it may hold a password
         return Err("expected a URL without user and password: init creates the users and their passwords".to_owned());
     }
+    visible(text)?;
     match problem("redis.url", &format!("[redis]\nurl = {}\n", quoted(text))) {
         None => Ok(text.to_owned()),
         Some(why) => Err(why),
@@ -213,6 +219,7 @@ fn base_url(key: &str, section: &str, name: &str, text: &str) -> Result<String, 
     if text.contains('@') {
         return Err(EXPECTED.to_owned());
     }
+    visible(text)?;
     let list = name == "urls";
     let value = if list { format!("[{}]", quoted(text)) } else { quoted(text) };
     match problem(key, &format!("[{section}]\n{name} = {value}\n")) {
