@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::CommandError;
 use super::args::{InitArgs, Platform};
-use super::stack::lines;
+use super::stack::whole;
 use crate::config::{Config, bare, decode};
 
 /// The shipped files that `init` fills in.
@@ -337,7 +337,7 @@ fn outputs(answers: &Answers, secrets: &[String; 4]) -> Vec<Output> {
     let alertmanager = format!(
         "# The routes and the receiver of prompt-rollback at {url}, by `prompt-rollback init`. The file webhook_token belongs\n\
          # beside this file. If your Alertmanager has a config already, do not replace it: see docs/your-stack/alertmanager.md.\n\n{}",
-        lines::whole(&Config::default(), &url)
+        whole(&Config::default(), &url)
     );
     let mut outputs =
         vec![Output { name: "users.acl", text: users }, Output { name: "alertmanager.yml", text: alertmanager }];

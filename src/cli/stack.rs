@@ -13,11 +13,12 @@ mod alerts;
 mod edits;
 mod faults;
 mod inhibition;
-pub(super) mod lines;
+mod lines;
 mod routing;
 mod scraping;
 mod webhooks;
 
+pub(super) use lines::whole;
 use routing::Routing;
 
 /// The files to look at.
