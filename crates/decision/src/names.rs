@@ -243,8 +243,8 @@ mod tests {
                 return Ok(());
             };
             prop_assert_eq!(&*prompt.name(), &name);
-            prop_assert_eq!(PromptName::parse(prompt.as_str()).as_ref(), Ok(&prompt));
-            prop_assert_eq!(PromptName::written(prompt.as_str()).as_ref(), Ok(&prompt));
+            prop_assert_eq!(PromptName::parse(prompt.as_str()), Ok(prompt.clone()));
+            prop_assert_eq!(PromptName::written(prompt.as_str()), Ok(prompt.clone()));
             if let Ok(other_prompt) = PromptName::of(&other) {
                 prop_assert_eq!(other_prompt == prompt, other == name);
             }
