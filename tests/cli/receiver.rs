@@ -59,7 +59,7 @@ fn a_prompt_of_another_registry_is_asked_for_by_either_form_of_its_name_and_show
     let stub = Stub::start(&[
         (&format!("GET /api/prompts/{encoded}"), 200, status.clone()),
         (&format!("GET /api/prompts/{}", encoded.replace('%', "%25")), 200, status),
-        ("GET /api/prompts?limit=1000", 200, list),
+        ("GET /api/prompts?limit=500", 200, list),
         ("POST /api/pause", 200, paused),
     ]);
     for form in [name, encoded] {
