@@ -198,7 +198,7 @@ fn problem(key: &str, config: &str) -> Option<String> {
 }
 
 fn visible(text: &str) -> Result<(), String> {
-    let fits = text.chars().all(|c| c.is_ascii_graphic());
+    let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
     if fits { Ok(()) } else { Err("expected a URL of visible ASCII characters".to_owned()) }
 }
 
