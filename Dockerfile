@@ -19,7 +19,10 @@ RUN mkdir -p src crates/decision/src crates/reader/src testkit/src && echo 'fn m
 COPY crates crates
 COPY src src
 COPY alert-rules alert-rules
-COPY config/alertmanager.yml config/
+COPY config/alertmanager.yml config/users.acl config/
+COPY packaging/deb/prompt-rollback.service packaging/deb/
+COPY packaging/sysusers.d packaging/sysusers.d
+COPY deploy/helm/values/init.yaml deploy/helm/values/
 RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs && \
     cargo build --release --locked --features otlp --bin prompt-rollback --target "$(cat /target)" && \
     mkdir -p /root-fs/etc/ssl/certs /root-fs/usr/local/bin && \

@@ -7,6 +7,8 @@ use std::io::{self, Write};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::decision::PromptName;
+
 /// An invisible character that may have an effect: control characters (U+009B begins a terminal's escape sequences like
 /// ESC), line and paragraph separators, characters that turn the direction of writing, and invisible ones. The joiners
 /// of emoji and of Persian are allowed.
@@ -44,6 +46,38 @@ pub fn escape_hidden(text: &str) -> Cow<'_, str> {
         rest = &rest[c.len_utf8()..];
     }
     Cow::Owned(shown)
+}
+
+/// The name of a prompt, on one line. What could not be seen in it is replaced by `\u` and its number, and so is what would
+/// end a code span. Most names need no change.
+pub fn shown(prompt: &PromptName) -> Cow<'_, str> {
+    let name = prompt.name();
+    if matches!(name, Cow::Borrowed(_)) {
+        return name; // letters, digits and . _ / -
+    }
+    let mut shown = String::with_capacity(name.len() + 16);
+    let mut rest = name.chars().peekable();
+    let mut after_text = false;
+    while let Some(c) = rest.next() {
+        let is_gap = c == ' ' && after_text && rest.peek().is_some_and(|next| !next.is_whitespace());
+        if is_gap || !(c == '\\' || c == '`' || c.is_whitespace() || is_hidden(c)) {
+            shown.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+        after_text = c != ' ';
+    }
+    Cow::Owned(shown)
+}
+
+/// Like [`shown`], from the encoded form of a name. Other texts stay as they are.
+pub fn shown_name(encoded: &str) -> Cow<'_, str> {
+    match PromptName::parse(encoded) {
+        Ok(prompt) if encoded.contains('%') => Cow::Owned(shown(&prompt).into_owned()),
+        _ => Cow::Borrowed(encoded),
+    }
 }
 
 /// The length of a sequence that only sets a color, at the start of `text`.
@@ -137,6 +171,31 @@ mod tests {
         assert_eq!(escape_hidden("\x1b[1;33mno\x1b[0m"), "\x1b[1;33mno\x1b[0m", "our colours");
         for sequence in ["\x1b[2J", "\x1b]0;title\x07", "\x1b[", "\x1b", "\x1b[1;", "\x1b[31;x", "\u{9b}31m"] {
             assert!(!escape_hidden(sequence).contains(['\x1b', '\u{9b}', '\x07']), "{sequence:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_prompts_name_is_invisible() {
+        let of = |name: &str| shown(&PromptName::of(name).expect(name)).into_owned();
+        for plain in ["team/refund.v2", "Support bot: v2@eu", "Grüße, 世界", "<!channel>", "100% _x_ *y*"] {
+            assert_eq!(of(plain), plain);
+        }
+        for (name, expected) in [
+            (" a", "\\u0020a"),
+            ("a ", "a\\u0020"),
+            ("a  b", "a\\u0020\\u0020b"),
+            ("a\nb\tc", "a\\u000ab\\u0009c"),
+            ("\x1b[31mred", "\\u001b[31mred"),
+            ("v\u{202e}1\u{200b}", "v\\u202e1\\u200b"),
+            ("a\u{a0}b", "a\\u00a0b"),
+            ("a\\u0020", "a\\u005cu0020"),
+            ("a`b`", "a\\u0060b\\u0060"),
+        ] {
+            assert_eq!(of(name), expected, "{name:?}");
+        }
+        assert_eq!(shown_name("Support%20bot"), "Support bot");
+        for other in ["p", "a%2fb", "100 %", "%"] {
+            assert_eq!(shown_name(other), other);
         }
     }
 

@@ -205,7 +205,7 @@ fn what_is_wrong_in_the_canary_settings_of_a_prompt_is_named() {
         ("[canary.prompts.p]\nhold = \"0s\"", "canary.prompts.p.hold", "expected a duration longer than 0"),
         ("[canary.prompts.p]\nstages = [5]", "canary.prompts.p.stages", "expected rising percentages"),
         ("[canary.prompts.p]\nholds = \"1m\"", "canary.prompts.p.holds", "unknown key"),
-        ("[canary.prompts.\"a b\"]\nmargin = 2", "canary.prompts.\"a b\"", "expected a prompt name"),
+        ("[canary.prompts.\"a%2fb\"]\nmargin = 2", "canary.prompts.\"a%2fb\"", "expected a prompt name"),
         ("[canary.prompts]\nmargin = 2", "canary.prompts.margin", "unknown key, [canary] has"),
     ] {
         let error = load("canary-prompt", text, &[]).expect_err(text);
@@ -551,7 +551,7 @@ fn a_source_has_a_token_of_its_own_and_prompts_that_it_may_speak_of() {
 
     let of = |lines: &str| problems("bad-source", &format!("[sources.a]\n{lines}"), &[]);
     assert_eq!(of("allowed_prompts = [\"*\"]").len(), 1, "no token, on loopback, too");
-    for wrong in ["", "allowed_prompts = []", "allowed_prompts = [\"a b\"]", "allowed_prompts = [\"{x}\"]"] {
+    for wrong in ["", "allowed_prompts = []", "allowed_prompts = [\"a%20b\"]", "allowed_prompts = [\"a\\nb\"]"] {
         let found = of(&format!("token = \"t\"\n{wrong}"));
         assert!(found.len() == 1 && found[0].contains("sources.a.allowed_prompts"), "{wrong}: {found:?}");
     }

@@ -24,6 +24,7 @@ import socket
 import threading
 import time
 import weakref
+from urllib.parse import quote
 from zlib import crc32
 
 import redis
@@ -43,6 +44,7 @@ LEARN_EVERY = 10.0  # interval of CLUSTER SLOTS: nodes change seldom, and a new 
 RESOLVE_EVERY = 2.0  # interval of DNS lookups
 MOST_LEARNED = 16  # enough: each node knows which node has our keys
 LONGEST_REFRESH = 24 * 60 * 60.0
+LONGEST_NAME = 128
 READ_AT_ONCE = 100  # prompts per transaction, which blocks Redis while it runs
 
 # Versions may become file names and metric labels, so the reader never returns any other value.
@@ -60,6 +62,27 @@ def key_bytes(key):
     if key is None:
         raise TypeError("key: expected the id of a user or of a request, found None")
     return str.encode(key if isinstance(key, str) else str(key), "utf-8", "surrogatepass")
+
+
+def key_of(name):
+    """The name of a prompt as the keys in Redis have it, for a Reader: for names with other characters than A-Z a-z 0-9 . _ / -,
+    or that begin with another one than a letter or digit. Different names are never the same afterwards. Do not encode a name
+    twice. In metrics, the label `prompt` keeps the name itself.
+
+        >>> key_of("Support bot: v2@eu")
+        'Support%20bot%3A%20v2%40eu'
+        >>> key_of("team/refund.v2")
+        'team/refund.v2'
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a str, found {name!r}")
+    key = quote(name, safe="._/-")
+    key = key.replace("~", "%7E")  # which quote() never encodes
+    if key[:1] in (".", "_", "/", "-"):
+        key = f"%{ord(key[0]):02X}{key[1:]}"
+    if not 0 < len(key) <= LONGEST_NAME:
+        raise ValueError(f"name: expected 1 to {LONGEST_NAME} bytes in its encoded form, found {len(key)}")
+    return key
 
 
 class Split:

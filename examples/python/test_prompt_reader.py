@@ -15,7 +15,7 @@ import unittest
 import uuid
 
 import redis
-from prompt_reader import Reader, Split
+from prompt_reader import Reader, Split, key_of
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -87,6 +87,20 @@ class Vectors(unittest.TestCase):
         self.assertEqual((split.versions(), split.problem), (["v1"], "a field that is not a version"))
         split = Split(b"v1", {b"v1": b"50", b"v2": b"\xb2\xb2"})
         self.assertEqual((split.versions(), bool(split.problem)), (["v1"], True))
+
+
+class Names(unittest.TestCase):
+    def test_shared_vectors(self):
+        vectors = json.loads((ROOT / "tests/fixtures/names.json").read_text())
+        for case in vectors["names"]:
+            self.assertEqual(key_of(case["name"]), case["encoded"])
+        self.assertEqual(len({key_of(case["name"]) for case in vectors["names"]}), len(vectors["names"]))
+        for name in ["", *vectors["too_long"]]:
+            with self.assertRaisesRegex(ValueError, "expected 1 to 128 bytes"):
+                key_of(name)
+        for name in [b"a", None, 7]:
+            with self.assertRaises(TypeError):
+                key_of(name)
 
 
 class Plan(str, enum.Enum):

@@ -84,7 +84,8 @@ impl Alertmanagers {
     /// Fingerprints of the alerts with this label that any Alertmanager has, including silenced and inhibited ones.
     /// Fails if one does not answer, because its alerts are unknown then.
     pub async fn fingerprints(&self, label: &str, value: &str) -> Result<HashSet<String>, AlertmanagerError> {
-        // names need no escaping in a matcher
+        // as both syntaxes of Alertmanager's matchers read it
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let filter = format!("{label}=\"{value}\"");
         let path = format!(
             "/api/v2/alerts?active=true&silenced=true&inhibited=true&unprocessed=true&filter={}",

@@ -231,8 +231,8 @@ fn understand<'a>(
         Some(_) if alertname != DRILL_ALERT => return Err(Why::plain(OutcomeReason::UnknownDrill)),
         _ => {}
     }
-    let (prompt, version) = (labels.text(&names.prompt, prompt)?, labels.text(&names.version, version)?);
-    let parsed = (prompt.and_then(|p| PromptName::parse(&p).ok()), version.and_then(|v| VersionName::parse(&v).ok()));
+    let (prompt, version) = (labels.name(&names.prompt, prompt)?, labels.name(&names.version, version)?);
+    let parsed = (prompt.and_then(|p| PromptName::of(&p).ok()), version.and_then(|v| VersionName::parse(&v).ok()));
     let (Some(prompt), Some(version)) = parsed else {
         let reason = if drill.is_some() { OutcomeReason::UnknownDrill } else { OutcomeReason::InvalidName };
         return Err(Why::plain(reason));
@@ -348,9 +348,16 @@ impl<'a> AlertSection<'a> {
         Ok(self.get(name)?.map(written))
     }
 
-    fn text(&self, name: &str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Why> {
-        let expected = |value| text(value).ok_or_else(|| misread(self.path, name, "a text", Some(value)));
-        value.map(expected).transpose()
+    /// A text, or a whole number, which programs write for a version such as 3.
+    fn name(&self, name: &str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Why> {
+        let number = |value: &'a RawValue| {
+            let digits = Some(value.get()).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.map(Cow::Borrowed)
+        };
+        let expected = |value| text(value).or_else(|| number(value));
+        let read =
+            |value| expected(value).ok_or_else(|| misread(self.path, name, "a text or a whole number", Some(value)));
+        value.map(read).transpose()
     }
 }
 

@@ -1,13 +1,53 @@
 //! Bodies of requests. Fields that are left out take the receiver's configured defaults.
 
+use std::fmt;
+
+use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{self, MarkKind};
+
+/// A version: a text, or the whole number that other registries have.
+struct AnyVersion(String);
+
+impl<'de> Deserialize<'de> for AnyVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl Visitor<'_> for Written {
+            type Value = AnyVersion;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a version: a string or a whole number")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<AnyVersion, E> {
+                Ok(AnyVersion(text.to_owned()))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<AnyVersion, E> {
+                Ok(AnyVersion(number.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(Written)
+    }
+}
+
+fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    AnyVersion::deserialize(deserializer).map(|version| version.0)
+}
+
+fn maybe_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<AnyVersion>::deserialize(deserializer)?.map(|version| version.0))
+}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
+    #[serde(deserialize_with = "version")]
+    #[cfg_attr(test, schemars(schema_with = "versions"))]
     pub version: String,
     pub content: Option<String>,
     pub contact: Option<String>,
@@ -20,6 +60,8 @@ pub struct RegisterRequest {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActivateRequest {
+    #[serde(deserialize_with = "version")]
+    #[cfg_attr(test, schemars(schema_with = "versions"))]
     pub version: String,
     pub percent: Option<u8>,
     #[serde(default)]
@@ -39,7 +81,11 @@ pub struct ActivateRequest {
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     pub prompt: String,
+    #[serde(default, deserialize_with = "maybe_version")]
+    #[cfg_attr(test, schemars(schema_with = "maybe_versions"))]
     pub target_version: Option<String>,
+    #[serde(default, deserialize_with = "maybe_version")]
+    #[cfg_attr(test, schemars(schema_with = "maybe_versions"))]
     pub from_version: Option<String>,
     pub reason: Option<String>,
     pub operator: Option<String>,
@@ -97,6 +143,8 @@ pub struct DecideRequest {
     /// May be left out by a named token, which then is the operator.
     #[serde(default)]
     pub operator: String,
+    #[serde(default, deserialize_with = "maybe_version")]
+    #[cfg_attr(test, schemars(schema_with = "maybe_versions"))]
     pub target_version: Option<String>,
     #[serde(default)]
     pub force: bool,
@@ -156,4 +204,36 @@ fn actions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[cfg(test)]
 fn marks(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "enum": MarkKind::ALL.map(MarkKind::as_str) })
+}
+
+#[cfg(test)]
+fn versions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["string", "integer"], "minimum": 0 })
+}
+
+#[cfg(test)]
+fn maybe_versions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["string", "integer", "null"], "minimum": 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_may_be_written_as_a_whole_number() {
+        let read = |text: &str| serde_json::from_str::<RollbackRequest>(text).map_err(|error| error.to_string());
+        let request = read(r#"{"prompt":"p","target_version":3,"from_version":"4"}"#).expect("both are versions");
+        assert_eq!((request.target_version.as_deref(), request.from_version.as_deref()), (Some("3"), Some("4")));
+        assert_eq!(read(r#"{"prompt":"p","target_version":null}"#).expect("no version").target_version, None);
+        for wrong in ["1.10", "-1", "true", "[3]", "18446744073709551616"] {
+            let why = read(&format!(r#"{{"prompt":"p","target_version":{wrong}}}"#)).expect_err(wrong);
+            assert!(why.contains("expected a version: a string or a whole number"), "{wrong}: {why}");
+        }
+        let registered: RegisterRequest = serde_json::from_str(r#"{"version":3}"#).expect("a version");
+        assert_eq!(registered.version, "3");
+        let decided: DecideRequest =
+            serde_json::from_str(r#"{"decision":"approve","operator":"mia","target_version":2}"#).expect("a version");
+        assert_eq!(decided.target_version.as_deref(), Some("2"));
+    }
 }

@@ -11,8 +11,8 @@ use crate::decision::Steer;
 /// Rolls a misbehaving LLM prompt back to its last known-good version.
 ///
 /// `serve` runs the receiver: it takes alerts from Alertmanager and switches the active version in Redis.
-/// `check` reads a config file, `backup` and `restore-backup` use the Redis that it names. Every other command calls the
-/// receiver's HTTP API.
+/// `init` writes its files, `check` reads its config, `backup` and `restore-backup` use the Redis that it names. Every other
+/// command calls the receiver's HTTP API.
 #[derive(Debug, Parser)]
 #[command(
     name = "prompt-rollback",
@@ -109,6 +109,19 @@ Stop all receivers first. Keys of other namespaces stay. If it is interrupted, r
         #[command(flatten)]
         config: ConfigFile,
     },
+
+    /// Write the files with which a receiver joins your Redis, Prometheus and Alertmanager.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback init                                               # asks five questions
+  prompt-rollback init --dir receiver --platform systemd --redis-url redis://127.0.0.1:6379 --prometheus-url http://127.0.0.1:9090 \\
+    --alertmanager-url http://127.0.0.1:9093 --receiver-url http://127.0.0.1:8000
+
+Writes a config with only the settings that you need, new tokens and passwords, the Redis users, the routes and
+the receiver for Alertmanager, and a systemd unit or values for the Helm chart. Then prints the next steps, in
+their order. It connects to nothing and overwrites nothing. Files with secrets can be read by you alone.
+With all five flags it asks nothing. Without a terminal, all five are required.")]
+    Init(InitArgs),
 
     /// Register a version, optionally with its content, without activating it.
     #[command(after_help = "\
@@ -569,6 +582,40 @@ pub struct ConfigFile {
     /// Config file (TOML) [default: built-in defaults and PROMPT_ROLLBACK_SECTION__KEY variables].
     #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// What runs the receiver.
+    #[arg(long, value_enum)]
+    pub platform: Option<Platform>,
+    /// Redis, as the receiver reaches it, without user and password, such as redis://127.0.0.1:6379.
+    #[arg(long, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// Prometheus, as the receiver reaches it, such as http://127.0.0.1:9090.
+    #[arg(long, value_name = "URL")]
+    pub prometheus_url: Option<String>,
+    /// Alertmanager, as the receiver reaches it; with several, each of them, comma-separated.
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    pub alertmanager_url: Option<Vec<String>>,
+    /// The receiver, as Alertmanager reaches it: http://127.0.0.1:8000 on the same machine, otherwise a name, such as
+    /// http://receiver:8000.
+    #[arg(long, value_name = "URL")]
+    pub receiver_url: Option<String>,
+    /// The folder to write to; it is created.
+    #[arg(long, value_name = "DIR", default_value = "prompt-rollback")]
+    pub dir: PathBuf,
+    /// Overwrite existing files, except secrets, which are kept.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Platform {
+    /// A service on a host.
+    Systemd,
+    /// A Deployment, by the Helm chart.
+    Kubernetes,
 }
 
 #[derive(Debug, Args)]

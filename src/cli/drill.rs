@@ -11,6 +11,7 @@ use super::client::encode;
 use super::{CommandError, body, connect, print, print_json};
 use crate::api::{self, DrillStepView, DrillView};
 use crate::cli::table::clean;
+use crate::visible::shown_name;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -84,7 +85,10 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
     let text = receiver.format.output == Output::Text;
     let drill = read(receiver, &answer)?;
     if text {
-        print(&format!("{}\n", clean(&format!("drill {} of {} {}", drill.id, drill.prompt, drill.version))))?;
+        print(&format!(
+            "{}\n",
+            clean(&format!("drill {} of {} {}", drill.id, shown_name(&drill.prompt), drill.version))
+        ))?;
     }
     let mut said: Vec<String> = Vec::new();
     loop {

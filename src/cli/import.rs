@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::client::{ApiClient, ClientError};
 use super::table::{Cell, clean, table};
 use crate::api::ImportResponse;
+use crate::visible::shown_name;
 
 /// Merges the responses of all pages. A scan may return a key twice: the first response about it counts.
 pub async fn import(client: &ApiClient, mut body: Value) -> Result<Value, ClientError> {
@@ -44,7 +45,7 @@ pub fn text(imported: &ImportResponse, color: bool) -> String {
             .iter()
             .map(|a| {
                 let good = if a.known_good { "known-good" } else { "soaks" };
-                [Cell::new(&a.prompt), Cell::new(&a.version), Cell::new(good)]
+                [Cell::new(&shown_name(&a.prompt)), Cell::new(&a.version), Cell::new(good)]
             })
             .collect();
         out.push_str(&table(["PROMPT", "VERSION", "TRUST"], &rows, color));

@@ -1,4 +1,5 @@
-//! The command line. `serve`, `check`, `backup` and `restore-backup` read the config; all other commands call a running receiver.
+//! The command line. `init` writes a config; `serve`, `check`, `backup` and `restore-backup` read it; all other commands call
+//! a running receiver.
 
 use std::cmp::Reverse;
 use std::io::{IsTerminal, Read, Write};
@@ -17,6 +18,7 @@ mod check;
 mod client;
 mod drill;
 mod import;
+mod init;
 mod output;
 mod probe;
 pub mod stack;
@@ -27,7 +29,7 @@ pub use args::Cli;
 use crate::api;
 use crate::app::{self, AppError, Signals};
 use crate::config::{self, LoadedConfig, bare, decode};
-use crate::decision::MarkKind;
+use crate::decision::{MarkKind, PromptName};
 use crate::http_client::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
@@ -104,6 +106,7 @@ async fn run(cli: Cli) -> ExitCode {
             copied(async { backup::restore(&config?.redis, &file).await.map_err(CommandError::Failed) }, "restored")
                 .await
         }
+        Command::Init(args) => init::run(&args).and_then(|text| print(&text)),
         command => ask(command).await,
     };
     let (code, message) = match result {
@@ -192,9 +195,11 @@ async fn copied(copy: impl Future<Output = Result<usize, CommandError>>, done: &
 /// The commands that call a receiver.
 async fn ask(command: Command) -> Result<(), CommandError> {
     match command {
-        Command::Serve(_) | Command::Check { .. } | Command::Backup { .. } | Command::RestoreBackup { .. } => {
-            unreachable!("handled without a receiver")
-        }
+        Command::Serve(_)
+        | Command::Check { .. }
+        | Command::Backup { .. }
+        | Command::RestoreBackup { .. }
+        | Command::Init(_) => unreachable!("handled without a receiver"),
         Command::Register {
             prompt,
             version,
@@ -217,6 +222,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             }
             let active = active(&client, &path).await?;
             if !active.is_null() {
+                let prompt = PromptName::written(&prompt).map_or(prompt, |prompt| prompt.to_string());
                 let answer = json!({ "prompt": prompt, "to_version": active, "unchanged": true });
                 return show(&receiver, answer, |switched| output::activated(&switched));
             }

@@ -18,6 +18,7 @@ mod routing;
 mod scraping;
 mod webhooks;
 
+pub(super) use lines::whole;
 use routing::Routing;
 
 /// The files to look at.

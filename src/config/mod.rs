@@ -130,7 +130,7 @@ section! {
     pub struct SourceConfig {
         /// `None` is an error in the config.
         pub token: Option<SecretString> = token(),
-        /// Names of prompts, in which `*` matches any characters.
+        /// Names of prompts, not encoded, in which `*` matches any characters.
         pub allowed_prompts: Vec<String> = get(""),
     }
 }
@@ -186,7 +186,7 @@ section! {
 
 /// Whether a pattern matches the prompt's name.
 pub fn allows(patterns: &[String], prompt: &PromptName) -> bool {
-    patterns.iter().any(|pattern| glob(pattern, prompt.as_str()))
+    patterns.iter().any(|pattern| glob(pattern, &prompt.name()))
 }
 
 /// Whether the patterns match every name.
@@ -700,7 +700,7 @@ fn read_canary(r: &mut ConfigReader<'_>) -> CanaryPolicies {
     for name in names {
         let section = format!("canary.prompts.{name}");
         let policy = read_canary_policy(r, &section, &usual);
-        match PromptName::parse(&unquote(&name)) {
+        match PromptName::written(&unquote(&name)) {
             Ok(prompt) => drop(prompts.insert(prompt, policy)),
             Err(error) => r.problem(&section, error.to_string()),
         }

@@ -338,9 +338,12 @@ const ROLES: &str = "at least one of read, deploy, decide and admin";
 
 /// Patterns of prompts' names.
 fn check_patterns(r: &mut ConfigReader<'_>, key: &str, patterns: &[String]) {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "._/-*".contains(c);
-    let readable = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.chars().all(fine));
-    r.check(key, readable, "a list of prompts' names, in which * stands for any characters, such as [\"team-a/*\"]");
+    // an encoded name would match another prompt than the one that is meant
+    let fine = |pattern: &String| !pattern.is_empty() && !pattern.contains(|c: char| c == '%' || c.is_control());
+    let readable = !patterns.is_empty() && patterns.iter().all(fine);
+    let expected =
+        "a list of prompts' names, not encoded, in which * stands for any characters, such as [\"team-a/*\"]";
+    r.check(key, readable, expected);
 }
 
 /// The credentials, certificates, proxy and timeout of the server at the addresses of `urls`. Also reads the certificates.

@@ -47,7 +47,7 @@ pub fn events(
     // a stream must not outlive what admitted it, nor the certificates of its connection
     let still_admitted = move || {
         let now = contexts.get();
-        let caller = now.access.caller(&head, &peer, unix_seconds());
+        let caller = now.admission.caller(&head, &peer, unix_seconds());
         now.door() == peer.door && caller.is_ok_and(|caller| caller == admitted)
     };
     stream(context, move |prompt| caller.may_see(prompt), still_admitted, only_head)

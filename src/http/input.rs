@@ -66,8 +66,9 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     Ok(value)
 }
 
+/// The name of a prompt, or its encoded form.
 pub fn prompt_name(text: &str) -> ApiResult<PromptName> {
-    PromptName::parse(text).map_err(|error| ApiError::bad_request(format!("prompt: {error}")))
+    PromptName::written(text).map_err(|error| ApiError::bad_request(format!("prompt: {error}")))
 }
 
 pub fn version(field: &str, text: &str) -> ApiResult<VersionName> {

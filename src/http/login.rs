@@ -14,7 +14,7 @@ use super::{Context, Door, Peer};
 pub const MAX_BODY: usize = 4 << 10;
 
 pub fn login(context: &Context, head: &Parts, peer: &Peer, bytes: &Bytes, now: u64) -> Result<Reply, ApiError> {
-    context.access.check_form(head, peer)?;
+    context.admission.check_form(head, peer)?;
     let field = |name: &str| {
         let mut fields = form_urlencoded::parse(bytes);
         fields.find(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
@@ -22,14 +22,14 @@ pub fn login(context: &Context, head: &Parts, peer: &Peer, bytes: &Bytes, now: u
     let person = line("name", Some(field("name")), "")?;
     let person = (!person.is_empty()).then_some(person);
     let length = context.session.as_secs();
-    let cookie = context.access.sign_in(&field("token"), person, now + length)?;
+    let cookie = context.admission.sign_in(&field("token"), person, now + length)?;
     let next = field("next");
     let next = if is_own_path(&next) { &next } else { "/" };
     redirect(next, &format!("{COOKIE_NAME}={cookie}; Path=/; Max-Age={length}; {}", attributes(head, peer)))
 }
 
 pub fn logout(context: &Context, head: &Parts, peer: &Peer) -> Result<Reply, ApiError> {
-    context.access.check_form(head, peer)?;
+    context.admission.check_form(head, peer)?;
     redirect("/", &format!("{COOKIE_NAME}=; Path=/; Max-Age=0; {}", attributes(head, peer)))
 }
 

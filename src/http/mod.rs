@@ -57,7 +57,7 @@ use crate::rules::RuleBook;
 use crate::service::clicks::Clicks;
 use crate::service::updates::Updates;
 use crate::tls::ServerTls;
-use auth::Access;
+use auth::Admission;
 use budget::Budget;
 use connections::{Connections, Slot};
 use exposition::Exposition;
@@ -93,7 +93,7 @@ pub struct Context {
     refusals: auth::Refusals,
     /// Whether a client certificate is required besides the token.
     webhook_certificate: bool,
-    access: Access,
+    admission: Admission,
     max_body_bytes: usize,
     request_timeout: Duration,
     /// For bodies and responses.
@@ -149,7 +149,7 @@ impl Context {
             sources: config.sources.clone(),
             refusals: auth::Refusals::default(),
             webhook_certificate: config.server.tls_client_ca_file.is_some(),
-            access: Access::new(config),
+            admission: Admission::new(config),
             max_body_bytes: config.server.max_body_bytes,
             request_timeout: config.server.request_timeout,
             budget: Budget::new(config.server.max_buffered_bytes.max(config.server.max_body_bytes)),

@@ -133,7 +133,7 @@ impl Route {
             }
             _ => {
                 let named = |part: &str| path.contains(part).then_some(parameter);
-                let prompt = named("/{prompt}").and_then(|name| PromptName::parse(name).ok());
+                let prompt = named("/{prompt}").and_then(|name| PromptName::written(name).ok());
                 let incident = named("/incidents/{id}").and_then(|id| input::incident_id(id).ok());
                 let incident = incident.as_ref().map(|id| id.0.as_str());
                 trace::api((&head.method, path), &head.headers, prompt.as_ref(), incident)
@@ -354,11 +354,11 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
         // the handler compares the token
         Route::Login | Route::Logout => Ok(Sender::Anyone),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
-        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if !context.access.is_open() => {
+        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if !context.admission.is_open() => {
             Ok(Sender::Anyone)
         }
         _ => {
-            let caller = context.access.caller(head, peer, unix_seconds())?;
+            let caller = context.admission.caller(head, peer, unix_seconds())?;
             caller.require(route.role())?;
             // a name that is no prompt's is refused by the handler
             if route.path().starts_with(PROMPT)

@@ -11,6 +11,7 @@ use crate::decision::alert::AlertRecord;
 use crate::decision::note::NoteKind;
 use crate::decision::switch::Switch;
 use crate::decision::{Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
+use crate::visible::shown;
 
 const MAX_ALERTS: usize = 10;
 /// Characters that would end an address in Markdown early, or be read as part of it.
@@ -21,7 +22,7 @@ const IN_DATA: &AsciiSet =
 pub fn draft(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut text =
-        format!("# Post-mortem: {} {}\n\n", escaped(incident.prompt.as_str()), escaped(incident.version.as_str()));
+        format!("# Post-mortem: {} {}\n\n", escaped(&shown(&incident.prompt)), escaped(incident.version.as_str()));
     text.push_str(&format!("Draft for incident `{}`, severity {}. ", incident.id, incident.severity));
     text.push_str("Measured facts are filled in. People answer the questions at the end.\n");
     let picture = facts.samples.and_then(|samples| chart::svg(samples, incident.switch.as_ref().map(|f| f.at)).ok());
@@ -47,7 +48,7 @@ fn summary(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut text = match &incident.switch {
         Some(switch) => rolled_back(incident, switch),
-        None => format!("`{}` of `{}` was not rolled back.", incident.version, incident.prompt),
+        None => format!("`{}` of `{}` was not rolled back.", incident.version, shown(&incident.prompt)),
     };
     text.push_str(&format!(" {}\n", outcome(facts)));
     let trouble = escaped(incident.summary());
@@ -60,7 +61,7 @@ fn summary(facts: &PostmortemFacts<'_>) -> String {
 fn rolled_back(incident: &Incident, switch: &Switch) -> String {
     let Switch { at, from, to, mode, operator, .. } = switch;
     if *mode == SwitchMode::Shipped {
-        let (prompt, operator) = (&incident.prompt, escaped(operator.as_str()));
+        let (prompt, operator) = (shown(&incident.prompt), escaped(operator.as_str()));
         return format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {}.", moment(*at));
     }
     let how = match mode {
@@ -71,7 +72,7 @@ fn rolled_back(incident: &Incident, switch: &Switch) -> String {
             format!("step by step, as requested by {},", escaped(operator.as_str()))
         }
     };
-    format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
+    format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", shown(&incident.prompt), moment(*at))
 }
 
 fn outcome(facts: &PostmortemFacts<'_>) -> String {

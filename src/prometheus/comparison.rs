@@ -55,6 +55,7 @@ const LATENCY: &str = "prompt_version:request_duration_seconds:p99_5m";
 /// The query for both versions, as a range query at the ends of slices.
 pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
+    let prompt = super::quoting::in_string(prompt);
     // of a version's characters, only these have a meaning in a regular expression
     let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
     let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY].join("|");

@@ -91,7 +91,7 @@ impl Recorded {
 
     /// The counters of one prompt.
     pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
-        let own = self.by_prompt.get(prompt.as_str()).map_or(&[][..], Vec::as_slice);
+        let own = self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice);
         Counters::of(labels, own, self.newest)
     }
 }

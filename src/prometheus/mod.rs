@@ -7,4 +7,5 @@ pub mod comparison;
 pub mod config;
 pub mod exposure;
 pub mod question;
+mod quoting;
 pub mod recheck;

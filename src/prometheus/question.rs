@@ -9,6 +9,7 @@ use hyper::StatusCode;
 
 use super::client::{PrometheusError, Series};
 use super::exposure;
+use super::quoting::{in_pattern, in_string};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::soak::SoakMeasurement;
@@ -71,9 +72,9 @@ pub fn apart(series: Vec<Series>, expressions: usize) -> Vec<Vec<Series>> {
     each
 }
 
-/// A matcher for these prompts. Of their characters, only `.` has a meaning in a regular expression.
+/// A matcher for these prompts.
 fn any_of<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
-    let names: BTreeSet<String> = prompts.into_iter().map(|prompt| prompt.as_str().replace('.', "[.]")).collect();
+    let names: BTreeSet<String> = prompts.into_iter().map(in_pattern).collect();
     format!("{}=~\"{}\"", labels.prompt, names.into_iter().collect::<Vec<_>>().join("|"))
 }
 
@@ -106,7 +107,7 @@ pub fn all_prompts<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a Pr
 
 /// Whether most other prompts fail too, from the answers to [`all_prompts`].
 pub fn read_others(labels: &Labels, prompt: &PromptName, [all, failing, own]: [&[Series]; 3]) -> Option<String> {
-    let own = own.iter().find(|one| one.label(&labels.prompt) == prompt.as_str()).map(Series::value);
+    let own = own.iter().find(|one| one.label(&labels.prompt) == prompt.name()).map(Series::value);
     let count = |series: &[Series], own: bool| series.first().map_or(0.0, Series::value) - f64::from(u8::from(own));
     let others = count(all, own.is_some());
     let failing = count(failing, own.is_some_and(|ratio| ratio > FAILS_ABOVE));
@@ -183,11 +184,11 @@ pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     }
 }
 
-/// `expression` for one version. Names contain nothing that PromQL strings escape. `$since` is in whole seconds, at
-/// least 1, because PromQL refuses a window of 0.
+/// `expression` for one version. `$prompt` is the value of the metrics' label, as a string of PromQL has it. `$since` is in
+/// whole seconds, at least 1, because PromQL refuses a window of 0.
 pub fn about(expression: &str, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
     let since = since.as_secs().max(1).to_string();
-    expression.replace("$prompt", prompt.as_str()).replace("$version", version.as_str()).replace("$since", &since)
+    expression.replace("$prompt", &in_string(prompt)).replace("$version", version.as_str()).replace("$since", &since)
 }
 
 fn spoken_ratio(ratio: f64) -> String {
@@ -200,7 +201,7 @@ pub fn ratio_of(labels: &Labels, series: &[Series], prompt: &PromptName, version
 }
 
 fn is_about(labels: &Labels, series: &Series, prompt: &PromptName, version: &VersionName) -> bool {
-    series.label(&labels.prompt) == prompt.as_str() && series.label(&labels.version) == version.as_str()
+    series.label(&labels.prompt) == prompt.name() && series.label(&labels.version) == version.as_str()
 }
 
 /// What an alert is about: the metric to draw for its incident.
@@ -280,7 +281,7 @@ const FIGURE: &str = "figure";
 /// while Prometheus was unreachable and nothing was watched.
 pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
-    let these = format!("{p}=\"{prompt}\",{v}=\"{version}\"");
+    let these = format!("{p}=\"{}\",{v}=\"{version}\"", in_string(prompt));
     let seconds = since.as_secs().max(1);
     // overlapping windows of a minute, of which each counts for its step
     let step = (seconds / 240).clamp(1, 15);
@@ -319,6 +320,7 @@ pub fn read_soak(answer: &Result<Vec<Series>, PrometheusError>) -> Result<SoakMe
 /// Failed requests of one version in the last minute.
 pub fn errors_per_minute(labels: &Labels, prompt: &PromptName, version: &VersionName) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
+    let prompt = in_string(prompt);
     format!("prompt_version:request_errors:increase1m{{{p}=\"{prompt}\",{v}=\"{version}\"}}")
 }
 

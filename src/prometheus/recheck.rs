@@ -38,6 +38,7 @@ pub fn question(labels: &Labels, prompt: &PromptName, version: &VersionName, age
         _ => "increase5m",
     };
     let Labels { prompt: p, version: v, .. } = labels;
+    let prompt = super::quoting::in_string(prompt);
     Some(format!(
         "{{__name__=~\"prompt_version:(requests|request_errors):{window}\",{p}=\"{prompt}\",{v}=\"{version}\"}}"
     ))

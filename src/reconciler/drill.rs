@@ -9,6 +9,7 @@ use crate::decision::Timestamp;
 use crate::engine::Engine;
 use crate::store::drill::{Drill, DrillId, DrillProgress};
 use crate::store::{StoreError, rfc3339};
+use crate::visible::shown;
 
 /// The alert ends automatically: after this time, an Alertmanager that delays the delivery of groups has sent it.
 const LASTS: Duration = Duration::from_secs(120);
@@ -42,11 +43,12 @@ pub async fn post(
 /// An alert with the labels of a critical rule, so that it is routed like a real one. Posting it again does not create
 /// another alert.
 fn alert(drill: &Drill, names: &Labels) -> OwnAlert {
-    let Drill { id, prompt, version, .. } = drill;
+    let Drill { id, version, .. } = drill;
+    let (name, prompt) = (drill.prompt.name(), shown(&drill.prompt));
     let labels = [
         ("alertname", DRILL_ALERT),
         (DRILL_LABEL, id.as_str()),
-        (&names.prompt, prompt.as_str()),
+        (&names.prompt, &*name),
         (&names.version, version.as_str()),
         ("severity", "critical"),
         ("action", "rollback"),

@@ -177,7 +177,7 @@ impl IncidentWorker {
         if self.alertmanagers.is_empty() || !incident.phase.is_undecided() || !incident.is_firing() {
             return Ok(());
         }
-        match self.alertmanagers.fingerprints(&self.prompt_label, incident.prompt.as_str()).await {
+        match self.alertmanagers.fingerprints(&self.prompt_label, &incident.prompt.name()).await {
             Ok(listed) => {
                 let fingerprints = listed.into_iter().collect();
                 let event = Event::Listed { incident: incident.id.clone(), fingerprints };

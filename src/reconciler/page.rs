@@ -17,6 +17,7 @@ use crate::live::Current;
 use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 use crate::store::{Store, StoreError, rfc3339};
 use crate::trace;
+use crate::visible::shown;
 
 /// Pages posted concurrently: an Alertmanager that hangs delays no more than these.
 const BATCH: usize = 128;
@@ -160,7 +161,8 @@ async fn keep(
 /// The page. It carries `bad_version` instead of `version`: no rule about a version inhibits it or routes it back to
 /// the receiver.
 fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
-    let Incident { prompt, version, decider, .. } = incident;
+    let Incident { version, decider, .. } = incident;
+    let prompt = shown(&incident.prompt);
     let summary = match incident.phase.kind() {
         PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
             format!("Prompt servers keep serving {prompt} {version} after its rollback")
@@ -189,7 +191,7 @@ fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAl
         labels: [
             ("alertname", "PromptRollbackEscalation"),
             ("severity", incident.severity.as_str()),
-            ("prompt", prompt.as_str()),
+            ("prompt", &*incident.prompt.name()),
             ("bad_version", version.as_str()),
             ("incident", &incident.id.0),
             ("decider", decider),

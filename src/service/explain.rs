@@ -34,7 +34,7 @@ pub struct ForeseenAlert {
 
 /// Whether alerts of this rule can be about `prompt`, and not about the receiver itself.
 pub fn applies(rule: &AlertRule, labels: &Labels, prompt: &PromptName) -> bool {
-    !payload::is_own(&rule.name) && may_be(rule, &labels.prompt, prompt.as_str())
+    !payload::is_own(&rule.name) && may_be(rule, &labels.prompt, &prompt.name())
 }
 
 fn may_be(rule: &AlertRule, label: &str, value: &str) -> bool {
@@ -95,7 +95,7 @@ fn alert(rule: &AlertRule, names: &Labels, version: &VersionName, loaded: &Loade
     let read = read.filter(|(_, value)| !is_template(value));
     let mut labels: Map<String, Value> = read.map(|(label, value)| (label.to_owned(), value.as_str().into())).collect();
     labels.insert("alertname".to_owned(), rule.name.as_str().into());
-    labels.insert(names.prompt.clone(), loaded.snapshot.prompt.as_str().into());
+    labels.insert(names.prompt.clone(), loaded.snapshot.prompt.name().into());
     labels.insert(names.version.clone(), version.as_str().into());
     let known = known_alert(&loaded.snapshot.state, version, &rule.name);
     let began = known.filter(|known| known.firing).and_then(|known| known.starts_at);

@@ -40,7 +40,10 @@ impl Layout {
             Self::Own(_) => store.prompt_of_active(key),
             Self::Foreign { before, after } => {
                 let name = key.strip_prefix(before.as_bytes())?.strip_suffix(after.as_bytes())?;
-                PromptName::parse(std::str::from_utf8(name).ok()?).ok()
+                let name = std::str::from_utf8(name).ok()?;
+                // beside a colon, it is rather a part of another key: prompt:greeting:draft:version
+                let beside_colon = before.ends_with(':') || after.starts_with(':');
+                if beside_colon && name.contains(':') { None } else { PromptName::of(name).ok() }
             }
         }
     }
@@ -66,7 +69,8 @@ impl Store {
     /// `None`: this user may not list keys.
     pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<Option<(u64, Vec<FoundKey>)>, StoreError> {
         if let Layout::Own(name) = layout
-            && let Ok(prompt) = PromptName::parse(name)
+            && !name.contains(['*', '?', '[', '\\'])
+            && let Ok(prompt) = PromptName::written(name)
         {
             // not a glob: no need to scan
             let key = self.keys.active(&prompt).into_bytes();

@@ -81,11 +81,11 @@ pub(super) fn info_line(commit: &Commit) -> String {
     commit.served.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn read_info(prompt: &str, info: &str) -> Vec<VersionSeries> {
+fn read_info(prompt: &PromptName, info: &str) -> Vec<VersionSeries> {
     let line = |line: &str| {
         let mut words = line.split(' ');
         Some(VersionSeries {
-            prompt: prompt.to_owned(),
+            prompt: prompt.name().into_owned(),
             version: words.next().filter(|v| !v.is_empty())?.to_owned(),
             activated: Timestamp(words.next()?.parse().ok()?),
             previous: words.next().unwrap_or_default().to_owned(),
@@ -393,7 +393,7 @@ impl Store {
             }
             let infos: Vec<Option<String>> = self.link.read(&pipeline).await?;
             for (prompt, info) in names.iter().zip(infos) {
-                series.extend(read_info(prompt.as_str(), info.as_deref().unwrap_or_default()));
+                series.extend(read_info(prompt, info.as_deref().unwrap_or_default()));
             }
         }
         Ok((series, all.saturating_sub(most)))

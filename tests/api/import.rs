@@ -77,6 +77,7 @@ async fn keys_of_another_layout_fill_gaps_and_overwrite_nothing() -> Result<()> 
     for (key, value) in [
         ("app:prompt:greeting:version", "v3"),
         ("app:prompt:team/refund:version", "v4\n"),
+        ("app:prompt:Support bot @eu:version", "7"),
         ("app:prompt:shipped:version", "v0"),
         ("app:prompt:empty:version", ""),
         ("app:prompt:odd:version", "no version"),
@@ -96,7 +97,8 @@ async fn keys_of_another_layout_fill_gaps_and_overwrite_nothing() -> Result<()> 
 
     let (adopted, known, skipped) = import(&world, body.clone()).await?;
     assert_eq!(adopted, foreseen);
-    assert_eq!(prompts(&adopted), BTreeSet::from(["greeting", "team/refund"]));
+    assert_eq!(prompts(&adopted), BTreeSet::from(["Support%20bot%20%40eu", "greeting", "team/refund"]));
+    assert_eq!(world.active("Support%20bot%20%40eu").await?.as_deref(), Some("7"));
     assert_eq!(world.active("team/refund").await?.as_deref(), Some("v4"));
     assert_eq!(world.active("shipped").await?.as_deref(), Some("v2"), "never overwritten");
     let keys: BTreeSet<_> = skipped.iter().filter_map(|s| s["key"].as_str()?.split(':').nth(2)).collect();
@@ -107,7 +109,7 @@ async fn keys_of_another_layout_fill_gaps_and_overwrite_nothing() -> Result<()> 
 
     let before = states(&world.redis).await?;
     let (adopted, known, _) = import(&world, body).await?;
-    assert_eq!((adopted.len(), known), (0, 3));
+    assert_eq!((adopted.len(), known), (0, 4));
     assert_eq!(before, states(&world.redis).await?, "importing again");
     Ok(())
 }

@@ -7,6 +7,7 @@ mod incidents;
 mod logs;
 mod marks;
 mod metrics;
+mod names;
 mod openapi;
 mod outage;
 mod outside;

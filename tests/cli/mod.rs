@@ -3,6 +3,7 @@
 mod amtool;
 mod config;
 mod inhibition;
+mod init;
 mod receiver;
 mod stack;
 mod stub;

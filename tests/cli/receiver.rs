@@ -48,6 +48,35 @@ fn register_sends_what_was_given_and_nothing_else() {
 }
 
 #[test]
+fn a_prompt_of_another_registry_is_asked_for_by_either_form_of_its_name_and_shown_by_the_name() {
+    let (name, encoded) = ("Support bot: v2@eu", "Support%20bot%3A%20v2%40eu");
+    let status = json!({"prompt": encoded, "active": "v1", "versions": [], "open_incidents": []});
+    let list = json!({"prompts": [
+        {"prompt": encoded, "active": "v1", "rollback_target": "v0"},
+        {"prompt": "a%0Ab%E2%80%AE", "active": "v1", "rollback_target": "v0"},
+    ]});
+    let paused = json!({"paused": true, "prompt": encoded, "changed": true});
+    let stub = Stub::start(&[
+        (&format!("GET /api/prompts/{encoded}"), 200, status.clone()),
+        (&format!("GET /api/prompts/{}", encoded.replace('%', "%25")), 200, status),
+        ("GET /api/prompts?limit=500", 200, list),
+        ("POST /api/pause", 200, paused),
+    ]);
+    for form in [name, encoded] {
+        let output = stub.run(&["status", form]);
+        assert!(stdout(&output).starts_with("Support bot: v2@eu (Support%20bot%3A%20v2%40eu)\n"), "{output:?}");
+    }
+    let table = stdout(&stub.run(&["status"]));
+    let first = |line: &str| line.split("  ").next().unwrap_or_default().to_owned();
+    let shown: Vec<String> = table.lines().skip(1).take(2).map(first).collect();
+    assert_eq!(shown, [name, "a\\u000ab\\u202e"], "{table}");
+    let paused = stub.run(&["pause", name]);
+    assert!(stdout(&paused).contains("Support bot: v2@eu (Support%20bot%3A%20v2%40eu)"), "{paused:?}");
+    let sent: Value = serde_json::from_str(&stub.seen().last().unwrap().body).unwrap();
+    assert_eq!(sent["prompt"], name);
+}
+
+#[test]
 fn explain_asks_about_one_alert_or_all() {
     let path = "/api/prompts/team%2Fgreeting/explain";
     let told = json!({

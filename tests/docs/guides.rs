@@ -263,27 +263,27 @@ async fn the_commands_for_plain_hosts_work() -> Result<()> {
 
     place
         .instead("/etc/", format!("{here}/etc/"))
+        .instead("http://localhost:8000", format!("http://{}", receiver_port.addr()))
         .instead("/usr/share/prompt-rollback", format!("{here}/usr/share/prompt-rollback"))
         .instead("localhost:6379", format!("127.0.0.1:{}", redis_port.number()))
         .instead("localhost:9090", server.addr())
-        .instead("localhost:9093", alertmanager.addr())
-        .instead("0.0.0.0:8000", receiver_port.addr());
+        .instead("localhost:9093", alertmanager.addr());
     // Nobody is root here, and systemd does not run: the service's own command does. The package lets only root and the service
     // into /etc/prompt-rollback, so the folder is elsewhere except while `sudo` runs. A copy that root makes of a secret belongs to
     // root alone, unless the command says for whom it is.
     let prelude = r#"
 sudo() {
     local status=0
-    mv kept etc/prompt-rollback
+    mv "$PLACE/kept" "$PLACE/etc/prompt-rollback"
     if [[ $1 == cp && $* == *etc/prompt-rollback/* ]]; then echo "only root can read this copy: sudo $*" >&2; return 1; fi
     if [[ $1 == -u ]]; then shift 2; fi
     "$@" || status=$?
-    mv etc/prompt-rollback kept
+    mv "$PLACE/etc/prompt-rollback" "$PLACE/kept"
     return $status
 }
 install() {
     local kept=() group=
-    while (($#)); do if [[ $1 == -g ]]; then shift; group=$1; else kept+=("$1"); fi; shift; done
+    while (($#)); do if [[ $1 == -g || $1 == -o ]]; then shift; group=$1; else kept+=("$1"); fi; shift; done
     [[ $group == prompt-rollback || $group == prometheus ]] || return 1
     command install "${kept[@]}"
 }
@@ -418,6 +418,8 @@ async fn the_python_code_of_the_documentation_runs() -> Result<()> {
         .await?;
     let readme = fs::read_to_string(root().join("README.md"))?;
     let prompt_servers = fs::read_to_string(root().join("docs/prompt-servers.md"))?;
+    let names = fs::read_to_string(root().join("docs/names.md"))?;
+    let named = blocks(&names, "python").concat();
     let ([adopt], [follow, sentinels]) = (&blocks(&readme, "python")[..], &blocks(&prompt_servers, "python")[..])
     else {
         anyhow::bail!("another number of blocks");
@@ -440,6 +442,9 @@ print(generate_latest().decode())
 {follow}
 print("the reader serves", version)
 {sentinels}
+url = os.environ["URL"]
+{named}
+assert key == "{{prompts}}:active:" + key_of("Support bot: v2@eu"), key
 "#
     )
     .replace("redis://prompt-server:password@redis:6379", &redis.prompt_server_url());

@@ -19,7 +19,7 @@ fn changes() -> Vec<Change> {
         ("status null", |alert| alert["status"] = Value::Null, "ignored{malformed}"),
         ("status a number", |alert| alert["status"] = json!(1), "ignored{malformed}"),
         ("no status", |alert| drop(alert.as_object_mut().unwrap().remove("status")), "ignored{malformed}"),
-        ("version a number", |alert| alert["labels"]["version"] = json!(2), "ignored{malformed}"),
+        ("version a fraction", |alert| alert["labels"]["version"] = json!(1.5), "ignored{malformed}"),
         ("version null", |alert| alert["labels"]["version"] = Value::Null, "ignored{invalid_name}"),
         ("prompt a list", |alert| alert["labels"]["prompt"] = json!(["p"]), "ignored{malformed}"),
         ("severity a number", |alert| alert["labels"]["severity"] = json!(1), "incident_opened{page}"),

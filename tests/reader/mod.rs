@@ -2,6 +2,7 @@
 
 mod cluster;
 mod follow;
+mod keys;
 mod names;
 mod python;
 mod sentinel;

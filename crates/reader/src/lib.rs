@@ -3,11 +3,13 @@
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 mod follow;
+mod names;
 mod node;
 mod places;
 mod sentinel;
 mod split;
 
+pub use names::{InvalidName, key_of};
 pub use redis;
 pub use split::{InvalidRouting, Split, Version};
 

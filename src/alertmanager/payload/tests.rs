@@ -122,10 +122,10 @@ fn a_malformed_alert_is_ignored_and_says_what_was_expected() {
         (r#""firing""#, r#"["resolved"]"#, r#"status: expected "firing" or "resolved", found a list"#),
         (r#""status":"firing","#, "", r#"status: expected "firing" or "resolved", found nothing"#),
         (r#""status":"firing""#, r#""status":"firing","status":"resolved""#, "status: expected one value, found two"),
-        (r#""p""#, "5", "labels.prompt: expected a text, found a number"),
-        (r#""v2""#, "1.10", "labels.version: expected a text, found a number"),
-        (r#""v2""#, "true", "labels.version: expected a text, found true or false"),
-        (r#""v2""#, r#"{"name":"v2"}"#, "labels.version: expected a text, found an object"),
+        (r#""p""#, "-5", "labels.prompt: expected a text or a whole number, found a number"),
+        (r#""v2""#, "1.10", "labels.version: expected a text or a whole number, found a number"),
+        (r#""v2""#, "true", "labels.version: expected a text or a whole number, found true or false"),
+        (r#""v2""#, r#"{"name":"v2"}"#, "labels.version: expected a text or a whole number, found an object"),
         (r#""version":"v2""#, r#""version":"v2","version":"v1""#, "labels.version: expected one value, found two"),
         (r#""critical""#, r#""critical","severity":"medium""#, "labels.severity: expected one value, found two"),
         (r#""labels":{"alertname""#, r#""labels":[],"x":{"alertname""#, "labels: expected an object, found a list"),
@@ -366,8 +366,9 @@ proptest! {
         let labels = &value["labels"];
         let status = value["status"].as_str().map(str::to_lowercase);
         prop_assert_eq!(status.as_deref(), Some(if read.status == AlertStatus::Firing { "firing" } else { "resolved" }));
-        prop_assert_eq!(labels["prompt"].as_str(), Some(read.prompt.as_str()));
-        prop_assert_eq!(labels["version"].as_str(), Some(read.version.as_str()));
+        let said = |label: &str| labels[label].as_u64().map(|number| number.to_string()).or_else(|| labels[label].as_str().map(str::to_owned));
+        prop_assert_eq!(said("prompt"), Some(read.prompt.name().into_owned()));
+        prop_assert_eq!(said("version"), Some(read.version.to_string()));
         if read.trigger.action == crate::decision::Action::Rollback {
             prop_assert_eq!(labels["severity"].as_str(), Some("critical"));
             prop_assert!(labels["action"].is_null() || labels["action"] == "rollback");
@@ -379,11 +380,67 @@ proptest! {
 fn names_outside_the_alphabet_are_ignored_and_stay_out_of_keys() {
     let long = "x".repeat(20_000);
     for bad in ["a{b}", "a\\r\\n", "a b", "a\\u0000", "🙂", "", &long] {
-        assert_eq!(reason(&format!(r#""prompt":"{bad}","version":"v1""#), ""), "invalid_name", "{bad:.20}");
         assert_eq!(reason(&format!(r#""prompt":"p","version":"{bad}""#), ""), "invalid_name", "{bad:.20}");
+    }
+    for bad in ["", &long, &"🙂".repeat(11)] {
+        assert_eq!(reason(&format!(r#""prompt":"{bad}","version":"v1""#), ""), "invalid_name", "{bad:.20}");
     }
     assert_eq!(reason(r#""version":"v1""#, ""), "invalid_name");
     assert_eq!(reason(r#""prompt":"p""#, ""), "invalid_name");
+}
+
+#[test]
+fn a_prompt_of_another_registry_is_known_by_the_encoded_form_of_its_name() {
+    let read = |prompt: serde_json::Value, version: serde_json::Value| {
+        let alert = serde_json::json!({ "status": "firing", "labels": { "prompt": prompt, "version": version }, "fingerprint": "f" });
+        match parse_text(&serde_json::json!({ "alerts": [alert] }).to_string()).expect("a delivery").remove(0) {
+            Delivered::Alert(alert) => (alert.prompt, alert.version),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (name, encoded) in [
+        ("Support bot: v2@eu", "Support%20bot%3A%20v2%40eu"),
+        ("a{b}", "a%7Bb%7D"),
+        ("a\r\n", "a%0D%0A"),
+        ("../p", "%2E./p"),
+        ("*", "%2A"),
+        // a label is never encoded
+        ("Support%20bot", "Support%2520bot"),
+    ] {
+        let (prompt, _) = read(name.into(), "v1".into());
+        assert_eq!((prompt.as_str(), &*prompt.name()), (encoded, name));
+    }
+    let hash = "9d2f04f1f0d6b9fbe2fe9a45f4c7a1c1d7a2e0b3";
+    for (version, expected) in [
+        (serde_json::json!(3), "3"),
+        (serde_json::json!("3"), "3"),
+        (serde_json::json!(hash), hash),
+        (serde_json::json!(u64::MAX), "18446744073709551615"),
+    ] {
+        assert_eq!(read("p".into(), version).1.as_str(), expected);
+    }
+    assert_eq!(read(7.into(), 2.into()).0.as_str(), "7");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// From the label of an alert to the key and back to a label.
+    #[test]
+    fn a_prompt_keeps_its_name(name in prop_oneof![any::<String>(), "[ a-c%{}/.\\n\\\\\"ä🙂]{1,20}"]) {
+        let alert = serde_json::json!({ "status": "firing", "labels": { "prompt": &name, "version": "v1" }, "fingerprint": "f" });
+        match parse_text(&serde_json::json!({ "alerts": [alert] }).to_string()).expect("a delivery").remove(0) {
+            Delivered::Alert(alert) => {
+                let stored = PromptName::parse(alert.prompt.as_str()).expect("as a key has it");
+                prop_assert_eq!(&*stored.name(), &name);
+            }
+            Delivered::Ignored(ignored) => {
+                prop_assert_eq!(ignored.why.reason.as_str(), "invalid_name");
+                prop_assert!(name.is_empty() || 3 * name.len() > PromptName::MAX, "{:?}", name);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{known_good, line};
+use super::{known_good, line, name};
 use crate::api::{ExplainView, ForeseenAlertView, ForeseenGuardView, ForeseenTargetView};
 use crate::cli::table::{clean, time};
 use crate::decision::time::spoken;
 
 pub fn explained(e: &ExplainView) -> String {
-    let mut out = format!("{} at {}\n", clean(&e.prompt), time(&e.at));
+    let mut out = format!("{} at {}\n", name(&e.prompt), time(&e.at));
     let fault = e.rules_fault.as_deref().map(|fault| format!(" ({fault})")).unwrap_or_default();
     out.push_str(&line("alert rules", &format!("{}{fault}", e.rules)));
     if e.dismissed > 0 {

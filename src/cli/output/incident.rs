@@ -1,10 +1,11 @@
 //! The output of `incidents`.
 
-use super::{arrow, line};
+use super::{arrow, line, name};
 use crate::api::{
     AlertView, AnyIncident, IncidentEvent, IncidentList, IncidentView, OutageMember, OutageView, SharedLabel,
 };
 use crate::cli::table::{Cell, clean, table, time};
+use crate::visible::shown_name;
 
 pub fn incidents(list: &IncidentList, color: bool) -> String {
     if list.incidents.is_empty() {
@@ -44,7 +45,7 @@ pub(super) fn row(i: &IncidentView) -> [Cell; 8] {
         Cell::time(Some(&i.opened_at)),
         phase(&i.phase, i.closed_at.is_none()),
         Cell::new(&i.severity),
-        Cell::new(&i.prompt),
+        Cell::new(&shown_name(&i.prompt)),
         Cell::new(&i.version),
         Cell::maybe(i.target.as_deref()),
         Cell::new(&i.summary),
@@ -64,7 +65,7 @@ pub fn incident(any: &AnyIncident, color: bool) -> String {
 
 fn of_prompt(i: &IncidentView, color: bool) -> String {
     let mut out = format!("{}\n", clean(&i.id));
-    out.push_str(&line("prompt", &i.prompt));
+    out.push_str(&line("prompt", &name(&i.prompt)));
     out.push_str(&line("version", &i.version));
     out.push_str(&line("rollback target", i.target.as_deref().unwrap_or("none")));
     for bad in &i.marked_bad {
@@ -140,7 +141,7 @@ fn members(members: &[OutageMember], color: bool) -> String {
             let phase = if m.rolled_back_before { format!("{}, before", m.phase) } else { m.phase.clone() };
             let waits = matches!(m.phase.as_str(), "awaiting_decision" | "escalated");
             [
-                Cell::new(&m.prompt),
+                Cell::new(&shown_name(&m.prompt)),
                 Cell::new(&arrow(Some(&m.version), m.target.as_deref())),
                 if waits { Cell::warning(&phase) } else { Cell::new(&phase) },
                 Cell::time(Some(&m.began)),

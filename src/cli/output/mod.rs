@@ -10,6 +10,8 @@ pub use explain::explained;
 pub use incident::{incident, incidents};
 pub use report::report;
 
+use std::borrow::Cow;
+
 use crate::api::{
     AnyPrompt, CanaryView, ChangeResponse, DecideResponse, DeploymentLog, DeploymentView, GateView, GatesResponse,
     KeyChange, LogEntryView, MarkResponse, OtherChange, PauseResponse, PromptList, PromptSummary, PromptView,
@@ -17,6 +19,7 @@ use crate::api::{
 };
 use crate::cli::table::{Cell, clean, table, time};
 use crate::config;
+use crate::visible::shown_name;
 use incident::incident_table;
 
 /// More hints would scroll the table out of sight.
@@ -31,7 +34,7 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
         .iter()
         .map(|p| {
             [
-                Cell::new(&p.prompt),
+                Cell::new(&shown_name(&p.prompt)),
                 Cell::maybe(p.active.as_deref()),
                 p.rollback_target.as_deref().map_or(Cell::warning("none"), Cell::new),
                 match (p.known_good, p.known_good_by.as_deref()) {
@@ -74,7 +77,7 @@ pub fn without_target(prompts: &[&PromptSummary]) -> String {
         many => format!("{many} prompts have no version to roll back to:\n"),
     };
     for prompt in prompts.iter().take(MAX_HINTS) {
-        out.push_str(&format!("  {}: {}\n", clean(&prompt.prompt), hint(prompt)));
+        out.push_str(&format!("  {}: {}\n", name(&prompt.prompt), hint(prompt)));
     }
     if prompts.len() > MAX_HINTS {
         let more = prompts.len() - MAX_HINTS;
@@ -104,7 +107,7 @@ fn hint(prompt: &PromptSummary) -> String {
 }
 
 pub fn prompt(p: &PromptView, color: bool) -> String {
-    let mut out = format!("{}\n", clean(&p.prompt));
+    let mut out = format!("{}\n", name(&p.prompt));
     let nothing = p.active_fault.as_ref().map_or_else(|| "nothing".to_owned(), |fault| format!("nothing: {fault}"));
     out.push_str(&line("active", p.active.as_deref().unwrap_or(&nothing)));
     if let Some(routing) = &p.routing {
@@ -185,7 +188,7 @@ fn in_service(p: &DeploymentView) -> String {
 fn other_change(o: &OtherChange) -> String {
     let versions = arrow(o.from.as_deref(), o.to.as_deref());
     let group = if o.same_group { ", same group" } else { "" };
-    format!("{} {versions} by {} at {} ({}{group})", o.prompt, o.operator, time(&o.at), o.event)
+    format!("{} {versions} by {} at {} ({}{group})", shown_name(&o.prompt), o.operator, time(&o.at), o.event)
 }
 
 /// The marks of the versions, with their reasons.
@@ -292,11 +295,11 @@ fn log_entry(e: &LogEntryView) -> [Cell; 7] {
 pub fn registered(r: &RegisterResponse) -> String {
     let what = if r.created { "is registered" } else { "was already registered" };
     let good = if r.known_good { ", known-good" } else { "" };
-    format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
+    format!("{} {} {what}{good}\n", name(&r.prompt), clean(&r.version))
 }
 
 pub fn marked(m: &MarkResponse) -> String {
-    let (name, version) = (clean(&m.prompt), clean(&m.version));
+    let (name, version) = (name(&m.prompt), clean(&m.version));
     let already = if m.unchanged { " already" } else { "" };
     let mut out = match m.mark.as_str() {
         "bad" => format!("{name}: {version} is marked as bad{already}: it is no longer a rollback target\n"),
@@ -312,7 +315,7 @@ pub fn restored(r: &RestoreResponse) -> String {
         RestoreResponse { restored: true, .. } => "is restored from the archive",
         _ => "is not restored yet: the archive does not respond, the receiver keeps trying",
     };
-    format!("the content of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
+    format!("the content of {} {} {what}\n", name(&r.prompt), clean(&r.version))
 }
 
 /// `v1 → v2: 5 % on v2, next 25 % at …`
@@ -344,11 +347,11 @@ fn share(s: &SplitView) -> String {
 /// Describes a split that begins, in one line.
 fn shared(c: &ChangeResponse, percent: u8) -> String {
     let (to, from) = (clean(&c.to_version), version(c.from_version.as_deref()));
-    format!("{}: {to} has {percent} % of the traffic, {from} the rest\n", clean(&c.prompt))
+    format!("{}: {to} has {percent} % of the traffic, {from} the rest\n", name(&c.prompt))
 }
 
 pub fn gates(g: &GatesResponse, color: bool) -> String {
-    let mut out = format!("{} {}\n", clean(&g.prompt), clean(&g.version));
+    let mut out = format!("{} {}\n", name(&g.prompt), clean(&g.version));
     if let Some(replaces) = &g.replaces {
         out.push_str(&line("instead of", replaces));
     }
@@ -366,7 +369,7 @@ pub fn gates(g: &GatesResponse, color: bool) -> String {
 }
 
 pub fn activated(c: &ChangeResponse) -> String {
-    let (name, to) = (clean(&c.prompt), clean(&c.to_version));
+    let (name, to) = (name(&c.prompt), clean(&c.to_version));
     if let Some(percent) = c.percent {
         return shared(c, percent);
     }
@@ -378,13 +381,16 @@ pub fn activated(c: &ChangeResponse) -> String {
 }
 
 pub fn rolled_back(c: &ChangeResponse) -> String {
-    let (name, to) = (clean(&c.prompt), clean(&c.to_version));
+    let (name, to) = (name(&c.prompt), clean(&c.to_version));
     let incident = c.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default();
     if c.unchanged {
         return format!("{name}: {to} is already active, nothing to do\n");
     }
     if !c.success {
-        return format!("{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {name}`\n");
+        let prompt = clean(&c.prompt);
+        return format!(
+            "{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {prompt}`\n"
+        );
     }
     if let Some(percent) = c.percent {
         return format!("{}{incident}\n", shared(c, percent).trim_end());
@@ -397,7 +403,7 @@ pub fn decided(d: &DecideResponse) -> String {
     match d {
         DecideResponse::Changed(changed) => match changed.percent {
             Some(percent) => shared(changed, percent),
-            None => format!("{}: active is now {}\n", clean(&changed.prompt), clean(&changed.to_version)),
+            None => format!("{}: active is now {}\n", name(&changed.prompt), clean(&changed.to_version)),
         },
         DecideResponse::Answered(answered) => match answered.prompts {
             Some(prompts) => format!("decided about {prompts} prompts: now being carried out one by one\n"),
@@ -407,7 +413,7 @@ pub fn decided(d: &DecideResponse) -> String {
 }
 
 pub fn paused(p: &PauseResponse) -> String {
-    let whose = p.prompt.as_deref().map_or("all prompts".into(), clean);
+    let whose = p.prompt.as_deref().map_or("all prompts".into(), name);
     match (p.paused, p.changed) {
         (true, true) => {
             format!("automatic rollbacks are paused for {whose}; people can still roll back\n")
@@ -436,6 +442,14 @@ pub fn reloaded(r: &ReloadResponse) -> String {
         out.insert_str(0, "reloaded; nothing has changed\n");
     }
     out
+}
+
+/// The name of a prompt, and its encoded form if that is another.
+fn name(encoded: &str) -> String {
+    match shown_name(encoded) {
+        Cow::Borrowed(name) => clean(name),
+        Cow::Owned(name) => format!("{name} ({encoded})"),
+    }
 }
 
 fn line(name: &str, value: &str) -> String {

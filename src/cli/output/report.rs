@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::api::{CaseView, DryRunReportView, TallyView};
 use crate::cli::table::{Cell, table, time};
 use crate::decision::time::spoken;
+use crate::visible::shown_name;
 
 pub fn report(report: &DryRunReportView, color: bool) -> String {
     let mut out = format!("{} to {}\n", time(&report.since), time(&report.until));
@@ -47,7 +48,7 @@ fn row(case: &CaseView) -> [Cell; 8] {
     let after = case.after_seconds.map(|s| format!(", {} later", spoken(Duration::from_secs(s)))).unwrap_or_default();
     [
         Cell::time(Some(&case.at)),
-        Cell::new(&case.prompt),
+        Cell::new(&shown_name(&case.prompt)),
         Cell::new(&case.from),
         Cell::new(&case.to),
         Cell::new(&case.trigger),

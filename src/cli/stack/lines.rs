@@ -15,6 +15,9 @@ const SHIPPED: &str = include_str!("../../../config/alertmanager.yml");
 /// The name of our receiver there.
 const NAME: &str = "prompt-rollback";
 
+/// The name of the receiver that pages a person there.
+const PAGER: &str = "pager";
+
 /// The changes after which our alerts arrive.
 pub fn missing(text: &str, node: &Node<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
     let mut edits = Edits::new(text);
@@ -32,6 +35,18 @@ pub fn missing(text: &str, node: &Node<'_>, review: &Review<'_>) -> Result<Edits
         exclude(&mut edits, &node, &review.inhibited(rule), &review.config.labels.prompt)?;
     }
     Ok(edits)
+}
+
+/// A whole file, for a receiver at this URL: the shipped one, with comments only where there is something to fill in.
+pub fn whole(config: &Config, url: &str) -> String {
+    let indented = |lines: Vec<String>, by: &str| lines.iter().map(|line| format!("{by}{line}\n")).collect::<String>();
+    let (_, to_fill_in) = SHIPPED.split_once("\n  # Pages a person.").unwrap_or_default();
+    format!(
+        "route:\n{}  routes:\n{}\nreceivers:\n{}\n  # Pages a person.{to_fill_in}",
+        indented(part("\nroute:\n", "\n  routes:\n"), "  "),
+        indented(routes(config, NAME, PAGER), "    "),
+        indented(receiver_at(url, NAME), "  "),
+    )
 }
 
 /// Our routes before the file's own, and our receiver if there is none.
@@ -188,10 +203,12 @@ fn receiver(config: &Config, name: &str) -> Vec<String> {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
     let host = if listen.ip().is_unspecified() { "receiver".to_owned() } else { listen.ip().to_string() };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    let pairs = [
-        ("name: prompt-rollback", format!("name: {}", quoted(name))),
-        ("http://receiver:8000", format!("{scheme}://{host}:{}", listen.port())),
-    ];
+    receiver_at(&format!("{scheme}://{host}:{}", listen.port()), name)
+}
+
+fn receiver_at(url: &str, name: &str) -> Vec<String> {
+    let pairs =
+        [("name: prompt-rollback", format!("name: {}", quoted(name))), ("http://receiver:8000", url.to_owned())];
     let adapt = |line: &String| pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to));
     part("\nreceivers:\n", "\n  # Pages a person.").iter().map(adapt).collect()
 }

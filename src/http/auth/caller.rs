@@ -19,7 +19,7 @@ const MAX_NAME: usize = 200;
 
 /// Whom the API and the page let in.
 #[derive(Debug)]
-pub struct Access {
+pub struct Admission {
     /// `server.api_token` and the named tokens.
     tokens: Vec<Credential>,
     proxy: ProxyConfig,
@@ -46,7 +46,7 @@ pub struct Caller {
     pub csrf: Option<String>,
 }
 
-impl Access {
+impl Admission {
     pub fn new(config: &Config) -> Self {
         let everything = || vec!["*".to_owned()];
         let named = config.tokens.iter().filter_map(|(name, of)| {

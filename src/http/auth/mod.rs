@@ -4,7 +4,7 @@
 mod caller;
 mod session;
 
-pub use caller::{Access, Caller};
+pub use caller::{Admission, Caller};
 pub use session::COOKIE_NAME;
 
 use std::collections::{BTreeMap, HashMap};

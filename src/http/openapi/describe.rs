@@ -97,7 +97,10 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     let names = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let path = names.map(|name| {
         let (description, pattern) = match name {
-            "prompt" => ("Name of the prompt; a `/` in it is written `%2F`.", "^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"),
+            "prompt" => (
+                "Name of the prompt, or its encoded form; a `/` in it is written `%2F`, and a `%` is written `%25`.",
+                "^.{1,128}$",
+            ),
             "version" => ("Name of the version.", "^[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}$"),
             _ => ("Identifier, as an answer of this API gave it.", "^[0-9A-Za-z]{26}$"),
         };

@@ -12,7 +12,7 @@ use ulid::Ulid;
 
 use crate::decision::{PromptName, VersionName};
 
-/// Names begin with a letter or digit, so none is `.` or `..`; a `/` becomes `%2F`.
+/// Encoded names begin with a letter, a digit or `%`, so none is `.` or `..`; a `/` becomes `%2F`, and a `%` becomes `%25`.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
 /// File systems allow 255 bytes.
 const MAX_NAME: usize = 240;

@@ -8,6 +8,7 @@ use slack_morphism::prelude::{
 
 use super::text::{fit, literal};
 use crate::decision::{Action, Canary, Incident, IncidentId, MarkKind, PhaseKind, PromptName, Steer, VersionName};
+use crate::visible::shown;
 
 /// Action ids.
 pub mod action {
@@ -292,7 +293,7 @@ fn marks(incident: &Incident) -> SlackActionBlockElement {
         group(MarkKind::Bad, "Never roll back to this version", bad.collect()),
         group(MarkKind::Good, "Trust this version", good.collect()),
     ];
-    let title = fit(&format!("Mark a version of {}?", incident.prompt), 100);
+    let title = fit(&format!("Mark a version of {}?", shown(&incident.prompt)), 100);
     let text = "A mark moves no traffic. A version marked as bad is never a rollback target; a trusted version can be \
                 one at once.";
     let confirm =
@@ -340,7 +341,7 @@ fn value(incident: &Incident, from: Option<&VersionName>, to: Option<&VersionNam
 
 /// Slack's dialog before the click takes effect.
 fn confirm(what: &str, prompt: &PromptName, versions: &str) -> SlackBlockConfirmItem {
-    let title = fit(&format!("{what} {prompt}?"), 100);
+    let title = fit(&format!("{what} {}?", shown(prompt)), 100);
     let text = format!("{versions} All its prompt servers follow at once.");
     SlackBlockConfirmItem::new(plain(&title), literal(text).into(), plain("Yes, do it"), plain("Not now"))
         .with_style("danger".to_owned())

@@ -6,9 +6,10 @@ use super::button::steering;
 use super::text::{Markup, escape, fit, who};
 use super::{Message, aside, header, others, stages};
 use crate::decision::{Canary, PromptName};
+use crate::visible::shown;
 
 pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
-    let split = &canary.split;
+    let (split, name) = (&canary.split, shown(prompt));
     let (sign, title) = match &canary.end {
         None => ("🐤", "Canary"),
         Some(end) if end.promoted => ("✅", "Canary finished"),
@@ -26,7 +27,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     } else if let Some(check) = &split.last {
         line.push_str(&format!(". {}", check.finding.text));
     }
-    let mut blocks: Vec<SlackBlock> = vec![header(&format!("{sign} {title}: {prompt} {}", split.arriving))];
+    let mut blocks: Vec<SlackBlock> = vec![header(&format!("{sign} {title}: {name} {}", split.arriving))];
     blocks.extend(others(fit(&line, 1_000)));
     let mut small =
         vec![Markup::words("By ").code(&who(split.operator.as_str(), 100)).and(", since ").date(canary.started)];
@@ -41,6 +42,6 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     }
     blocks.extend(aside(small));
     blocks.extend(steering(prompt, canary));
-    let text = escape(&format!("{title}: {prompt} {}. {}", split.arriving, fit(&line, 1_000)));
+    let text = escape(&format!("{title}: {name} {}. {}", split.arriving, fit(&line, 1_000)));
     Message { text, blocks }
 }

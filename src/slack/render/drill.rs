@@ -5,6 +5,7 @@ use slack_morphism::prelude::SlackBlock;
 use super::text::{Markup, escape, fit, who};
 use super::{Message, aside, header, others, ours};
 use crate::decision::{PromptName, Timestamp, VersionName};
+use crate::visible::shown;
 
 #[derive(Debug, Clone, Copy)]
 pub struct DrillMessage<'a> {
@@ -19,6 +20,7 @@ pub struct DrillMessage<'a> {
 
 pub fn drill(drill: &DrillMessage<'_>) -> Message {
     let DrillMessage { id, prompt, version, operator, started, dry_run } = *drill;
+    let prompt = shown(prompt);
     let title = format!("🧪 Drill: {prompt} {version}");
     let mut blocks: Vec<SlackBlock> = vec![header(&title)];
     blocks.push(ours(Markup::words("This is a drill. Nothing was changed, and no action is needed.")));

@@ -11,6 +11,7 @@ use super::text::{LinkAddress, Markup, escape, fit, literal, who};
 use super::{Message, aside, header, others, ours};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::outage::{Member, Outage, OutageAction, shared};
+use crate::visible::shown;
 
 /// Prompts with a row and a button of their own; a message may have 50 blocks.
 const ROWS: usize = 20;
@@ -193,12 +194,12 @@ fn why(member: &Member) -> Option<String> {
 fn cost(member: &Member) -> usize {
     let version = member.version.as_str().len() + member.target.as_ref().map_or(0, |target| target.as_str().len());
     // escaping can turn one character into five
-    250 + 2 * (member.prompt.as_str().len() + version) + why(member).map_or(0, |why| 5 * why.chars().count())
+    250 + 2 * (escape(&shown(&member.prompt)).len() + version) + why(member).map_or(0, |why| 5 * why.chars().count())
 }
 
 /// A waiting prompt, with a button that rolls back this prompt only.
 fn row(at: usize, member: &Member) -> SlackBlock {
-    let mut text = Markup::default().code(member.prompt.as_str()).and(" ").code(member.version.as_str());
+    let mut text = Markup::default().code(&shown(&member.prompt)).and(" ").code(member.version.as_str());
     text = match &member.target {
         Some(target) => text.and(" → ").code(target.as_str()),
         None => text.and(" → no other known-good version exists"),
@@ -218,7 +219,7 @@ fn row(at: usize, member: &Member) -> SlackBlock {
         question_number: member.question_number,
     };
     let confirm = SlackBlockConfirmItem::new(
-        plain(&fit(&format!("Roll back {}?", member.prompt), 100)),
+        plain(&fit(&format!("Roll back {}?", shown(&member.prompt)), 100)),
         literal(format!("From {} back to {target}. All its prompt servers follow at once.", member.version)).into(),
         plain("Yes, do it"),
         plain("Not now"),
@@ -234,7 +235,8 @@ fn row(at: usize, member: &Member) -> SlackBlock {
 fn decided(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     let all: Vec<&Member> = view.members.iter().filter(|member| !member.waits()).collect();
     let line = |member: &&Member| {
-        let Member { prompt, version, phase, .. } = member;
+        let Member { version, phase, .. } = member;
+        let prompt = shown(&member.prompt);
         let before = if member.before { ", before" } else { "" };
         fit(&format!("{prompt} {version}: {phase}{before}"), 90)
     };

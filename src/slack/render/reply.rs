@@ -7,6 +7,7 @@ use super::{Message, View, aside, began, links, others, ours, ranked, waits};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, LogEvent};
 use crate::deployed::is_change;
+use crate::visible::{shown, shown_name};
 
 /// Entries of the deployment log shown with an investigation.
 const LOG_SHOWN: usize = 5;
@@ -37,7 +38,8 @@ pub fn with_related(mut message: Message, group: &str, related: &[Related], all:
     if related.is_empty() {
         return message;
     }
-    let one = |r: &Related| format!("{} {} ({})", r.prompt, r.version.as_deref().unwrap_or("nothing"), r.health);
+    let one =
+        |r: &Related| format!("{} {} ({})", shown_name(&r.prompt), r.version.as_deref().unwrap_or("nothing"), r.health);
     let mut text = format!("Same group ({}): ", fit(group, 100));
     text.push_str(&related.iter().map(one).collect::<Vec<_>>().join(", "));
     if all > related.len() {
@@ -81,13 +83,13 @@ fn said(note: &Note) -> Vec<SlackBlock> {
 }
 
 fn asks(view: &View<'_>) -> SlackBlock {
-    let Incident { prompt, version, .. } = view.incident;
+    let (prompt, version) = (shown(&view.incident.prompt), &view.incident.version);
     let asks = Markup::default().mention(view.mention).and(" please decide about ");
-    ours(asks.code(prompt.as_str()).and(" ").code(version.as_str()))
+    ours(asks.code(&prompt).and(" ").code(version.as_str()))
 }
 
 fn finished(view: &View<'_>, note: &Note, mut blocks: Vec<SlackBlock>) -> Message {
-    let Incident { prompt, version, .. } = view.incident;
+    let (prompt, version) = (shown(&view.incident.prompt), &view.incident.version);
     blocks.extend(aside(vec![when(view.incident, note)]));
     Message { text: escape(&fit(&format!("{prompt} {version}: {}", text_of(note)), 3_000)), blocks }
 }
@@ -137,7 +139,7 @@ fn where_to_look(incident: &Incident, log: &[LogLine<'_>]) -> Vec<SlackBlock> {
     let mut blocks: Vec<SlackBlock> = description.and_then(others).into_iter().collect();
     blocks.extend(aside(links(incident)));
     if !log.is_empty() {
-        blocks.push(ours(Markup::words("*Latest changes of ").code(incident.prompt.as_str()).and("*")));
+        blocks.push(ours(Markup::words("*Latest changes of ").code(&shown(&incident.prompt)).and("*")));
         blocks.extend(others(log.iter().take(LOG_SHOWN).map(log_line).collect::<Vec<_>>().join("\n")));
     }
     blocks

@@ -3,6 +3,7 @@
 use super::text::{Markup, escape, fit, took};
 use super::{Message, aside, header, others, ours};
 use crate::report::{Case, DryRunReport, Tally};
+use crate::visible::shown;
 
 /// The report command shows all of them; a message must stay readable.
 const TRIGGERS: usize = 10;
@@ -53,7 +54,7 @@ fn line(case: &Case) -> String {
     format!(
         "{}: {} {} → {}: {}{after} ({})",
         case.verdict().as_str(),
-        case.prompt,
+        shown(&case.prompt),
         case.dry_run.from,
         case.dry_run.to,
         case.instead.words(),

@@ -10,6 +10,7 @@ use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, NAMED};
+use crate::visible::{shown, shown_name};
 
 /// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
@@ -43,13 +44,14 @@ pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
 }
 
 fn summary(incident: &Incident) -> String {
-    let Incident { prompt, version, severity, .. } = incident;
+    let Incident { version, severity, .. } = incident;
+    let prompt = shown(&incident.prompt);
     let what = fit(incident.summary(), 1_000);
     escape(&format!("{}: {prompt} {version} ({severity}). {what}", title(incident)))
 }
 
 fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
-    let Incident { prompt, version, .. } = incident;
+    let (prompt, version) = (shown(&incident.prompt), &incident.version);
     let mut blocks = vec![header(&format!("{} {}: {prompt} {version}", sign(incident), title(incident)))];
     blocks.extend(incident.switch.as_ref().and_then(|switch| others(what_was_done(incident, switch))));
     blocks.extend(progress(incident).and_then(|text| others(fit(&text, 600))));
@@ -81,12 +83,14 @@ fn what_was_deployed(incident: &Incident, deployed: &Deployed) -> Option<SlackBl
         lines.push(by(line, &placed.event, &placed.operator));
     }
     for other in deployed.others.iter().take(NAMED) {
-        let line = Markup::words("*Also changed* ").code(&fit(&other.prompt, 128)).and(match other.event.as_str() {
-            "rollback" => " rolled back ",
-            "gradual" => " rolled back step by step ",
-            "canary" => " canary ",
-            _ => " ",
-        });
+        let line = Markup::words("*Also changed* ").code(&fit(&shown_name(&other.prompt), 128)).and(
+            match other.event.as_str() {
+                "rollback" => " rolled back ",
+                "gradual" => " rolled back step by step ",
+                "canary" => " canary ",
+                _ => " ",
+            },
+        );
         let line = named(named(line, &other.from).and(" → "), &other.to);
         let line = by(line, &other.event, &other.operator).and(", ").before(opened.since(Timestamp(other.at)));
         lines.push(if other.same_group { line.and(" (same group)") } else { line });
@@ -260,7 +264,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
         (None, None) => field("Rollback").code(incident.version.as_str()).and(" → no other known-good version exists"),
     };
     let mut fields = vec![
-        field("Prompt").code(incident.prompt.as_str()),
+        field("Prompt").code(&shown(&incident.prompt)),
         change,
         field("Severity").and(incident.severity.as_str()),
         field("Began").date(began(incident, incident.opened_at).unwrap_or(incident.opened_at)),

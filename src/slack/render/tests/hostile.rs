@@ -66,7 +66,8 @@ fn record() -> impl Strategy<Value = AlertRecord> {
 
 prop_compose! {
     fn incident()(
-        prompt in "[A-Za-z0-9][A-Za-z0-9._/-]{0,127}",
+        prompt in prop_oneof!["[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "[ -~]{1,60}", "[<>!@#&`*_~| a\\n\u{202e}ä🙂-]{1,40}"]
+            .prop_filter_map("a name", |name| PromptName::of(&name).ok()),
         versions in prop::collection::vec(version_name(), 2..14),
         phase in prop::sample::select(&PhaseKind::ALL[..]),
         severity in prop::sample::select(&Severity::ALL[..]),
@@ -81,7 +82,7 @@ prop_compose! {
     ) -> Incident {
         let switch = Switch { at: switched_at, ..switch(versions[0].clone(), versions[1].clone(), mode, &operator) };
         let mut incident = Incident {
-            prompt: PromptName::parse(&prompt).unwrap(),
+            prompt,
             version: versions[0].clone(),
             target: versions.get(1).cloned(),
             choices: versions[1..].to_vec(),

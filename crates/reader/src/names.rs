@@ -1,0 +1,61 @@
+//! How a prompt of another registry is called in Redis. `tests/fixtures/names.json` of the repository has test vectors.
+
+use std::fmt;
+
+/// Longest encoded name, in bytes.
+const LONGEST: usize = 128;
+
+/// The name of a prompt as the keys in Redis have it, to give to [`Reader::start`](crate::Reader::start).
+///
+/// Each byte of characters other than `A-Z a-z 0-9 . _ / -` is percent-encoded, and a first byte that is no letter or
+/// digit. All other names stay as they are. Different names are never the same afterwards. Do not encode a name twice.
+/// In metrics, the label `prompt` keeps the name itself.
+///
+/// ```
+/// use prompt_rollback_reader::key_of;
+///
+/// assert_eq!(key_of("Support bot: v2@eu")?, "Support%20bot%3A%20v2%40eu");
+/// assert_eq!(key_of("team/refund.v2")?, "team/refund.v2");
+/// assert_eq!(key_of("100%")?, "100%25");
+/// # Ok::<(), prompt_rollback_reader::InvalidName>(())
+/// ```
+///
+/// # Errors
+/// When the name is empty, or its encoded form is longer than 128 bytes.
+pub fn key_of(name: &str) -> Result<String, InvalidName> {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    if name.is_empty() {
+        return Err(InvalidName { encoded: 0 });
+    }
+    let mut encoded = String::with_capacity(name.len());
+    for (at, byte) in name.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || at > 0 && b"._/-".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    if encoded.len() > LONGEST {
+        return Err(InvalidName { encoded: encoded.len() });
+    }
+    Ok(encoded)
+}
+
+/// Why a prompt cannot have this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidName {
+    /// Bytes of its encoded form.
+    encoded: usize,
+}
+
+impl fmt::Display for InvalidName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.encoded {
+            0 => f.write_str("expected the name of a prompt, found an empty text"),
+            encoded => write!(f, "expected a name of at most {LONGEST} bytes in its encoded form, found {encoded}"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidName {}
