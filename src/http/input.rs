@@ -178,6 +178,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn since_is_a_duration_or_a_time_in_the_past() {
+        let now = Timestamp(1_795_221_492_689);
+        let table = [
+            ("7d", Some(1_795_221_492_689 - 7 * 86_400_000)),
+            ("90m", Some(1_795_221_492_689 - 5_400_000)),
+            ("2026-11-21T00:38:12Z", Some(1_795_221_492_000)),
+            ("2026-11-21T02:38:12%2B02:00", Some(1_795_221_492_000)),
+            ("2026-11-22T00:00:00Z", None),
+            ("0s", None),
+            ("-7d", None),
+            ("yesterday", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            let since = Query::parse(Some(&format!("since={text}"))).since("1d", now);
+            assert_eq!(since.ok().map(|at| at.0), expected, "{text:?}");
+        }
+        assert_eq!(Query::parse(None).since("1d", now), Ok(now.minus(std::time::Duration::from_secs(86_400))));
+    }
+
+    #[test]
     fn what_nobody_sees_is_left_out_of_a_text() {
         let text = |text: &str| line("reason", Some(text.to_owned()), "none given");
         assert_eq!(text("a\u{202e}b\u{200b}\u{2028}c"), Ok("abc".to_owned()));

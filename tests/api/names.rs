@@ -134,8 +134,9 @@ async fn queries_find_the_series_of_any_name_and_no_other() -> Result<()> {
     });
     let groups = json!({ "groups": [{ "name": "names", "interval": "1s", "rules": rules.collect::<Vec<_>>() }] });
     let server = Prometheus::builder("rule_files: ['names.yml']\n").file("names.yml", groups.to_string()).start()?;
-    let client = Client::new(&server.url())?;
-    let (labels, version) = (config("redis://127.0.0.1:1", &[]).labels, VersionName::parse("v1")?);
+    let config = config("redis://127.0.0.1:1", &[("PROMETHEUS__URL", &server.url())]);
+    let client = Client::new(&config.prometheus)?.context("no url")?;
+    let (labels, version) = (config.labels, VersionName::parse("v1")?);
     eventually("the rules are evaluated", SOON, async || {
         let series = client.instant(&format!("count({})", records[1])).await.ok()?;
         series.first().filter(|count| count.value() == HOSTILE.len() as f64).map(drop)

@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use prompt_rollback_testkit::slack::{self as double, Fault, Message};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::accept_async;
 
 use super::*;
 use crate::config::Config;
+use crate::http_client::{Connector, Proxies, tls_config};
+use crate::tls::ClientTls;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -105,8 +107,14 @@ type Peer = WebSocketStream<TcpStream>;
 /// A served connection, and Slack's end of it.
 async fn served(room: usize) -> (Peer, mpsc::Receiver<Interaction>, oneshot::Receiver<Ending>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("ws://{}", listener.local_addr().expect("an address"));
-    let (ours, theirs) = tokio::join!(tokio_tungstenite::connect_async(url), async {
+    let address = listener.local_addr().expect("an address");
+    let tls = tls_config(false, &ClientTls::default()).expect("no certificates are needed");
+    let connector = Connector::new(tls, Proxies::of_environment());
+    let opened = async {
+        let stream = connector.tunnel(format!("http://{address}").parse().expect("an address")).await.expect("connected");
+        client_async_with_config(format!("ws://{address}"), TokioIo::new(stream), None).await
+    };
+    let (ours, theirs) = tokio::join!(opened, async {
         accept_async(listener.accept().await.expect("a connection").0).await
     });
     let (sender, clicks) = mpsc::channel(room);
