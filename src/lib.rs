@@ -19,6 +19,7 @@
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`config`], [`http_client`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`wording`] | what an incident is called, and what people may choose |
 //! | [`api`] | the JSON that the API is asked and answers |
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
@@ -58,6 +59,7 @@ pub mod store;
 pub mod tls;
 pub mod trace;
 pub mod visible;
+pub mod wording;
 pub mod yaml;
 
 pub use prompt_rollback_decision as decision;

@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["http_client"],
     &["alertmanager", "slack"],
     &["postmortem", "report"],
-    &["deployed", "rules"],
+    &["deployed", "rules", "wording"],
     &["config"],
     &["api", "events"],
     &["elsewhere", "re2", "tls", "trace", "visible", "yaml"],
