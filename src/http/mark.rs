@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::Context;
-use super::input::{self, ApiResult, body, line, prompt_name, version};
+use super::input::{self, ApiResult, body, incident_id, line, prompt_name, version};
 use super::reply::{ApiError, Reply, answer, unexpected};
 use crate::api;
 use crate::decision::decide::Marked;
@@ -25,7 +25,7 @@ pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) ->
         kind: request.mark,
         reason,
         operator: input::operator(request.operator)?,
-        incident: None,
+        incident: request.incident.as_deref().map(incident_id).transpose()?,
     };
     let handled = context.engine.handle(&prompt, &Event::Mark(marking)).await?;
     let marked = match handled.answer {
