@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
-use crate::http::{self, Site};
+use crate::figures::FigureBook;
+use crate::http::{self, Books, Site};
 use crate::live::{Current, Live, Reloader};
 use crate::notify::slack::{self, MESSAGE_INTERVAL, SlackNotifier};
 use crate::notify::{self, Notifiers};
@@ -26,7 +27,7 @@ use crate::reconciler::health::Health;
 use crate::reconciler::incidents::{self, IncidentWorker};
 use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
-use crate::reconciler::{drift, outage, page, rules, soak};
+use crate::reconciler::{drift, figures, outage, page, rules, soak};
 use crate::rules::RuleBook;
 use crate::service::clicks::{Clicks, EphemeralReply, handle_patiently};
 use crate::slack::client::{Slack, SlackError};
@@ -99,7 +100,7 @@ struct Shared {
     readiness: watch::Receiver<Readiness>,
     reloader: Reloader,
     replies: mpsc::Sender<EphemeralReply>,
-    rule_book: RuleBook,
+    books: Books,
 }
 
 impl Running {
@@ -162,7 +163,7 @@ impl Running {
             shared.readiness.clone(),
             shared.reloader.clone(),
             clicks.clone(),
-            shared.rule_book.clone(),
+            shared.books.clone(),
         );
         let precheck = config.registry.precheck_url.as_deref().map(Precheck::new).transpose();
         let archiver = Arc::new(Archiver { engine: Arc::clone(&engine), archive });
@@ -233,7 +234,9 @@ impl App {
         let (reloader, asked) = Reloader::new();
         let (replies, queued) = mpsc::channel(EPHEMERAL_REPLIES);
         let (rule_book, rule_requests) = RuleBook::new();
-        let shared = Shared { readiness, reloader: reloader.clone(), replies, rule_book };
+        let figure_book = FigureBook::default();
+        let books = Books { rules: rule_book, figures: figure_book.clone() };
+        let shared = Shared { readiness, reloader: reloader.clone(), replies, books };
         let running = Running::new(settings.clone(), clock, &shared)?;
         let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
         let scraped = match settings.config.metrics.listen {
@@ -275,6 +278,7 @@ impl App {
         tasks.spawn("soak", soak::run(workers.clone()));
         tasks.spawn("rules", rules::run(workers.clone(), rule_requests));
         tasks.spawn("page", page::run(workers.clone()));
+        tasks.spawn("figures", figures::run(workers.clone(), figure_book));
         tasks.spawn("archive", archive::run_processing(live.part(|running| Arc::clone(&running.archiver))));
         for _ in 0..INCIDENT_WORKERS {
             tasks.spawn("incidents", incidents::run(workers.clone()));

@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod board;
 mod budget;
 mod canary;
 mod connections;
@@ -15,6 +16,7 @@ mod linger;
 mod mark;
 mod openapi;
 mod outage;
+mod page;
 mod postmortem;
 mod reload;
 mod reply;
@@ -50,10 +52,12 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::config::{Config, Labels, SourceConfig};
 use crate::engine::{Engine, Readiness};
+use crate::figures::FigureBook;
 use crate::live::{Current, Reloader};
 use crate::rules::RuleBook;
 use crate::service::clicks::Clicks;
 use crate::tls::ServerTls;
+use board::Board;
 use budget::Budget;
 use connections::{Connections, Slot};
 use exposition::Exposition;
@@ -107,7 +111,15 @@ pub struct Context {
     slack: Option<SlackClicks>,
     /// Whether there is an Alertmanager for the receiver's own alerts.
     posts_alerts: bool,
-    rule_book: RuleBook,
+    books: Books,
+    board: Board,
+}
+
+/// What workers read from Prometheus for requests, which never call it themselves.
+#[derive(Debug, Clone)]
+pub struct Books {
+    pub rules: RuleBook,
+    pub figures: FigureBook,
 }
 
 /// Interactions over HTTP, if `slack.signing_secret` is configured.
@@ -126,7 +138,7 @@ impl Context {
         readiness: watch::Receiver<Readiness>,
         reloader: Reloader,
         clicks: Option<Arc<Clicks>>,
-        rule_book: RuleBook,
+        books: Books,
     ) -> Self {
         let slack = config.slack.signing_secret.clone().zip(clicks);
         Self {
@@ -153,7 +165,8 @@ impl Context {
             shutdown_timeout: config.server.shutdown_timeout,
             readiness,
             posts_alerts: !config.alertmanager.urls.is_empty(),
-            rule_book,
+            books,
+            board: Board::default(),
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
         }
     }

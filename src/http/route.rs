@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use matchit::Router;
@@ -17,6 +17,7 @@ use tracing::{Instrument, Span};
 
 use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
+use super::page::{self, Shown};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
     Context, Peer, Site, api, auth, canary, drill, explain, exposition, import, mark, openapi, postmortem, reload,
@@ -61,10 +62,12 @@ pub(super) enum Route {
     OpenApi,
     Healthy,
     Ready,
+    /// The page, for browsers.
+    Page(Shown),
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
-pub(super) static TABLE: [(&str, Method, Route); 28] = [
+pub(super) static TABLE: [(&str, Method, Route); 35] = [
     ("/webhooks/alertmanager", Method::POST, Route::Webhook),
     ("/api/rollback", Method::POST, Route::Rollback),
     ("/api/import", Method::POST, Route::Import),
@@ -93,6 +96,13 @@ pub(super) static TABLE: [(&str, Method, Route); 28] = [
     ("/-/reload", Method::POST, Route::Reload),
     ("/-/healthy", Method::GET, Route::Healthy),
     ("/-/ready", Method::GET, Route::Ready),
+    ("/", Method::GET, Route::Page(Shown::Overview)),
+    ("/prompts/{prompt}", Method::GET, Route::Page(Shown::Prompt)),
+    ("/incidents", Method::GET, Route::Page(Shown::Incidents)),
+    ("/incidents/{id}", Method::GET, Route::Page(Shown::Incident)),
+    ("/incidents/{id}/picture.svg", Method::GET, Route::Page(Shown::Picture)),
+    ("/rollouts", Method::GET, Route::Page(Shown::Rollouts)),
+    ("/assets/{file}", Method::GET, Route::Page(Shown::Asset)),
 ];
 
 impl Route {
@@ -105,7 +115,7 @@ impl Route {
         let path = self.path();
         match self {
             Route::Webhook => trace::webhook(&head.headers, path),
-            Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => Span::none(),
+            Route::Slack | Route::Metrics | Route::Healthy | Route::Ready | Route::Page(Shown::Asset) => Span::none(),
             _ => {
                 let named = |part: &str| path.contains(part).then_some(parameter);
                 let prompt = named("/{prompt}").and_then(|name| PromptName::parse(name).ok());
@@ -144,6 +154,23 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// Whether a browser that asks for this path expects a page, also if there is none.
+    fn shows_page<B>(&self, request: &Request<B>) -> bool {
+        let accepts = || {
+            request
+                .headers()
+                .get_all(ACCEPT)
+                .iter()
+                .any(|accepted| accepted.to_str().is_ok_and(|accepted| accepted.contains("text/html")))
+        };
+        match self.find(request.uri().path()) {
+            Some((_, route, _)) => matches!(route, Route::Page(_)),
+            None => accepts(),
+        }
+    }
+}
+
 impl Default for Routes {
     fn default() -> Self {
         Self::new()
@@ -161,6 +188,7 @@ pub async fn answer(
     let timeout = context.request_timeout;
     let budget = context.budget.clone();
     let mut span = Span::none();
+    let shows_page = peer.site == Site::Main && context.routes.shows_page(&request);
     let answer = dispatch(context, contexts, request, peer, whole, &mut span);
     let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
         Err(ApiError::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
@@ -174,7 +202,7 @@ pub async fn answer(
         if let Some(denial) = failure.refused {
             refused(&contexts.get(), denial, peer);
         }
-        failure.into_reply()
+        if shows_page { page::problem(&failure) } else { failure.into_reply() }
     });
     trace::answers(&span, answer.status(), code);
     if peer.has_stayed_long() || peer.door != contexts.get().door() {
@@ -299,7 +327,11 @@ fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<()
         // Slack signs the body, which is read only if the signature can be valid
         Route::Slack => slack::admit(context, &head.headers),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
-        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
+        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready | Route::Page(Shown::Asset)
+            if context.api_token.is_some() =>
+        {
+            Ok(())
+        }
         _ => auth::check(head, context.api_token.as_ref(), "server.api_token"),
     }
 }
@@ -317,6 +349,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query, he
         Route::Report => report::report(context, query).await,
         Route::Drill => drill::drill(context, parameter).await,
         Route::Metrics => exposition::metrics(context, head).await,
+        Route::Page(shown) => page::answer(context, shown, parameter, query).await,
         Route::OpenApi => Ok(reply(StatusCode::OK, "application/json", openapi::DOCUMENT)),
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),

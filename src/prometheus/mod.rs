@@ -6,5 +6,6 @@ pub mod client;
 pub mod comparison;
 pub mod config;
 pub mod exposure;
+pub mod figures;
 pub mod question;
 pub mod recheck;

@@ -14,6 +14,7 @@ mod import;
 pub mod keys;
 pub mod link;
 pub mod outage;
+mod overview;
 mod query;
 pub mod receipt;
 pub mod record;
@@ -52,6 +53,7 @@ pub use error::{RedisFault, StoreError};
 pub use events::Events;
 pub use ids::fresh_ulid;
 pub use import::{ImportedValue, Layout};
+pub use overview::OpenIncidents;
 pub use query::{ListedIncident, ListedPrompt, LoggedChange, Page, VersionSeries};
 pub use selftest::{Level, SelfTest, SelfTestResult};
 

@@ -8,6 +8,7 @@ mod metrics;
 mod openapi;
 mod outage;
 mod outside;
+mod page;
 mod pages;
 mod postmortem;
 mod prompts;
