@@ -155,9 +155,11 @@ async fn an_incident_is_decided_with_the_buttons_of_its_page() -> Result<()> {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
     let body = |page: &str, word: &str| actions(page).into_iter().find(|(_, body)| body["decision"] == word);
-    let approve = body(&shown, "approve").context("approve")?.1;
     let investigate = body(&shown, "investigate").context("investigate")?.1;
     assert_eq!(world.post(&decide, investigate).await?.0, 200);
+    let shown = page(&world, &path).await?;
+    assert_eq!(words(&shown), ["approve", "approve_gradual", "dismiss"]);
+    let approve = body(&shown, "approve").context("approve")?.1;
     let (status, answer) = world.post(&decide, approve).await?;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
