@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
-use crate::http::{self, Site};
+use crate::figures::FigureBook;
+use crate::http::{self, Books, Site};
 use crate::live::{Current, Live, Reloader};
 use crate::notify::slack::{self, MESSAGE_INTERVAL, Schedule, SlackNotifier};
 use crate::notify::{self, Notifiers};
@@ -26,7 +27,7 @@ use crate::reconciler::health::Health;
 use crate::reconciler::incidents::{self, IncidentWorker};
 use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
-use crate::reconciler::{drift, outage, page, rules, soak};
+use crate::reconciler::{drift, figures, outage, page, rules, soak};
 use crate::rules::RuleBook;
 use crate::service::clicks::{Clicks, EphemeralReply, handle_patiently};
 use crate::service::updates::{self, Updates};
@@ -54,6 +55,7 @@ const INCIDENT_WORKERS: usize = 4;
 /// The tasks that serve HTTP.
 const SERVER: &str = "server";
 const SCRAPED: &str = "metrics";
+const PAGE: &str = "page server";
 /// Clicks handled concurrently.
 const CLICKS_AT_ONCE: usize = 16;
 
@@ -101,7 +103,7 @@ struct Shared {
     readiness: watch::Receiver<Readiness>,
     reloader: Reloader,
     replies: mpsc::Sender<EphemeralReply>,
-    rule_book: RuleBook,
+    books: Books,
     updates: Updates,
 }
 
@@ -171,7 +173,7 @@ impl Running {
             shared.readiness.clone(),
             shared.reloader.clone(),
             clicks.clone(),
-            shared.rule_book.clone(),
+            shared.books.clone(),
         )
         .showing(shared.updates.clone());
         let precheck = config.registry.precheck_url.as_deref().map(Precheck::new).transpose();
@@ -246,12 +248,18 @@ impl App {
         let (reloader, asked) = Reloader::new();
         let (replies, queued) = mpsc::channel(EPHEMERAL_REPLIES);
         let (rule_book, rule_requests) = RuleBook::new();
+        let figure_book = FigureBook::default();
+        let books = Books { rules: rule_book, figures: figure_book.clone() };
         let updates = Updates::default();
-        let shared = Shared { readiness, reloader: reloader.clone(), replies, rule_book, updates: updates.clone() };
+        let shared = Shared { readiness, reloader: reloader.clone(), replies, books, updates: updates.clone() };
         let running = Running::new(settings.clone(), clock, &shared)?;
         let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
         let scraped = match settings.config.metrics.listen {
             Some(address) => Some(listen("metrics.listen", address).await?),
+            None => None,
+        };
+        let page = match settings.config.page.listen.filter(|_| settings.config.page.enabled) {
+            Some(address) => Some(listen("page.listen", address).await?),
             None => None,
         };
         let engine = Arc::clone(&running.engine);
@@ -274,6 +282,10 @@ impl App {
         if let Some((_, scraped)) = scraped {
             tasks.spawn(SCRAPED, serve(Site::Metrics, scraped, stopped.clone()));
         }
+        let page_address = page.as_ref().map(|(address, _)| *address);
+        if let Some((_, page)) = page {
+            tasks.spawn(PAGE, serve(Site::Page, page, stopped.clone()));
+        }
         tasks.spawn(SERVER, serve(Site::Main, listener, stopped));
         let follower = engine.store.clone();
         let (clicks, clicked) = mpsc::channel(CLICKS);
@@ -290,6 +302,7 @@ impl App {
         tasks.spawn("soak", soak::run(workers.clone()));
         tasks.spawn("rules", rules::run(workers.clone(), rule_requests));
         tasks.spawn("page", page::run(workers.clone()));
+        tasks.spawn("figures", figures::run(workers.clone(), figure_book));
         tasks.spawn("archive", archive::run_processing(live.part(|running| Arc::clone(&running.archiver))));
         for _ in 0..INCIDENT_WORKERS {
             tasks.spawn("incidents", incidents::run(workers.clone()));
@@ -298,7 +311,7 @@ impl App {
         let shutdown_timeout = live.part(|running| running.settings.config.server.shutdown_timeout);
         let tracing = live.part(|running| running.settings.config.tracing.clone());
         tasks.spawn("reload", reload::run(live, shared, asked));
-        tracing::info!(%address, ?metrics_address, tls = settings.config.server.tls.is_some(), "listening");
+        tracing::info!(%address, ?metrics_address, ?page_address, tls = settings.config.server.tls.is_some(), "listening");
         let exporting = None;
         Ok(Self {
             address,
@@ -324,7 +337,7 @@ impl App {
     pub async fn shutdown(mut self) {
         let until = Instant::now() + self.shutdown_timeout.get();
         let _ = self.stop.send(()); // fails only if the servers have ended
-        if timeout_at(until, self.tasks.finish(&[SERVER, SCRAPED])).await.is_err() {
+        if timeout_at(until, self.tasks.finish(&[SERVER, SCRAPED, PAGE])).await.is_err() {
             tracing::warn!("requests in flight did not finish in time");
         }
         self.tasks.stop().await;

@@ -267,9 +267,7 @@ impl Engine {
             let policy = self.policy.clone();
             let rehearsed;
             (loaded, rehearsed) = elsewhere::run_if(several, move || {
-                let event = Event::Alerts(vec![alert.clone()]);
-                loaded.snapshot.fresh_ids = fresh_ids(event.may_open(), loaded.now);
-                let rehearsed = rehearse(&policy, &loaded.snapshot, &alert, loaded.now);
+                let rehearsed = rehearse_one(&policy, &mut loaded, &alert);
                 (loaded, rehearsed)
             })
             .await;
@@ -332,6 +330,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// What `alert` alone would do to the prompt as it was loaded; writes nothing.
+pub fn rehearse_one(policy: &Policy, loaded: &mut Loaded, alert: &Alert) -> Rehearsed {
+    let may_open = Event::Alerts(vec![alert.clone()]).may_open();
+    loaded.snapshot.fresh_ids = fresh_ids(may_open, loaded.now);
+    rehearse(policy, &loaded.snapshot, alert, loaded.now)
 }
 
 /// Says in the span of a delivery or a rollback what it came to be about. Other requests name it themselves.

@@ -18,7 +18,8 @@
 //! | [`engine`] | load → decide → commit |
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`prometheus`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`config`], [`http_client`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`alertmanager`], [`page`], [`prometheus`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`config`], [`http_client`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`figures`], [`wording`] | what is measured of all versions; words and choices that Slack and the page share |
 //! | [`api`] | the JSON that the API is asked and answers |
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
@@ -41,11 +42,13 @@ pub mod deployed;
 pub mod elsewhere;
 pub mod engine;
 pub mod events;
+pub mod figures;
 pub mod http;
 pub mod http_client;
 pub mod live;
 pub mod metrics;
 pub mod notify;
+pub mod page;
 pub mod postmortem;
 pub mod prometheus;
 pub mod re2;
@@ -58,6 +61,7 @@ pub mod store;
 pub mod tls;
 pub mod trace;
 pub mod visible;
+pub mod wording;
 pub mod yaml;
 
 pub use prompt_rollback_decision as decision;

@@ -261,6 +261,32 @@ impl Bench {
         Ok(())
     }
 
+    /// The page of 10,000 prompts, of which 100 have an open incident: the first one of a second, which reads the order
+    /// of all, and those that share it.
+    fn page(&mut self) -> Result<()> {
+        let redis = Redis::start()?;
+        self.model.seed(&redis, 0..9_900)?;
+        self.model.seed_incidents(&redis, 9_900..10_000)?;
+        let receiver = receiver(&redis)?;
+        settle(&redis)?;
+        let mut http = Wire::connect(&receiver.addr())?;
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n";
+        let (mut first, mut shared) = (Times::default(), Times::default());
+        for _ in 0..if self.quick { 5 } else { 20 } {
+            std::thread::sleep(Duration::from_millis(1_100));
+            let page = first.time(|| http.ask(request, http_length))?;
+            let page = String::from_utf8_lossy(page).into_owned();
+            ensure!(page.matches("<tr data-key=").count() == 100 && page.contains("10000 prompts"), "{page}");
+            for _ in 0..5 {
+                shared.time(|| http.ask(request, http_length))?;
+            }
+        }
+        let (first, shared) = (first.quantile(0.5), shared.quantile(0.5));
+        self.report("the page of 10,000 prompts, the first one of a second, p50", ms(first), "<= 100 ms", first <= 0.1);
+        self.report("the page of 10,000 prompts, the others, p50", ms(shared), "<= 100 ms", shared <= 0.1);
+        Ok(())
+    }
+
     fn keeps(&mut self, what: &'static str, receiver: &Receiver) -> Result<()> {
         let Memory { resident, own } = memory(receiver.pid())?;
         self.report(what, format!("{resident:.1} MB, {own:.1} MB its own"), "< 12 MB", resident < 12.0);
@@ -314,12 +340,13 @@ fn run() -> Result<Vec<Figure>> {
     let model = runtime.block_on(Model::make(&redis, &receiver))?;
     let mut bench = Bench { receiver, redis, floor, model, next: 0, quick: flag("--quick"), figures: Vec::new() };
     type Part = fn(&mut Bench) -> Result<()>;
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("share", Bench::share_of_the_floor),
         ("one", Bench::one_at_a_time),
         ("trips", Bench::round_trips_of_a_duplicate),
         ("storm", Bench::storm),
         ("start", Bench::start_and_memory),
+        ("page", Bench::page),
         ("big", Bench::big),
     ];
     for (name, part) in parts {

@@ -123,6 +123,11 @@ pub struct SteerRequest {
     pub reason: Option<String>,
     #[serde(default)]
     pub force: bool,
+    /// The canary and its stage that the person saw: a request about another one is refused. Both, or neither.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,6 +138,9 @@ pub struct MarkRequest {
     pub mark: MarkKind,
     pub reason: Option<String>,
     pub operator: Option<String>,
+    /// The incident that the mark is made about, whose history then tells of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -148,6 +156,9 @@ pub struct DecideRequest {
     pub target_version: Option<String>,
     #[serde(default)]
     pub force: bool,
+    /// The number of the question that the person saw: an answer to an earlier question is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub question: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -269,7 +269,14 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             show(&receiver, answer, |switched| output::activated(&switched))
         }
         Command::Canary { prompt, action, force, reason, operator, receiver } => {
-            let body = body(&api::SteerRequest { action, operator: operator.operator, reason, force });
+            let body = body(&api::SteerRequest {
+                action,
+                operator: operator.operator,
+                reason,
+                force,
+                canary: None,
+                stage: None,
+            });
             let path = format!("/api/prompts/{}/canary", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |switched| output::activated(&switched))
@@ -298,7 +305,8 @@ async fn ask(command: Command) -> Result<(), CommandError> {
         }
         Command::Mark { prompt, version, bad, good: _, reason, operator, receiver } => {
             let mark = if bad { MarkKind::Bad } else { MarkKind::Good };
-            let body = body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.operator });
+            let body =
+                body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.operator, incident: None });
             let path = format!("/api/prompts/{}/versions/{}/mark", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |marked| output::marked(&marked))
@@ -363,7 +371,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
                 DecisionArg::Release => api::DecisionKind::Release,
             };
             let operator = operator.operator.unwrap_or_else(|| "cli".to_owned());
-            let body = body(&api::DecideRequest { decision, operator, target_version: target, force });
+            let body = body(&api::DecideRequest { decision, operator, target_version: target, force, question: None });
             let path = format!("/api/incidents/{}/decide", encode(&incident));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |decided| output::decided(&decided))

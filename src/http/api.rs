@@ -99,7 +99,7 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
 }
 
 /// Returns the prompt's snapshot, or 404.
-async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, Timestamp)> {
+pub(super) async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, Timestamp)> {
     let engine = &context.engine;
     // notices and logs what someone has just SET, so that the answer shows it
     engine.handle(prompt, &Event::CheckDrift).await?;
@@ -113,12 +113,22 @@ async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, T
 pub async fn prompt(context: &Context, caller: &Caller, prompt: &str) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let (snapshot, now) = known(context, &prompt).await?;
+    Ok(answer(StatusCode::OK, &prompt_view(context, caller, &snapshot, now).await?))
+}
+
+/// The prompt with what was deployed.
+pub(super) async fn prompt_view(
+    context: &Context,
+    caller: &Caller,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> ApiResult<api::PromptView> {
     // which group it belongs to is known from the alerts of its incidents only
     let group =
         snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.group_labels().group).ok());
-    let mut deployed = context.engine.store.deployed(&prompt, group.as_ref(), now, None).await?;
+    let mut deployed = context.engine.store.deployed(&snapshot.prompt, group.as_ref(), now, None).await?;
     deployed.others.retain(|other| caller.may_see(other.prompt.as_str()));
-    Ok(answer(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, &deployed, now)))
+    Ok(views::prompt(snapshot, &context.engine.policy, &deployed, now))
 }
 
 pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Reply> {

@@ -6,7 +6,7 @@ use super::Context;
 use super::input::{ApiResult, Query, prompt_name};
 use super::reply::{ApiError, Reply, answer, no_prompt};
 use crate::api;
-use crate::decision::{HoldingGuard, RehearsedTarget};
+use crate::decision::{HoldingGuard, PromptName, RehearsedTarget};
 use crate::rules::{AlertRule, RuleSource, Rules};
 use crate::service::explain::{self, ForeseenAlert};
 use crate::store::rfc3339;
@@ -23,15 +23,26 @@ pub async fn explain(context: &Context, prompt: &str, query: &Query) -> ApiResul
         let message = format!("alert: expected the name of an alert rule, at most {MAX_NAME} characters long");
         return Err(ApiError::bad_request(message));
     }
-    let Rules { all, from } = context.rule_book.rules().await;
-    let apply: Vec<&AlertRule> = all.iter().filter(|rule| explain::applies(rule, &context.labels, &prompt)).collect();
+    let rules = context.books.rules.rules().await;
+    Ok(answer(StatusCode::OK, &view(context, &prompt, named, rules).await?))
+}
+
+/// What alerts of `rules` would do, or only the alert that is `named`.
+pub(super) async fn view(
+    context: &Context,
+    prompt: &PromptName,
+    named: Option<&str>,
+    rules: Rules,
+) -> ApiResult<api::ExplainView> {
+    let Rules { all, from } = rules;
+    let apply: Vec<&AlertRule> = all.iter().filter(|rule| explain::applies(rule, &context.labels, prompt)).collect();
     let is_asked = |rule: &&&AlertRule| named.map_or(rule.is_trigger(), |name| rule.name == name);
     let mut asked: Vec<&AlertRule> = apply.iter().filter(is_asked).copied().collect();
     let left_out = asked.len().saturating_sub(MAX_RULES);
     asked.truncate(MAX_RULES);
     // a prompt that does not exist is named first, whatever the alert
-    let explained = explain::explain(&context.engine, &context.labels, &prompt, &asked).await?;
-    let explained = explained.ok_or_else(|| no_prompt(&prompt))?;
+    let explained = explain::explain(&context.engine, &context.labels, prompt, &asked).await?;
+    let explained = explained.ok_or_else(|| no_prompt(prompt))?;
     if asked.is_empty() && named.is_some() {
         return Err(unknown_alert(&apply));
     }
@@ -39,7 +50,7 @@ pub async fn explain(context: &Context, prompt: &str, query: &Query) -> ApiResul
         RuleSource::Prometheus => ("prometheus", None),
         RuleSource::Shipped(fault) => ("shipped", fault),
     };
-    let view = api::ExplainView {
+    Ok(api::ExplainView {
         prompt: prompt.to_string(),
         at: rfc3339(explained.now),
         rules: rules.to_owned(),
@@ -47,8 +58,7 @@ pub async fn explain(context: &Context, prompt: &str, query: &Query) -> ApiResul
         left_out,
         dismissed: explained.dismissed,
         alerts: explained.alerts.into_iter().map(foreseen).collect(),
-    };
-    Ok(answer(StatusCode::OK, &view))
+    })
 }
 
 /// Names the rules that there are.

@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 
 use super::auth::COOKIE_NAME;
 use super::input::line;
-use super::reply::{ApiError, Reply, ResponseBody};
+use super::reply::{ApiError, Reply, ResponseBody, answer};
 use super::{Context, Door, Peer};
 
 /// Largest form.
@@ -28,9 +28,13 @@ pub fn login(context: &Context, head: &Parts, peer: &Peer, bytes: &Bytes, now: u
     redirect(next, &format!("{COOKIE_NAME}={cookie}; Path=/; Max-Age={length}; {}", attributes(head, peer)))
 }
 
+/// The page sends this by its script, and then loads itself again.
 pub fn logout(context: &Context, head: &Parts, peer: &Peer) -> Result<Reply, ApiError> {
     context.admission.check_form(head, peer)?;
-    redirect("/", &format!("{COOKIE_NAME}=; Path=/; Max-Age=0; {}", attributes(head, peer)))
+    let cookie = format!("{COOKIE_NAME}=; Path=/; Max-Age=0; {}", attributes(head, peer));
+    let mut reply = answer(StatusCode::OK, &serde_json::json!({ "success": true }));
+    reply.headers_mut().insert(SET_COOKIE, header(&cookie)?);
+    Ok(reply)
 }
 
 /// A browser sends the cookie to the receiver's own pages only, over TLS if it came over TLS, and no script can read it.
@@ -45,12 +49,15 @@ fn is_own_path(path: &str) -> bool {
 }
 
 fn redirect(to: &str, cookie: &str) -> Result<Reply, ApiError> {
-    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| ApiError::bad_request("next: expected a path"));
     let mut reply = Response::new(ResponseBody::whole(Bytes::new()));
     *reply.status_mut() = StatusCode::SEE_OTHER;
-    reply.headers_mut().insert(LOCATION, value(to)?);
-    reply.headers_mut().insert(SET_COOKIE, value(cookie)?);
+    reply.headers_mut().insert(LOCATION, header(to)?);
+    reply.headers_mut().insert(SET_COOKIE, header(cookie)?);
     Ok(reply)
+}
+
+fn header(text: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::from_str(text).map_err(|_| ApiError::bad_request("next: expected a path"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 
 use super::Context;
 use super::auth::Caller;
-use super::input::{ApiResult, body, line, prompt_name, version};
+use super::input::{ApiResult, body, incident_id, line, prompt_name, version};
 use super::reply::{ApiError, Reply, answer, unexpected};
 use crate::api;
 use crate::decision::decide::Marked;
@@ -26,7 +26,7 @@ pub async fn mark(context: &Context, caller: &Caller, prompt: &str, name: &str, 
         kind: request.mark,
         reason,
         operator: caller.operator(request.operator)?,
-        incident: None,
+        incident: request.incident.as_deref().map(incident_id).transpose()?,
     };
     let handled = context.engine.handle(&prompt, &Event::Mark(marking)).await?;
     let marked = match handled.answer {

@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod board;
 mod budget;
 mod canary;
 mod connections;
@@ -17,6 +18,7 @@ mod login;
 mod mark;
 mod openapi;
 mod outage;
+mod page;
 mod postmortem;
 mod reload;
 mod reply;
@@ -52,12 +54,14 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::config::{Config, Labels, SourceConfig};
 use crate::engine::{Engine, Readiness};
+use crate::figures::FigureBook;
 use crate::live::{Current, Reloader};
 use crate::rules::RuleBook;
 use crate::service::clicks::Clicks;
 use crate::service::updates::Updates;
 use crate::tls::ServerTls;
 use auth::Admission;
+use board::Board;
 use budget::Budget;
 use connections::{Connections, Slot};
 use exposition::Exposition;
@@ -108,15 +112,26 @@ pub struct Context {
     exposition: Arc<Exposition>,
     /// Whether metrics have an address of their own.
     metrics_apart: bool,
+    shows_page: bool,
+    /// Whether the page has an address of its own.
+    page_apart: bool,
     shutdown_timeout: Duration,
     readiness: watch::Receiver<Readiness>,
     slack: Option<SlackClicks>,
     /// Whether there is an Alertmanager for the receiver's own alerts.
     posts_alerts: bool,
-    rule_book: RuleBook,
+    books: Books,
+    board: Board,
     /// For streams of events.
     updates: Updates,
     max_streams: usize,
+}
+
+/// What workers read from Prometheus for requests, which never call it themselves.
+#[derive(Debug, Clone)]
+pub struct Books {
+    pub rules: RuleBook,
+    pub figures: FigureBook,
 }
 
 /// Interactions over HTTP, if `slack.signing_secret` is configured.
@@ -135,7 +150,7 @@ impl Context {
         readiness: watch::Receiver<Readiness>,
         reloader: Reloader,
         clicks: Option<Arc<Clicks>>,
-        rule_book: RuleBook,
+        books: Books,
     ) -> Self {
         let slack = config.slack.signing_secret.clone().zip(clicks);
         Self {
@@ -160,10 +175,13 @@ impl Context {
             max_prompts: config.metrics.max_prompts as usize,
             exposition: Arc::default(),
             metrics_apart: config.metrics.listen.is_some(),
+            shows_page: config.page.enabled,
+            page_apart: config.page.listen.is_some(),
             shutdown_timeout: config.server.shutdown_timeout,
             readiness,
             posts_alerts: !config.alertmanager.urls.is_empty(),
-            rule_book,
+            books,
+            board: Board::default(),
             updates: Updates::default(),
             max_streams: config.page.max_streams as usize,
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
@@ -190,6 +208,7 @@ impl Context {
 pub enum Site {
     Main,
     Metrics,
+    Page,
 }
 
 /// How a client connected.
@@ -260,7 +279,7 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         id += 1;
         let most = match site {
-            Site::Main => server.context.get().max_connections,
+            Site::Main | Site::Page => server.context.get().max_connections,
             Site::Metrics => server.context.get().max_connections.min(SCRAPERS),
         };
         let slot = tokio::select! {

@@ -105,13 +105,14 @@ pub async fn decide(
     id: &IncidentId,
     action: Option<OutageAction>,
     operator: &Operator,
+    question: Option<u32>,
 ) -> ApiResult<Reply> {
     let Some(action) = action else {
         context.engine.store.outage(id).await?.ok_or_else(|| no_incident(id))?;
         let message = "decision: expected approve, dismiss, undo or release: this is a bulk incident";
         return Err(ApiError::bad_request(message));
     };
-    let decided = coordinate::decide(&context.engine, id, action, operator, None, None).await?;
+    let decided = coordinate::decide(&context.engine, id, action, operator, question, None).await?;
     let found = decided.ok_or_else(|| no_incident(id))??;
     let meant = |member: &&Member| match &found.outage.execution {
         Some(execution) => member.is_due(execution),

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tracing::{Instrument, Span};
 use super::auth::Caller;
 use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
+use super::page::{self, PageRequest, Shown};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
     Context, Peer, Site, api, auth, canary, drill, events, explain, exposition, import, login, mark, openapi,
@@ -32,8 +34,8 @@ use crate::trace;
 /// Longest body, except for alerts and content: other requests hold a few names and reasons.
 const MAX_SHORT: usize = 64 << 10;
 
-/// What the paths of one prompt begin with.
-const PROMPT: &str = "/api/prompts/{prompt}";
+/// The paths of one prompt.
+const PROMPT: &str = "/prompts/{prompt}";
 
 /// The documented paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +72,12 @@ pub(super) enum Route {
     OpenApi,
     Healthy,
     Ready,
+    /// The page, for browsers.
+    Page(Shown),
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
-pub(super) static TABLE: [(&str, Method, Route); 32] = [
+pub(super) static TABLE: [(&str, Method, Route); 39] = [
     ("/webhooks/alertmanager", Method::POST, Route::Webhook),
     ("/api/rollback", Method::POST, Route::Rollback),
     ("/api/import", Method::POST, Route::Import),
@@ -106,6 +110,13 @@ pub(super) static TABLE: [(&str, Method, Route); 32] = [
     ("/-/reload", Method::POST, Route::Reload),
     ("/-/healthy", Method::GET, Route::Healthy),
     ("/-/ready", Method::GET, Route::Ready),
+    ("/", Method::GET, Route::Page(Shown::Overview)),
+    ("/prompts/{prompt}", Method::GET, Route::Page(Shown::Prompt)),
+    ("/incidents", Method::GET, Route::Page(Shown::Incidents)),
+    ("/incidents/{id}", Method::GET, Route::Page(Shown::Incident)),
+    ("/incidents/{id}/picture.svg", Method::GET, Route::Page(Shown::Picture)),
+    ("/rollouts", Method::GET, Route::Page(Shown::Rollouts)),
+    ("/assets/{file}", Method::GET, Route::Page(Shown::Asset)),
 ];
 
 impl Route {
@@ -128,9 +139,13 @@ impl Route {
         let path = self.path();
         match self {
             Route::Webhook => trace::webhook(&head.headers, path),
-            Route::Slack | Route::Login | Route::Logout | Route::Metrics | Route::Healthy | Route::Ready => {
-                Span::none()
-            }
+            Route::Slack
+            | Route::Login
+            | Route::Logout
+            | Route::Metrics
+            | Route::Healthy
+            | Route::Ready
+            | Route::Page(Shown::Asset) => Span::none(),
             _ => {
                 let named = |part: &str| path.contains(part).then_some(parameter);
                 let prompt = named("/{prompt}").and_then(|name| PromptName::written(name).ok());
@@ -169,6 +184,25 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// What a browser asks for that expects a page, also if there is none.
+    fn page_request<B>(&self, request: &Request<B>) -> Option<PageRequest> {
+        let headers = request.headers();
+        let accepts =
+            || headers.get_all(ACCEPT).iter().any(|accepted| accepted.to_str().is_ok_and(|all| all.contains("text/html")));
+        let own = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let (expects, path) = match self.find(request.uri().path()) {
+            Some((_, Route::Page(_), _)) => (true, own),
+            // the form names the page that it leads to, and a form that was refused is forgotten
+            Some((_, Route::Login, _)) => (true, "/"),
+            Some(_) => (false, ""),
+            None => (accepts(), own),
+        };
+        let by_link = headers.get(auth::SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
+        expects.then(|| PageRequest { path: path.to_owned(), by_link })
+    }
+}
+
 impl Default for Routes {
     fn default() -> Self {
         Self::new()
@@ -186,6 +220,7 @@ pub async fn answer(
     let timeout = context.request_timeout;
     let budget = context.budget.clone();
     let mut span = Span::none();
+    let asked = context.routes.page_request(&request).filter(|_| peer.site != Site::Metrics && context.shows_page);
     let answer = dispatch(context, contexts, request, peer, whole, &mut span);
     let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
         Err(ApiError::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
@@ -199,7 +234,10 @@ pub async fn answer(
         if let Some(denial) = failure.refused {
             refused(&contexts.get(), denial, peer);
         }
-        failure.into_reply()
+        match &asked {
+            Some(asked) => page::problem(&failure, asked),
+            None => failure.into_reply(),
+        }
     });
     trace::answers(&span, answer.status(), code);
     if peer.has_stayed_long() || peer.door != contexts.get().door() {
@@ -232,7 +270,8 @@ async fn dispatch(
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
     if !context.serves(peer.site, route) {
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "not at this address: see metrics.listen"));
+        let message = "not at this address: see metrics.listen, page.listen and page.enabled";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
     }
     // HEAD is GET without the body, which is left out below us
     let right = head.method == *expected || (*expected == Method::GET && head.method == Method::HEAD);
@@ -354,15 +393,17 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
         // the handler compares the token
         Route::Login | Route::Logout => Ok(Sender::Anyone),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
-        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if !context.admission.is_open() => {
+        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready | Route::Page(Shown::Asset)
+            if !context.admission.is_open() =>
+        {
             Ok(Sender::Anyone)
         }
         _ => {
             let caller = context.admission.caller(head, peer, unix_seconds())?;
             caller.require(route.role())?;
             // a name that is no prompt's is refused by the handler
-            if route.path().starts_with(PROMPT)
-                && let Ok(prompt) = PromptName::parse(parameter)
+            if route.path().contains(PROMPT)
+                && let Ok(prompt) = PromptName::written(parameter)
             {
                 caller.require_prompt(&prompt)?;
             }
@@ -379,7 +420,7 @@ async fn get(
     query: &Query,
     head: bool,
 ) -> Result<Reply, ApiError> {
-    let Sender::Caller(caller) = sender else { return public(context, route, head).await };
+    let Sender::Caller(caller) = sender else { return public(context, route, parameter, head).await };
     match route {
         Route::Prompts => api::prompts(context, caller, query).await,
         Route::Prompt => api::prompt(context, caller, parameter).await,
@@ -392,14 +433,16 @@ async fn get(
         Route::Postmortem => postmortem::postmortem(context, caller, parameter).await,
         Route::Report => report::report(context, caller, query).await,
         Route::Drill => drill::drill(context, caller, parameter).await,
-        _ => public(context, route, head).await,
+        Route::Page(shown) => page::answer(context, caller, shown, parameter, query).await,
+        _ => public(context, route, parameter, head).await,
     }
 }
 
 /// What programs may read without a token.
-async fn public(context: &Context, route: Route, head: bool) -> Result<Reply, ApiError> {
+async fn public(context: &Context, route: Route, parameter: &str, head: bool) -> Result<Reply, ApiError> {
     match route {
         Route::Metrics => exposition::metrics(context, head).await,
+        Route::Page(_) => page::asset(parameter),
         Route::OpenApi => Ok(reply(StatusCode::OK, "application/json", openapi::DOCUMENT)),
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),
@@ -410,13 +453,19 @@ async fn public(context: &Context, route: Route, head: bool) -> Result<Reply, Ap
 }
 
 impl Context {
-    /// Metrics may have an address of their own, which serves nothing else but health checks.
+    /// Metrics may have an address of their own, which serves nothing else but health checks. So may the page, with the API
+    /// that it uses.
     fn serves(&self, site: Site, route: Route) -> bool {
         match (site, route) {
             (_, Route::Healthy | Route::Ready) => true,
             (Site::Main, Route::Metrics) => !self.metrics_apart,
-            (Site::Main, _) | (Site::Metrics, Route::Metrics) => true,
-            (Site::Metrics, _) => false,
+            (Site::Metrics, Route::Metrics) => true,
+            (Site::Metrics, _) | (Site::Page, Route::Webhook | Route::Slack | Route::Metrics) => false,
+            (Site::Main, Route::Page(_) | Route::Events | Route::Login | Route::Logout) => {
+                self.shows_page && !self.page_apart
+            }
+            (Site::Page, Route::Page(_) | Route::Events | Route::Login | Route::Logout) => self.shows_page,
+            (Site::Main | Site::Page, _) => true,
         }
     }
 }

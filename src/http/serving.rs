@@ -263,7 +263,7 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
     let Some(incident) = context.engine.store.incident(&id).await? else {
         caller.require_all_prompts()?;
         let outage_action = choice.map_or(Some(OutageAction::Release), |(_, outage_action)| outage_action);
-        return outage::decide(context, &id, outage_action, &operator).await;
+        return outage::decide(context, &id, outage_action, &operator, request.question).await;
     };
     caller.require_prompt(&incident.prompt)?;
     trace::concerns(Some(incident.prompt.as_str()), Some(incident.version.as_str()), None);
@@ -272,7 +272,8 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
             "decision: release applies to bulk incidents only, and this incident is about one prompt",
         ));
     };
-    let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, question_number: None };
+    let (force, question_number) = (request.force, request.question);
+    let click = Decide { incident: id.clone(), choice, operator, target, force, question_number };
     let event = Event::Decide(click);
     let handled = context.engine.handle(&incident.prompt, &event).await?;
     match &handled.answer {

@@ -17,7 +17,8 @@ fn server_with(updates: Updates) -> HttpServer {
     let store = Store::new(&config.redis, Clock::default()).expect("a store");
     let engine = Arc::new(Engine::new(store, config.policy()));
     let (_, readiness) = watch::channel(Ok(()));
-    let context = Context::new(&config, 16, engine, readiness, Reloader::new().0, None, RuleBook::new().0);
+    let books = Books { rules: RuleBook::new().0, figures: FigureBook::default() };
+    let context = Context::new(&config, 16, engine, readiness, Reloader::new().0, None, books);
     let context = context.showing(updates);
     HttpServer::new(Live::new(Arc::new(context)).part(Arc::clone))
 }

@@ -31,7 +31,7 @@ pub fn soak_limit(record: &VersionRecord, policy: &Policy) -> Option<Timestamp> 
 }
 
 /// Why no version is active although one was.
-fn fault(snapshot: &Snapshot) -> Option<String> {
+pub fn fault(snapshot: &Snapshot) -> Option<String> {
     snapshot.state.lapsed.as_ref().filter(|_| snapshot.active.version().is_none()).map(Lapsed::fault)
 }
 

@@ -6,6 +6,7 @@ pub mod client;
 pub mod comparison;
 pub mod config;
 pub mod exposure;
+pub mod figures;
 pub mod question;
 mod quoting;
 pub mod recheck;

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod drift;
 mod drill;
+pub mod figures;
 pub mod health;
 pub mod incidents;
 pub mod outage;

@@ -5,9 +5,13 @@ use serde_json::{Map, Value, json};
 
 use crate::alertmanager::payload::{self, Delivered};
 use crate::config::Labels;
+use crate::decision::labels::GroupLabels;
 use crate::decision::state::Silence;
-use crate::decision::{PromptName, Rehearsed, Timestamp, Trigger, VersionName, in_service, known_alert};
-use crate::engine::{Engine, EngineError};
+use crate::decision::{
+    Action, Alert, AlertStatus, Measure, Policy, PromptName, Rehearsed, Severity, Timestamp, Trigger, VersionName,
+    in_service, known_alert,
+};
+use crate::engine::{Engine, EngineError, rehearse_one};
 use crate::rules::AlertRule;
 use crate::store::{Loaded, rfc3339};
 
@@ -87,6 +91,40 @@ pub async fn explain(
         Some(ForeseenAlert { name: rule.name.clone(), version: version.clone(), percent, trigger, rehearsed })
     });
     Ok(Some(Explained { now, dismissed, alerts: alerts.collect() }))
+}
+
+/// What a critical alert on the active version would do, if it began now. `None`: no version is active.
+pub fn if_critical(policy: &Policy, loaded: &mut Loaded) -> Option<Rehearsed> {
+    let version = loaded.snapshot.active.version()?.clone();
+    let (severity, action) = (Severity::Critical, Action::Rollback);
+    let trigger = Trigger {
+        severity,
+        action,
+        decider: policy.fallback_decider.clone(),
+        time_limit: action.default_time_limit(),
+        remarks: Vec::new(),
+    };
+    let alert = Alert {
+        fingerprint: "page".to_owned(),
+        alertname: "Critical".to_owned(),
+        prompt: loaded.snapshot.prompt.clone(),
+        version,
+        status: AlertStatus::Firing,
+        trigger,
+        starts_at: Some(loaded.now),
+        ends_at: None,
+        summary: String::new(),
+        description: String::new(),
+        value: String::new(),
+        verify: String::new(),
+        measure: Measure::default(),
+        runbook_url: String::new(),
+        dashboard_url: String::new(),
+        generator_url: String::new(),
+        alertmanager_url: String::new(),
+        group_labels: GroupLabels::default(),
+    };
+    Some(rehearse_one(policy, loaded, &alert))
 }
 
 /// An alert of `rule` as Alertmanager would deliver it: one that fires already is delivered again, any other begins now.

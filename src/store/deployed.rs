@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// The last change of each prompt after `since` and until `at`.
-    async fn last_changes(
+    pub(super) async fn last_changes(
         &self,
         prompts: &[PromptName],
         since: Timestamp,

@@ -15,6 +15,7 @@ mod import;
 pub mod keys;
 pub mod link;
 pub mod outage;
+mod overview;
 mod query;
 pub mod receipt;
 pub mod record;
@@ -53,6 +54,7 @@ pub use error::{RedisFault, StoreError};
 pub use events::Events;
 pub use ids::fresh_ulid;
 pub use import::{ImportedValue, Layout};
+pub use overview::OpenIncidents;
 pub use query::{ListedIncident, ListedPrompt, LogCursor, LoggedChange, Page, VersionSeries, is_entry};
 pub use selftest::{Level, SelfTest, SelfTestResult};
 

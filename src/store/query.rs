@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Members of a set that is sorted by name, after `cursor`; `backwards`: in descending order.
-    async fn names(
+    pub(super) async fn names(
         &self,
         key: String,
         cursor: Option<&str>,
@@ -190,15 +190,20 @@ impl Store {
         window: Duration,
     ) -> Result<Page<ListedPrompt>, StoreError> {
         let page = self.names(self.keys.prompts(), cursor, limit, false).await?;
-        let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok());
-        let rows: Vec<_> = prompts.map(|prompt| self.row(prompt, window)).collect();
+        let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok()).collect();
+        Ok(Page { items: self.rows(prompts, window).await?, next: page.next })
+    }
+
+    /// These prompts, in this order.
+    pub async fn rows(&self, prompts: Vec<PromptName>, window: Duration) -> Result<Vec<ListedPrompt>, StoreError> {
+        let rows: Vec<_> = prompts.into_iter().map(|prompt| self.row(prompt, window)).collect();
         let items: Vec<ListedPrompt> = futures_util::stream::iter(rows).buffered(AT_ONCE).collect().await;
         for row in &items {
             if let Err(error @ StoreError::Unavailable { .. }) = &row.loaded {
                 return Err(error.clone());
             }
         }
-        Ok(Page { items, next: page.next })
+        Ok(items)
     }
 
     async fn row(&self, prompt: PromptName, window: Duration) -> ListedPrompt {

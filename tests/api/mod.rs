@@ -11,6 +11,7 @@ mod names;
 mod openapi;
 mod outage;
 mod outside;
+mod page;
 mod pages;
 mod postmortem;
 mod prompts;

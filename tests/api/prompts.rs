@@ -314,7 +314,6 @@ async fn the_log_is_paged_newest_first() -> Result<()> {
 async fn what_is_not_there_is_404_and_what_may_not_be_done_405() -> Result<()> {
     let world = World::start().await?;
     for path in [
-        "/",
         "/api",
         "/api/prompts/",
         "/api/prompts/a/b",

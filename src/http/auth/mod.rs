@@ -23,7 +23,7 @@ use super::reply::ApiError;
 use crate::config::SourceConfig;
 use crate::metrics::Denial;
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Returns the source of a delivery and the prompts that it may send alerts for. `None`: `server.webhook_token`, or a
 /// program of this machine if no token is set, which may send all alerts.

@@ -7,8 +7,8 @@ use slack_morphism::prelude::{
 };
 
 use super::text::{fit, literal};
-use crate::decision::{Action, Canary, Incident, IncidentId, MarkKind, PhaseKind, PromptName, Steer, VersionName};
-use crate::visible::shown;
+use crate::decision::{Canary, Choice, Incident, IncidentId, MarkKind, PromptName, Steer, VersionName};
+use crate::wording::offers::{self, Confirmation, Marks, Offer, Offered, OtherVersions};
 
 /// Action ids.
 pub mod action {
@@ -56,6 +56,9 @@ pub mod action {
 /// Slack's limit for the value of a menu's option, the lowest limit of all values.
 const MAX_VALUE: usize = 150;
 const MAX_OPTIONS: usize = 100;
+/// Slack's limits for a button's label and a dialog's title.
+const MAX_LABEL: usize = 75;
+const MAX_TITLE: usize = 100;
 
 /// The value of a button or an option. Never a revision: a duplicate alert invalidates no button.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,29 +124,13 @@ impl SteerButton {
 
 /// The buttons that steer a running canary.
 pub(super) fn steering(prompt: &PromptName, canary: &Canary) -> Option<SlackBlock> {
-    if canary.end.is_some() {
-        return None;
-    }
-    let split = &canary.split;
-    let value = SteerButton { canary: canary.id.clone(), stage: split.stage, prompt: prompt.clone() }.encode();
-    let one = |steer: Steer, label: &str| {
-        let id = action::steer(steer).into();
-        SlackBlockButtonElement::new(plain(label)).with_action_id(id).with_value(value.clone())
+    let value = SteerButton { canary: canary.id.clone(), stage: canary.split.stage, prompt: prompt.clone() }.encode();
+    let one = |(steer, label, confirmation): (Steer, &str, Option<Confirmation>)| {
+        let button = SlackBlockButtonElement::new(plain(label)).with_action_id(action::steer(steer).into());
+        confirmed(button.with_value(value.clone()), confirmation.as_ref()).into()
     };
-    let mut elements: Vec<SlackActionBlockElement> = Vec::new();
-    if split.next_percent().is_some() {
-        elements.push(match canary.pause {
-            Some(_) => one(Steer::Resume, "Resume").into(),
-            None => one(Steer::Pause, "Pause").into(),
-        });
-        elements.push(one(Steer::Skip, "Next stage now").into());
-        elements.push(one(Steer::Hold, "Hold here").into());
-    }
-    let promote = format!("{} gets all traffic now, regardless of the measurements.", split.arriving);
-    elements.push(one(Steer::Promote, "Promote now").with_confirm(confirm("Promote", prompt, &promote)).into());
-    let abort = format!("{} gets all traffic again.", split.leaving);
-    elements.push(one(Steer::Abort, "Abort").with_confirm(confirm("Abort the canary of", prompt, &abort)).into());
-    Some(SlackActionsBlock::new(elements).into())
+    let elements: Vec<SlackActionBlockElement> = offers::of_canary(prompt, canary).into_iter().map(one).collect();
+    (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
 pub(super) fn is_steering(actions: &SlackActionsBlock) -> bool {
@@ -171,162 +158,74 @@ pub fn read_mark(value: &str) -> Option<(MarkKind, Button)> {
 
 /// The buttons that the incident's phase allows.
 pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
-    let undecided = incident.phase.is_undecided();
-    let mut elements = Vec::new();
-    if (undecided && incident.phase.kind() != PhaseKind::Confirming) || incident.phase.kind() == PhaseKind::Escalated {
-        let (way, others) = ways(incident);
-        // for less urgent incidents, the first button is gradual
-        let gently = incident.action == Action::Observe;
-        let at_once = way.map(|to| approve(incident, to, !gently));
-        let step_by_step = way.filter(|_| undecided).map(|to| approve_gradual(incident, to, gently));
-        if gently {
-            elements.extend(step_by_step.into_iter().chain(at_once));
-        } else {
-            elements.extend(at_once.into_iter().chain(step_by_step));
-        }
-        if undecided && incident.phase.kind() != PhaseKind::Investigating {
-            elements.push(button(incident, action::INVESTIGATE, "Investigate", None, None).into());
-        }
-        elements.push(button(incident, action::DISMISS, "Dismiss", None, None).into());
-        elements.extend(menu(incident, &others));
-    }
-    if let Some(split) = incident.gradual().filter(|_| incident.phase.kind() == PhaseKind::RollingBack) {
-        let (onward, backward) = (!incident.is_marked_bad(&split.arriving), !incident.is_marked_bad(&split.leaving));
-        if split.paused.is_some() && onward {
-            elements.push(button(incident, action::APPROVE_GRADUAL, "Continue", None, Some(&split.arriving)).into());
-        }
-        let all = format!("From {} back to {}, without further steps.", split.leaving, split.arriving);
-        let all = confirm("Roll back", &incident.prompt, &all);
-        let now = button(incident, action::APPROVE, "All the way now", None, Some(&split.arriving));
-        if onward {
-            elements.push(now.with_style(SlackBlockButtonStyle::Primary).with_confirm(all).into());
-        }
-        let back = fit(&format!("Back to {}", split.leaving), 75);
-        let text = format!("All traffic goes to {} again, although it is being rolled back.", split.leaving);
-        let confirmation = confirm("Stop the rollback of", &incident.prompt, &text);
-        let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
-        if backward {
-            elements.push(back.with_confirm(confirmation).into());
-        }
-    }
-    if !incident.is_shipped()
-        && matches!(
-            incident.phase.kind(),
-            PhaseKind::Verifying | PhaseKind::Escalated | PhaseKind::Recovered | PhaseKind::Unverified
-        )
-    {
-        elements.extend(undo(incident));
-    }
-    let phase = incident.phase.kind();
-    let settled = matches!(phase, PhaseKind::Dismissed | PhaseKind::Resolved | PhaseKind::Superseded);
-    if !settled && phase != PhaseKind::Confirming {
-        elements.push(marks(incident));
-    }
+    let one = |offered: &Offered<'_>| match offered {
+        Offered::Decision(offer) => button(incident, offer),
+        Offered::OtherVersions(others) => menu(incident, others),
+        Offered::Marks(marks) => menu_of_marks(incident, marks),
+    };
+    let elements: Vec<_> = offers::of_incident(incident).iter().map(one).collect();
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
-/// The served version while the question is open: after a failed rollback, the one rolled back to.
-fn subject(incident: &Incident) -> &VersionName {
-    incident.subject()
+fn button(incident: &Incident, offer: &Offer<'_>) -> SlackActionBlockElement {
+    let id = match offer.choice {
+        Choice::Approve => action::APPROVE,
+        Choice::ApproveGradual => action::APPROVE_GRADUAL,
+        Choice::Investigate => action::INVESTIGATE,
+        Choice::Dismiss => action::DISMISS,
+        Choice::Undo => action::UNDO,
+    };
+    let button = SlackBlockButtonElement::new(plain(&fit(&offer.label, MAX_LABEL))).with_action_id(id.into());
+    let button = button.with_value(value(incident, Some(offer.from), offer.to));
+    let button = if offer.is_first { button.with_style(SlackBlockButtonStyle::Primary) } else { button };
+    confirmed(button, offer.confirmation.as_ref()).into()
 }
 
-/// The version for Approve, and the other versions for the menu.
-fn ways(incident: &Incident) -> (Option<&VersionName>, Vec<&VersionName>) {
-    let possible = |version: &&VersionName| *version != subject(incident) && **version != incident.version;
-    let way = incident.target.iter().chain(&incident.choices).find(possible);
-    let others = incident.choices.iter().filter(|v| possible(v) && Some(*v) != way).take(MAX_OPTIONS).collect();
-    (way, others)
-}
-
-fn approve(incident: &Incident, to: &VersionName, recommended: bool) -> SlackActionBlockElement {
-    let text = format!("From {} back to {to}.", subject(incident));
-    let button = button(incident, action::APPROVE, "Approve rollback", Some(subject(incident)), Some(to));
-    styled(button.with_confirm(confirm("Roll back", &incident.prompt, &text)), recommended)
-}
-
-fn styled(button: SlackBlockButtonElement, recommended: bool) -> SlackActionBlockElement {
-    if recommended { button.with_style(SlackBlockButtonStyle::Primary).into() } else { button.into() }
-}
-
-fn approve_gradual(incident: &Incident, to: &VersionName, recommended: bool) -> SlackActionBlockElement {
-    let text = format!("From {} back to {to}, step by step.", subject(incident));
-    let button = button(incident, action::APPROVE_GRADUAL, "Approve gradually", None, Some(to));
-    styled(button.with_confirm(confirm("Roll back", &incident.prompt, &text)), recommended)
-}
-
-fn menu(incident: &Incident, versions: &[&VersionName]) -> Option<SlackActionBlockElement> {
+fn menu(incident: &Incident, others: &OtherVersions<'_>) -> SlackActionBlockElement {
     let option = |to: &&VersionName| {
-        let value = value(incident, Some(subject(incident)), Some(to));
+        let value = value(incident, Some(others.from), Some(to));
         SlackBlockChoiceItem::new(plain(to.as_str()), value)
     };
-    let text = format!("From {} back to the version that you chose.", subject(incident));
-    (!versions.is_empty()).then(|| {
-        SlackBlockStaticSelectElement::new()
-            .with_action_id(action::OTHER_VERSION.into())
-            .with_placeholder(plain("Roll back to another known-good version"))
-            .with_options(versions.iter().map(option).collect())
-            .with_confirm(confirm("Roll back", &incident.prompt, &text))
-            .into()
-    })
+    SlackBlockStaticSelectElement::new()
+        .with_action_id(action::OTHER_VERSION.into())
+        .with_placeholder(plain(others.label))
+        .with_options(others.versions.iter().take(MAX_OPTIONS).map(option).collect())
+        .with_confirm(dialog(&others.confirmation))
+        .into()
 }
 
-/// The menu that marks a version as never to be used again, or as trusted.
-fn marks(incident: &Incident) -> SlackActionBlockElement {
-    let switch = incident.switch.iter().flat_map(|switch| [&switch.from, &switch.to]);
-    let mut named: Vec<&VersionName> = vec![&incident.version];
-    for version in switch.chain(&incident.target).chain(&incident.choices) {
-        if !named.contains(&version) {
-            named.push(version);
-        }
-    }
-    let bad = named.into_iter().filter(|version| !incident.is_marked_bad(version));
-    let marked = incident.never.iter().map(|never| &never.version).filter(|version| **version != incident.version);
-    let good = std::iter::once(&incident.version).chain(marked);
-    let group = |kind: MarkKind, label: &str, versions: Vec<&VersionName>| {
+fn menu_of_marks(incident: &Incident, marks: &Marks<'_>) -> SlackActionBlockElement {
+    let group = |(kind, label, versions): &(MarkKind, &'static str, Vec<&VersionName>)| {
         let option = |version: &&VersionName| {
-            SlackBlockChoiceItem::new(plain(version.as_str()), write_mark(kind, incident, version))
+            SlackBlockChoiceItem::new(plain(version.as_str()), write_mark(*kind, incident, version))
         };
         let options: Vec<_> = versions.iter().take(MAX_OPTIONS).map(option).collect();
         (!options.is_empty()).then(|| SlackBlockOptionGroup::new(plain(label), options))
     };
-    let groups = [
-        group(MarkKind::Bad, "Never roll back to this version", bad.collect()),
-        group(MarkKind::Good, "Trust this version", good.collect()),
-    ];
-    let title = fit(&format!("Mark a version of {}?", shown(&incident.prompt)), 100);
-    let text = "A mark moves no traffic. A version marked as bad is never a rollback target; a trusted version can be \
-                one at once.";
-    let confirm =
-        SlackBlockConfirmItem::new(plain(&title), literal(text).into(), plain("Yes, mark it"), plain("Not now"));
     SlackBlockStaticSelectElement::new()
         .with_action_id(action::MARK.into())
-        .with_placeholder(plain("Mark a version"))
-        .with_option_groups(groups.into_iter().flatten().collect())
-        .with_confirm(confirm)
+        .with_placeholder(plain(marks.label))
+        .with_option_groups(marks.groups.iter().filter_map(group).collect())
+        .with_confirm(dialog(&marks.confirmation))
         .into()
 }
 
-fn undo(incident: &Incident) -> Option<SlackActionBlockElement> {
-    let switch = incident.switch.as_ref().filter(|switch| !incident.is_marked_bad(&switch.from))?;
-    let label = fit(&format!("Undo (re-activate {})", switch.from), 75);
-    let text = format!("From {} to {} again, although it was rolled back.", switch.to, switch.from);
-    let button = button(incident, action::UNDO, &label, Some(&switch.to), Some(&switch.from)).with_confirm(confirm(
-        "Undo",
-        &incident.prompt,
-        &text,
-    ));
-    Some(button.into())
+pub(super) fn confirmed(
+    button: SlackBlockButtonElement,
+    confirmation: Option<&Confirmation>,
+) -> SlackBlockButtonElement {
+    match confirmation {
+        Some(confirmation) => button.with_confirm(dialog(confirmation)),
+        None => button,
+    }
 }
 
-fn button(
-    incident: &Incident,
-    action: &str,
-    label: &str,
-    from: Option<&VersionName>,
-    to: Option<&VersionName>,
-) -> SlackBlockButtonElement {
-    let from = from.or(Some(subject(incident)));
-    SlackBlockButtonElement::new(plain(label)).with_action_id(action.into()).with_value(value(incident, from, to))
+/// Slack's dialog before the click takes effect.
+fn dialog(confirmation: &Confirmation) -> SlackBlockConfirmItem {
+    let Confirmation { title, text, yes, no, is_dangerous } = confirmation;
+    let text = literal(text.clone()).into();
+    let dialog = SlackBlockConfirmItem::new(plain(&fit(title, MAX_TITLE)), text, plain(yes), plain(no));
+    if *is_dangerous { dialog.with_style("danger".to_owned()) } else { dialog }
 }
 
 fn value(incident: &Incident, from: Option<&VersionName>, to: Option<&VersionName>) -> String {
@@ -337,14 +236,6 @@ fn value(incident: &Incident, from: Option<&VersionName>, to: Option<&VersionNam
         question_number: incident.question_number,
     }
     .encode()
-}
-
-/// Slack's dialog before the click takes effect.
-fn confirm(what: &str, prompt: &PromptName, versions: &str) -> SlackBlockConfirmItem {
-    let title = fit(&format!("{what} {}?", shown(prompt)), 100);
-    let text = format!("{versions} All its prompt servers follow at once.");
-    SlackBlockConfirmItem::new(plain(&title), literal(text).into(), plain("Yes, do it"), plain("Not now"))
-        .with_style("danger".to_owned())
 }
 
 pub(super) fn plain(text: &str) -> SlackBlockPlainTextOnly {

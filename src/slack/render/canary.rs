@@ -4,8 +4,9 @@ use slack_morphism::prelude::SlackBlock;
 
 use super::button::steering;
 use super::text::{Markup, escape, fit, who};
-use super::{Message, aside, header, others, stages};
+use super::{Message, aside, header, others};
 use crate::decision::{Canary, PromptName};
+use crate::wording::stages;
 use crate::visible::shown;
 
 pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {

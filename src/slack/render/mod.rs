@@ -15,8 +15,6 @@ mod root;
 mod tests;
 mod text;
 
-use std::cmp::Ordering;
-
 use slack_morphism::prelude::{
     SlackBlock, SlackBlockText, SlackContextBlock, SlackContextBlockElement, SlackHeaderBlock, SlackSectionBlock,
 };
@@ -30,7 +28,7 @@ pub use report::report;
 pub use root::{overview, root};
 
 use crate::decision::alert::AlertRecord;
-use crate::decision::{Incident, PhaseKind, Timestamp, TrafficSplit};
+use crate::decision::{Incident, PhaseKind};
 use crate::deployed::Deployed;
 use text::{LinkAddress, Markup, code_span, escape, fit, literal};
 
@@ -156,24 +154,6 @@ fn links(incident: &Incident) -> Vec<Markup> {
         Some(Markup::default().link(label, &address))
     })
     .collect()
-}
-
-/// When the problem began, according to the alerts; never after `by`.
-fn began(incident: &Incident, by: Timestamp) -> Option<Timestamp> {
-    incident.alerts.iter().filter_map(|alert| alert.began(by)).min()
-}
-
-/// `✓ 1 % → ▶ 5 % → 25 %`: the stages of a split. `shown` maps the percentage of the version that gains traffic.
-fn stages(split: &TrafficSplit, shown: fn(u8) -> u8) -> String {
-    let stage = |(at, percent): (usize, &u8)| {
-        let mark = match at.cmp(&(split.stage as usize)) {
-            Ordering::Less => "✓ ",
-            Ordering::Equal => "▶ ",
-            Ordering::Greater => "",
-        };
-        format!("{mark}{} %", shown(*percent))
-    };
-    split.plan.stages.iter().enumerate().map(stage).collect::<Vec<_>>().join(" → ")
 }
 
 /// Whether a person must decide or act now.

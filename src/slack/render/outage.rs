@@ -5,12 +5,13 @@ use slack_morphism::prelude::{
     SlackSectionBlock, SlackSectionBlockElement,
 };
 
-use super::button::{Button, action, plain};
+use super::button::{Button, action, confirmed, plain};
 use super::reply::sign;
 use super::text::{LinkAddress, Markup, escape, fit, literal, who};
 use super::{Message, aside, header, others, ours};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::outage::{Member, Outage, OutageAction, shared};
+use crate::wording::offers::{self, Confirmation};
 use crate::visible::shown;
 
 /// Prompts with a row and a button of their own; a message may have 50 blocks.
@@ -152,35 +153,15 @@ fn buttons(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     let outage = view.outage;
     let value =
         Button { incident: outage.id.clone(), from: None, to: None, question_number: outage.question_number }.encode();
-    let waits = view.waiting().count();
-    let one = |outage_action: OutageAction| {
-        let (label, text) = match outage_action {
-            OutageAction::RollBack => {
-                ("Roll back all", format!("{waits} prompts go back to their last known-good versions."))
-            }
-            OutageAction::Undo => {
-                ("Undo all", "The versions that were rolled back before are served again.".to_owned())
-            }
-            OutageAction::Hold => (
-                "Hold all (provider outage)",
-                "No automatic rollbacks and no escalations until the hold ends.".to_owned(),
-            ),
-            OutageAction::Release => ("End the hold", "Automation resumes, and missed deadlines escalate.".to_owned()),
-        };
-        let confirm = SlackBlockConfirmItem::new(
-            plain(&format!("{label}?")),
-            literal(text).into(),
-            plain("Yes, do it"),
-            plain("Not now"),
-        );
+    let one = |(outage_action, label, confirmation): (OutageAction, &str, Confirmation)| {
         let button = SlackBlockButtonElement::new(plain(label))
             .with_action_id(action::all(outage_action).into())
-            .with_value(value.clone())
-            .with_confirm(confirm);
+            .with_value(value.clone());
+        let button = confirmed(button, Some(&confirmation));
         if outage_action == OutageAction::RollBack { button.with_style(SlackBlockButtonStyle::Primary) } else { button }
             .into()
     };
-    let elements: Vec<_> = outage.choices(view.members).into_iter().map(one).collect();
+    let elements: Vec<_> = offers::of_outage(outage, view.members).into_iter().map(one).collect();
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 

@@ -3,10 +3,11 @@
 use slack_morphism::prelude::SlackBlock;
 
 use super::text::{LinkAddress, Markup, escape, fit};
-use super::{Message, View, aside, began, links, others, ours, ranked, waits};
+use super::{Message, View, aside, links, others, ours, ranked, waits};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, LogEvent};
 use crate::deployed::is_change;
+use crate::wording::began;
 use crate::visible::{shown, shown_name};
 
 /// Entries of the deployment log shown with an investigation.

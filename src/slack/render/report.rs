@@ -1,8 +1,9 @@
 //! The weekly message about a dry run.
 
-use super::text::{Markup, escape, fit, took};
+use super::text::{Markup, escape, fit};
 use super::{Message, aside, header, others, ours};
 use crate::report::{Case, DryRunReport, Tally};
+use crate::wording::took;
 use crate::visible::shown;
 
 /// The report command shows all of them; a message must stay readable.

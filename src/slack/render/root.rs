@@ -3,13 +3,14 @@
 use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 
 use super::button::buttons;
-use super::text::{LinkAddress, Markup, escape, fit, took, who};
-use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
+use super::text::{LinkAddress, Markup, escape, fit, who};
+use super::{Message, View, aside, header, links, others, ours, ranked, waits};
 use crate::decision::alert::AlertRecord;
 use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
-use crate::decision::{Incident, Operator, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, Timestamp};
+use crate::decision::{Incident, Operator, PhaseKind, Severity, Timestamp};
 use crate::deployed::{Deployed, NAMED};
+use crate::wording::{began, stages, title, until, what_was_done};
 use crate::visible::{shown, shown_name};
 
 /// Alerts shown in full; the thread has all of them.
@@ -53,7 +54,12 @@ fn summary(incident: &Incident) -> String {
 fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     let (prompt, version) = (shown(&incident.prompt), &incident.version);
     let mut blocks = vec![header(&format!("{} {}: {prompt} {version}", sign(incident), title(incident)))];
-    blocks.extend(incident.switch.as_ref().and_then(|switch| others(what_was_done(incident, switch))));
+    blocks.extend(
+        incident
+            .switch
+            .as_ref()
+            .and_then(|switch| others(what_was_done(incident, switch, &who(switch.operator.as_str(), 100)))),
+    );
     blocks.extend(progress(incident).and_then(|text| others(fit(&text, 600))));
     blocks.extend(verification(incident).and_then(|text| others(fit(&text, 600))));
     blocks.extend(last_word(incident).and_then(|text| others(fit(text, 600))));
@@ -135,31 +141,6 @@ fn never_back_to(incident: &Incident) -> Option<String> {
     (!text.is_empty()).then(|| format!("Not offered as a rollback target: {}", text.join(", ")))
 }
 
-fn title(incident: &Incident) -> &'static str {
-    match incident.phase.kind() {
-        PhaseKind::Confirming => "Asking Prometheus",
-        PhaseKind::Observing => "Observing",
-        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
-        PhaseKind::AwaitingDecision => "Decision needed",
-        PhaseKind::Investigating => "Under investigation",
-        PhaseKind::RollingBack if incident.is_stuck() => "Gradual rollback paused",
-        PhaseKind::RollingBack => "Rolling back step by step",
-        PhaseKind::Verifying if incident.is_shipped() => "Another version shipped",
-        PhaseKind::Verifying => "Rolled back",
-        PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
-            "Prompt servers ignore the rollback"
-        }
-        PhaseKind::Escalated if incident.is_shipped() => "Shipping another version did not help",
-        PhaseKind::Escalated => "Rollback did not help",
-        PhaseKind::Recovered => "Recovered",
-        PhaseKind::Unverified if incident.is_shipped() => "Another version shipped, not verified",
-        PhaseKind::Unverified => "Rolled back, not verified",
-        PhaseKind::Dismissed => "Dismissed",
-        PhaseKind::Resolved => "Resolved",
-        PhaseKind::Superseded => "Superseded",
-    }
-}
-
 fn sign(incident: &Incident) -> &'static str {
     match (incident.phase.kind(), incident.severity) {
         (PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::Investigating, _) => "🔎",
@@ -171,21 +152,6 @@ fn sign(incident: &Incident) -> &'static str {
         (PhaseKind::Recovered | PhaseKind::Resolved, _) => "✅",
         (PhaseKind::Dismissed | PhaseKind::Superseded, _) => "⚪",
     }
-}
-
-fn what_was_done(incident: &Incident, switch: &Switch) -> String {
-    let who = who(switch.operator.as_str(), 100);
-    let mut text = match switch.mode {
-        SwitchMode::Auto => format!("Rolled back automatically from {} to {}", switch.from, switch.to),
-        SwitchMode::Approved => format!("{who} approved: rolled back from {} to {}", switch.from, switch.to),
-        SwitchMode::Manual => format!("{who} rolled back from {} to {}", switch.from, switch.to),
-        SwitchMode::Gradual => format!("{who} rolled back step by step from {} to {}", switch.from, switch.to),
-        SwitchMode::Shipped => format!("{who} replaced {} with {}", switch.from, switch.to),
-    };
-    if let Some(began) = began(incident, switch.at) {
-        text.push_str(&format!(", {} after the first alert began", took(switch.at.since(began))));
-    }
-    text
 }
 
 /// The progress of a gradual rollback, as one line that is edited.
@@ -275,24 +241,6 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
     }
     fields.extend(until(incident).map(|(label, at)| field(label).date(at)));
     fields.into_iter().map(|field| field.object().into()).collect()
-}
-
-/// When the current phase ends, or ended.
-fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
-    let label = match incident.phase.kind() {
-        PhaseKind::Confirming => "Answer expected by",
-        PhaseKind::Observing => "Observing until",
-        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
-        PhaseKind::AwaitingDecision => "Decide by",
-        PhaseKind::Investigating => "Asking again",
-        PhaseKind::RollingBack => {
-            return incident.gradual().and_then(|split| split.next).map(|at| ("Next stage", at));
-        }
-        PhaseKind::Verifying => "Result expected by",
-        PhaseKind::Escalated => "Next check",
-        _ => return incident.closed_at.map(|at| ("Closed", at)),
-    };
-    incident.deadline().map(|at| (label, at))
 }
 
 fn small_print(incident: &Incident) -> Option<SlackBlock> {

@@ -13,6 +13,7 @@ use crate::config::Decider;
 use crate::decision::time::spoken;
 use crate::decision::{Operator, Timestamp};
 use crate::visible::{is_hidden, misleads};
+use crate::wording::took;
 
 /// Longest address that becomes a link.
 const MAX_URL: usize = 2_000;
@@ -187,16 +188,5 @@ pub fn code_span(text: &str) -> String {
         true => format!("```\n{text}\n```"),
         false if text.is_empty() => "–".to_owned(),
         false => format!("`{text}`"),
-    }
-}
-
-/// How long something took, more precisely than [`spoken`].
-pub fn took(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..10 => format!("{:.1} s", duration.as_secs_f64()),
-        10..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => spoken(duration),
     }
 }

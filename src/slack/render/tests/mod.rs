@@ -657,8 +657,9 @@ fn only_what_leads_to_the_web_becomes_a_link() {
 
 #[test]
 fn durations_are_told_to_the_second_where_seconds_count() {
-    let told: Vec<_> =
-        [0, 2_449, 9_999, 42_900, 72_000, 3_599_000, 7_260_000].map(|ms| text::took(Duration::from_millis(ms))).into();
+    let told: Vec<_> = [0, 2_449, 9_999, 42_900, 72_000, 3_599_000, 7_260_000]
+        .map(|ms| crate::wording::took(Duration::from_millis(ms)))
+        .into();
     assert_eq!(told, ["0.0 s", "2.4 s", "10.0 s", "42 s", "1 min 12 s", "59 min 59 s", "2 h"]);
 }
 

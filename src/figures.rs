@@ -1,0 +1,272 @@
+//! What Prometheus measures about every version, for people who look at many prompts. A request reads the latest
+//! answer and never waits for one: a worker asks Prometheus, and only while somebody looks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How often Prometheus is asked while somebody looks.
+pub const EVERY: Duration = Duration::from_secs(15);
+/// An older answer is not shown: nobody has looked since.
+const EXPIRES: Duration = Duration::from_secs(60);
+/// Points of a line, and the time between two of them: an hour together.
+pub const POINTS: usize = 30;
+pub const STEP: Duration = Duration::from_secs(120);
+
+/// What is measured of each version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Signal {
+    Errors,
+    P99,
+    Quality,
+}
+
+impl Signal {
+    pub const ALL: [Self; 3] = [Signal::Errors, Signal::P99, Signal::Quality];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Signal::Errors => "Errors",
+            Signal::P99 => "p99",
+            Signal::Quality => "Quality",
+        }
+    }
+
+    /// Where the shipped rules begin to observe or ask, and where the most severe one begins: the error ratio, the p99
+    /// as a multiple of its baseline, and the drop of quality against its baseline.
+    pub fn limits(self) -> (f64, f64) {
+        match self {
+            Signal::Errors => (0.02, 0.05),
+            Signal::P99 => (1.2, 2.0),
+            Signal::Quality => (0.1, 0.2),
+        }
+    }
+}
+
+/// One signal of one version.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figure {
+    pub now: Option<f64>,
+    /// What it is compared with.
+    pub baseline: Option<f64>,
+    /// The last hour, oldest first; NaN where nothing was measured.
+    pub line: Vec<f64>,
+}
+
+/// How far a figure is from its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    Fine,
+    /// Above the limit of a rule that asks people.
+    Watch,
+    Bad,
+}
+
+impl Figure {
+    /// `None`: nothing is measured now, or there is nothing to compare it with.
+    pub fn verdict(&self, signal: Signal) -> Option<Verdict> {
+        let now = self.now.filter(|now| now.is_finite())?;
+        let baseline = self.baseline.filter(|baseline| *baseline > 0.0);
+        let excess = match signal {
+            Signal::Errors => now,
+            Signal::P99 => now / baseline?,
+            Signal::Quality => 1.0 - now / baseline?,
+        };
+        let (watch, bad) = signal.limits();
+        Some(match excess {
+            excess if excess > bad => Verdict::Bad,
+            excess if excess > watch => Verdict::Watch,
+            _ => Verdict::Fine,
+        })
+    }
+}
+
+/// What is measured of one version.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct VersionFigures {
+    /// Requests of the last five minutes.
+    pub requests: Option<f64>,
+    pub figures: [Figure; 3],
+}
+
+/// The health of a version, as far as it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// Prometheus has no series of this version, or does not answer.
+    Blind,
+    /// Fewer requests than a rule needs.
+    TooLittle,
+    Measured(Verdict),
+}
+
+impl VersionFigures {
+    pub fn of(&self, signal: Signal) -> &Figure {
+        &self.figures[signal as usize]
+    }
+
+    pub fn of_mut(&mut self, signal: Signal) -> &mut Figure {
+        &mut self.figures[signal as usize]
+    }
+
+    pub fn health(&self) -> Health {
+        let worst = Signal::ALL.into_iter().filter_map(|signal| self.of(signal).verdict(signal)).max();
+        match (worst, self.requests) {
+            (Some(verdict), _) => Health::Measured(verdict),
+            (None, Some(_)) => Health::TooLittle,
+            (None, None) => Health::Blind,
+        }
+    }
+}
+
+/// One answer about all versions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figures {
+    versions: HashMap<String, HashMap<String, VersionFigures>>,
+    /// Why some of it is missing.
+    pub fault: Option<String>,
+}
+
+impl Figures {
+    pub fn of(&self, prompt: &str, version: &str) -> Option<&VersionFigures> {
+        self.versions.get(prompt)?.get(version)
+    }
+
+    pub fn entry(&mut self, prompt: &str, version: &str) -> &mut VersionFigures {
+        // most entries are there: no names are copied for them
+        if !self.versions.get(prompt).is_some_and(|versions| versions.contains_key(version)) {
+            let versions = self.versions.entry(prompt.to_owned()).or_default();
+            versions.insert(version.to_owned(), VersionFigures::default());
+        }
+        let versions = self.versions.entry(prompt.to_owned()).or_default();
+        versions.entry(version.to_owned()).or_default()
+    }
+}
+
+/// What is known about all versions.
+#[derive(Debug, Clone, Default)]
+pub enum Known {
+    /// No Prometheus is configured.
+    #[default]
+    NotMeasured,
+    /// Prometheus is being asked.
+    Awaited,
+    Since(Instant, Arc<Figures>),
+}
+
+/// The latest answer, and requests for the next one. Clones share both.
+#[derive(Debug, Clone, Default)]
+pub struct FigureBook(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    latest: RwLock<Option<(Instant, Option<Arc<Figures>>)>>,
+    wanted: Notify,
+}
+
+impl FigureBook {
+    /// What is known. Requests another answer if it is old.
+    pub fn look(&self) -> Known {
+        let latest = self.0.latest.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let age = latest.as_ref().map(|(at, _)| at.elapsed());
+        if age.is_none_or(|age| age >= EVERY) {
+            self.0.wanted.notify_one();
+        }
+        match latest.filter(|(at, _)| at.elapsed() < EXPIRES) {
+            None => Known::Awaited,
+            Some((_, None)) => Known::NotMeasured,
+            Some((at, Some(figures))) => Known::Since(at, figures),
+        }
+    }
+
+    /// Completes once somebody has looked at an old answer, or at none.
+    pub async fn wanted(&self) {
+        self.0.wanted.notified().await;
+    }
+
+    /// `None`: no Prometheus is configured.
+    pub fn publish(&self, figures: Option<Figures>) {
+        let latest = Some((Instant::now(), figures.map(Arc::new)));
+        *self.0.latest.write().unwrap_or_else(PoisonError::into_inner) = latest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn figure(now: f64, baseline: Option<f64>) -> Figure {
+        Figure { now: Some(now), baseline, line: Vec::new() }
+    }
+
+    #[test]
+    fn a_figure_is_judged_by_the_limits_of_the_shipped_rules() {
+        let verdict = |signal, now, baseline| figure(now, baseline).verdict(signal);
+        assert_eq!(verdict(Signal::Errors, 0.02, None), Some(Verdict::Fine), "a limit is not exceeded by itself");
+        assert_eq!(verdict(Signal::Errors, 0.021, None), Some(Verdict::Watch));
+        assert_eq!(verdict(Signal::Errors, 0.3, None), Some(Verdict::Bad));
+        assert_eq!(verdict(Signal::P99, 1.1, Some(1.0)), Some(Verdict::Fine));
+        assert_eq!(verdict(Signal::P99, 2.1, Some(1.0)), Some(Verdict::Bad));
+        assert_eq!(verdict(Signal::P99, 2.1, None), None, "nothing to compare it with");
+        assert_eq!(verdict(Signal::Quality, 0.85, Some(1.0)), Some(Verdict::Watch));
+        assert_eq!(verdict(Signal::Quality, 0.9, Some(0.8)), Some(Verdict::Fine), "better than before");
+        assert_eq!(verdict(Signal::Errors, f64::NAN, None), None);
+    }
+
+    #[test]
+    fn the_limits_are_those_of_the_shipped_rules() {
+        let rules = include_str!("../alert-rules/alerts.yml");
+        let thresholds = |metric: &str| -> Vec<f64> {
+            let of_rule = |rule: &str| {
+                let field = |name: &str| {
+                    let line = rule.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+                    line.map(|value| value.trim_matches('\'').to_owned()).unwrap_or_default()
+                };
+                field("metric").contains(metric).then(|| field("threshold").parse().ok()).flatten()
+            };
+            rules.split("- alert: ").skip(1).filter_map(of_rule).collect()
+        };
+        for (signal, metric) in
+            [(Signal::Errors, "request_errors"), (Signal::P99, "p99_growth"), (Signal::Quality, "quality_score:drop")]
+        {
+            let found = thresholds(metric);
+            let (watch, bad) = signal.limits();
+            assert!(found.contains(&watch) && found.contains(&bad), "{metric}: {found:?}");
+            assert!(found.iter().all(|one| *one <= bad), "{metric}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn health_says_what_is_missing() {
+        let mut version = VersionFigures::default();
+        assert_eq!(version.health(), Health::Blind);
+        version.requests = Some(3.0);
+        assert_eq!(version.health(), Health::TooLittle);
+        *version.of_mut(Signal::Errors) = figure(0.001, None);
+        assert_eq!(version.health(), Health::Measured(Verdict::Fine));
+        *version.of_mut(Signal::Quality) = figure(0.7, Some(0.9));
+        assert_eq!(version.health(), Health::Measured(Verdict::Bad), "the worst signal counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn prometheus_is_asked_only_while_somebody_looks_and_an_answer_expires() {
+        let book = FigureBook::default();
+        assert!(book.wanted().now_or_never().is_none());
+        assert!(matches!(book.look(), Known::Awaited));
+        assert!(book.wanted().now_or_never().is_some(), "somebody looked");
+        book.publish(Some(Figures::default()));
+        assert!(matches!(book.look(), Known::Since(..)));
+        assert!(book.wanted().now_or_never().is_none(), "it is fresh");
+        tokio::time::sleep(EVERY).await;
+        assert!(matches!(book.look(), Known::Since(..)));
+        assert!(book.wanted().now_or_never().is_some());
+        tokio::time::sleep(EXPIRES).await;
+        assert!(matches!(book.look(), Known::Awaited));
+        book.publish(None);
+        assert!(matches!(book.look(), Known::NotMeasured));
+    }
+}

@@ -1,0 +1,139 @@
+//! The page: handlers that load what it shows, by the same functions as the API.
+
+mod incident;
+mod overview;
+mod prompt;
+
+use hyper::StatusCode;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, REFRESH, X_CONTENT_TYPE_OPTIONS,
+};
+
+use super::Context;
+use super::auth::Caller;
+use super::input::{ApiResult, Query};
+use super::reply::{ApiError, Reply, reply};
+use crate::config::Role;
+use crate::decision::PromptName;
+use crate::metrics::Denial;
+use crate::page::Viewer;
+use crate::page::assets;
+use crate::page::login::{self, SignIn};
+use crate::page::problem::{self, Problem};
+
+const HTML: &str = "text/html; charset=utf-8";
+/// Nothing inline, nothing from elsewhere, in no frame.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// A name with the hash of what it holds stands for nothing else.
+const FOR_GOOD: &str = "public, max-age=31536000, immutable";
+
+/// What is shown at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    Overview,
+    Prompt,
+    Incidents,
+    Incident,
+    /// The picture of an incident.
+    Picture,
+    Rollouts,
+    /// The style sheet, the script, the icon.
+    Asset,
+}
+
+/// The request of a browser.
+#[derive(Debug)]
+pub struct PageRequest {
+    /// Where to go after signing in.
+    pub path: String,
+    /// The person followed a link of another site, so the browser did not send the session's cookie.
+    pub by_link: bool,
+}
+
+/// The caller, and what the page shows them.
+struct Reader<'a> {
+    caller: &'a Caller,
+    viewer: Viewer,
+}
+
+impl Reader<'_> {
+    fn sees(&self, prompt: &PromptName) -> bool {
+        self.caller.require_prompt(prompt).is_ok()
+    }
+
+    /// Whether there may be a prompt in this group that the caller sees.
+    fn sees_group(&self, group: &str) -> bool {
+        self.caller.may_see(&format!("{group}/x")) || self.caller.require_all_prompts().is_ok()
+    }
+}
+
+fn viewer(caller: &Caller) -> Viewer {
+    Viewer {
+        name: caller.name().to_owned(),
+        may_deploy: caller.has(Role::Deploy),
+        may_decide: caller.has(Role::Decide),
+        may_admin: caller.has(Role::Admin),
+        csrf: caller.csrf.clone(),
+        signs_out: caller.csrf.is_some(),
+    }
+}
+
+pub async fn answer(
+    context: &Context,
+    caller: &Caller,
+    shown: Shown,
+    parameter: &str,
+    query: &Query,
+) -> ApiResult<Reply> {
+    let reader = &Reader { caller, viewer: viewer(caller) };
+    match shown {
+        Shown::Overview => overview::overview(context, reader, query).await,
+        Shown::Rollouts => overview::rollouts(context, reader).await,
+        Shown::Prompt => prompt::prompt(context, reader, parameter, query).await,
+        Shown::Incidents => incident::incidents(context, reader, query).await,
+        Shown::Incident => incident::incident(context, reader, parameter, query).await,
+        Shown::Picture => incident::picture(context, reader, parameter).await,
+        Shown::Asset => asset(parameter),
+    }
+}
+
+pub fn asset(name: &str) -> ApiResult<Reply> {
+    let missing = || ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such file");
+    let (asset, is_own) = assets::find(name).ok_or_else(missing)?;
+    let mut answer = secured(reply(StatusCode::OK, asset.content_type, asset.content));
+    let kept = HeaderValue::from_static(if is_own { FOR_GOOD } else { "no-cache" });
+    answer.headers_mut().insert(CACHE_CONTROL, kept);
+    Ok(answer)
+}
+
+/// An HTML page, which browsers must not store: it shows what only some may see.
+fn html(status: StatusCode, document: String) -> Reply {
+    let mut answer = secured(reply(status, HTML, document));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn secured(mut answer: Reply) -> Reply {
+    let headers: [(HeaderName, &'static str); 3] =
+        [(CONTENT_SECURITY_POLICY, POLICY), (X_CONTENT_TYPE_OPTIONS, "nosniff"), (REFERRER_POLICY, "same-origin")];
+    for (name, value) in headers {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// An error as a page. Whoever is not signed in can do that there.
+pub fn problem(failure: &ApiError, asked: &PageRequest) -> Reply {
+    if failure.status == StatusCode::UNAUTHORIZED {
+        let fault = (failure.refused != Some(Denial::NoToken)).then_some("This token is wrong.");
+        let mut answer = html(failure.status, login::sign_in(&SignIn { fault, next: &asked.path }));
+        if asked.by_link {
+            // asks again, now as the page's own request, with the cookie of a session if there is one
+            answer.headers_mut().insert(REFRESH, HeaderValue::from_static("0"));
+        }
+        return answer;
+    }
+    let problem = Problem { status: failure.status.as_u16(), code: failure.code, message: &failure.message };
+    html(failure.status, problem::problem(&problem))
+}

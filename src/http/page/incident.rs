@@ -1,0 +1,126 @@
+//! Incidents, their pictures and their post-mortems.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+
+use super::{Reader, html, secured};
+use crate::decision::{Incident, IncidentId, PromptName};
+use crate::deployed::DeploymentEntry;
+use crate::elsewhere;
+use crate::http::Context;
+use crate::http::input::{ApiResult, Query, incident_id, is_incident_id};
+use crate::http::reply::{ApiError, Reply, no_incident, reply};
+use crate::page::incident::{self, IncidentView, Picture};
+use crate::page::incidents::{self, Incidents, Listed};
+use crate::page::outage;
+use crate::postmortem::{IncidentMetric, chart};
+use crate::service::{drafts, explain};
+use crate::store::ListedIncident;
+
+/// Entries of the deployment log that are shown, and how long after the incident they may be: the log has Redis' own
+/// time.
+const ENTRIES: usize = 20;
+const LATER: Duration = Duration::from_secs(60);
+/// Prompts of the same group that are shown.
+const RELATED: usize = 20;
+
+pub async fn incidents(context: &Context, reader: &Reader<'_>, query: &Query) -> ApiResult<Reply> {
+    let open_only = query.text("open").is_none() || query.flag("open")?;
+    let store = &context.engine.store;
+    let page = store.listed(query.cursor(is_incident_id)?, query.limit()?, open_only).await?;
+    let seen = page.items.iter().filter(|listed| match listed {
+        ListedIncident::One(incident) => reader.sees(&incident.prompt),
+        ListedIncident::Outage(_) => reader.caller.require_all_prompts().is_ok(),
+    });
+    let rows = seen.map(|listed| match listed {
+        ListedIncident::One(incident) => Listed::One(incident),
+        ListedIncident::Outage(found) => Listed::Outage {
+            id: found.outage.id.0.clone(),
+            prompts: found.members.len(),
+            waiting: found.members.iter().filter(|member| member.waits()).count(),
+            opened_at: found.outage.opened_at,
+            closed_at: found.outage.closed_at,
+        },
+    });
+    let rows = rows.collect();
+    let view = Incidents { now: store.now().await?, open_only, rows, next: page.next.as_deref() };
+    Ok(html(StatusCode::OK, incidents::incidents(&view, &reader.viewer)))
+}
+
+pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &Query) -> ApiResult<Reply> {
+    let id = incident_id(id)?;
+    let (engine, store) = (&context.engine, &context.engine.store);
+    let Some(found) = store.incident(&id).await? else {
+        reader.caller.require_all_prompts()?;
+        let outage = store.outage(&id).await?.ok_or_else(|| no_incident(&id))?;
+        return Ok(html(StatusCode::OK, outage::outage(&outage.outage, &outage.members, &reader.viewer)));
+    };
+    reader.caller.require_prompt(&found.prompt)?;
+    let is_open = found.phase.is_open();
+    let rehearsed = if is_open {
+        let mut loaded = engine.load(&found.prompt).await?;
+        explain::if_critical(&engine.policy, &mut loaded)
+    } else {
+        None
+    };
+    let log = log(context, &found).await?;
+    let group = PromptName::parse(&found.group_labels().group).ok();
+    let mut deployed = store.deployed(&found.prompt, group.as_ref(), found.opened_at, Some(&id)).await?;
+    deployed.others.retain(|other| reader.caller.may_see(&other.prompt));
+    let mut related: Vec<String> = match &group {
+        Some(group) => store.related(group, RELATED).await?.0.iter().map(ToString::to_string).collect(),
+        None => Vec::new(),
+    };
+    related.retain(|prompt| prompt != found.prompt.as_str() && reader.caller.may_see(prompt));
+    let measured = store.samples(&id).await?;
+    let picture = match &measured {
+        Some(IncidentMetric::Samples(_)) => Picture::Drawn,
+        Some(IncidentMetric::Missing(missing)) => Picture::Missing(&missing.missing),
+        None if is_open => Picture::Missing("It is drawn once the rollback has been checked."),
+        None => Picture::Missing("Nothing was measured for this incident."),
+    };
+    // people read the draft of a closed incident; that of an open one changes with each event
+    let draft = match !is_open || query.flag("draft")? {
+        true => Some(drafts::postmortem(engine, found.clone()).await?),
+        false => None,
+    };
+    let view = IncidentView {
+        now: store.now().await?,
+        incident: &found,
+        rehearsed: rehearsed.as_ref(),
+        log: &log,
+        deployed: &deployed,
+        related: &related,
+        picture,
+        draft: draft.as_deref(),
+    };
+    Ok(html(StatusCode::OK, incident::incident(&view, &reader.viewer)))
+}
+
+async fn log(context: &Context, found: &Incident) -> ApiResult<Vec<DeploymentEntry>> {
+    let end = found.closed_at.map(|at| at.plus(LATER).0.to_string());
+    let page = context.engine.store.log(&found.prompt, end.as_deref(), ENTRIES).await?;
+    Ok(page.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect())
+}
+
+/// The picture of the post-mortem.
+pub async fn picture(context: &Context, reader: &Reader<'_>, id: &str) -> ApiResult<Reply> {
+    let id = incident_id(id)?;
+    let missing = || ApiError::new(StatusCode::NOT_FOUND, "no_picture", "this incident has no picture");
+    let store = &context.engine.store;
+    let found = store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
+    reader.caller.require_prompt(&found.prompt)?;
+    let Some(IncidentMetric::Samples(samples)) = store.samples(&id).await? else { return Err(missing()) };
+    let switch = found.switch.as_ref().map(|switch| switch.at);
+    let drawn = elsewhere::run(move || chart::svg(&samples, switch)).await.map_err(|error| impossible(&id, &error))?;
+    let mut answer = secured(reply(StatusCode::OK, "image/svg+xml", drawn));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=60"));
+    Ok(answer)
+}
+
+fn impossible(id: &IncidentId, error: &chart::ChartError) -> ApiError {
+    tracing::warn!(incident = %id, %error, "the picture");
+    ApiError::new(StatusCode::NOT_FOUND, "no_picture", "the picture of this incident cannot be drawn")
+}

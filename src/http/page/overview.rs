@@ -1,0 +1,209 @@
+//! All prompts, and those whose traffic moves.
+
+use hyper::StatusCode;
+
+use super::{Reader, html};
+use crate::decision::{Outcome, OutcomeReason, Policy, PromptName, Rehearsed, Timestamp};
+use crate::deployed::DeploymentEntry;
+use crate::elsewhere;
+use crate::figures::Known;
+use crate::http::board::{Concern, Entry, Index};
+use crate::http::input::{ApiResult, Query};
+use crate::http::reply::{ApiError, Reply};
+use crate::http::{Context, views};
+use crate::page::overview::{self, Automation, Choice, Filter, Overview, Row};
+use crate::page::rollouts::{self, Rollout, Rollouts};
+use crate::page::incidents;
+use crate::service::explain;
+use crate::store::{ListedPrompt, Loaded};
+
+/// Prompts of one page.
+const ROWS: usize = 100;
+/// Rows that are built before other tasks get a turn: a guard's answer takes tens of microseconds.
+const AT_ONCE: usize = 20;
+/// Longest text to search for: a prompt's name.
+const MAX_SEARCH: usize = 128;
+/// Rollouts that are shown.
+const ROLLOUTS: usize = 50;
+
+pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> ApiResult<Reply> {
+    let text = |name: &str| query.text(name).unwrap_or_default().trim().to_owned();
+    let (search, group) = (text("search"), text("group"));
+    for (name, text) in [("search", &search), ("group", &group)] {
+        if text.chars().count() > MAX_SEARCH {
+            return Err(ApiError::bad_request(format!("{name}: expected at most {MAX_SEARCH} characters")));
+        }
+    }
+    let filter = match query.text("state").unwrap_or_default() {
+        "" => Filter::All,
+        word => Filter::parse(word).ok_or_else(|| {
+            let words = Filter::ALL.map(Filter::word).join(", ");
+            ApiError::bad_request(format!("state: expected one of {words}"))
+        })?,
+    };
+    let page = match query.text("page").unwrap_or_default() {
+        "" => 1,
+        text => text.parse().map_err(|_| ApiError::bad_request("page: expected a number"))?,
+    };
+
+    let engine = &context.engine;
+    let index = context.board.index(engine, context.max_prompts).await?;
+    let needle = search.to_ascii_lowercase();
+    let is_candidate = |entry: &&Entry| reader.sees(&entry.prompt) && matches(entry, &needle, &group);
+    let candidates: Vec<&Entry> = index.entries.iter().filter(is_candidate).collect();
+    let counts = Filter::ALL.map(|filter| candidates.iter().filter(|entry| shows(filter, entry)).count());
+    let found: Vec<&Entry> = candidates.into_iter().filter(|entry| shows(filter, entry)).collect();
+    let pages = found.len().div_ceil(ROWS).max(1);
+    let page = page.clamp(1, pages);
+    let names: Vec<PromptName> =
+        found.iter().skip((page - 1) * ROWS).take(ROWS).map(|entry| entry.prompt.clone()).collect();
+    let found = found.len();
+
+    let changes = engine.store.latest_changes(&names).await?;
+    let listed = engine.store.rows(names, engine.policy.budget_window).await?;
+    let mut now = None;
+    let mut rows = Vec::with_capacity(listed.len());
+    for (at, (one, change)) in listed.into_iter().zip(changes).enumerate() {
+        if at % AT_ONCE == AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+        now = one.loaded.as_ref().ok().map(|loaded| loaded.now).max(now);
+        rows.push(row(one, change, &engine.policy));
+    }
+    let now = match now {
+        Some(now) => now,
+        None => engine.store.now().await?,
+    };
+    let known = context.books.figures.look();
+    let total = index.entries.iter().filter(|entry| reader.sees(&entry.prompt)).count();
+    let groups = index.groups.iter().filter(|(group, _)| reader.sees_group(group)).cloned().collect();
+    let (viewer, is_dry_run) = (reader.viewer.clone(), engine.policy.dry_run);
+    // a hundred rows take milliseconds, during which alerts must not wait
+    let document = elsewhere::run(move || {
+        let choice = Choice { search: &search, filter, group: &group, page };
+        overview::overview(&of(&index, choice, (found, total, pages), groups, counts, rows, now, is_dry_run, &known), &viewer)
+    });
+    Ok(html(StatusCode::OK, document.await))
+}
+
+#[allow(clippy::too_many_arguments, reason = "each becomes one field")]
+fn of<'a>(
+    index: &'a Index,
+    choice: Choice<'a>,
+    (found, total, pages): (usize, usize, usize),
+    groups: Vec<(String, usize)>,
+    counts: [usize; 5],
+    rows: Vec<Row>,
+    now: Timestamp,
+    is_dry_run: bool,
+    known: &'a Known,
+) -> Overview<'a> {
+    Overview {
+        now,
+        choice,
+        rows,
+        found,
+        total,
+        pages,
+        counts,
+        groups,
+        paused_for_all: index.paused_for_all.as_deref(),
+        is_dry_run,
+        outage: index.outage.as_ref().map(|id| id.0.as_str()),
+        is_partial: index.partial,
+        known,
+    }
+}
+
+fn matches(entry: &Entry, needle: &str, group: &str) -> bool {
+    let name = entry.prompt.as_str();
+    let in_group = group.is_empty() || name.split_once('/').is_some_and(|(prefix, _)| prefix == group);
+    in_group && (needle.is_empty() || name.to_ascii_lowercase().contains(needle))
+}
+
+fn shows(filter: Filter, entry: &Entry) -> bool {
+    match filter {
+        Filter::All => true,
+        Filter::NeedsPerson => entry.concern.needs_person(),
+        Filter::Open => entry.concern <= Concern::Open,
+        Filter::Rollout => entry.rollout,
+        Filter::Paused => entry.paused,
+    }
+}
+
+fn row(listed: ListedPrompt, change: Option<DeploymentEntry>, policy: &Policy) -> Row {
+    let prompt = listed.prompt.to_string();
+    let mut loaded = match listed.loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return Row { prompt, fault: Some(error.to_string()), ..Row::default() },
+    };
+    let automation = automation(policy, &mut loaded);
+    let (snapshot, now) = (&loaded.snapshot, loaded.now);
+    let state = &snapshot.state;
+    let active = snapshot.active.version();
+    let record = active.and_then(|version| state.version(version));
+    // the log names who activated it only if it is the version that the last change led to
+    let change = change.filter(|change| active.is_some_and(|active| active.as_str() == change.to));
+    let (event, operator) = change.map(|change| (change.event, change.operator)).unzip();
+    let shares = state.served().into_iter().map(|version| (version.to_string(), state.percent(&version)));
+    Row {
+        prompt,
+        active: active.map(ToString::to_string),
+        fault: views::fault(snapshot),
+        since: state.serving.as_ref().map(|serving| serving.since),
+        event,
+        operator: operator.filter(|operator| !operator.is_empty()),
+        is_known_good: record.is_some_and(|record| record.known_good(policy, now).is_some()),
+        shares: shares.collect(),
+        rollout: moving(&loaded),
+        automation,
+        incidents: state.open_incidents().map(incidents::line).collect(),
+    }
+}
+
+/// The traffic that moves, in a few words.
+fn moving(loaded: &Loaded) -> Option<String> {
+    let state = &loaded.snapshot.state;
+    let split = state.split()?;
+    let what = if state.running_canary().is_some() { "Canary" } else { "Gradual rollback" };
+    Some(format!("{what}: {} % on {}", split.percent(), split.arriving))
+}
+
+/// What a critical alert would lead to now, by the decision function itself.
+pub fn automation(policy: &Policy, loaded: &mut Loaded) -> Automation {
+    if let Some(by) = &loaded.snapshot.paused {
+        return Automation::Paused(by.clone());
+    }
+    if policy.dry_run {
+        return Automation::DryRun;
+    }
+    let Some(rehearsed) = explain::if_critical(policy, loaded) else { return Automation::NothingServed };
+    let Rehearsed { outcome, reason, text, target, guards, .. } = rehearsed;
+    let target = target.map(|target| target.version.to_string());
+    match (outcome, guards.into_iter().next()) {
+        (Outcome::RolledBack, _) => Automation::Armed { target, asks_first: false },
+        (Outcome::Held, _) if reason == OutcomeReason::Confirming => Automation::Armed { target, asks_first: true },
+        (Outcome::Held, Some(guard)) => Automation::Held(guard),
+        _ => Automation::Other(text),
+    }
+}
+
+pub async fn rollouts(context: &Context, reader: &Reader<'_>) -> ApiResult<Reply> {
+    let engine = &context.engine;
+    let index = context.board.index(engine, context.max_prompts).await?;
+    let moving = index.entries.iter().filter(|entry| entry.rollout && reader.sees(&entry.prompt));
+    let names: Vec<PromptName> = moving.map(|entry| entry.prompt.clone()).collect();
+    let left_out = names.len().saturating_sub(ROLLOUTS);
+    let names = names.into_iter().take(ROLLOUTS).collect();
+    let listed = engine.store.rows(names, engine.policy.budget_window).await?;
+    let loaded = listed.iter().filter_map(|one| one.loaded.as_ref().ok());
+    let mut rollouts = Vec::new();
+    for loaded in loaded {
+        let state = &loaded.snapshot.state;
+        rollouts.extend(state.running_canary().map(|canary| Rollout::Canary(&loaded.snapshot.prompt, canary)));
+        let gradual = state.open_incidents().filter(|incident| incident.gradual().is_some());
+        rollouts.extend(gradual.map(Rollout::Gradual));
+    }
+    let known = context.books.figures.look();
+    Ok(html(StatusCode::OK, rollouts::rollouts(&Rollouts { rollouts, left_out, known: &known }, &reader.viewer)))
+}

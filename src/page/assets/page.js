@@ -1,0 +1,269 @@
+// The page of prompt-rollback: what is live, times in the reader's zone, and actions. Everything can be read without it.
+'use strict';
+
+(() => {
+  // before the body: buttons need this script
+  document.documentElement.classList.add('js');
+
+  const AGAIN = 1000; // the shortest time between two looks
+  const SETTLE = 200; // several changes become one look
+  const RETRY = 5000; // after an error
+
+  const find = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // --- times -------------------------------------------------------------------------------------------------------
+
+  const near = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+
+  function localTimes(root) {
+    const today = new Date().toDateString();
+    for (const time of all('time[datetime]', root)) {
+      const at = new Date(time.dateTime);
+      if (!Number.isNaN(at.getTime())) {
+        time.textContent = (at.toDateString() === today ? near : far).format(at);
+      }
+    }
+  }
+
+  // --- what is said ------------------------------------------------------------------------------------------------
+
+  function say(text, isFault = false) {
+    const place = find('#said');
+    place.textContent = text;
+    place.classList.toggle('fault', isFault);
+  }
+
+  function showLive(state, text) {
+    const place = find('#live');
+    if (place && place.textContent !== text) {
+      place.className = state;
+      place.textContent = text;
+    }
+  }
+
+  // --- looking again -----------------------------------------------------------------------------------------------
+
+  // what identifies an element in the old and in the new content
+  function keyOf(element) {
+    if (!element || !element.closest || !element.closest('main')) return null;
+    if (element.id) return '#' + CSS.escape(element.id);
+    const row = element.closest('[data-key]');
+    const within = row && row !== element ? `[data-key="${CSS.escape(row.dataset.key)}"] ` : '';
+    for (const name of ['data-key', 'data-body', 'href']) {
+      if (element.hasAttribute(name)) return `${within}[${name}="${CSS.escape(element.getAttribute(name))}"]`;
+    }
+    return element.tagName === 'SUMMARY' ? `${within}summary` : null;
+  }
+
+  function replaceMain(text) {
+    const next = find('main', new DOMParser().parseFromString(text, 'text/html'));
+    const main = find('main');
+    if (!next || !main) return;
+    const focused = document.activeElement;
+    const key = keyOf(focused);
+    const typed = focused && focused.matches('main input') ? [focused.value, focused.selectionStart] : null;
+    const opened = all('details[open]', main).map(keyOf);
+    const [left, top] = [window.scrollX, window.scrollY];
+    document.adoptNode(next);
+    localTimes(next);
+    for (const selector of opened) {
+      const details = selector && find(selector, next);
+      if (details) details.open = true;
+    }
+    main.replaceWith(next);
+    const again = key && find(key, next);
+    if (again) {
+      if (typed) {
+        again.value = typed[0];
+        again.setSelectionRange(typed[1], typed[1]);
+      }
+      again.focus({ preventScroll: true });
+    }
+    window.scrollTo(left, top);
+  }
+
+  let looked = 0;
+  let planned = 0;
+  let round = 0;
+
+  async function look() {
+    planned = 0;
+    looked = Date.now();
+    round += 1;
+    const own = round;
+    try {
+      const answer = await fetch(location.href, {
+        credentials: 'same-origin',
+        headers: { Accept: 'text/html' },
+        cache: 'no-store',
+      });
+      if (answer.redirected && new URL(answer.url).pathname !== location.pathname) {
+        location.assign(answer.url);
+        return;
+      }
+      const text = await answer.text();
+      // a later look has begun: its answer is newer
+      if (own === round && !find('dialog[open]')) replaceMain(text);
+    } catch {
+      if (own === round) plan(RETRY);
+      return;
+    }
+    awaited();
+  }
+
+  function plan(delay) {
+    const at = Math.max(Date.now() + delay, looked + AGAIN);
+    if (planned && planned.at <= at) return;
+    if (planned) clearTimeout(planned.timer);
+    planned = { at, timer: setTimeout(look, at - Date.now()) };
+  }
+
+  // something on the page is not known yet
+  function awaited() {
+    const seconds = Number(find('main').dataset.again);
+    if (seconds > 0) plan(seconds * 1000);
+  }
+
+  // --- live --------------------------------------------------------------------------------------------------------
+
+  function follow() {
+    const path = document.body.dataset.live;
+    if (!path || !window.EventSource) return;
+    let wasLost = false;
+    const source = new EventSource(path);
+    source.addEventListener('open', () => {
+      showLive('on', 'Live');
+      // what changed meanwhile was not heard
+      if (wasLost) plan(0);
+      wasLost = false;
+    });
+    source.addEventListener('error', () => {
+      wasLost = true;
+      const isOver = source.readyState === EventSource.CLOSED;
+      showLive('off', isOver ? 'Not live' : 'Reconnecting');
+      if (isOver) setTimeout(follow, RETRY);
+    });
+    source.addEventListener('change', () => {
+      plan(SETTLE);
+      // the order of the list is read once a second
+      setTimeout(() => plan(0), SETTLE + AGAIN + 100);
+    });
+    window.addEventListener('pagehide', () => source.close(), { once: true });
+  }
+
+  // --- search ------------------------------------------------------------------------------------------------------
+
+  let typing = 0;
+
+  function filter(form) {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      const url = new URL(form.action);
+      const fields = [...new FormData(form)].filter(([, value]) => value !== '' && value !== 'all');
+      url.search = new URLSearchParams(fields).toString();
+      history.replaceState(null, '', url);
+      look();
+    }, SETTLE);
+  }
+
+  // --- actions -----------------------------------------------------------------------------------------------------
+
+  // resolves to the text that was asked for, or null
+  function ask(button) {
+    const { title, text, yes, no, danger, field, label, required } = button.dataset;
+    if (!title) return Promise.resolve('');
+    const dialog = find('#question');
+    const [refuse, accept] = all('button', dialog);
+    const [input, frame] = [find('input', dialog), find('#question-label')];
+    find('#question-title').textContent = title;
+    find('#question-text').textContent = text;
+    refuse.textContent = no;
+    accept.textContent = yes;
+    accept.className = danger ? 'danger' : 'first';
+    frame.hidden = !field;
+    find('span', frame).textContent = label || '';
+    input.value = '';
+    input.required = Boolean(field && required);
+    return new Promise((resolve) => {
+      dialog.returnValue = '';
+      dialog.addEventListener('close', () => {
+        const accepted = dialog.returnValue === 'yes';
+        resolve(accepted ? input.value.trim() : null);
+        // the answer may have come while the question was open
+        plan(0);
+      }, { once: true });
+      dialog.showModal();
+      (field ? input : refuse).focus();
+    });
+  }
+
+  async function act(button) {
+    const given = await ask(button);
+    if (given === null) return;
+    const body = button.dataset.body ? JSON.parse(button.dataset.body) : {};
+    if (button.dataset.field && given) body[button.dataset.field] = given;
+    const token = find('meta[name="csrf-token"]');
+    const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
+    if (token) headers['X-CSRF-Token'] = token.content;
+    button.disabled = true;
+    say('Working …');
+    try {
+      const { method, path, then } = button.dataset;
+      const answer = await fetch(path, { method, headers, body: JSON.stringify(body), credentials: 'same-origin' });
+      if (then && answer.ok) {
+        location.assign(then);
+        return;
+      }
+      const reply = await answer.json().catch(() => ({}));
+      if (!answer.ok) {
+        say(reply.error ? reply.error.message : `The receiver refused it (${answer.status}).`, true);
+      } else if (answer.status === 202) {
+        say('Prometheus is asked first. This page shows the result.');
+      } else {
+        say(reply.message || (reply.unchanged ? 'Nothing changed: it was so already.' : 'Done.'));
+      }
+    } catch {
+      say('The receiver did not answer. Look whether it was done before you try again.', true);
+    } finally {
+      button.disabled = false;
+      plan(0);
+    }
+  }
+
+  // --- start -------------------------------------------------------------------------------------------------------
+
+  document.addEventListener('DOMContentLoaded', () => {
+    localTimes(document);
+    follow();
+    awaited();
+    document.addEventListener('click', (event) => {
+      const button = event.target.closest && event.target.closest('button[data-path]');
+      if (button) act(button);
+    });
+    for (const kind of ['input', 'change']) {
+      document.addEventListener(kind, (event) => {
+        const form = event.target.closest && event.target.closest('form[data-filter]');
+        if (form) filter(form);
+      });
+    }
+    document.addEventListener('submit', (event) => {
+      if (event.target.matches('form[data-filter]')) {
+        event.preventDefault();
+        filter(event.target);
+      }
+    });
+    // the browser kept the page as it was, without its connection
+    window.addEventListener('pageshow', (event) => {
+      if (event.persisted) {
+        follow();
+        plan(0);
+      }
+    });
+    // while nobody looked, health was not measured
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible' && document.body.dataset.live) plan(0);
+    });
+  });
+})();

@@ -1,0 +1,82 @@
+//! What would happen if alerts fired now.
+
+use maud::{Markup, html};
+
+use super::layout::headings;
+use super::parts::{Text, Tone, badge, incident_link, seconds, time_of};
+use crate::api::{ExplainView, ForeseenAlertView, ForeseenTargetView};
+
+pub fn explained(view: &ExplainView) -> Markup {
+    html! {
+        section aria-labelledby="what-if" {
+            h2 id="what-if" { "What would happen if" }
+            p class="quiet" {
+                "The decision function itself, on the present state. Nothing is committed. "
+                @if view.rules == "prometheus" { "The rules are those of your Prometheus." }
+                @else {
+                    "The rules are the shipped ones" @if let Some(why) = &view.rules_fault { ": " (Text(why)) } "."
+                }
+            }
+            @if view.dismissed > 0 {
+                p {
+                    (view.dismissed)
+                    " alerts were dismissed: their repeats are ignored until they resolve or get worse."
+                }
+            }
+            @if view.alerts.is_empty() { p { "No version has traffic, so no alert would lead to anything." } } @else {
+                table class="wide" {
+                    caption class="hidden" { "For each version with traffic, each alert rule" }
+                    (headings(&["If this fired now", "On", "It would", "Guards that hold"]))
+                    tbody { @for alert in &view.alerts { (row(alert)) } }
+                }
+            }
+            @if view.left_out > 0 { p class="quiet" { (view.left_out) " more rules are not shown." } }
+        }
+    }
+}
+
+fn row(alert: &ForeseenAlertView) -> Markup {
+    let tone = match alert.outcome.as_str() {
+        "rolled_back" => Tone::Fine,
+        "held" => Tone::Watch,
+        "ignored" | "duplicate" => Tone::Off,
+        _ => Tone::Info,
+    };
+    html! {
+        tr {
+            th scope="row" data-label="If this fired now" {
+                (Text(&alert.alert))
+                div class="quiet" {
+                    @if let Some(severity) = &alert.severity { (Text(severity)) }
+                    @if let Some(action) = &alert.action { ", " (Text(action)) }
+                }
+                @for remark in &alert.remarks { div class="quiet" { (Text(remark)) } }
+            }
+            td data-label="On" { code { (Text(&alert.version)) } " (" (alert.percent) " %)" }
+            td data-label="It would" {
+                (badge(tone, &alert.outcome)) " " (Text(&alert.text))
+                @if let Some(to) = &alert.target { div { (target(to)) } }
+                @if let Some(id) = &alert.incident { div { "In " (incident_link(id, "the open incident")) } }
+                @if let Some(decider) = &alert.decider { div { "Asks " (Text(decider)) } }
+                @if let Some(at) = &alert.deadline_at { div class="quiet" { "By " (time_of(at)) } }
+            }
+            td data-label="Guards that hold" {
+                @if alert.guards.is_empty() { span class="quiet" { "none" } }
+                @for guard in &alert.guards {
+                    div {
+                        code { (Text(&guard.reason)) } ": " (Text(&guard.detail))
+                        @if let Some(left) = guard.left_seconds { ", " (seconds(left)) " left" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn target(target: &ForeseenTargetView) -> Markup {
+    html! {
+        "→ " code { (Text(&target.version)) }
+        @if let Some(at) = &target.known_good_at { ", known-good since " (time_of(at)) }
+        @else { ", not known-good" }
+    }
+}

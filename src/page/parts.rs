@@ -1,0 +1,290 @@
+//! What several pages show: texts from outside, times, links, shares of traffic and figures.
+
+use std::time::Duration;
+
+use maud::{Escaper, Markup, Render, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::decision::time::spoken;
+use crate::decision::{LogEvent, Operator, Timestamp};
+use crate::events::rfc3339;
+use crate::figures::{Figure, Figures, Health, Known, Signal, Verdict, VersionFigures};
+use crate::visible::{is_hidden, misleads, shown_name};
+
+/// A text from outside, escaped, without characters that hide something or turn the direction of writing.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a>(pub &'a str);
+
+impl Render for Text<'_> {
+    fn render_to(&self, page: &mut String) {
+        use std::fmt::Write as _;
+        let shown: String = self.0.chars().filter_map(visible).collect();
+        let _ = Escaper::new(page).write_str(&shown);
+    }
+}
+
+fn visible(c: char) -> Option<char> {
+    match c {
+        '\n' | '\r' | '\t' => Some(' '),
+        c => (!is_hidden(c)).then_some(c),
+    }
+}
+
+/// A text for an attribute, without the same characters.
+pub fn shown(text: &str) -> String {
+    text.chars().filter_map(visible).collect()
+}
+
+/// A name as one segment of a path.
+pub fn segment(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+pub fn prompt_path(prompt: &str) -> String {
+    format!("/prompts/{}", segment(prompt))
+}
+
+pub fn prompt_link(prompt: &str) -> Markup {
+    html! { a href=(prompt_path(prompt)) { (Text(&shown_name(prompt))) } }
+}
+
+pub fn incident_link(id: &str, label: &str) -> Markup {
+    html! { a href=(format!("/incidents/{}", segment(id))) { (Text(label)) } }
+}
+
+/// An address that may become a link: http or https, and nothing in it that hides where it leads.
+pub fn address(url: &str) -> Option<&str> {
+    let url = url.trim();
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))?;
+    let has_host = url[scheme.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '[');
+    (has_host && !misleads(url) && !url.chars().any(|c| is_hidden(c) || c.is_whitespace())).then_some(url)
+}
+
+/// A link to another site; `None` for an address that is not safe.
+pub fn outward(label: &str, url: &str) -> Option<Markup> {
+    let url = address(url)?;
+    Some(html! { a href=(url) rel="noopener noreferrer" { (label) } })
+}
+
+/// A moment. The script shows it in the reader's time zone.
+pub fn time(at: Timestamp) -> Markup {
+    let text = rfc3339(at);
+    match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => {
+            let full = moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+            html! { time datetime=(text) title=(full) { (moment.strftime("%Y-%m-%d %H:%M UTC").to_string()) } }
+        }
+        Err(_) => html! { (text) },
+    }
+}
+
+/// A moment of the API.
+pub fn time_of(text: &str) -> Markup {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => time(Timestamp(moment.as_millisecond())),
+        Err(_) => html! { (Text(text)) },
+    }
+}
+
+/// How long ago, or how long until then.
+pub fn distance(at: Timestamp, now: Timestamp) -> String {
+    if at > now { format!("in {}", spoken(at.since(now))) } else { format!("{} ago", spoken(now.since(at))) }
+}
+
+pub fn seconds(seconds: u64) -> String {
+    spoken(Duration::from_secs(seconds))
+}
+
+/// Who did it, as the log names them.
+pub fn who(operator: &str) -> Markup {
+    let recorded = Operator::recorded(operator);
+    html! {
+        @if recorded.is_system() { "prompt-rollback itself" }
+        @else if recorded == Operator::EXTERNAL { "someone, directly in Redis" }
+        @else { (Text(operator)) }
+    }
+}
+
+/// How a version came to serve.
+pub fn how(event: &str) -> &'static str {
+    match LogEvent::parse(event) {
+        Some(LogEvent::Activate) => "activated",
+        Some(LogEvent::Rollback) => "rolled back",
+        Some(LogEvent::Canary) => "canary",
+        Some(LogEvent::Gradual) => "gradual rollback",
+        Some(LogEvent::External) => "set in Redis",
+        _ => "changed",
+    }
+}
+
+/// A state as a word in a colored frame.
+pub fn badge(tone: Tone, word: &str) -> Markup {
+    html! { span class=(format!("badge {}", tone.class())) { (Text(word)) } }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Bad,
+    Watch,
+    Fine,
+    Info,
+    Off,
+}
+
+impl Tone {
+    pub fn class(self) -> &'static str {
+        match self {
+            Tone::Bad => "bad",
+            Tone::Watch => "watch",
+            Tone::Fine => "fine",
+            Tone::Info => "info",
+            Tone::Off => "off",
+        }
+    }
+}
+
+impl From<Verdict> for Tone {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Bad => Tone::Bad,
+            Verdict::Watch => Tone::Watch,
+            Verdict::Fine => Tone::Fine,
+        }
+    }
+}
+
+/// The traffic of each version as a bar. Names beside it say the same.
+pub fn bar(shares: &[(String, u8)]) -> Markup {
+    let label = shares.iter().map(|(version, percent)| format!("{} {percent} %", shown(version)));
+    let label = format!("Traffic: {}", label.collect::<Vec<_>>().join(", "));
+    let starts = shares.iter().scan(0_u32, |from, (_, percent)| {
+        let start = *from;
+        *from += u32::from(*percent);
+        Some(start)
+    });
+    html! {
+        svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label=(label) {
+            @for (at, ((_, percent), start)) in shares.iter().zip(starts).enumerate() {
+                rect class=(format!("share{}", at % 4)) x=(start) y="0" width=(percent) height="6" {}
+            }
+        }
+    }
+}
+
+/// What is measured of one version, with the last hour of each signal.
+pub fn health(known: &Known, prompt: &str, version: &str) -> Markup {
+    let figures = match known {
+        Known::NotMeasured => return html! { span class="quiet" { "not measured: no Prometheus is configured" } },
+        Known::Awaited => return html! { span class="quiet" aria-busy="true" { "asking Prometheus …" } },
+        Known::Since(_, figures) => figures,
+    };
+    let found = figures.of(prompt, version).cloned().unwrap_or_default();
+    html! {
+        @match found.health() {
+            Health::Blind => { (blind(figures)) }
+            Health::TooLittle => {
+                (badge(Tone::Off, "too little traffic"))
+                span class="quiet" { (requests(&found)) }
+            }
+            Health::Measured(_) => {}
+        }
+        @for signal in Signal::ALL { (figure(signal, found.of(signal))) }
+    }
+}
+
+fn blind(figures: &Figures) -> Markup {
+    let why = match &figures.fault {
+        Some(fault) => shown(fault),
+        None => "Prometheus has no series of this version".to_owned(),
+    };
+    html! { (badge(Tone::Off, "blind")) span class="quiet" { (why) } }
+}
+
+fn requests(version: &VersionFigures) -> String {
+    let many = version.requests.unwrap_or_default();
+    format!("{many:.0} requests in 5 min")
+}
+
+/// A value with its comparison; nothing if it was not measured in the last hour.
+fn figure(signal: Signal, figure: &Figure) -> Markup {
+    let measured = figure.now.is_some() || figure.line.iter().any(|value| value.is_finite());
+    if !measured {
+        return html! {};
+    }
+    let tone = figure.verdict(signal).map_or(Tone::Off, Tone::from);
+    let value = figure.now.map_or("no value".to_owned(), |now| value(signal, now));
+    html! {
+        span class=(format!("figure {}", tone.class())) title=(limits(signal)) {
+            span class="label" { (signal.label()) } " "
+            span class="value" { (value) } " "
+            @if let Some(compared) = compared(signal, figure) { span class="quiet" { (compared) } " " }
+            (spark(signal, figure))
+        }
+    }
+}
+
+pub fn value(signal: Signal, value: f64) -> String {
+    match signal {
+        Signal::Errors => format!("{:.2} %", value * 100.0),
+        Signal::P99 if value < 1.0 => format!("{:.0} ms", value * 1e3),
+        Signal::P99 => format!("{value:.2} s"),
+        Signal::Quality => format!("{value:.3}"),
+    }
+}
+
+fn compared(signal: Signal, figure: &Figure) -> Option<String> {
+    let (now, baseline) = (figure.now?, figure.baseline.filter(|baseline| *baseline > 0.0)?);
+    match signal {
+        Signal::Errors => None,
+        Signal::P99 => Some(format!("{:.1}× the baseline", now / baseline)),
+        Signal::Quality => Some(format!("{:+.0} % of the baseline", (now / baseline - 1.0) * 100.0)),
+    }
+}
+
+fn limits(signal: Signal) -> String {
+    let (watch, bad) = signal.limits();
+    match signal {
+        Signal::Errors => {
+            format!("The shipped rules ask above {:.0} % and roll back above {:.0} %.", watch * 1e2, bad * 1e2)
+        }
+        Signal::P99 => format!("The shipped rules observe above {watch}× the baseline and ask above {bad}×."),
+        Signal::Quality => {
+            format!("The shipped rules observe a drop above {:.0} % and ask above {:.0} %.", watch * 1e2, bad * 1e2)
+        }
+    }
+}
+
+const WIDTH: f64 = 60.0;
+const HEIGHT: f64 = 16.0;
+
+/// The last hour as a line, with gaps.
+fn spark(signal: Signal, figure: &Figure) -> Markup {
+    let finite = || figure.line.iter().copied().filter(|value| value.is_finite());
+    let (least, most) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+    if finite().count() < 2 {
+        return html! {};
+    }
+    // errors are drawn from zero, so that a quiet version looks quiet
+    let (floor, ceiling) = match signal {
+        Signal::Errors => (0.0, most.max(signal.limits().0)),
+        Signal::P99 | Signal::Quality => (least - 0.1 * (most - least), most + 0.1 * (most - least)),
+    };
+    let span = if ceiling > floor { ceiling - floor } else { 1.0 };
+    let step = WIDTH / (figure.line.len() - 1) as f64;
+    let point = |(at, value): (usize, &f64)| {
+        format!("{:.1},{:.1}", at as f64 * step, HEIGHT - 1.0 - (value - floor) / span * (HEIGHT - 2.0))
+    };
+    let places: Vec<(usize, &f64)> = figure.line.iter().enumerate().collect();
+    let pieces = places.split(|(_, value)| !value.is_finite()).filter(|piece| !piece.is_empty());
+    let label =
+        format!("{} in the last hour: from {} to {}", signal.label(), value(signal, least), value(signal, most));
+    html! {
+        svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
+            @for piece in pieces {
+                polyline points=(piece.iter().copied().map(point).collect::<Vec<_>>().join(" ")) {}
+            }
+        }
+    }
+}

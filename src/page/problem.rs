@@ -1,0 +1,52 @@
+//! What went wrong, as a page.
+
+use maud::html;
+
+use super::layout::{Page, Place, page};
+use super::parts::Text;
+
+/// Why there is no page.
+#[derive(Debug, Clone, Copy)]
+pub struct Problem<'a> {
+    pub status: u16,
+    /// The word that the API uses.
+    pub code: &'a str,
+    pub message: &'a str,
+}
+
+impl Problem<'_> {
+    fn title(&self) -> &'static str {
+        match self.status {
+            403 => "Not allowed",
+            404 => "Not found",
+            409 => "Cannot be shown",
+            503 => "Not available now",
+            400..500 => "Cannot be understood",
+            _ => "An error of prompt-rollback",
+        }
+    }
+
+    fn advice(&self) -> &'static str {
+        match (self.status, self.code) {
+            (503, "redis_unavailable") => {
+                "Redis cannot be reached, so nothing is known about any prompt. Prompt servers keep the version that \
+                 they have. This page tries again by itself."
+            }
+            (503, _) => "This page tries again by itself.",
+            (404, _) => "It may never have existed, or its record has expired.",
+            _ => "",
+        }
+    }
+}
+
+pub fn problem(problem: &Problem<'_>) -> String {
+    let title = problem.title();
+    let main = html! {
+        h1 { (title) }
+        p { (Text(problem.message)) }
+        p { (problem.advice()) }
+        p { a href="/" { "All prompts" } }
+    };
+    let is_awaited = problem.status == 503;
+    page(&Page { title, place: Place::Elsewhere, is_awaited, main }, None)
+}

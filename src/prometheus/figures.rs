@@ -1,0 +1,133 @@
+//! The queries about all versions at once, for the page, and their answers. Pure.
+
+use super::client::Series;
+use crate::config::Labels;
+use crate::decision::Timestamp;
+use crate::figures::{Figures, POINTS, STEP, Signal, VersionFigures};
+
+/// The label that identifies the values of one answer.
+const FIGURE: &str = "figure";
+const REQUESTS: &str = "requests";
+
+/// The recorded series of a signal, and of what it is compared with.
+fn recorded(signal: Signal) -> (&'static str, Option<&'static str>) {
+    match signal {
+        Signal::Errors => ("prompt_version:request_errors:ratio_rate5m", None),
+        Signal::P99 => (
+            "prompt_version:request_duration_seconds:p99_5m",
+            Some("prompt_version:request_duration_seconds:p99_baseline"),
+        ),
+        Signal::Quality => ("prompt_version:quality_score:mean15m", Some("prompt_version:quality_score:baseline")),
+    }
+}
+
+/// One query for the present values of all signals.
+pub fn present() -> String {
+    let tagged =
+        |series: &str, figure: &str| format!("label_replace({series}, \"{FIGURE}\", \"{figure}\", \"\", \"\")");
+    let mut parts = vec![tagged("prompt_version:requests:count5m", REQUESTS)];
+    for signal in Signal::ALL {
+        let (now, baseline) = recorded(signal);
+        parts.push(tagged(now, &format!("now-{}", signal.label())));
+        parts.extend(baseline.map(|baseline| tagged(baseline, &format!("baseline-{}", signal.label()))));
+    }
+    parts.join(" or ")
+}
+
+/// Reads the answer to [`present`].
+pub fn read_present(labels: &Labels, series: &[Series], figures: &mut Figures) {
+    for one in series {
+        let value = Some(one.value()).filter(|value| value.is_finite());
+        let version = entry(labels, one, figures);
+        let figure = one.label(FIGURE);
+        if figure == REQUESTS {
+            version.requests = value;
+            continue;
+        }
+        for signal in Signal::ALL {
+            match figure.strip_suffix(signal.label()) {
+                Some("now-") => version.of_mut(signal).now = value,
+                Some("baseline-") => version.of_mut(signal).baseline = value,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The query for the last hour of a signal.
+pub fn hour(signal: Signal) -> &'static str {
+    recorded(signal).0
+}
+
+/// Reads the answer to [`hour`] about the hour until `to`.
+pub fn read_hour(labels: &Labels, signal: Signal, series: &[Series], to: Timestamp, figures: &mut Figures) {
+    let from = to.minus(STEP * u32::try_from(POINTS - 1).unwrap_or(u32::MAX));
+    for one in series {
+        let mut line = vec![f64::NAN; POINTS];
+        for (at, value) in &one.points {
+            let steps = at.since(from).as_millis() / STEP.as_millis();
+            let place = usize::try_from(steps).ok().and_then(|place| line.get_mut(place));
+            if let Some(place) = place {
+                *place = *value;
+            }
+        }
+        entry(labels, one, figures).of_mut(signal).line = line;
+    }
+}
+
+fn entry<'f>(labels: &Labels, series: &Series, figures: &'f mut Figures) -> &'f mut VersionFigures {
+    figures.entry(series.label(&labels.prompt), series.label(&labels.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::figures::{Health, Verdict};
+
+    fn labels() -> Labels {
+        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+    }
+
+    fn series(figure: &str, points: Vec<(Timestamp, f64)>) -> Series {
+        let all = [("prompt", "p"), ("version", "v2"), (FIGURE, figure)];
+        Series { labels: all.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), points }
+    }
+
+    #[test]
+    fn every_recorded_series_ships() {
+        let rules = include_str!("../../alert-rules/alerts.yml");
+        let names = Signal::ALL.into_iter().flat_map(|signal| {
+            let (now, baseline) = recorded(signal);
+            std::iter::once(now).chain(baseline)
+        });
+        for name in names.chain(["prompt_version:requests:count5m"]) {
+            assert!(rules.contains(&format!("- record: {name}\n")), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_becomes_figures() {
+        let mut figures = Figures::default();
+        let value = |figure: &str, value| series(figure, vec![(Timestamp(0), value)]);
+        let answer =
+            [value("requests", 400.0), value("now-Errors", 0.08), value("now-p99", 2.0), value("baseline-p99", 1.9)];
+        read_present(&labels(), &answer, &mut figures);
+        let version = figures.of("p", "v2").expect("figures");
+        assert_eq!(version.requests, Some(400.0));
+        assert_eq!(version.of(Signal::P99).baseline, Some(1.9));
+        assert_eq!(version.health(), Health::Measured(Verdict::Bad));
+        assert_eq!(figures.of("p", "v1"), None);
+    }
+
+    #[test]
+    fn a_line_has_gaps_where_nothing_was_measured() {
+        let (mut figures, to) = (Figures::default(), Timestamp(3_600_000));
+        let points = vec![(to.minus(STEP), 0.25), (to, 0.5), (to.plus(STEP), 9.0)];
+        read_hour(&labels(), Signal::Errors, &[series("", points)], to, &mut figures);
+        let line = &figures.of("p", "v2").expect("figures").of(Signal::Errors).line;
+        assert_eq!((line.len(), line[POINTS - 2], line[POINTS - 1]), (POINTS, 0.25, 0.5));
+        assert!(line[..POINTS - 2].iter().all(|value| value.is_nan()), "{line:?}");
+    }
+}

@@ -1,0 +1,43 @@
+//! Asks Prometheus about all versions, for pages that somebody looks at. Requests never call Prometheus themselves.
+
+use std::sync::Arc;
+
+use super::incidents::IncidentWorker;
+use crate::figures::{EVERY, FigureBook, Figures, POINTS, STEP, Signal};
+use crate::live::Current;
+use crate::prometheus::client::{Prometheus, PrometheusError};
+use crate::prometheus::figures::{hour, present, read_hour, read_present};
+
+/// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`].
+pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook) {
+    loop {
+        book.wanted().await;
+        let worker = workers.get();
+        book.publish(match &worker.verifier.prometheus {
+            Some(prometheus) => Some(read(&worker, prometheus).await),
+            None => None,
+        });
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// What is missing is named, and does not hide the rest.
+async fn read(worker: &IncidentWorker, prometheus: &Prometheus) -> Figures {
+    let mut figures = Figures::default();
+    if let Err(error) = fill(worker, prometheus, &mut figures).await {
+        figures.fault = Some(error.to_string());
+    }
+    figures
+}
+
+async fn fill(worker: &IncidentWorker, prometheus: &Prometheus, figures: &mut Figures) -> Result<(), PrometheusError> {
+    let labels = &worker.verifier.labels;
+    read_present(labels, &prometheus.instant(&present()).await?, figures);
+    // both clocks are near enough for a line of an hour
+    let now = worker.engine.store.now().await.map_err(|error| PrometheusError::NoAnswer(error.to_string()))?;
+    let from = now.minus(STEP * u32::try_from(POINTS - 1).unwrap_or(u32::MAX));
+    for signal in Signal::ALL {
+        read_hour(labels, signal, &prometheus.range(hour(signal), from, now, STEP).await?, now, figures);
+    }
+    Ok(())
+}
