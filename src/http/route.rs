@@ -188,8 +188,9 @@ impl Routes {
     /// What a browser asks for that expects a page, also if there is none.
     fn page_request<B>(&self, request: &Request<B>) -> Option<PageRequest> {
         let headers = request.headers();
-        let accepts =
-            || headers.get_all(ACCEPT).iter().any(|accepted| accepted.to_str().is_ok_and(|all| all.contains("text/html")));
+        let accepts = || {
+            headers.get_all(ACCEPT).iter().any(|accepted| accepted.to_str().is_ok_and(|all| all.contains("text/html")))
+        };
         let own = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let (expects, path) = match self.find(request.uri().path()) {
             Some((_, Route::Page(_), _)) => (true, own),

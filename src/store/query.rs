@@ -94,6 +94,9 @@ fn read_info(prompt: &PromptName, info: &str) -> Vec<VersionSeries> {
     info.lines().filter_map(line).collect()
 }
 
+/// The id and the fields of an entry of a log.
+type LogEntry = (String, Vec<(String, String)>);
+
 /// Where a page of all logs begins.
 #[derive(Debug, Clone)]
 pub struct LogCursor<'a> {
@@ -321,7 +324,7 @@ impl Store {
             Some(cursor) => command.arg(format!("({cursor}")),
         };
         command.arg("-").arg("COUNT").arg(limit + 1);
-        let entries: Vec<(String, Vec<(String, String)>)> = self.link.read(&command).await?;
+        let entries: Vec<LogEntry> = self.link.read(&command).await?;
         let more = entries.len() > limit;
         let items: Vec<_> = entries.into_iter().take(limit).map(|(id, fields)| LoggedChange { id, fields }).collect();
         let next = if more { items.last().map(|entry| entry.id.clone()) } else { None };
@@ -349,7 +352,7 @@ impl Store {
                 pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg(before).arg(since.0);
                 pipeline.arg("COUNT").arg(most + 1);
             }
-            let logs: Vec<Vec<(String, Vec<(String, String)>)>> = self.link.read(&pipeline).await?;
+            let logs: Vec<Vec<LogEntry>> = self.link.read(&pipeline).await?;
             for (prompt, entries) in prompts.iter().zip(logs) {
                 let room = (limit - items.len()).min(most);
                 let more = entries.len() > room;

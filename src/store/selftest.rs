@@ -137,10 +137,9 @@ impl Store {
     /// The commands, keys and channels that are missing.
     async fn lacking(&self) -> Result<Lacking, StoreError> {
         let mut lacking = Lacking::default();
-        match self.link.connect().await {
-            // refused while looking up the master; nothing else is known then
-            Err(error) => return lacking.add(error, |message| quoted(message).unwrap_or(message).to_lowercase()),
-            Ok(()) => {}
+        // refused while looking up the master; nothing else is known then
+        if let Err(error) = self.link.connect().await {
+            return lacking.add(error, |message| quoted(message).unwrap_or(message).to_lowercase());
         }
         let scratch = ["string", "hash", "zset", "stream"].map(|what| self.keys.selftest(what));
         let mut call = self.scripts.selftest.call(&scratch);

@@ -1,8 +1,8 @@
 //! What people may choose about an incident, a canary or an outage, and what they are asked before it takes effect.
 
-use crate::visible::shown;
 use crate::decision::outage::{Member, Outage, OutageAction};
 use crate::decision::{Action, Canary, Choice, Incident, MarkKind, PhaseKind, PromptName, Steer, VersionName};
+use crate::visible::shown;
 
 /// What is asked before a choice takes effect.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,9 @@ use prompt_rollback_testkit::{Alertmanager, Dir, Prometheus};
 use super::kit::{Files, program};
 use crate::common::{Receiver, Redis, SOON, eventually, settings_of};
 
+/// What is tried, the section, its settings, and what is expected.
+type Row<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, &'a str);
+
 /// Of `s3cret-of-alerts`, by bcrypt.
 const HASH: &str = "$2b$04$AAZt0lSRE7rZ9VX5vYTmBuEYZTzC490N1iGg1cFJobzmJHzf.0i0i";
 const PASSWORD: &str = "s3cret-of-alerts";
@@ -182,7 +185,7 @@ async fn each_credential_opens_what_asks_for_it_and_no_other_does() -> Result<()
         let gateway = Gateway::start(open.trim_start_matches("http://"), of_tenant)?.url();
         let (prefixed, slow) = (format!("{below}/base"), LyingTarget::hanging()?.url());
         let [gateway, prefixed, slow] = [&gateway, &prefixed, &slow].map(String::as_str);
-        let rows: Vec<(&str, &str, Vec<(&str, &str)>, &str)> = vec![
+        let rows: Vec<Row<'_>> = vec![
             ("nothing", open, vec![], ""),
             ("a path", prefixed, vec![], ""),
             ("no path", below, vec![], "404"),

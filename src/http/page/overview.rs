@@ -11,9 +11,9 @@ use crate::http::board::{Concern, Entry, Index};
 use crate::http::input::{ApiResult, Query};
 use crate::http::reply::{ApiError, Reply};
 use crate::http::{Context, views};
+use crate::page::incidents;
 use crate::page::overview::{self, Automation, Choice, Filter, Overview, Row};
 use crate::page::rollouts::{self, Rollout, Rollouts};
-use crate::page::incidents;
 use crate::service::explain;
 use crate::store::{ListedPrompt, Loaded};
 
@@ -81,7 +81,10 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
     // a hundred rows take milliseconds, during which alerts must not wait
     let document = elsewhere::run(move || {
         let choice = Choice { search: &search, filter, group: &group, page };
-        overview::overview(&of(&index, choice, (found, total, pages), groups, counts, rows, now, is_dry_run, &known), &viewer)
+        overview::overview(
+            &of(&index, choice, (found, total, pages), groups, counts, rows, now, is_dry_run, &known),
+            &viewer,
+        )
     });
     Ok(html(StatusCode::OK, document.await))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::time::timeout;
 
-use super::{Reader, html};
 use super::overview::automation;
+use super::{Reader, html};
 use crate::deployed::DeploymentEntry;
 use crate::http::input::{ApiResult, Query, prompt_name};
 use crate::http::reply::{ApiError, Reply};

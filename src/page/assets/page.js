@@ -150,6 +150,12 @@
       // the order of the list is read once a second
       setTimeout(() => plan(0), SETTLE + AGAIN + 100);
     });
+    // anything may have changed, also between the page and this connection
+    source.addEventListener('resync', () => {
+      showLive('on', 'Live');
+      plan(SETTLE);
+    });
+    source.addEventListener('stale', () => showLive('off', 'Redis cannot be reached'));
     window.addEventListener('pagehide', () => source.close(), { once: true });
   }
 

@@ -6,8 +6,8 @@ use super::button::steering;
 use super::text::{Markup, escape, fit, who};
 use super::{Message, aside, header, others};
 use crate::decision::{Canary, PromptName};
-use crate::wording::stages;
 use crate::visible::shown;
+use crate::wording::stages;
 
 pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     let (split, name) = (&canary.split, shown(prompt));

@@ -11,8 +11,8 @@ use super::text::{LinkAddress, Markup, escape, fit, literal, who};
 use super::{Message, aside, header, others, ours};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::outage::{Member, Outage, OutageAction, shared};
-use crate::wording::offers::{self, Confirmation};
 use crate::visible::shown;
+use crate::wording::offers::{self, Confirmation};
 
 /// Prompts with a row and a button of their own; a message may have 50 blocks.
 const ROWS: usize = 20;

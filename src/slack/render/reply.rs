@@ -7,8 +7,8 @@ use super::{Message, View, aside, links, others, ours, ranked, waits};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, LogEvent};
 use crate::deployed::is_change;
-use crate::wording::began;
 use crate::visible::{shown, shown_name};
+use crate::wording::began;
 
 /// Entries of the deployment log shown with an investigation.
 const LOG_SHOWN: usize = 5;

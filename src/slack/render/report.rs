@@ -3,8 +3,8 @@
 use super::text::{Markup, escape, fit};
 use super::{Message, aside, header, others, ours};
 use crate::report::{Case, DryRunReport, Tally};
-use crate::wording::took;
 use crate::visible::shown;
+use crate::wording::took;
 
 /// The report command shows all of them; a message must stay readable.
 const TRIGGERS: usize = 10;

@@ -10,8 +10,8 @@ use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, Severity, Timestamp};
 use crate::deployed::{Deployed, NAMED};
-use crate::wording::{began, stages, title, until, what_was_done};
 use crate::visible::{shown, shown_name};
+use crate::wording::{began, stages, title, until, what_was_done};
 
 /// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;

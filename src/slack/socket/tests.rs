@@ -111,12 +111,12 @@ async fn served(room: usize) -> (Peer, mpsc::Receiver<Interaction>, oneshot::Rec
     let tls = tls_config(false, &ClientTls::default()).expect("no certificates are needed");
     let connector = Connector::new(tls, Proxies::of_environment());
     let opened = async {
-        let stream = connector.tunnel(format!("http://{address}").parse().expect("an address")).await.expect("connected");
+        let stream =
+            connector.tunnel(format!("http://{address}").parse().expect("an address")).await.expect("connected");
         client_async_with_config(format!("ws://{address}"), TokioIo::new(stream), None).await
     };
-    let (ours, theirs) = tokio::join!(opened, async {
-        accept_async(listener.accept().await.expect("a connection").0).await
-    });
+    let (ours, theirs) =
+        tokio::join!(opened, async { accept_async(listener.accept().await.expect("a connection").0).await });
     let (sender, clicks) = mpsc::channel(room);
     let (leave, left) = oneshot::channel();
     let connection = Connection { socket: ours.expect("connected").0, clicks: sender, leave: Some(leave) };
