@@ -11,5 +11,6 @@ mod named_tokens;
 mod outgoing;
 mod permissions;
 mod secrets;
+mod sessions;
 mod tls;
 mod tokens;

@@ -145,6 +145,13 @@ async fn a_token_sees_its_own_prompts_alone() -> Result<()> {
     assert_eq!(code(&answer), "403 not_allowed");
     let everything = with(&world, "token-of-ops").post_json("/api/pause", &json!({})).await?;
     ensure!(everything.status == 200, "{}", everything.text());
+    // both spellings of a name mean the same prompt
+    let other = json!({"version": "v1", "known_good": true});
+    ensure!(whole.post_json("/api/prompts/team-b%20%26%20c/versions", &other).await?.status == 201);
+    for path in ["/api/prompts/team-b%20%26%20c", "/api/prompts/team-b%2520%2526%2520c", "/prompts/team-b%20%26%20c"] {
+        ensure!(whole.get(path).await?.status == 200, "{path}");
+        ensure!(ci.get(path).await?.status == 403, "{path}");
+    }
     // another's change shortly before is not shown either
     let own = ci.get("/api/prompts/team-a%2Fp").await?.text();
     ensure!(!own.contains("team-b"), "{own}");
