@@ -374,7 +374,7 @@ async fn what_cannot_be_explained_is_named() -> Result<()> {
     for (path, status, code, said) in [
         ("p/explain", 404, "unknown_prompt", "no prompt p is registered or active"),
         ("p/explain?alert=Nonsense", 404, "unknown_prompt", "no prompt p is registered or active"),
-        ("p%20q/explain", 400, "bad_request", "prompt: "),
+        ("p%252f/explain", 400, "bad_request", "prompt: "),
         ("team%2Fgreeting/explain?alert=", 400, "bad_request", "alert: expected the name of an alert rule"),
         (&format!("team%2Fgreeting/explain?alert={long}"), 400, "bad_request", "at most 200 characters"),
         ("team%2Fgreeting/explain?alert=Nonsense", 404, "unknown_alert", "Rules: PromptErrorRateCritical, PromptErr"),

@@ -312,7 +312,7 @@ async fn assets_are_small_and_kept_for_good_and_need_no_token() -> Result<()> {
     let refused = get(&receiver, "/", "").await?;
     is_page("/", &refused)?;
     assert_eq!(refused.status, 401);
-    assert!(refused.body.contains("Sign-in needed") && !refused.body.contains("<nav"), "{}", refused.body);
+    assert!(refused.body.contains("Sign in") && !refused.body.contains("<nav"), "{}", refused.body);
     let own = get(&receiver, "/", "Authorization: Bearer api-token-for-tests\r\n").await?;
     assert_eq!(own.status, 200, "{}", own.body);
     let named = |attribute: &str| -> Vec<String> {

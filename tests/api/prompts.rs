@@ -303,7 +303,7 @@ async fn the_log_is_paged_newest_first() -> Result<()> {
             (json!("activate"), Value::Null, json!("v1")),
         ]
     );
-    assert_eq!(keys(&entries[0]), ["at", "event", "from", "id", "incident", "operator", "reason", "to"]);
+    assert_eq!(keys(&entries[0]), ["at", "event", "from", "id", "incident", "operator", "prompt", "reason", "to"]);
     assert!(is_time(&entries[0]["at"]) && entries[0]["incident"].is_string() && entries[1]["incident"].is_null());
     assert_eq!((&entries[0]["operator"], &entries[1]["operator"]), (&json!("system"), &json!("api")));
     assert_eq!(world.http().get("/api/prompts/a%2Fb/log?cursor=x").await?.status, 400);
