@@ -69,7 +69,8 @@ impl Admission {
 
     /// Returns who sends this request: by a token, by the proxy that signed them in, or by the page's cookie.
     pub fn caller(&self, head: &Parts, peer: &Peer, now: u64) -> Result<Caller, ApiError> {
-        if let Some(given) = head.headers.get(AUTHORIZATION).and_then(bearer) {
+        let given = head.headers.get(AUTHORIZATION).and_then(bearer);
+        if let Some(given) = given.filter(|_| !self.is_open()) {
             return self.by_token(given).map(Credential::caller).ok_or_else(wrong);
         }
         if let Some(person) = self.signed_in_by_proxy(&head.headers, peer)? {
