@@ -487,7 +487,7 @@ async fn run(mut app: App, signals: &mut Signals, set_log_level: impl Fn(LogLeve
 /// files. Returns the connections that the limit allows: without a free descriptor, no new connection could be accepted
 /// to evict another.
 fn within_open_files(connections: u32) -> u32 {
-    const OURS: u64 = 256;
+    const OURS: u64 = 512;
     let limit = match rlimit::increase_nofile_limit(u64::from(connections) + OURS) {
         Ok(limit) => limit,
         Err(error) => {

@@ -20,7 +20,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::Span;
 
-use crate::config::HttpTarget;
+use crate::config::{HttpTarget, is_server};
 use crate::tls::{self, ClientTls};
 use crate::trace;
 
@@ -51,7 +51,7 @@ impl FromStr for BaseUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || "expected http://HOST:PORT or https://…, without credentials and query".to_owned();
         let uri: Uri = text.parse().map_err(|_| expected())?;
-        let plain = uri.authority().is_some_and(|a| !a.as_str().contains('@')) && uri.query().is_none();
+        let plain = is_server(&uri) && uri.query().is_none() && !text.contains('#');
         let fits = matches!(uri.scheme_str(), Some("http" | "https")) && plain;
         fits.then(|| Self(text.trim_end_matches('/').to_owned())).ok_or_else(expected)
     }

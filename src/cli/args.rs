@@ -83,8 +83,7 @@ Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
     /// Copy everything in Redis to a new file, without its files and CONFIG.
     #[command(after_help = "\
 Examples:
-  prompt-rollback backup prompts.backup --config prompt-rollback.toml
-  PROMPT_ROLLBACK_REDIS__USERNAME=backup prompt-rollback backup prompts.backup --config prompt-rollback.toml
+  prompt-rollback backup prompts.backup --config backup.toml    # whose [redis] names the user of backups
 
 Reads everything until two passes agree, so that the copy is of one moment. Receivers may run, unless they
 write all the time. The user needs +scan +dump +pexpiretime, which the receiver's own user lacks. The file
@@ -99,7 +98,7 @@ holds prompts: its mode is 0600.")]
     /// Write a backup to an empty Redis.
     #[command(after_help = "\
 Examples:
-  prompt-rollback restore-backup prompts.backup --config prompt-rollback.toml
+  prompt-rollback restore-backup prompts.backup --config backup.toml    # whose [redis] names the user of backups
 
 Stop all receivers first. Keys of other namespaces stay. If it is interrupted, run it again. The user needs
 +scan +get +set +del +restore. Redis must be as new as the one of the backup, or newer.")]

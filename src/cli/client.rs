@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::api::{Reason, Refused};
 use crate::config::{bare, unfit};
-use crate::http_client::{Access, Outgoing, OutgoingError};
+use crate::http_client::{Access, Outgoing, OutgoingError, Proxies};
 pub use crate::http_client::{BaseUrl, encode};
 use crate::tls::ClientTls;
 
@@ -110,7 +110,7 @@ impl ApiClient {
     pub fn new(base: BaseUrl, token: Option<HeaderValue>, roots: Option<RootCertStore>) -> Result<Self, ClientError> {
         let tls = ClientTls { roots: roots.map(Into::into), identity: None };
         let headers = token.map(|token| (AUTHORIZATION, token)).into_iter().collect();
-        Ok(Self::of(Outgoing::with(base, Access { tls, headers, ..Access::open(TIMEOUT) })?))
+        Ok(Self::of(Outgoing::with(base, Access { tls, headers, proxies: Proxies::none(), ..Access::open(TIMEOUT) })?))
     }
 
     /// For another server.

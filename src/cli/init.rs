@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -50,8 +50,11 @@ impl Address {
 
     /// On a loopback address if Alertmanager uses one, and on all addresses otherwise.
     fn listen(&self) -> SocketAddr {
-        let loopback = loopback(&self.host);
-        SocketAddr::new(loopback.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), self.port)
+        let any = match host_ip(&self.host) {
+            Some(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+            _ => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        SocketAddr::new(loopback(&self.host).unwrap_or(any), self.port)
     }
 
     /// Release and namespace, by the name that the chart gives its Service.
@@ -245,6 +248,12 @@ fn address(text: &str, platform: Platform) -> Result<Address, String> {
     if host_ip(&found.host).is_some_and(|ip| ip.is_unspecified()) {
         return Err(format!("found {}, which is an address to listen on: expected the receiver's name", found.host));
     }
+    if platform == Platform::Systemd && found.port < 1024 {
+        return Err(format!(
+            "found the port {}, expected at least 1024: the service runs without privileges",
+            found.port
+        ));
+    }
     if platform == Platform::Kubernetes && found.service().is_none() {
         let why = "the chart's Service has the port 8000 and the name of the release";
         return Err(format!(
@@ -421,9 +430,20 @@ fn steps(answers: &Answers, dir: &Path) -> String {
         Some(socket) => format!("-s {}", shell(socket.split('?').next().unwrap_or_default())),
         None => format!("-u {}", shell(&answers.redis)),
     };
+    let load = match answers.platform {
+        Platform::Systemd => format!(
+            "grep -v '^user default' {dir}/users.acl | while read -r _ rules; do (set -f; redis-cli {redis} ACL SETUSER $rules); done"
+        ),
+        // from a pod, which reaches Redis by the address that the receiver uses
+        Platform::Kubernetes => format!(
+            "sed -n '/^user default/d; s/^user /ACL SETUSER /p' {dir}/users.acl | kubectl run redis-users --rm -i --quiet \
+             --restart=Never --image=redis:8 -- redis-cli {redis}"
+        ),
+    };
     let users = format!(
-        "1. Redis: load the two users, and add their lines in users.acl to the ACL file of your Redis:\n\n\
-         \x20    grep -v '^user default' {dir}/users.acl | while read -r _ rules; do (set -f; redis-cli {redis} ACL SETUSER $rules); done\n",
+        "1. Redis: load the two users, and add their lines in users.acl to the ACL file of your Redis. If your Redis asks for\n\
+         \x20  a login, give redis-cli the name of an administrator with --user and --askpass:\n\n\
+         \x20    {load}\n",
     );
     let url = answers.receiver.url();
     let rest = match answers.platform {
@@ -501,7 +521,8 @@ mod tests {
             ("http://localhost:8001/", "127.0.0.1:8001"),
             ("http://[::1]:8000", "[::1]:8000"),
             ("http://receiver:8000", "0.0.0.0:8000"),
-            ("http://10.0.0.7:80", "0.0.0.0:80"),
+            ("http://10.0.0.7:8080", "0.0.0.0:8080"),
+            ("http://[2001:db8::7]:8000", "[::]:8000"),
         ] {
             let address = address(url, Platform::Systemd).expect(url);
             assert_eq!(address.listen().to_string(), listen, "{url}");
@@ -518,6 +539,8 @@ mod tests {
             let why = address(url, Platform::Systemd).expect_err(url);
             assert!(why.contains("expected http://HOST:PORT") && !why.contains("u:p"), "{url}: {why}");
         }
+        let why = address("http://10.0.0.7:80", Platform::Systemd).expect_err("the service has no privileges");
+        assert!(why.contains("at least 1024"), "{why}");
         let why = address("http://0.0.0.0:8000", Platform::Systemd).expect_err("it is no address of a peer");
         assert!(why.contains("an address to listen on"), "{why}");
         let cluster = |url| address(url, Platform::Kubernetes);

@@ -27,6 +27,7 @@ pub use error::{ConfigError, ConfigProblem, Origin};
 pub use reader::RenamedKey;
 pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{ConfigSources, LoadedConfig, Reread};
+pub(crate) use validate::is_server;
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, Network, Ratio, RedisMode, RedisUrl, Role, Weekly};
 pub use values::ConfigChange;
 
@@ -162,6 +163,8 @@ section! {
     pub struct ProxyConfig {
         /// Its addresses. Only requests from these may name a person; empty: there is no such proxy.
         pub addresses: Vec<Network> = get(""),
+        /// The names in the header `Host` of its requests.
+        pub hosts: Vec<String> = get(""),
         /// The header that names the person.
         pub user_header: String = get("X-Forwarded-User"),
         /// Of each person.
@@ -701,7 +704,11 @@ fn read_canary(r: &mut ConfigReader<'_>) -> CanaryPolicies {
         let section = format!("canary.prompts.{name}");
         let policy = read_canary_policy(r, &section, &usual);
         match PromptName::written(&unquote(&name)) {
-            Ok(prompt) => drop(prompts.insert(prompt, policy)),
+            Ok(prompt) => {
+                if prompts.insert(prompt, policy).is_some() {
+                    r.problem(&section, "is another spelling of a prompt that has a table already".to_owned());
+                }
+            }
             Err(error) => r.problem(&section, error.to_string()),
         }
     }

@@ -107,6 +107,19 @@ impl Config {
         r.check("proxy.user_header", free, "the name of a header in which the proxy names the person");
         r.check("proxy.roles", !self.proxy.roles.is_empty(), ROLES);
         check_patterns(r, "proxy.prompts", &self.proxy.prompts);
+        let proxied = !self.proxy.addresses.is_empty();
+        let known = !proxied || self.server.api_token.is_some() || !self.tokens.is_empty();
+        r.check(
+            "proxy.addresses",
+            known,
+            "server.api_token or a [tokens.NAME] as well: without one, no request needs the proxy",
+        );
+        let named = !proxied || !self.proxy.hosts.is_empty();
+        r.check(
+            "proxy.hosts",
+            named,
+            "the names in the header Host of the proxy's requests, such as [\"rollback.example\"]",
+        );
         r.check("page.session", !self.page.session.is_zero(), LONGER_THAN_0);
     }
 
@@ -429,10 +442,12 @@ const PROXY: &str = "http://[user:password@]host:port, or \"off\" for no proxy";
 
 fn is_proxy(url: &SecretString) -> bool {
     let url = url.expose_secret();
-    let fits = |uri: hyper::Uri| {
-        uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.path() == "/"
-    };
-    url == HttpTarget::NO_PROXY || url.parse().is_ok_and(fits)
+    // in a password these three would end up in the host, which is shown: they must be percent-encoded
+    let plain = url.matches('@').count() <= 1 && !url.contains(['?', '#']);
+    let fits = |uri: hyper::Uri| uri.scheme_str() == Some("http") && uri.port().is_some() && uri.path() == "/";
+    let is_bare = |url: &str| url.parse().is_ok_and(|uri: hyper::Uri| is_server(&uri) && fits(uri));
+    let bare = url.split_once('@').map_or(url.to_owned(), |(_, server)| format!("http://{server}"));
+    url == HttpTarget::NO_PROXY || (plain && url.starts_with("http://") && is_bare(&bare))
 }
 
 fn is_namespace(name: &str) -> bool {
@@ -464,12 +479,21 @@ fn is_strong(secret: &str) -> bool {
 }
 
 fn is_base_url(url: &str) -> bool {
-    url.parse::<hyper::Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-            && uri.query().is_none()
-    })
+    let fits = |uri: hyper::Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && is_server(&uri) && uri.query().is_none()
+    };
+    !url.contains('#') && url.parse().is_ok_and(fits)
+}
+
+/// Whether the address names a host, perhaps a port, and no credentials. The library takes any text for a port, such as a
+/// password before a `#`.
+pub(crate) fn is_server(uri: &hyper::Uri) -> bool {
+    let Some(authority) = uri.authority() else { return false };
+    let port = authority.as_str().strip_prefix(authority.host()).and_then(|rest| match rest.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().ok(),
+        None => rest.is_empty().then_some(0),
+    });
+    !authority.host().is_empty() && port.is_some()
 }
 
 /// Labels of the alerts that the receiver raises itself.

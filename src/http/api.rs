@@ -8,8 +8,9 @@ use super::input::{ApiResult, Query, body, incident_id, is_incident_id, line, pr
 use super::reply::{ApiError, Reply, answer, no_prompt, unexpected};
 use super::{Context, outage, views};
 use crate::api;
+use crate::config::Role;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
-use crate::store::{ListedIncident, ListedPrompt, LogCursor, is_entry};
+use crate::store::{ListedIncident, ListedPrompt, LogCursor, Visible, is_entry};
 use crate::trace;
 
 /// Rows of a list that are built before other tasks get a turn: each takes tens of microseconds.
@@ -17,11 +18,15 @@ const ROWS: usize = 50;
 /// Longest content of a prompt version, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
 
-pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn register(context: &Context, caller: &Caller, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let request: api::RegisterRequest = body(bytes).await?;
     let version = version("version", &request.version)?;
     trace::concerns(None, Some(version.as_str()), None);
+    if request.known_good {
+        // to trust a version is a decision: it becomes a target of automatic rollbacks
+        caller.require(Role::Decide)?;
+    }
     if request.content.as_ref().is_some_and(|content| content.len() > MAX_CONTENT) {
         return Err(ApiError::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
     }
@@ -67,7 +72,7 @@ pub async fn incident(context: &Context, caller: &Caller, id: &str) -> ApiResult
     let id = incident_id(id)?;
     match context.engine.store.incident(&id).await? {
         Some(incident) => {
-            caller.require_prompt(&incident.prompt)?;
+            caller.require_incident(&incident)?;
             Ok(answer(StatusCode::OK, &views::incident(&incident)))
         }
         None => {
@@ -81,7 +86,9 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     let engine = &context.engine;
     let without_target = query.flag("without_target")?;
     let cursor = query.cursor(|text| PromptName::parse(text).is_ok())?;
-    let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window).await?;
+    let visible = |prompt: &PromptName| caller.may_see(prompt.as_str());
+    let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
+    let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window, visible).await?;
     let row = |row: &ListedPrompt| match &row.loaded {
         Ok(loaded) => {
             let row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
@@ -91,8 +98,7 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     };
     let mut prompts = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
-        let seen = some.iter().filter(|row| caller.may_see(row.prompt.as_str()));
-        prompts.extend(seen.filter_map(row));
+        prompts.extend(some.iter().filter_map(row));
         tokio::task::yield_now().await;
     }
     Ok(answer(StatusCode::OK, &api::PromptList { prompts, next: page.next }))
@@ -127,7 +133,10 @@ pub(super) async fn prompt_view(
     let group =
         snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.group_labels().group).ok());
     let mut deployed = context.engine.store.deployed(&snapshot.prompt, group.as_ref(), now, None).await?;
-    deployed.others.retain(|other| caller.may_see(other.prompt.as_str()));
+    if !caller.sees_all() {
+        deployed.others.retain(|other| caller.may_see(&other.prompt));
+        (deployed.more, deployed.at_least) = (0, false);
+    }
     Ok(views::prompt(snapshot, &context.engine.policy, &deployed, now))
 }
 
@@ -145,9 +154,10 @@ pub async fn logs(context: &Context, caller: &Caller, query: &Query) -> ApiResul
     let store = &context.engine.store;
     let cursor = query.cursor(|text| LogCursor::parse(text).is_some())?.and_then(LogCursor::parse);
     let since = query.since("7d", store.now().await?)?;
-    let page = store.log_of_all(cursor, since, query.limit()?).await?;
-    let seen = page.items.iter().filter(|(prompt, _)| caller.may_see(prompt.as_str()));
-    let entries = seen.map(|(prompt, entry)| views::log_entry(prompt, entry)).collect();
+    let visible = |prompt: &PromptName| caller.may_see(prompt.as_str());
+    let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
+    let page = store.log_of_all(cursor, since, query.limit()?, visible).await?;
+    let entries = page.items.iter().map(|(prompt, entry)| views::log_entry(prompt, entry)).collect();
     Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next }))
 }
 

@@ -114,6 +114,15 @@ async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> 
     Ok(Index { paused_for_all, outage, ..index })
 }
 
+/// Prefixes of names before a `/`, and how many prompts have them.
+pub fn groups<'a>(names: impl Iterator<Item = &'a PromptName>) -> Vec<(String, usize)> {
+    let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+    for (group, _) in names.filter_map(|prompt| prompt.as_str().split_once('/')) {
+        *groups.entry(group.to_owned()).or_default() += 1;
+    }
+    groups.into_iter().collect()
+}
+
 fn build(
     names: Vec<PromptName>,
     open: &OpenIncidents,
@@ -133,11 +142,8 @@ fn build(
         .windows(2)
         .filter_map(|pair| (pair[0].prompt == pair[1].prompt).then_some(pair[0].prompt.as_str()))
         .collect();
-    let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+    let groups = groups(names.iter());
     let entry = |prompt: PromptName| {
-        if let Some((group, _)) = prompt.as_str().split_once('/') {
-            *groups.entry(group.to_owned()).or_default() += 1;
-        }
         let rollout = split.contains(prompt.as_str());
         let calm = if rollout { Concern::Rollout } else { Concern::Nothing };
         let concern = concerns.get(prompt.as_str()).copied().unwrap_or(calm);
@@ -147,7 +153,6 @@ fn build(
     let mut entries: Vec<Entry> = names.into_iter().map(entry).collect();
     // names are sorted already, and the sort is stable
     entries.sort_by_key(|entry| entry.concern.place());
-    let groups = groups.into_iter().collect();
     Index { entries, groups, partial: open.partial, ..Index::default() }
 }
 

@@ -175,7 +175,8 @@ impl Body for EventStream {
             return Poll::Pending;
         }
         let now = Instant::now();
-        if now >= this.ends {
+        // the session may have ended
+        if now >= this.ends || !(this.still_admitted)() {
             return Poll::Ready(None);
         }
         this.timer.as_mut().reset((now + KEEP_ALIVE_EVERY).min(this.ends));
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_with_a_reload_that_withdraws_what_admitted_it() {
+    async fn a_stream_ends_with_what_admitted_it() {
         let updates = Updates::default();
         let admitted = Arc::new(AtomicBool::new(true));
         let open = || {
@@ -250,10 +251,12 @@ mod tests {
         updates.reloaded().await;
         updates.change(&["p"]).await;
         assert!(next(&mut stream).await.expect("it goes on").contains("\"p\""));
+        let mut another = open();
+        assert!(next(&mut another).await.is_some());
         admitted.store(false, Ordering::Relaxed);
-        assert_eq!(next(&mut stream).await.as_deref(), Some(KEEP_ALIVE), "only a reload asks");
+        assert_eq!(next(&mut another).await, None, "with the next keep-alive, because a session may have ended");
         updates.reloaded().await;
-        assert_eq!(next(&mut stream).await, None);
+        assert_eq!(next(&mut stream).await, None, "with a reload");
         assert_eq!(next(&mut open()).await, None, "nor does one begin that was admitted just before");
     }
 }

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use super::Context;
 use super::auth::Caller;
 use super::input::{ApiResult, body, incident_id, line, prompt_name, version};
-use super::reply::{ApiError, Reply, answer, unexpected};
+use super::reply::{ApiError, Reply, answer, no_incident, unexpected};
 use crate::api;
 use crate::decision::decide::Marked;
 use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName};
@@ -17,6 +17,11 @@ pub async fn mark(context: &Context, caller: &Caller, prompt: &str, name: &str, 
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
     trace::concerns(None, Some(version.as_str()), None);
     let request: api::MarkRequest = body(bytes).await?;
+    let incident = request.incident.as_deref().map(incident_id).transpose()?;
+    if let Some(id) = &incident {
+        let found = context.engine.store.incident(id).await?;
+        found.filter(|incident| incident.prompt == prompt).ok_or_else(|| no_incident(id))?;
+    }
     let reason = line("reason", request.reason, "")?;
     if reason.is_empty() {
         return Err(ApiError::bad_request("reason: expected a reason for the mark"));
@@ -26,7 +31,7 @@ pub async fn mark(context: &Context, caller: &Caller, prompt: &str, name: &str, 
         kind: request.mark,
         reason,
         operator: caller.operator(request.operator)?,
-        incident: request.incident.as_deref().map(incident_id).transpose()?,
+        incident,
     };
     let handled = context.engine.handle(&prompt, &Event::Mark(marking)).await?;
     let marked = match handled.answer {

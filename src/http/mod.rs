@@ -80,6 +80,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// Connections to `metrics.listen`.
 const SCRAPERS: usize = 128;
+/// Connections to `page.listen`.
+const READERS: usize = 256;
 /// Memory for all bodies that anyone may send: interactions whose signature is not verified yet, and sign-ins. Each is a few kB.
 const UNSIGNED_BUDGET: usize = 2 << 20;
 
@@ -279,8 +281,9 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         id += 1;
         let most = match site {
-            Site::Main | Site::Page => server.context.get().max_connections,
+            Site::Main => server.context.get().max_connections,
             Site::Metrics => server.context.get().max_connections.min(SCRAPERS),
+            Site::Page => server.context.get().max_connections.min(READERS),
         };
         let slot = tokio::select! {
             slot = server.connections.enter(id, most) => slot,

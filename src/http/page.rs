@@ -61,11 +61,6 @@ impl Reader<'_> {
     fn sees(&self, prompt: &PromptName) -> bool {
         self.caller.require_prompt(prompt).is_ok()
     }
-
-    /// Whether there may be a prompt in this group that the caller sees.
-    fn sees_group(&self, group: &str) -> bool {
-        self.caller.may_see(&format!("{group}/x")) || self.caller.require_all_prompts().is_ok()
-    }
 }
 
 fn viewer(caller: &Caller) -> Viewer {

@@ -11,7 +11,7 @@ use crate::service::drafts;
 pub async fn postmortem(context: &Context, caller: &Caller, id: &str) -> Result<Reply, ApiError> {
     let id = incident_id(id)?;
     let incident = context.engine.store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
-    caller.require_prompt(&incident.prompt)?;
+    caller.require_incident(&incident)?;
     let text = drafts::postmortem(&context.engine, incident).await?;
     Ok(reply(StatusCode::OK, "text/markdown; charset=utf-8", text))
 }

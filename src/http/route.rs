@@ -355,7 +355,7 @@ async fn post(
         Route::Reload => reload::reload(context, caller).await,
         Route::Rollback => serving::rollback(context, caller, bytes).await,
         Route::Import => import::import(context, caller, bytes).await,
-        Route::Versions => api::register(context, parameter, bytes).await,
+        Route::Versions => api::register(context, caller, parameter, bytes).await,
         Route::Restore => restore::restore(context, parameter, second).await,
         Route::Mark => mark::mark(context, caller, parameter, second, bytes).await,
         Route::Activate => serving::activate(context, caller, parameter, bytes).await,
@@ -461,11 +461,12 @@ impl Context {
             (_, Route::Healthy | Route::Ready) => true,
             (Site::Main, Route::Metrics) => !self.metrics_apart,
             (Site::Metrics, Route::Metrics) => true,
-            (Site::Metrics, _) | (Site::Page, Route::Webhook | Route::Slack | Route::Metrics) => false,
+            (Site::Metrics, _) => false,
+            (Site::Page, Route::Webhook | Route::Slack | Route::Metrics | Route::Reload | Route::Import) => false,
+            (Site::Page, _) if !self.shows_page => false,
             (Site::Main, Route::Page(_) | Route::Events | Route::Login | Route::Logout) => {
                 self.shows_page && !self.page_apart
             }
-            (Site::Page, Route::Page(_) | Route::Events | Route::Login | Route::Logout) => self.shows_page,
             (Site::Main | Site::Page, _) => true,
         }
     }

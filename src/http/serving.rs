@@ -265,7 +265,7 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
         let outage_action = choice.map_or(Some(OutageAction::Release), |(_, outage_action)| outage_action);
         return outage::decide(context, &id, outage_action, &operator, request.question).await;
     };
-    caller.require_prompt(&incident.prompt)?;
+    caller.require_incident(&incident)?;
     trace::concerns(Some(incident.prompt.as_str()), Some(incident.version.as_str()), None);
     let Some((choice, _)) = choice else {
         return Err(ApiError::bad_request(

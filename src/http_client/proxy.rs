@@ -45,11 +45,16 @@ impl Proxies {
         Self { matcher: Some(Arc::new(Matcher::from_env())), loopback: false }
     }
 
+    /// Straight to the server.
+    pub fn none() -> Self {
+        Self { matcher: None, loopback: true }
+    }
+
     /// As `proxy_url` says: an address, [`HttpTarget::NO_PROXY`], or nothing for the proxies of the environment.
     pub fn of(proxy_url: Option<&SecretString>) -> Self {
         match proxy_url.map(ExposeSecret::expose_secret) {
             None => Self::of_environment(),
-            Some(HttpTarget::NO_PROXY) => Self { matcher: None, loopback: true },
+            Some(HttpTarget::NO_PROXY) => Self::none(),
             Some(url) => Self { matcher: Some(Arc::new(Matcher::builder().all(url).build())), loopback: true },
         }
     }
@@ -72,7 +77,9 @@ impl Proxies {
 }
 
 fn shown(proxy: &Intercept) -> String {
-    proxy.uri().to_string().trim_end_matches('/').to_owned()
+    // never the whole address: what looks like a host may be part of a password
+    let (host, port) = (proxy.uri().host().unwrap_or_default(), proxy.uri().port_u16());
+    format!("http://{host}{}", port.map(|port| format!(":{port}")).unwrap_or_default())
 }
 
 fn is_loopback(host: &str) -> bool {

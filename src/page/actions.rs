@@ -210,7 +210,7 @@ pub fn of_serving(prompt: &PromptName, active: &VersionName, target: &VersionNam
     let body = json!({
         "prompt": prompt.as_str(), "from_version": active.as_str(), "target_version": target.as_str(), "operator": viewer.name,
     });
-    let text = format!("From {active} back to {target}.");
+    let text = format!("From {active} back to {target}. All prompt servers follow at once.");
     let asked = Some(Asked { field: "reason", label: "Why (optional)", is_required: false });
     let confirmation = Some(offers::moving("Roll back", prompt, &text));
     html! {

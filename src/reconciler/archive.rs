@@ -275,7 +275,7 @@ impl Archiver {
 pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
     let mut cursor: Option<String> = None;
     loop {
-        let page = engine.store.prompts(cursor.as_deref(), 20, engine.policy.budget_window).await?;
+        let page = engine.store.prompts(cursor.as_deref(), 20, engine.policy.budget_window, None).await?;
         for row in &page.items {
             let Ok(loaded) = &row.loaded else { continue };
             if !retention::chores(&loaded.snapshot.state, &engine.policy, loaded.now).is_empty() {

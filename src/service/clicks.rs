@@ -349,7 +349,9 @@ pub fn schedule(decider: &str) -> String {
 fn may_not(incident: &IncidentId, decider: &str, click: &Click) -> String {
     let Click { user, action_id, .. } = click;
     tracing::warn!(%incident, user, action = action_id, "a click by someone who may not decide");
-    format!("Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers.")
+    format!(
+        "Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers or its schedule."
+    )
 }
 
 fn button_action(action_id: &str) -> Option<ButtonAction> {

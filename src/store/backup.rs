@@ -133,8 +133,10 @@ impl Store {
         loop {
             let mut command = redis::cmd("SCAN");
             command.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
-            let (next, page): (u64, Vec<String>) = self.link.read(&command).await?;
-            names.extend(page.iter().filter_map(|key| key.strip_prefix(&prefix)).filter(stays).map(str::to_owned));
+            let (next, page): (u64, Vec<Vec<u8>>) = self.link.read(&command).await?;
+            // no receiver writes a name that is not UTF-8
+            let ours = page.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(&prefix));
+            names.extend(ours.filter(stays).map(str::to_owned));
             cursor = next;
             if cursor == 0 {
                 break;
@@ -156,20 +158,33 @@ impl Store {
         }
         let mut collected = Collected::new();
         for keys in names.chunks(BATCH) {
-            let mut pipeline = Pipeline::new();
-            for key in keys {
-                pipeline.cmd("DUMP").arg(self.named(key));
-                pipeline.cmd("PEXPIRETIME").arg(self.named(key));
-            }
-            let values: Vec<redis::Value> = self.link.read(&pipeline).await?;
-            for (key, pair) in keys.iter().zip(values.chunks_exact(2)) {
-                let [dump, expires] = pair else { continue };
-                let read = (Option::<Vec<u8>>::from_redis_value_ref(dump), i64::from_redis_value_ref(expires));
-                let (Ok(dump), Ok(expires)) = read else { return Err(StoreError::unexpected("DUMP")) };
-                // a key may be gone by now
-                collected.extend(dump.map(|dump| (key.clone(), (dump, expires))));
+            match self.dump(keys, &mut collected).await {
+                // large contents take longer than an answer may: one key at a time
+                Err(StoreError::Unavailable { .. }) if keys.len() > 1 => {
+                    for key in keys.chunks(1) {
+                        self.dump(key, &mut collected).await?;
+                    }
+                }
+                dumped => dumped?,
             }
         }
         Ok(collected)
+    }
+
+    async fn dump(&self, keys: &[String], collected: &mut Collected) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::new();
+        for key in keys {
+            pipeline.cmd("DUMP").arg(self.named(key));
+            pipeline.cmd("PEXPIRETIME").arg(self.named(key));
+        }
+        let values: Vec<redis::Value> = self.link.read(&pipeline).await?;
+        for (key, pair) in keys.iter().zip(values.chunks_exact(2)) {
+            let [dump, expires] = pair else { continue };
+            let read = (Option::<Vec<u8>>::from_redis_value_ref(dump), i64::from_redis_value_ref(expires));
+            let (Ok(dump), Ok(expires)) = read else { return Err(StoreError::unexpected("DUMP")) };
+            // a key may be gone by now
+            collected.extend(dump.map(|dump| (key.clone(), (dump, expires))));
+        }
+        Ok(())
     }
 }

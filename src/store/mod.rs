@@ -55,7 +55,7 @@ pub use events::Events;
 pub use ids::fresh_ulid;
 pub use import::{ImportedValue, Layout};
 pub use overview::OpenIncidents;
-pub use query::{ListedIncident, ListedPrompt, LogCursor, LoggedChange, Page, VersionSeries, is_entry};
+pub use query::{ListedIncident, ListedPrompt, LogCursor, LoggedChange, Page, VersionSeries, Visible, is_entry};
 pub use selftest::{Level, SelfTest, SelfTestResult};
 
 /// How long a closed incident is kept.
@@ -276,6 +276,8 @@ impl Store {
         let (state, mut unknown) = self.read_state(&self.keys.state(prompt), (schema, json))?;
         let incident = match (incident, needs.incident) {
             (Some(json), Some(id)) => match self.read_stored(id, &json)? {
+                // an id from outside may be that of another prompt's incident
+                StoredIncident::Here(incident, _) if incident.prompt != *prompt => None,
                 StoredIncident::Here(incident, of_incident) => {
                     unknown.adopt(id, of_incident);
                     Some(*incident)

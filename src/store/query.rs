@@ -97,6 +97,9 @@ fn read_info(prompt: &PromptName, info: &str) -> Vec<VersionSeries> {
 /// The id and the fields of an entry of a log.
 type LogEntry = (String, Vec<(String, String)>);
 
+/// Which prompts may be listed.
+pub type Visible<'a> = dyn Fn(&PromptName) -> bool + Send + Sync + 'a;
+
 /// Where a page of all logs begins.
 #[derive(Debug, Clone)]
 pub struct LogCursor<'a> {
@@ -185,14 +188,35 @@ impl Store {
         Ok(Page { items, next })
     }
 
+    /// Like [`names`](Self::names) of the prompts, without those that may not be listed, also as the next cursor.
+    async fn visible_names(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        visible: &Visible<'_>,
+    ) -> Result<Page<String>, StoreError> {
+        let all = self.prompt_names().await?;
+        let after = all.iter().filter(|name| cursor.is_none_or(|cursor| name.as_str() > cursor));
+        let mut items: Vec<String> =
+            after.filter(|name| visible(name)).take(limit + 1).map(ToString::to_string).collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more { items.last().cloned() } else { None };
+        Ok(Page { items, next })
+    }
+
     /// Prompts, by name.
     pub async fn prompts(
         &self,
         cursor: Option<&str>,
         limit: usize,
         window: Duration,
+        visible: Option<&Visible<'_>>,
     ) -> Result<Page<ListedPrompt>, StoreError> {
-        let page = self.names(self.keys.prompts(), cursor, limit, false).await?;
+        let page = match visible {
+            None => self.names(self.keys.prompts(), cursor, limit, false).await?,
+            Some(visible) => self.visible_names(cursor, limit, visible).await?,
+        };
         let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok()).collect();
         Ok(Page { items: self.rows(prompts, window).await?, next: page.next })
     }
@@ -338,6 +362,7 @@ impl Store {
         cursor: Option<LogCursor<'_>>,
         since: Timestamp,
         limit: usize,
+        visible: Option<&Visible<'_>>,
     ) -> Result<Page<(PromptName, LoggedChange)>, StoreError> {
         /// Prompts of one page.
         const PROMPTS: usize = 1_000;
@@ -367,14 +392,19 @@ impl Store {
             }
             Ok(None)
         };
-        if let Some(LogCursor { prompt, entry: Some(entry) }) = &cursor {
+        if let Some(LogCursor { prompt, entry: Some(entry) }) = &cursor
+            && visible.is_none_or(|visible| visible(prompt))
+        {
             let before = if *entry == "+" { "+".to_owned() } else { format!("({entry}") };
             if let next @ Some(_) = read(std::slice::from_ref(prompt), &before).await? {
                 return Ok(Page { items, next });
             }
         }
         let after = cursor.as_ref().map(|cursor| cursor.prompt.as_str());
-        let names = self.names(self.keys.prompts(), after, PROMPTS, false).await?;
+        let names = match visible {
+            None => self.names(self.keys.prompts(), after, PROMPTS, false).await?,
+            Some(visible) => self.visible_names(after, PROMPTS, visible).await?,
+        };
         let prompts: Vec<PromptName> = names.items.iter().filter_map(|name| PromptName::parse(name).ok()).collect();
         for chunk in prompts.chunks(CHUNK) {
             if let next @ Some(_) = read(chunk, "+").await? {

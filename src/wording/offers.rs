@@ -100,13 +100,13 @@ fn offer<'a>(incident: &'a Incident, choice: Choice, label: impl Into<String>) -
 }
 
 fn approve<'a>(incident: &'a Incident, to: &'a VersionName, is_first: bool) -> Offer<'a> {
-    let text = format!("From {} back to {to}.", incident.subject());
+    let text = format!("From {} back to {to}. {AT_ONCE}", incident.subject());
     let confirmation = Some(moving("Roll back", &incident.prompt, &text));
     Offer { to: Some(to), is_first, confirmation, ..offer(incident, Choice::Approve, "Approve rollback") }
 }
 
 fn approve_gradual<'a>(incident: &'a Incident, to: &'a VersionName, is_first: bool) -> Offer<'a> {
-    let text = format!("From {} back to {to}, step by step.", incident.subject());
+    let text = format!("From {} back to {to}, in stages.", incident.subject());
     let confirmation = Some(moving("Roll back", &incident.prompt, &text));
     Offer { to: Some(to), is_first, confirmation, ..offer(incident, Choice::ApproveGradual, "Approve gradually") }
 }
@@ -114,7 +114,7 @@ fn approve_gradual<'a>(incident: &'a Incident, to: &'a VersionName, is_first: bo
 fn other_versions<'a>(incident: &'a Incident, versions: Vec<&'a VersionName>) -> Option<OtherVersions<'a>> {
     let from = incident.subject();
     let confirmation =
-        moving("Roll back", &incident.prompt, &format!("From {from} back to the version that you chose."));
+        moving("Roll back", &incident.prompt, &format!("From {from} back to the version that you chose. {AT_ONCE}"));
     let label = "Roll back to another known-good version";
     (!versions.is_empty()).then_some(OtherVersions { label, from, versions, confirmation })
 }
@@ -129,13 +129,13 @@ fn of_gradual(incident: &Incident) -> Vec<Offer<'_>> {
         offers.push(Offer { to, ..offer(incident, Choice::ApproveGradual, "Continue") });
     }
     if onward {
-        let text = format!("From {} back to {}, without further steps.", split.leaving, split.arriving);
+        let text = format!("From {} back to {}, without further stages. {AT_ONCE}", split.leaving, split.arriving);
         let confirmation = Some(moving("Roll back", &incident.prompt, &text));
         let to = Some(&split.arriving);
         offers.push(Offer { to, is_first: true, confirmation, ..offer(incident, Choice::Approve, "All the way now") });
     }
     if backward {
-        let text = format!("All traffic goes to {} again, although it is being rolled back.", split.leaving);
+        let text = format!("All traffic goes to {} again, although it is being rolled back. {AT_ONCE}", split.leaving);
         let confirmation = Some(moving("Stop the rollback of", &incident.prompt, &text));
         let label = format!("Back to {}", split.leaving);
         let (from, to) = (&split.arriving, Some(&split.leaving));
@@ -146,7 +146,7 @@ fn of_gradual(incident: &Incident) -> Vec<Offer<'_>> {
 
 fn undo(incident: &Incident) -> Option<Offer<'_>> {
     let switch = incident.switch.as_ref().filter(|switch| !incident.is_marked_bad(&switch.from))?;
-    let text = format!("From {} to {} again, although it was rolled back.", switch.to, switch.from);
+    let text = format!("From {} to {} again, although it was rolled back. {AT_ONCE}", switch.to, switch.from);
     let confirmation = Some(moving("Undo", &incident.prompt, &text));
     let label = format!("Undo (re-activate {})", switch.from);
     let (from, to) = (&switch.to, Some(&switch.from));
@@ -185,11 +185,13 @@ pub fn marking(prompt: &PromptName) -> Confirmation {
     }
 }
 
+const AT_ONCE: &str = "All prompt servers follow at once.";
+
 /// Asked before traffic moves.
 pub fn moving(what: &str, prompt: &PromptName, versions: &str) -> Confirmation {
     Confirmation {
         title: format!("{what} {}?", shown(prompt)),
-        text: format!("{versions} All its prompt servers follow at once."),
+        text: versions.to_owned(),
         yes: "Yes, do it",
         no: "Not now",
         is_dangerous: true,
@@ -211,9 +213,9 @@ pub fn of_canary(prompt: &PromptName, canary: &Canary) -> Vec<(Steer, &'static s
         offers.push((Steer::Skip, "Next stage now", None));
         offers.push((Steer::Hold, "Hold here", None));
     }
-    let promote = format!("{} gets all traffic now, regardless of the measurements.", split.arriving);
+    let promote = format!("{} gets all traffic now, regardless of the measurements. {AT_ONCE}", split.arriving);
     offers.push((Steer::Promote, "Promote now", Some(moving("Promote", prompt, &promote))));
-    let abort = format!("{} gets all traffic again.", split.leaving);
+    let abort = format!("{} gets all traffic again. {AT_ONCE}", split.leaving);
     offers.push((Steer::Abort, "Abort", Some(moving("Abort the canary of", prompt, &abort))));
     offers
 }
@@ -224,7 +226,9 @@ pub fn of_outage(outage: &Outage, members: &[Member]) -> Vec<(OutageAction, &'st
     let one = |action: OutageAction| {
         let (label, text) = match action {
             OutageAction::RollBack => {
-                ("Roll back all", format!("{waits} prompts go back to their last known-good versions."))
+                let what = if waits == 1 { "One prompt goes back to its" } else { "prompts go back to their" };
+                let number = if waits == 1 { String::new() } else { format!("{waits} ") };
+                ("Roll back all", format!("{number}{what} last known-good version."))
             }
             OutageAction::Undo => {
                 ("Undo all", "The versions that were rolled back before are served again.".to_owned())
@@ -236,7 +240,8 @@ pub fn of_outage(outage: &Outage, members: &[Member]) -> Vec<(OutageAction, &'st
             OutageAction::Release => ("End the hold", "Automation resumes, and missed deadlines escalate.".to_owned()),
         };
         let title = format!("{label}?");
-        let (yes, no, is_dangerous) = ("Yes, do it", "Not now", false);
+        let is_dangerous = matches!(action, OutageAction::RollBack | OutageAction::Undo);
+        let (yes, no) = ("Yes, do it", "Not now");
         (action, label, Confirmation { title, text, yes, no, is_dangerous })
     };
     outage.choices(members).into_iter().map(one).collect()

@@ -146,12 +146,9 @@ async fn an_incident_is_decided_with_the_buttons_of_its_page() -> Result<()> {
         decisions.filter_map(|(_, body)| body["decision"].as_str().map(str::to_owned)).collect()
     };
     assert_eq!(words(&shown), ["approve", "approve_gradual", "investigate", "dismiss"]);
-    for expected in [
-        "Roll back p?",
-        "From v2 back to v1. All its prompt servers follow at once.",
-        "id=\"timeline\"",
-        "id=\"guards\"",
-    ] {
+    for expected in
+        ["Roll back p?", "From v2 back to v1. All prompt servers follow at once.", "id=\"timeline\"", "id=\"guards\""]
+    {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
     let body = |page: &str, word: &str| actions(page).into_iter().find(|(_, body)| body["decision"] == word);

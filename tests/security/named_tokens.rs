@@ -1,7 +1,7 @@
 //! Named tokens: what each may do and see, and whom the log names. People whom a proxy has signed in.
 
 use anyhow::{Result, ensure};
-use prompt_rollback_testkit::http::{Answer, Http};
+use prompt_rollback_testkit::http::{Answer, Http, encode};
 use serde_json::{Value, json};
 
 use crate::common::{World, critical, ship};
@@ -133,14 +133,29 @@ async fn a_token_sees_its_own_prompts_alone() -> Result<()> {
         "/api/prompts/team-b%2Fq/log".to_owned(),
         "/api/prompts/team-b%2Fq/explain".to_owned(),
         "/api/prompts/team-b%2Fq/gates?version=v1".to_owned(),
-        format!("/api/incidents/{other}"),
-        format!("/api/incidents/{other}/postmortem"),
         "/api/report".to_owned(),
     ] {
         let answer = ci.get(&path).await?;
         assert_eq!(code(&answer), "403 not_allowed", "{path}: {}", answer.text());
     }
+    for path in [format!("/api/incidents/{other}"), format!("/api/incidents/{other}/postmortem")] {
+        assert_eq!(code(&ci.get(&path).await?), "404 unknown_incident", "{path}");
+    }
     ensure!(ci.get(&format!("/api/incidents/{}", incident(0))).await?.status == 200);
+    // nor by what a list leaves out, nor as the incident of a mark
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page: Value = ci.get(&format!("/api/log?limit=1&since=1h{cursor}")).await?.json()?;
+        seen.push(page.to_string());
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={}", encode(next));
+    }
+    seen.push(ci.get("/api/prompts?limit=1").await?.text());
+    seen.push(ci.get("/api/log?since=1h&limit=1&cursor=team-b%2Fq%40%2B").await?.text());
+    ensure!(seen.iter().all(|page| !page.contains("team-b")), "{seen:?}");
+    let mark = json!({"mark": "bad", "reason": "r", "incident": other});
+    let answer = whole.post_json("/api/prompts/team-a%2Fp/versions/v1/mark", &mark).await?;
+    assert_eq!(code(&answer), "404 unknown_incident");
     let answer = ci.post_json("/api/prompts/team-b%2Fq/activate", &json!({"version": "v1"})).await?;
     assert_eq!(code(&answer), "403 not_allowed");
     let everything = with(&world, "token-of-ops").post_json("/api/pause", &json!({})).await?;
@@ -160,7 +175,12 @@ async fn a_token_sees_its_own_prompts_alone() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_proxy_names_people_and_only_its_own_page_acts_for_them() -> Result<()> {
-    let proxied = [("PROXY__ADDRESSES", "127.0.0.0/8"), ("PROXY__ROLES", "decide"), ("PROXY__PROMPTS", "team-a/*")];
+    let proxied = [
+        ("PROXY__ADDRESSES", "127.0.0.0/8"),
+        ("PROXY__HOSTS", "127.0.0.1"),
+        ("PROXY__ROLES", "decide"),
+        ("PROXY__PROMPTS", "team-a/*"),
+    ];
     let world = World::with(&[&TOKENS[..], &proxied].concat()).await?;
     for prompt in ["team-a/p", "team-b/q"] {
         ship(&with(&world, "whole-token"), prompt).await?;
@@ -190,7 +210,14 @@ async fn only_the_proxy_names_people_and_only_its_own_page_acts_for_them() -> Re
         ensure!(answer.status == 401, "{name:?}: {}", answer.text());
     }
 
-    let elsewhere = World::with(&[&TOKENS[..], &[("PROXY__ADDRESSES", "192.0.2.1")]].concat()).await?;
+    let renamed = [("PROXY__ADDRESSES", "127.0.0.1"), ("PROXY__HOSTS", "rollback.example")];
+    let renamed = World::with(&[&TOKENS[..], &renamed].concat()).await?;
+    let answer = renamed.http().clone().header("x-forwarded-user", "maya").get("/api/prompts").await?;
+    assert_eq!(code(&answer), "403 cross_site", "another name leads here");
+
+    let elsewhere =
+        World::with(&[&TOKENS[..], &[("PROXY__ADDRESSES", "192.0.2.1"), ("PROXY__HOSTS", "127.0.0.1")]].concat())
+            .await?;
     let answer = elsewhere.http().clone().header("x-forwarded-user", "maya").get("/api/prompts").await?;
     ensure!(answer.status == 401, "{}", answer.text());
     Ok(())

@@ -53,8 +53,9 @@ async fn the_self_test_writes_with_every_command_that_the_store_writes_with() ->
         let found = writes(&redis, words(&text, '\'', "--")).await?;
         if name == "selftest.lua" { &mut tried } else { &mut ours }.extend(found);
     }
-    for (_, text) in sources("rs")? {
-        ours.extend(writes(&redis, words(&text, '"', "//")).await?);
+    // a backup has a Redis user of its own
+    for (_, text) in sources("rs")?.iter().filter(|(name, _)| name != "backup.rs") {
+        ours.extend(writes(&redis, words(text, '"', "//")).await?);
     }
     assert!(ours.len() >= 10 && ours.contains("xadd") && ours.contains("zremrangebyscore"), "{ours:?}");
     let missing: Vec<_> = ours.difference(&tried).collect();

@@ -1,17 +1,20 @@
 //! Who sends an API request or looks at the page, and what they may do.
 
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use std::time::Duration;
+
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
 use secrecy::SecretString;
 
 use super::session::{self, Session};
 use super::{bearer, is_same, is_same_site, local, no_token, unauthorized, wrong};
 use crate::config::{Config, ProxyConfig, Role, allows, allows_all};
-use crate::decision::{Operator, PromptName};
+use crate::decision::{Incident, Operator, PromptName};
 use crate::http::Peer;
 use crate::http::input::{ApiResult, line};
-use crate::http::reply::ApiError;
+use crate::http::reply::{ApiError, no_incident};
 use crate::metrics::Denial;
 
 /// Longest name of a person.
@@ -23,6 +26,8 @@ pub struct Admission {
     /// `server.api_token` and the named tokens.
     tokens: Vec<Credential>,
     proxy: ProxyConfig,
+    /// How long a sign-in lasts.
+    session: Duration,
 }
 
 #[derive(Debug)]
@@ -59,7 +64,8 @@ impl Admission {
             roles: vec![Role::Admin],
             prompts: everything(),
         });
-        Self { tokens: whole.into_iter().chain(named).collect(), proxy: config.proxy.clone() }
+        let tokens = whole.into_iter().chain(named).collect();
+        Self { tokens, proxy: config.proxy.clone(), session: config.page.session }
     }
 
     /// Whether no token is needed, because the receiver listens on loopback addresses only.
@@ -111,6 +117,11 @@ impl Admission {
         }
         let mut names = headers.get_all(self.proxy.user_header.as_str()).iter();
         let (Some(name), more) = (names.next(), names.next()) else { return Ok(None) };
+        if !self.is_own_host(headers) {
+            return Err(cross_site(
+                "the header Host is none of proxy.hosts: a page of another site may have sent this",
+            ));
+        }
         let name = name.to_str().ok().map(str::trim).filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
         match name {
             Some(name) if more.is_none() && !Operator::is_reserved(name) => Ok(Some(name.to_owned())),
@@ -122,13 +133,27 @@ impl Admission {
         }
     }
 
+    /// Whether the proxy's request is for a name of the receiver. A page of another site can make its own name lead here.
+    fn is_own_host(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        host.is_some_and(|host| self.proxy.hosts.iter().any(|own| own.eq_ignore_ascii_case(host.host())))
+    }
+
     /// The session of a request's cookie, if it has not ended, with the value that its actions must carry.
     fn session(&self, headers: &HeaderMap, now: u64) -> Option<(Session, String)> {
         let cookie = session::cookie(headers)?;
         let key = |name: &str| self.tokens.iter().find(|credential| credential.name == name).map(|of| &of.token);
-        let session = session::verify(cookie, key, now)?;
+        let session = session::verify(cookie, key, now).filter(|session| self.would_sign(session, now))?;
         let csrf = session::csrf(cookie, key(&session.token)?);
         Some((session, csrf))
+    }
+
+    /// Whether a sign-in could have led to this session: whoever holds a token can sign other contents with it.
+    fn would_sign(&self, session: &Session, now: u64) -> bool {
+        let named = session.person.clone().is_none_or(|person| {
+            line("name", Some(person.clone()), "").is_ok_and(|same| same == person) && !Operator::is_reserved(&person)
+        });
+        named && session.until <= now + self.session.as_secs()
     }
 
     /// The cookie of a new session of whoever knows this token. `person`: as they call themselves.
@@ -199,7 +224,7 @@ impl Caller {
         self.sees_all() || PromptName::parse(prompt).is_ok_and(|prompt| allows(&self.prompts, &prompt))
     }
 
-    fn sees_all(&self) -> bool {
+    pub fn sees_all(&self) -> bool {
         allows_all(&self.prompts)
     }
 
@@ -208,6 +233,11 @@ impl Caller {
             return Ok(());
         }
         Err(not_allowed(format!("{} may not see {prompt}: its prompts are {}", self.name(), self.prompts.join(", "))))
+    }
+
+    /// Whether there is such an incident is not said of another's prompt.
+    pub fn require_incident(&self, incident: &Incident) -> Result<(), ApiError> {
+        if allows(&self.prompts, &incident.prompt) { Ok(()) } else { Err(no_incident(&incident.id)) }
     }
 
     /// For what concerns every prompt.

@@ -54,8 +54,10 @@ pub fn is_csrf(headers: &HeaderMap, expected: &str) -> bool {
 /// The session's cookie of a request.
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value)
+    let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut own = pairs.filter(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value);
+    // two of them: another site of the domain may have set one
+    own.next().filter(|_| own.next().is_none())
 }
 
 #[allow(clippy::expect_used, reason = "a fact about the library: HMAC takes keys of any length")]
@@ -120,5 +122,6 @@ mod tests {
         assert_eq!(of("prompt_rollback_session=x.y").as_deref(), Some("x.y"));
         assert_eq!(of("xprompt_rollback_session=x.y; prompt_rollback_session2=z"), None);
         assert_eq!(of(""), None);
+        assert_eq!(of("prompt_rollback_session=x.y; prompt_rollback_session=z.y"), None);
     }
 }

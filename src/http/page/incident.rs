@@ -57,7 +57,7 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
         let outage = store.outage(&id).await?.ok_or_else(|| no_incident(&id))?;
         return Ok(html(StatusCode::OK, outage::outage(&outage.outage, &outage.members, &reader.viewer)));
     };
-    reader.caller.require_prompt(&found.prompt)?;
+    reader.caller.require_incident(&found)?;
     let is_open = found.phase.is_open();
     let rehearsed = if is_open {
         let mut loaded = engine.load(&found.prompt).await?;
@@ -68,7 +68,10 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
     let log = log(context, &found).await?;
     let group = PromptName::parse(&found.group_labels().group).ok();
     let mut deployed = store.deployed(&found.prompt, group.as_ref(), found.opened_at, Some(&id)).await?;
-    deployed.others.retain(|other| reader.caller.may_see(&other.prompt));
+    if !reader.caller.sees_all() {
+        deployed.others.retain(|other| reader.caller.may_see(&other.prompt));
+        (deployed.more, deployed.at_least) = (0, false);
+    }
     let mut related: Vec<String> = match &group {
         Some(group) => store.related(group, RELATED).await?.0.iter().map(ToString::to_string).collect(),
         None => Vec::new(),
@@ -111,7 +114,7 @@ pub async fn picture(context: &Context, reader: &Reader<'_>, id: &str) -> ApiRes
     let missing = || ApiError::new(StatusCode::NOT_FOUND, "no_picture", "this incident has no picture");
     let store = &context.engine.store;
     let found = store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
-    reader.caller.require_prompt(&found.prompt)?;
+    reader.caller.require_incident(&found)?;
     let Some(IncidentMetric::Samples(samples)) = store.samples(&id).await? else { return Err(missing()) };
     let switch = found.switch.as_ref().map(|switch| switch.at);
     let drawn = elsewhere::run(move || chart::svg(&samples, switch)).await.map_err(|error| impossible(&id, &error))?;

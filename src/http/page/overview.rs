@@ -3,11 +3,11 @@
 use hyper::StatusCode;
 
 use super::{Reader, html};
-use crate::decision::{Outcome, OutcomeReason, Policy, PromptName, Rehearsed, Timestamp};
+use crate::decision::{IncidentId, Outcome, OutcomeReason, Policy, PromptName, Rehearsed, Timestamp};
 use crate::deployed::DeploymentEntry;
 use crate::elsewhere;
 use crate::figures::Known;
-use crate::http::board::{Concern, Entry, Index};
+use crate::http::board::{self, Concern, Entry, Index};
 use crate::http::input::{ApiResult, Query};
 use crate::http::reply::{ApiError, Reply};
 use crate::http::{Context, views};
@@ -76,13 +76,28 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
     };
     let known = context.books.figures.look();
     let total = index.entries.iter().filter(|entry| reader.sees(&entry.prompt)).count();
-    let groups = index.groups.iter().filter(|(group, _)| reader.sees_group(group)).cloned().collect();
+    let groups = if reader.caller.sees_all() {
+        index.groups.clone()
+    } else {
+        board::groups(index.entries.iter().map(|entry| &entry.prompt).filter(|prompt| reader.sees(prompt)))
+    };
+    let outage = index.outage.clone().filter(|_| reader.caller.sees_all());
     let (viewer, is_dry_run) = (reader.viewer.clone(), engine.policy.dry_run);
     // a hundred rows take milliseconds, during which alerts must not wait
     let document = elsewhere::run(move || {
         let choice = Choice { search: &search, filter, group: &group, page };
         overview::overview(
-            &of(&index, choice, (found, total, pages), groups, counts, rows, now, is_dry_run, &known),
+            &of(
+                &index,
+                choice,
+                (found, total, pages),
+                (groups, outage.as_ref()),
+                counts,
+                rows,
+                now,
+                is_dry_run,
+                &known,
+            ),
             &viewer,
         )
     });
@@ -94,7 +109,7 @@ fn of<'a>(
     index: &'a Index,
     choice: Choice<'a>,
     (found, total, pages): (usize, usize, usize),
-    groups: Vec<(String, usize)>,
+    (groups, outage): (Vec<(String, usize)>, Option<&'a IncidentId>),
     counts: [usize; 5],
     rows: Vec<Row>,
     now: Timestamp,
@@ -112,7 +127,7 @@ fn of<'a>(
         groups,
         paused_for_all: index.paused_for_all.as_deref(),
         is_dry_run,
-        outage: index.outage.as_ref().map(|id| id.0.as_str()),
+        outage: outage.map(|id| id.0.as_str()),
         is_partial: index.partial,
         known,
     }

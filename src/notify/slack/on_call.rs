@@ -20,8 +20,8 @@ const MAX_ANSWER: usize = 16 << 10;
 const MAX_PEOPLE: usize = 100;
 /// How often each schedule is read.
 pub(super) const EVERY: Duration = Duration::from_secs(30);
-/// How long an answer counts. Without a newer one, nobody of the schedule may decide.
-const KNOWN: Duration = Duration::from_secs(60);
+/// How long an answer counts: one failed attempt locks nobody out. Without a newer one, nobody of the schedule may decide.
+const KNOWN: Duration = Duration::from_secs(90);
 
 /// The schedule of a decider.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl SlackNotifier {
                 tracing::warn!(
                     decider,
                     error,
-                    "cannot read who is on call: only deciders.NAME.approvers may decide now"
+                    "cannot read who is on call: the last answer counts for 90 s, then only approvers may decide"
                 );
                 Ok(())
             }
