@@ -19,6 +19,8 @@ use crate::metrics::Denial;
 
 /// Longest name of a person.
 const MAX_NAME: usize = 200;
+/// How far the clock of the replica that signed a session may be ahead.
+const CLOCKS: Duration = Duration::from_secs(300);
 
 /// Whom the API and the page let in.
 #[derive(Debug)]
@@ -153,7 +155,8 @@ impl Admission {
         let named = session.person.clone().is_none_or(|person| {
             line("name", Some(person.clone()), "").is_ok_and(|same| same == person) && !Operator::is_reserved(&person)
         });
-        named && session.until <= now + self.session.as_secs()
+        let longest = self.session + CLOCKS;
+        named && session.until <= now.saturating_add(longest.as_secs())
     }
 
     /// The cookie of a new session of whoever knows this token. `person`: as they call themselves.
@@ -275,4 +278,56 @@ impl Caller {
 
 fn not_allowed(message: String) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "not_allowed", message).refused(Denial::NotAllowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use hyper::Request;
+    use hyper::header::COOKIE;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::http::{Door, Site};
+
+    const NOW: u64 = 1_764_400_000;
+    const SESSION: u64 = 12 * 3_600;
+
+    fn admission() -> Admission {
+        let env = [("TOKENS__OPS__TOKEN", "token-of-ops"), ("TOKENS__OPS__ROLES", "decide")];
+        let env = env.map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), value.to_owned()));
+        Admission::new(&Config::load(None, env.into_iter()).expect("a config"))
+    }
+
+    fn with_cookie(cookie: &str, now: u64) -> Result<Caller, ApiError> {
+        let request = Request::get("/").header(COOKIE, format!("{}={cookie}", session::COOKIE_NAME)).body(()).unwrap();
+        let (since, address) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
+        let peer = Peer { site: Site::Main, door: Door::Plain, since, certified: false, address };
+        admission().caller(&request.into_parts().0, &peer, now)
+    }
+
+    #[test]
+    fn a_session_counts_on_replicas_whose_clocks_differ_and_no_longer_than_it_may() {
+        let cookie = admission().sign_in("token-of-ops", Some("maya".to_owned()), NOW + SESSION).unwrap();
+        for now in [NOW - 300, NOW, NOW + SESSION - 1] {
+            assert_eq!(with_cookie(&cookie, now).expect("it counts").name(), "maya", "{now}");
+        }
+        for now in [NOW - 301, NOW + SESSION, 0, u64::MAX] {
+            assert_eq!(with_cookie(&cookie, now).unwrap_err().status, StatusCode::UNAUTHORIZED, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_the_holder_of_a_token_signs_alone_is_no_sign_in() {
+        let key = SecretString::from("token-of-ops");
+        let signed = |person: &str, until| {
+            session::sign(&Session { token: "ops".to_owned(), person: Some(person.to_owned()), until }, &key)
+        };
+        assert!(with_cookie(&signed("maya", NOW + SESSION), NOW).is_ok());
+        assert!(with_cookie(&signed("maya", u64::MAX), NOW).is_err());
+        for person in ["system", "External", "ma\nya", "ma\u{202e}ya"] {
+            assert!(with_cookie(&signed(person, NOW + SESSION), NOW).is_err(), "{person:?}");
+        }
+    }
 }
