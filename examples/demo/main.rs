@@ -108,6 +108,7 @@ async fn demo(args: &DemoArgs) -> Result<()> {
     let slack = people::workspace()?;
     report.invite(&format!("Open {} in a browser: a page that simulates Slack, where you are Maya", slack.url()));
     let scene = Scene::set(args, slack, report).await?;
+    report.invite(&format!("Open {} as well: the receiver's own page, which follows live", scene.stack.receiver.url()));
     tell(&scene).await.map_err(|error| scene.blame(error))?;
     if args.keep {
         report.addresses(&scene.stack);
