@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// How often Prometheus is asked while somebody looks.
 pub const EVERY: Duration = Duration::from_secs(15);
-/// An older answer is not shown: nobody has looked since.
+/// An older answer is not shown, because the worker asks only while somebody looks.
 const EXPIRES: Duration = Duration::from_secs(60);
 /// Points of a line, and the time between two of them: an hour together.
 pub const POINTS: usize = 30;

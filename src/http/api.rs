@@ -54,10 +54,10 @@ pub async fn incidents(context: &Context, caller: &Caller, query: &Query) -> Api
     let row = |listed: &ListedIncident| match listed {
         ListedIncident::One(incident) => {
             let row = || api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident)));
-            caller.may_see(incident.prompt.as_str()).then(row)
+            caller.sees(&incident.prompt).then(row)
         }
         ListedIncident::Outage(found) => {
-            caller.require_all_prompts().ok().map(|()| api::AnyIncident::Outage(Box::new(outage::row(found))))
+            caller.sees_all().then(|| api::AnyIncident::Outage(Box::new(outage::row(found))))
         }
     };
     let mut incidents = Vec::with_capacity(page.items.len());
@@ -86,7 +86,7 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     let engine = &context.engine;
     let without_target = query.flag("without_target")?;
     let cursor = query.cursor(|text| PromptName::parse(text).is_ok())?;
-    let visible = |prompt: &PromptName| caller.may_see(prompt.as_str());
+    let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
     let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window, visible).await?;
     let row = |row: &ListedPrompt| match &row.loaded {
@@ -133,10 +133,7 @@ pub(super) async fn prompt_view(
     let group =
         snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.group_labels().group).ok());
     let mut deployed = context.engine.store.deployed(&snapshot.prompt, group.as_ref(), now, None).await?;
-    if !caller.sees_all() {
-        deployed.others.retain(|other| caller.may_see(&other.prompt));
-        (deployed.more, deployed.at_least) = (0, false);
-    }
+    caller.hide_others(&mut deployed);
     Ok(views::prompt(snapshot, &context.engine.policy, &deployed, now))
 }
 
@@ -154,7 +151,7 @@ pub async fn logs(context: &Context, caller: &Caller, query: &Query) -> ApiResul
     let store = &context.engine.store;
     let cursor = query.cursor(|text| LogCursor::parse(text).is_some())?.and_then(LogCursor::parse);
     let since = query.since("7d", store.now().await?)?;
-    let visible = |prompt: &PromptName| caller.may_see(prompt.as_str());
+    let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
     let page = store.log_of_all(cursor, since, query.limit()?, visible).await?;
     let entries = page.items.iter().map(|(prompt, entry)| views::log_entry(prompt, entry)).collect();

@@ -14,7 +14,6 @@ use super::auth::Caller;
 use super::input::{ApiResult, Query};
 use super::reply::{ApiError, Reply, reply};
 use crate::config::Role;
-use crate::decision::PromptName;
 use crate::metrics::Denial;
 use crate::page::Viewer;
 use crate::page::assets;
@@ -55,12 +54,6 @@ pub struct PageRequest {
 struct Reader<'a> {
     caller: &'a Caller,
     viewer: Viewer,
-}
-
-impl Reader<'_> {
-    fn sees(&self, prompt: &PromptName) -> bool {
-        self.caller.require_prompt(prompt).is_ok()
-    }
 }
 
 fn viewer(caller: &Caller) -> Viewer {
@@ -118,7 +111,7 @@ fn secured(mut answer: Reply) -> Reply {
     answer
 }
 
-/// An error as a page. Whoever is not signed in can do that there.
+/// An error as a page. A missing or wrong token leads to the form for signing in.
 pub fn problem(failure: &ApiError, asked: &PageRequest) -> Reply {
     if failure.status == StatusCode::UNAUTHORIZED {
         let fault = (failure.refused != Some(Denial::NoToken)).then_some("This token is wrong.");

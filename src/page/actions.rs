@@ -205,7 +205,7 @@ pub fn of_automation(prompt: Option<&str>, is_paused: bool, viewer: &Viewer) -> 
     }
 }
 
-/// A rollback that nobody was asked about.
+/// A rollback while no incident asks for one.
 pub fn of_serving(prompt: &PromptName, active: &VersionName, target: &VersionName, viewer: &Viewer) -> Markup {
     let body = json!({
         "prompt": prompt.as_str(), "from_version": active.as_str(), "target_version": target.as_str(), "operator": viewer.name,

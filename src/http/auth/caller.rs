@@ -12,6 +12,7 @@ use super::session::{self, Session};
 use super::{bearer, is_same, is_same_site, local, no_token, unauthorized, wrong};
 use crate::config::{Config, ProxyConfig, Role, allows, allows_all};
 use crate::decision::{Incident, Operator, PromptName};
+use crate::deployed::Deployed;
 use crate::http::Peer;
 use crate::http::input::{ApiResult, line};
 use crate::http::reply::{ApiError, no_incident};
@@ -55,7 +56,6 @@ pub struct Caller {
 
 impl Admission {
     pub fn new(config: &Config) -> Self {
-        let everything = || vec!["*".to_owned()];
         let named = config.tokens.iter().filter_map(|(name, of)| {
             let token = of.token.clone()?;
             Some(Credential { name: name.clone(), token, roles: of.roles.clone(), prompts: of.prompts.clone() })
@@ -64,7 +64,7 @@ impl Admission {
             name: Operator::API.to_owned(),
             token,
             roles: vec![Role::Admin],
-            prompts: everything(),
+            prompts: vec!["*".to_owned()],
         });
         let tokens = whole.into_iter().chain(named).collect();
         Self { tokens, proxy: config.proxy.clone(), session: config.page.session }
@@ -223,8 +223,21 @@ impl Caller {
         )))
     }
 
+    pub fn sees(&self, prompt: &PromptName) -> bool {
+        allows(&self.prompts, prompt)
+    }
+
+    /// Like [`sees`](Self::sees), from the encoded form of a name.
     pub fn may_see(&self, prompt: &str) -> bool {
-        self.sees_all() || PromptName::parse(prompt).is_ok_and(|prompt| allows(&self.prompts, &prompt))
+        self.sees_all() || PromptName::parse(prompt).is_ok_and(|prompt| self.sees(&prompt))
+    }
+
+    /// Leaves out the changes of prompts that the caller may not see, and their number.
+    pub fn hide_others(&self, deployed: &mut Deployed) {
+        if !self.sees_all() {
+            deployed.others.retain(|other| self.may_see(&other.prompt));
+            (deployed.more, deployed.at_least) = (0, false);
+        }
     }
 
     pub fn sees_all(&self) -> bool {
@@ -232,15 +245,15 @@ impl Caller {
     }
 
     pub fn require_prompt(&self, prompt: &PromptName) -> Result<(), ApiError> {
-        if allows(&self.prompts, prompt) {
+        if self.sees(prompt) {
             return Ok(());
         }
         Err(not_allowed(format!("{} may not see {prompt}: its prompts are {}", self.name(), self.prompts.join(", "))))
     }
 
-    /// Whether there is such an incident is not said of another's prompt.
+    /// An incident of a prompt that the caller may not see is answered like one that does not exist.
     pub fn require_incident(&self, incident: &Incident) -> Result<(), ApiError> {
-        if allows(&self.prompts, &incident.prompt) { Ok(()) } else { Err(no_incident(&incident.id)) }
+        if self.sees(&incident.prompt) { Ok(()) } else { Err(no_incident(&incident.id)) }
     }
 
     /// For what concerns every prompt.
@@ -262,7 +275,7 @@ impl Caller {
         operator.map_err(|error| ApiError::bad_request(format!("operator: {error}")))
     }
 
-    /// Who decides. The shared token names nobody.
+    /// The operator of a decision. The shared token identifies no person, so its holder must give a name.
     pub fn decider(&self, named: String) -> ApiResult<Operator> {
         if self.person.is_none() && self.proof == Operator::API && named.trim().is_empty() {
             return Err(ApiError::bad_request("operator: expected the name of the person who decides"));

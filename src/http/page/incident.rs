@@ -31,8 +31,8 @@ pub async fn incidents(context: &Context, reader: &Reader<'_>, query: &Query) ->
     let store = &context.engine.store;
     let page = store.listed(query.cursor(is_incident_id)?, query.limit()?, open_only).await?;
     let seen = page.items.iter().filter(|listed| match listed {
-        ListedIncident::One(incident) => reader.sees(&incident.prompt),
-        ListedIncident::Outage(_) => reader.caller.require_all_prompts().is_ok(),
+        ListedIncident::One(incident) => reader.caller.sees(&incident.prompt),
+        ListedIncident::Outage(_) => reader.caller.sees_all(),
     });
     let rows = seen.map(|listed| match listed {
         ListedIncident::One(incident) => Listed::One(incident),
@@ -68,10 +68,7 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
     let log = log(context, &found).await?;
     let group = PromptName::parse(&found.group_labels().group).ok();
     let mut deployed = store.deployed(&found.prompt, group.as_ref(), found.opened_at, Some(&id)).await?;
-    if !reader.caller.sees_all() {
-        deployed.others.retain(|other| reader.caller.may_see(&other.prompt));
-        (deployed.more, deployed.at_least) = (0, false);
-    }
+    reader.caller.hide_others(&mut deployed);
     let mut related: Vec<String> = match &group {
         Some(group) => store.related(group, RELATED).await?.0.iter().map(ToString::to_string).collect(),
         None => Vec::new(),

@@ -49,7 +49,7 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
     let engine = &context.engine;
     let index = context.board.index(engine, context.max_prompts).await?;
     let needle = search.to_ascii_lowercase();
-    let is_candidate = |entry: &&Entry| reader.sees(&entry.prompt) && matches(entry, &needle, &group);
+    let is_candidate = |entry: &&Entry| reader.caller.sees(&entry.prompt) && matches(entry, &needle, &group);
     let candidates: Vec<&Entry> = index.entries.iter().filter(is_candidate).collect();
     let counts = Filter::ALL.map(|filter| candidates.iter().filter(|entry| shows(filter, entry)).count());
     let found: Vec<&Entry> = candidates.into_iter().filter(|entry| shows(filter, entry)).collect();
@@ -75,11 +75,11 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
         None => engine.store.now().await?,
     };
     let known = context.books.figures.look();
-    let total = index.entries.iter().filter(|entry| reader.sees(&entry.prompt)).count();
+    let total = index.entries.iter().filter(|entry| reader.caller.sees(&entry.prompt)).count();
     let groups = if reader.caller.sees_all() {
         index.groups.clone()
     } else {
-        board::groups(index.entries.iter().map(|entry| &entry.prompt).filter(|prompt| reader.sees(prompt)))
+        board::groups(index.entries.iter().map(|entry| &entry.prompt).filter(|prompt| reader.caller.sees(prompt)))
     };
     let outage = index.outage.clone().filter(|_| reader.caller.sees_all());
     let (viewer, is_dry_run) = (reader.viewer.clone(), engine.policy.dry_run);
@@ -209,7 +209,7 @@ pub fn automation(policy: &Policy, loaded: &mut Loaded) -> Automation {
 pub async fn rollouts(context: &Context, reader: &Reader<'_>) -> ApiResult<Reply> {
     let engine = &context.engine;
     let index = context.board.index(engine, context.max_prompts).await?;
-    let moving = index.entries.iter().filter(|entry| entry.rollout && reader.sees(&entry.prompt));
+    let moving = index.entries.iter().filter(|entry| entry.rollout && reader.caller.sees(&entry.prompt));
     let names: Vec<PromptName> = moving.map(|entry| entry.prompt.clone()).collect();
     let left_out = names.len().saturating_sub(ROLLOUTS);
     let names = names.into_iter().take(ROLLOUTS).collect();

@@ -20,7 +20,7 @@ const MAX_ANSWER: usize = 16 << 10;
 const MAX_PEOPLE: usize = 100;
 /// How often each schedule is read.
 pub(super) const EVERY: Duration = Duration::from_secs(30);
-/// How long an answer counts: one failed attempt locks nobody out. Without a newer one, nobody of the schedule may decide.
+/// How long an answer counts: longer than one failed attempt. Afterwards only `approvers` may decide.
 const KNOWN: Duration = Duration::from_secs(90);
 
 /// The schedule of a decider.
@@ -70,7 +70,7 @@ impl SlackNotifier {
     /// Reads all schedules, so that a click need not wait for them.
     pub(super) async fn refresh_schedules(&self) {
         futures_util::future::join_all(self.schedules.iter().map(|schedule| async {
-            // the health check reports Redis; without an answer, nobody of the schedule may decide
+            // the health check reports Redis; without a newer answer, only `approvers` may decide
             let _ = self.refresh_schedule(schedule).await;
         }))
         .await;
