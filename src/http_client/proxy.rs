@@ -5,14 +5,16 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use hyper::header::HeaderValue;
+use hyper::http::Extensions;
 use hyper::http::uri::Scheme;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Uri, rt};
 use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -120,7 +122,7 @@ impl Connector {
         let Self { mut http, tls, proxies } = self;
         let Some(proxy) = proxies.to(&target) else {
             let io = HttpsConnector::from((http, tls)).call(target).await?;
-            return Ok(Stream { io: Box::new(io), forwarded: false });
+            return Ok(Stream::new(io, false));
         };
         let failed = |reason: String| ProxyError { proxy: shown(&proxy), reason };
         if proxy.uri().scheme() != Some(&Scheme::HTTP) {
@@ -128,7 +130,7 @@ impl Connector {
         }
         if target.scheme() == Some(&Scheme::HTTP) && !tunneled {
             let io = http.call(proxy.uri().clone()).await.map_err(|error| failed(reason(&error)))?;
-            return Ok(Stream { io: Box::new(io), forwarded: true });
+            return Ok(Stream::new(io, true));
         }
         let mut tunnel = Tunnel::new(proxy.uri().clone(), http);
         if let Some(authorization) = proxy.basic_auth() {
@@ -137,7 +139,7 @@ impl Connector {
         let target = with_port(target)?;
         let opened = HttpsConnector::from((tunnel, tls)).call(target).await;
         let io = opened.map_err(|error| failed(reason(error.as_ref())))?;
-        Ok(Stream { io: Box::new(io), forwarded: false })
+        Ok(Stream::new(io, false))
     }
 }
 
@@ -163,10 +165,18 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> String {
 /// The outer errors only say that it failed; the innermost one says why.
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut reason = error;
-    while let Some(source) = reason.source() {
-        reason = source;
+    loop {
+        if let Some(failure) = reason.downcast_ref().and_then(ReadFailure::of) {
+            return failure;
+        }
+        if reason.downcast_ref().is_some_and(hyper::Error::is_canceled) {
+            return "the server closed the connection before the request was sent".to_owned();
+        }
+        match reason.source() {
+            Some(source) => reason = source,
+            None => return reason.to_string(),
+        }
     }
-    reason.to_string()
 }
 
 impl Service<Uri> for Connector {
@@ -191,6 +201,27 @@ impl<T: Read + Write + Connection + Send + Unpin> Io for T {}
 pub struct Stream {
     io: Box<dyn Io>,
     forwarded: bool,
+    failure: ReadFailure,
+}
+
+/// Why reading from a connection failed. With TLS 1.3 a server refuses a client's certificate only after the handshake: the
+/// connection ends before a request is on it, and the error of the request does not say why.
+#[derive(Debug, Clone, Default)]
+struct ReadFailure(Arc<OnceLock<String>>);
+
+impl ReadFailure {
+    /// Of the connection that a request failed on.
+    fn of(error: &legacy::Error) -> Option<String> {
+        let mut extras = Extensions::new();
+        error.connect_info()?.get_extras(&mut extras);
+        extras.get::<Self>()?.0.get().cloned()
+    }
+}
+
+impl Stream {
+    fn new(io: impl Io + 'static, forwarded: bool) -> Self {
+        Self { io: Box::new(io), forwarded, failure: ReadFailure::default() }
+    }
 }
 
 impl fmt::Debug for Stream {
@@ -201,13 +232,17 @@ impl fmt::Debug for Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.io.connected().proxy(self.forwarded)
+        self.io.connected().proxy(self.forwarded).extra(self.failure.clone())
     }
 }
 
 impl rt::Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read {
+            let _ = self.failure.0.set(error.to_string());
+        }
+        read
     }
 }
 

@@ -329,9 +329,22 @@ async fn going_on_with_partly_read_data_costs_no_prompt_its_version() -> Result<
             assert_kept(&only(kept), &only(&mended), prefix);
         }
     }
+    world.works_on("later").await?;
     let incidents = all_incidents(&world.redis).await?;
-    assert_eq!(incidents.len(), 6, "of both times: {incidents:#?}");
-    world.works_on("later").await
+    for prompt in ["flipped", "asked", "dismissed"] {
+        for prefix in ["first", "later"] {
+            let name = format!("{prefix}-{prompt}");
+            // an open incident is part of its prompt's state, which was written again if the receiver looked at the prompt
+            // before permissions were mended; then it says so
+            let log = world.receiver.http().get(&format!("/api/prompts/{name}/log")).await?.text();
+            let overwritten = prefix == "first" && log.contains("active was deleted outside of prompt-rollback");
+            assert!(
+                overwritten || incidents.iter().any(|incident| incident["prompt"] == name),
+                "{name}: {log}\n{incidents:#?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test]
