@@ -28,7 +28,7 @@ test: ## run everything that CI runs
 	scripts/check-rules
 	scripts/check-configs
 	# most tests wait for real programs more than they use the CPU
-	cargo test --workspace --features otlp -- --test-threads=4
+	cargo test --workspace --features otlp --no-fail-fast -- --test-threads=4
 
 chaos: ## run CHAOS_RUNS (100) seeded fault-injection tests, from seed CHAOS_FROM (0), for at most CHAOS_SECONDS (1800)
 	scripts/install-deps test
