@@ -343,6 +343,40 @@ fn half_of_the_observations_behind_a_p99_are_newer_than_the_rollback() -> Result
     })
 }
 
+/// The p99 is recorded less often than the observations are counted: one from before the rollback is of the requests that
+/// the target answered earlier.
+#[test]
+fn a_p99_from_before_the_rollback_proves_nothing() -> Result<()> {
+    let mut yaml = "evaluation_interval: 5s\ntests:\n".to_owned();
+    for row in ROWS.into_iter().filter(|row| !row.contains("Quality")) {
+        let mut story = Story::new("stale", row);
+        story.switch = 602;
+        let labels = format!(r#"prompt="{}",version="v1""#, story.prompt);
+        // 200 observations of the five minutes before, and ten a second since 602; the p99 is that of 600, then that of 630
+        let recorded = |before: &str, since: &str| format!("{before}x120 _x5 {since}x10");
+        let _ = writeln!(
+            yaml,
+            "  - interval: 5s\n    input_series:\n      \
+             - {{series: 'prompt_version:request_duration_seconds:p99_5m{{{labels}}}', values: '{}'}}\n      \
+             - {{series: 'prompt_version:request_duration_seconds:p99_reference{{{labels}}}', values: '1x150'}}\n      \
+             - {{series: 'prompt_version:request_duration_observations:increase5m{{{labels}}}', values: '{}'}}\n      \
+             - {{series: 'prompt_version_instance:request_duration_observations:sum{{{labels},instance=\"a\"}}', \
+             values: '0x120 50+50x30'}}\n    promql_expr_test:",
+            recorded("1", "1.4"),
+            recorded("200", "450"),
+        );
+        for (at, says) in [(617, None), (627, None), (652, Some(0))] {
+            let says = says.map(|value| format!("{{labels: '{{}}', value: {value}}}")).unwrap_or_default();
+            let expression = expression(&story, "v1", at)?.replace('\n', "\n          ");
+            let _ = writeln!(
+                yaml,
+                "      - expr: |\n          {expression}\n        eval_time: {at}s\n        exp_samples: [{says}]"
+            );
+        }
+    }
+    promtool(&yaml)
+}
+
 #[test]
 fn a_score_that_is_no_number_proves_nothing() -> Result<()> {
     every_row(|row, _| {
