@@ -6,6 +6,7 @@
 //! Two programs stand apart: `chaos` starts some fifty servers at once, and `linear` measures CPU time.
 
 mod api;
+mod browser;
 mod cli;
 mod common;
 mod config;

@@ -21,6 +21,7 @@
 mod alertmanager;
 pub mod alerts;
 pub mod between;
+mod browser;
 pub mod cluster;
 mod dir;
 mod flood;
@@ -43,6 +44,7 @@ pub mod tls;
 pub mod webhook;
 
 pub use alertmanager::{Alertmanager, AlertmanagerBuilder};
+pub use browser::Browser;
 pub use dir::Dir;
 pub use flood::Flood;
 pub use linear::{least, linear};

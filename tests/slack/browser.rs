@@ -1,7 +1,7 @@
 //! A person decides in Slack: in a browser, on the page of the double, with a receiver on a real Redis.
 
 use anyhow::Result;
-use prompt_rollback_testkit::slack::Browser;
+use prompt_rollback_testkit::Browser;
 
 use super::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace};
 use crate::common::{alert, assert_rolled_back_once};

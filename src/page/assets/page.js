@@ -58,9 +58,14 @@
   }
 
   function replaceMain(text) {
-    const next = find('main', new DOMParser().parseFromString(text, 'text/html'));
-    const main = find('main');
+    const answer = new DOMParser().parseFromString(text, 'text/html');
+    const [next, main] = [find('main', answer), find('main')];
     if (!next || !main) return;
+    // this page was an error or a sign-in, without navigation and without news
+    if (answer.body.dataset.live && !document.body.dataset.live) {
+      location.reload();
+      return;
+    }
     const focused = document.activeElement;
     const key = keyOf(focused);
     const typed = focused && focused.matches('main input') ? [focused.value, focused.selectionStart] : null;

@@ -21,7 +21,6 @@
 
 mod api;
 mod blocks;
-mod browser;
 mod clock;
 mod faults;
 mod interact;
@@ -34,7 +33,6 @@ mod setup;
 mod socket;
 mod state;
 
-pub use browser::Browser;
 pub use clock::Clock;
 pub use faults::Fault;
 pub use interact::{Delivery, Interaction, Signature, Via};

@@ -2,9 +2,9 @@
 
 use super::{App, actions, button, call, plain, post_question, request, workspace};
 use anyhow::Result;
+use prompt_rollback_testkit::Browser;
 use prompt_rollback_testkit::Dir;
 use prompt_rollback_testkit::http::Http;
-use prompt_rollback_testkit::slack::Browser;
 use serde_json::json;
 use std::time::Duration;
 

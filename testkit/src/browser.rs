@@ -3,6 +3,7 @@
 use crate::http::Http;
 use crate::{Dir, PATIENCE, Process, ProcessBuilder, eventually};
 use anyhow::{Context, Result, bail};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::fs;
@@ -17,6 +18,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 pub struct Browser {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     last_id: u64,
+    errors: Vec<String>,
+    requests: Vec<String>,
     _process: Process,
     _dir: Dir,
 }
@@ -27,7 +30,7 @@ impl Browser {
         let dir = Dir::new("browser")?;
         let profile = dir.path().join("profile");
         let port_file = profile.join("DevToolsActivePort");
-        // no sandbox: in a container the browser runs as root, and it opens only the double's page
+        // no sandbox: in a container the browser runs as root, and it opens only pages of this machine
         let process = ProcessBuilder::new("chromium", dir.path())
             .env("HOME", dir.path())
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
@@ -45,7 +48,75 @@ impl Browser {
             page["webSocketDebuggerUrl"].as_str().map(str::to_owned)
         });
         let (socket, _) = connect_async(target.await?).await?;
-        Ok(Self { socket, last_id: 0, _process: process, _dir: dir })
+        let (errors, requests) = (Vec::new(), Vec::new());
+        let mut browser = Self { socket, last_id: 0, errors, requests, _process: process, _dir: dir };
+        for domain in ["Page", "Runtime", "Log", "Network"] {
+            browser.command(&format!("{domain}.enable"), json!({})).await?;
+        }
+        Ok(browser)
+    }
+
+    /// Goes to this address, and waits until the page is loaded.
+    pub async fn goto(&mut self, url: &str) -> Result<()> {
+        self.command("Page.navigate", json!({"url": url})).await?;
+        let loaded = format!("document.readyState === 'complete' && location.href === {}", Value::from(url));
+        self.until(&format!("{url} is loaded"), PATIENCE, &loaded).await.map(drop)
+    }
+
+    /// What the console has complained about so far: exceptions, violations of the page's policy, failed requests.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
+    }
+
+    /// The addresses that have been requested so far.
+    pub fn requests(&self) -> &[String] {
+        &self.requests
+    }
+
+    /// The size of the window in CSS pixels, and whether it is a phone's.
+    pub async fn resize(&mut self, width: u32, height: u32, mobile: bool) -> Result<()> {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile});
+        self.command("Emulation.setDeviceMetricsOverride", metrics).await.map(drop)
+    }
+
+    /// Whether the person prefers dark pages.
+    pub async fn prefer_dark(&mut self, dark: bool) -> Result<()> {
+        let value = if dark { "dark" } else { "light" };
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+        self.command("Emulation.setEmulatedMedia", features).await.map(drop)
+    }
+
+    /// Whether pages that are loaded from now on run their scripts.
+    pub async fn run_scripts(&mut self, run: bool) -> Result<()> {
+        self.command("Emulation.setScriptExecutionDisabled", json!({"value": !run})).await.map(drop)
+    }
+
+    /// The zone of the person's clock, such as `Asia/Tokyo`.
+    pub async fn set_zone(&mut self, zone: &str) -> Result<()> {
+        self.command("Emulation.setTimezoneOverride", json!({"timezoneId": zone})).await.map(drop)
+    }
+
+    /// Types into the element with the focus.
+    pub async fn type_text(&mut self, text: &str) -> Result<()> {
+        self.command("Input.insertText", json!({"text": text})).await.map(drop)
+    }
+
+    /// Presses Tab, Enter or Escape.
+    pub async fn press(&mut self, key: &str) -> Result<()> {
+        let code = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            "Escape" => 27,
+            _ => bail!("no key {key}"),
+        };
+        for event in ["keyDown", "keyUp"] {
+            let mut params = json!({"type": event, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            if (key, event) == ("Enter", "keyDown") {
+                params["text"] = "\r".into();
+            }
+            self.command("Input.dispatchKeyEvent", params).await?;
+        }
+        Ok(())
     }
 
     /// The value of a JavaScript expression on the page; a promise is awaited.
@@ -63,7 +134,12 @@ impl Browser {
         let expression = format!("({expression}) || null");
         let deadline = std::time::Instant::now() + within;
         loop {
-            match self.eval(&expression).await? {
+            let value = match self.eval(&expression).await {
+                // another page is being loaded
+                Err(error) if error.to_string().contains("context") => Value::Null,
+                value => value?,
+            };
+            match value {
                 Value::Null if std::time::Instant::now() > deadline => bail!("not within {within:?}: {what}"),
                 Value::Null => tokio::time::sleep(Duration::from_millis(50)).await, // between two looks
                 value => return Ok(value),
@@ -73,13 +149,26 @@ impl Browser {
 
     /// Waits for the element with this CSS selector, and clicks on it with the mouse.
     pub async fn click(&mut self, selector: &str) -> Result<()> {
-        let quoted = Value::from(selector);
+        self.click_on(selector, &format!("document.querySelector({})", Value::from(selector))).await
+    }
+
+    /// Waits for a visible button or link with this label, and clicks on it with the mouse.
+    pub async fn click_label(&mut self, label: &str) -> Result<()> {
+        let node = format!(
+            "[...document.querySelectorAll('button, a, summary')].find(node => node.checkVisibility() \
+             && node.innerText.trim() === {})",
+            Value::from(label)
+        );
+        self.click_on(label, &node).await
+    }
+
+    async fn click_on(&mut self, what: &str, node: &str) -> Result<()> {
         let place = format!(
-            "(() => {{ const node = document.querySelector({quoted}); if (!node || node.disabled) return null;
+            "(() => {{ const node = {node}; if (!node || node.disabled) return null;
              node.scrollIntoView({{ block: 'center' }}); const box = node.getBoundingClientRect();
              return box.width ? [box.x + box.width / 2, box.y + box.height / 2] : null; }})()"
         );
-        let place = self.until(&format!("an element {selector}"), PATIENCE, &place).await?;
+        let place = self.until(&format!("an element {what}"), PATIENCE, &place).await?;
         for event in ["mousePressed", "mouseReleased"] {
             let params = json!({"type": event, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
             self.command("Input.dispatchMouseEvent", params).await?;
@@ -102,7 +191,7 @@ impl Browser {
         let answer = self.command("Page.captureScreenshot", json!({"format": "png"})).await?;
         let data = answer["data"].as_str().context("a picture")?;
         let path = path.into();
-        fs::write(&path, decode_base64(data)?).with_context(|| format!("write {}", path.display()))
+        fs::write(&path, BASE64_STANDARD.decode(data)?).with_context(|| format!("write {}", path.display()))
     }
 
     async fn command(&mut self, method: &str, params: Value) -> Result<Value> {
@@ -111,7 +200,7 @@ impl Browser {
         let command = json!({"id": id, "method": method, "params": params});
         self.socket.send(Frame::text(command.to_string())).await?;
         let answer = async {
-            // events arrive between command and answer, and are ignored
+            // events arrive between command and answer
             while let Some(frame) = self.socket.next().await {
                 let answer: Value = match frame? {
                     Frame::Text(text) => serde_json::from_str(&text)?,
@@ -119,6 +208,18 @@ impl Browser {
                 };
                 if answer["id"] == id {
                     return Ok(answer);
+                }
+                match (answer["method"].as_str(), &answer["params"]) {
+                    (Some("Runtime.exceptionThrown"), params) => {
+                        self.errors.push(params["exceptionDetails"].to_string());
+                    }
+                    (Some("Log.entryAdded"), params) if params["entry"]["level"] == "error" => {
+                        self.errors.push(format!("{}: {}", params["entry"]["text"], params["entry"]["url"]));
+                    }
+                    (Some("Network.requestWillBeSent"), params) => {
+                        self.requests.extend(params["request"]["url"].as_str().map(str::to_owned));
+                    }
+                    _ => {}
                 }
             }
             bail!("the browser ended")
@@ -134,20 +235,4 @@ impl Browser {
 
 fn read_port(file: &Path) -> Option<u16> {
     fs::read_to_string(file).ok()?.lines().next()?.parse().ok()
-}
-
-fn decode_base64(text: &str) -> Result<Vec<u8>> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut buffer, mut bits) = (Vec::with_capacity(text.len() * 3 / 4), 0_u32, 0);
-    for letter in text.bytes().filter(|letter| *letter != b'=') {
-        let value = ALPHABET.iter().position(|known| *known == letter).context("a letter outside of base64")?;
-        buffer = buffer << 6 | value as u32;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((buffer >> bits) as u8);
-            buffer &= (1 << bits) - 1;
-        }
-    }
-    Ok(bytes)
 }
