@@ -1,6 +1,8 @@
 //! Buttons that act. The script sends each to a route of the API, after the same question that Slack asks; without the
 //! script they are hidden.
 
+use std::borrow::Cow;
+
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
@@ -8,6 +10,7 @@ use super::Viewer;
 use super::parts::{segment, shown};
 use crate::decision::outage::{Member, Outage, OutageAction};
 use crate::decision::{Canary, Choice, Incident, MarkKind, PromptName, VersionName};
+use crate::visible;
 use crate::wording::offers::{self, Confirmation, Marks, Offer, Offered, OtherVersions};
 
 /// A text that the person is asked for, besides the confirmation.
@@ -176,12 +179,12 @@ pub fn of_version(prompt: &PromptName, version: &VersionName, marked: Option<Mar
 }
 
 /// Pauses automation, or resumes it; `None`: for all prompts.
-pub fn of_automation(prompt: Option<&str>, is_paused: bool, viewer: &Viewer) -> Markup {
+pub fn of_automation(prompt: Option<&PromptName>, is_paused: bool, viewer: &Viewer) -> Markup {
     let mut body = json!({ "operator": viewer.name });
     if let Some(prompt) = prompt {
-        body["prompt"] = prompt.into();
+        body["prompt"] = prompt.as_str().into();
     }
-    let about = prompt.map_or("all prompts".to_owned(), shown);
+    let about = prompt.map_or(Cow::Borrowed("all prompts"), visible::shown);
     let (label, path, text) = match is_paused {
         true => ("Resume automation", "/api/resume", "Critical alerts roll back automatically again."),
         false => (

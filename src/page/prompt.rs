@@ -12,6 +12,7 @@ use crate::api::{ExplainView, PromptView, VersionView};
 use crate::decision::{Canary, MarkKind, PromptName, VersionName};
 use crate::deployed::DeploymentEntry;
 use crate::figures::Known;
+use crate::visible::shown;
 
 #[derive(Debug, Clone)]
 pub struct PromptPage<'a> {
@@ -30,11 +31,11 @@ pub struct PromptPage<'a> {
 }
 
 pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
-    let name = view.prompt.as_str();
+    let name = shown(view.prompt);
     let version = |name: &Option<String>| VersionName::parse(name.as_deref()?).ok();
     let (active, target) = (version(&view.view.active), version(&view.view.rollback_target));
     let main = html! {
-        h1 { (Text(name)) }
+        h1 { (Text(&name)) }
         (serving(view))
         (incidents(view.view))
         section aria-labelledby="automation" {
@@ -44,7 +45,7 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
                 @if let (Some(active), Some(target), true) =
                     (&active, &target, view.view.incidents.is_empty())
                 { (actions::of_serving(view.prompt, active, target, viewer)) }
-                (actions::of_automation(Some(name), view.is_paused, viewer))
+                (actions::of_automation(Some(view.prompt), view.is_paused, viewer))
             }
         }
         @if let Some(canary) = view.canary { (super::rollouts::canary(view.prompt, canary, viewer)) }
@@ -54,7 +55,7 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
         (log(view))
     };
     let is_awaited = matches!(view.known, Known::Awaited);
-    page(&Page { title: name, place: Place::Prompts, is_awaited, main }, Some(viewer))
+    page(&Page { title: &name, place: Place::Prompts, is_awaited, main }, Some(viewer))
 }
 
 fn serving(view: &PromptPage<'_>) -> Markup {

@@ -149,7 +149,9 @@ impl Browser {
 
     /// Waits for the element with this CSS selector, and clicks on it with the mouse.
     pub async fn click(&mut self, selector: &str) -> Result<()> {
-        self.click_on(selector, &format!("document.querySelector({})", Value::from(selector))).await
+        let place = self.place(selector, &by_selector(selector)).await?;
+        self.mouse("mousePressed", &place).await?;
+        self.mouse("mouseReleased", &place).await
     }
 
     /// Waits for a visible button or link with this label, and clicks on it with the mouse.
@@ -159,21 +161,36 @@ impl Browser {
              && node.innerText.trim() === {})",
             Value::from(label)
         );
-        self.click_on(label, &node).await
+        let place = self.place(label, &node).await?;
+        self.mouse("mousePressed", &place).await?;
+        self.mouse("mouseReleased", &place).await
     }
 
-    async fn click_on(&mut self, what: &str, node: &str) -> Result<()> {
+    /// The first half of a click.
+    pub async fn press_mouse(&mut self, selector: &str) -> Result<()> {
+        let place = self.place(selector, &by_selector(selector)).await?;
+        self.mouse("mousePressed", &place).await
+    }
+
+    /// The second half of a click.
+    pub async fn release_mouse(&mut self, selector: &str) -> Result<()> {
+        let place = self.place(selector, &by_selector(selector)).await?;
+        self.mouse("mouseReleased", &place).await
+    }
+
+    /// Where the middle of a node is, once it can be clicked.
+    async fn place(&mut self, what: &str, node: &str) -> Result<Value> {
         let place = format!(
             "(() => {{ const node = {node}; if (!node || node.disabled) return null;
              node.scrollIntoView({{ block: 'center' }}); const box = node.getBoundingClientRect();
              return box.width ? [box.x + box.width / 2, box.y + box.height / 2] : null; }})()"
         );
-        let place = self.until(&format!("an element {what}"), PATIENCE, &place).await?;
-        for event in ["mousePressed", "mouseReleased"] {
-            let params = json!({"type": event, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
-            self.command("Input.dispatchMouseEvent", params).await?;
-        }
-        Ok(())
+        self.until(&format!("an element {what}"), PATIENCE, &place).await
+    }
+
+    async fn mouse(&mut self, event: &str, place: &Value) -> Result<()> {
+        let params = json!({"type": event, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
+        self.command("Input.dispatchMouseEvent", params).await.map(drop)
     }
 
     /// Chooses this value of the menu with this CSS selector.
@@ -231,6 +248,10 @@ impl Browser {
         }
         Ok(answer["result"].take())
     }
+}
+
+fn by_selector(selector: &str) -> String {
+    format!("document.querySelector({})", Value::from(selector))
 }
 
 fn read_port(file: &Path) -> Option<u16> {

@@ -8,6 +8,7 @@
   const AGAIN = 1000; // the shortest time between two looks
   const SETTLE = 200; // several changes become one look
   const RETRY = 5000; // after an error
+  const PRESS = 2000; // the longest press of a button
 
   const find = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -90,6 +91,7 @@
   }
 
   let looked = 0;
+  let pressed = 0;
   let planned = 0;
   let round = 0;
 
@@ -110,7 +112,13 @@
       }
       const text = await answer.text();
       // a later look has begun: its answer is newer
-      if (own === round && !find('dialog[open]')) replaceMain(text);
+      if (own !== round || find('dialog[open]')) return;
+      // a button that is replaced while it is pressed is not clicked
+      if (Date.now() - pressed < PRESS) {
+        plan(SETTLE);
+        return;
+      }
+      replaceMain(text);
     } catch {
       if (own === round) plan(RETRY);
       return;
@@ -265,6 +273,10 @@
         filter(event.target);
       }
     });
+    document.addEventListener('pointerdown', () => { pressed = Date.now(); });
+    for (const kind of ['pointerup', 'pointercancel']) {
+      document.addEventListener(kind, () => { pressed = 0; });
+    }
     // the browser kept the page as it was, without its connection
     window.addEventListener('pageshow', (event) => {
       if (event.persisted) {
