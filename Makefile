@@ -11,7 +11,7 @@ export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password grafana_admin_password)
 
-.PHONY: help demo test bench bench-peers dist check-deb dist-pgo kubernetes fuzz chaos compat properties fmt lint secrets up down pins requirements
+.PHONY: help demo test bench bench-peers dist check-deb dist-pgo kubernetes accessibility screenshots fuzz chaos compat properties fmt lint secrets up down pins requirements
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,20 @@ target/peers/requirements.txt: benches/peers/requirements.txt
 	python3 -m venv --clear target/peers
 	target/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	cp $< $@
+
+accessibility: target/axe/node_modules ## check every page with axe-core in Chromium; needs npm
+	scripts/install-deps test
+	AXE_CORE=$(CURDIR)/$</axe-core/axe.min.js cargo test --features otlp --test integration accessibility -- --ignored --nocapture
+
+target/axe/node_modules: tests/browser/axe/package-lock.json
+	mkdir -p target/axe
+	cp tests/browser/axe/package*.json target/axe/
+	cd target/axe && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+screenshots: ## write the pictures of docs/page/ from a run of the demo
+	scripts/install-deps test
+	scripts/demo --yes --screenshots docs/page
 
 dist: ## build a release into target/dist: .deb, archives, bill of materials, Helm chart, manifests for kubectl, checksums
 	scripts/install-deps dist

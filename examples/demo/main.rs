@@ -13,6 +13,7 @@ mod proof;
 mod quality;
 mod report;
 mod scene;
+mod screenshots;
 mod stack;
 mod traffic;
 mod versions;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum, builder::FalseyValueParser};
 use report::DemoOutput;
 use scene::Scene;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,6 +43,9 @@ struct DemoArgs {
     /// Measure only the automatic rollback: repeat it this often, each time from scratch, and print percentiles.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
+    /// Write pictures of the receiver's page to this folder; needs Chromium.
+    #[arg(long, value_name = "FOLDER")]
+    screenshots: Option<PathBuf>,
     /// Requests per second to each prompt server.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rps: u32,
@@ -139,6 +144,7 @@ async fn tell(scene: &Scene<'_>) -> Result<()> {
         proof::show(scene, &DULL, &proof::scores(scene, &DULL).await?).await?;
     }
 
+    screenshots::of_recovery(scene).await?;
     report.heading("3. The post-mortem draft of the first incident");
     postmortem::show(scene, &BAD, &thread).await
 }

@@ -4,6 +4,7 @@
 use crate::people::{self, MAYA, PRODUCT};
 use crate::report::Row;
 use crate::scene::{BUSY, Scene};
+use crate::screenshots;
 use crate::stack::LoggedProcess;
 use crate::versions::{DULL, GOOD};
 use anyhow::{Result, bail};
@@ -57,6 +58,7 @@ pub async fn ask(scene: &Scene<'_>) -> Result<Option<DecisionTimes>> {
     let asked = Timestamp::try_from(question.posted_at())?;
     report.event(first, asked, &format!("Slack: #{PRODUCT} is asked; {} keeps serving meanwhile", DULL.name));
 
+    screenshots::of_question(scene).await?;
     let Some((clicked, committed)) = decided(scene, &question).await? else {
         return Ok(None);
     };

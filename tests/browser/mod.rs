@@ -1,5 +1,7 @@
 //! The receiver's page in a real browser, as people use it.
 
+mod accessibility;
+
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Browser, Redis};
 use serde_json::json;
