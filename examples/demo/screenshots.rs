@@ -10,8 +10,8 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 /// What the receiver measures for its page arrives within two looks.
-const MEASURED: &str =
-    "document.querySelector('#live')?.textContent === 'Live' && !document.body.innerText.includes('being measured')";
+const MEASURED: &str = "document.querySelector('#live')?.textContent === 'Live' \
+                        && !document.querySelector('main [aria-busy=true]')";
 
 struct Photographer<'a> {
     browser: Browser,
@@ -42,6 +42,7 @@ impl<'a> Photographer<'a> {
 /// While the second version waits for a decision.
 pub async fn of_question(scene: &Scene<'_>) -> Result<()> {
     let Some(mut photographer) = Photographer::of(scene).await? else { return Ok(()) };
+    photographer.browser.resize(1200, 450, false).await?;
     photographer.goto("/").await?;
     photographer.take("overview").await?;
     photographer.browser.prefer_dark(true).await?;

@@ -204,6 +204,7 @@ fn choose(view: &Overview<'_>) -> Markup {
 
 fn counted(view: &Overview<'_>) -> String {
     match (view.found, view.total) {
+        (1, 1) => "1 prompt".to_owned(),
         (found, total) if found == total => format!("{total} prompts"),
         (found, total) => format!("{found} of {total} prompts"),
     }

@@ -239,7 +239,10 @@ fn compared(signal: Signal, figure: &Figure) -> Option<String> {
     match signal {
         Signal::Errors => None,
         Signal::P99 => Some(format!("{:.1}× the baseline", now / baseline)),
-        Signal::Quality => Some(format!("{:+.0} % of the baseline", (now / baseline - 1.0) * 100.0)),
+        Signal::Quality => {
+            let change = (now / baseline - 1.0) * 100.0;
+            Some(format!("{:.0} % {} the baseline", change.abs(), if change < 0.0 { "below" } else { "above" }))
+        }
     }
 }
 

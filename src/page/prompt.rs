@@ -6,18 +6,21 @@ use super::explain::explained;
 use super::incident::entries;
 use super::layout::{Page, Place, headings, page};
 use super::overview::{Automation, automation};
-use super::parts::{Text, Tone, badge, bar, health, how, incident_link, prompt_link, segment, time_of, who};
+use super::parts::{Text, Tone, badge, bar, health, how, incident_link, prompt_link, segment, time, time_of, who};
 use super::{Viewer, actions};
 use crate::api::{ExplainView, PromptView, VersionView};
-use crate::decision::{Canary, MarkKind, PromptName, VersionName};
+use crate::decision::{Canary, Incident, MarkKind, PromptName, VersionName};
 use crate::deployed::DeploymentEntry;
 use crate::figures::Known;
 use crate::visible::shown;
+use crate::wording::{title, until};
 
 #[derive(Debug, Clone)]
 pub struct PromptPage<'a> {
     pub prompt: &'a PromptName,
     pub view: &'a PromptView,
+    /// The open ones.
+    pub incidents: &'a [&'a Incident],
     pub automation: &'a Automation,
     /// Whether automation is paused for this prompt itself.
     pub is_paused: bool,
@@ -37,13 +40,13 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
     let main = html! {
         h1 { (Text(&name)) }
         (serving(view))
-        (incidents(view.view))
+        (incidents(view.incidents))
         section aria-labelledby="automation" {
             h2 id="automation" { "Automation" }
             p { (automation(view.automation)) }
             div class="acts" {
                 @if let (Some(active), Some(target), true) =
-                    (&active, &target, view.view.incidents.is_empty())
+                    (&active, &target, view.incidents.is_empty())
                 { (actions::of_serving(view.prompt, active, target, viewer)) }
                 (actions::of_automation(Some(view.prompt), view.is_paused, viewer))
             }
@@ -88,13 +91,13 @@ fn serving(view: &PromptPage<'_>) -> Markup {
     }
 }
 
-fn incidents(view: &PromptView) -> Markup {
+fn incidents(incidents: &[&Incident]) -> Markup {
     html! {
-        @for incident in &view.incidents {
+        @for incident in incidents {
             div class="banner bad" {
                 p {
-                    strong { (incident_link(&incident.id, &incident.phase)) } ": " (Text(&incident.summary))
-                    @if let Some(at) = &incident.deadline { " Until " (time_of(at)) "." }
+                    strong { (incident_link(&incident.id.0, title(incident))) } ": " (Text(incident.summary().trim_end_matches('.'))) "."
+                    @if let Some((label, at)) = until(incident) { " " (label) " " (time(at)) "." }
                 }
             }
         }

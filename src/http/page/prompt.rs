@@ -42,6 +42,7 @@ pub async fn prompt(context: &Context, reader: &Reader<'_>, name: &str, query: &
     let page = PromptPage {
         prompt: &name,
         view: &view,
+        incidents: &loaded.snapshot.state.open_incidents().collect::<Vec<_>>(),
         automation: &automation,
         is_paused,
         canary: loaded.snapshot.state.running_canary(),

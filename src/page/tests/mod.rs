@@ -377,7 +377,7 @@ fn phases(texts: Texts) -> Vec<(&'static str, Incident)> {
     ]
 }
 
-fn prompt_of(texts: Texts, viewer: &Viewer) -> String {
+fn prompt_of(texts: Texts, viewer: &Viewer, is_asked: bool) -> String {
     let versions = vec![
         api::VersionView {
             version: "v1".to_owned(),
@@ -463,9 +463,12 @@ fn prompt_of(texts: Texts, viewer: &Viewer) -> String {
         left_out: 2,
         ..api::ExplainView::default()
     };
+    let asked = awaiting(texts);
+    let open = [&asked];
     let page = PromptPage {
         prompt: &name("support/triage"),
         view: &view,
+        incidents: if is_asked { &open } else { &[] },
         automation: &Automation::Paused(texts.of("by maya: launch")),
         is_paused: true,
         canary: Some(&canary(texts)),
@@ -528,7 +531,8 @@ fn pages(texts: Texts, viewer: &Viewer) -> Vec<(String, String)> {
             ("overview", overview_of(texts, viewer)),
             ("overview_empty", empty_overview(0, &Known::NotMeasured)),
             ("overview_no_match", empty_overview(7, &Known::Awaited)),
-            ("prompt", prompt_of(texts, viewer)),
+            ("prompt", prompt_of(texts, viewer, false)),
+            ("prompt_asked", prompt_of(texts, viewer, true)),
             ("rollouts", rollouts_of(texts, viewer)),
             (
                 "rollouts_none",
