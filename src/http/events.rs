@@ -50,12 +50,15 @@ pub fn events(
         let caller = now.admission.caller(&head, &peer, unix_seconds());
         now.door() == peer.door && caller.is_ok_and(|caller| caller == admitted)
     };
-    stream(context, move |prompt| caller.may_see(prompt), still_admitted, only_head)
+    // without tokens, everybody on this machine is one caller
+    let owner = (!context.admission.is_open()).then(|| caller.owner());
+    stream(context, owner, move |prompt| caller.may_see(prompt), still_admitted, only_head)
 }
 
 /// A stream of the prompts that are `visible`. It ends once a reload has made `still_admitted` false.
 pub fn stream(
     context: &Context,
+    owner: Option<String>,
     visible: impl Fn(&str) -> bool + Send + Sync + 'static,
     still_admitted: impl Fn() -> bool + Send + Sync + 'static,
     head: bool,
@@ -64,11 +67,13 @@ pub fn stream(
         reply(StatusCode::OK, CONTENT_TYPE, "")
     } else {
         let max = context.max_streams();
-        let Some(subscription) = context.updates.subscribe(max) else {
+        let subscription = context.updates.subscribe(max, owner).map_err(|limit| {
+            let whose = if limit < max { " by one caller" } else { "" };
             let limits = "page.max_streams, and half of server.max_connections";
-            let message = format!("at most {max} streams may be open at once ({limits}): try again in {ASK_AGAIN} s");
-            return Err(ApiError::unavailable("too_many_streams", message).retry_after(ASK_AGAIN));
-        };
+            let message =
+                format!("at most {limit} streams may be open at once{whose} ({limits}): try again in {ASK_AGAIN} s");
+            ApiError::unavailable("too_many_streams", message).retry_after(ASK_AGAIN)
+        })?;
         let stream = EventStream::new(subscription, visible, still_admitted);
         reply_with(StatusCode::OK, CONTENT_TYPE, ResponseBody::Events(Box::new(stream)))
     };
@@ -200,7 +205,7 @@ mod tests {
     }
 
     async fn greeted(updates: &Updates, visible: impl Fn(&str) -> bool + Send + Sync + 'static) -> EventStream {
-        let mut stream = EventStream::new(updates.subscribe(9).expect("a page"), visible, || true);
+        let mut stream = EventStream::new(updates.subscribe(9, None).expect("a page"), visible, || true);
         assert_eq!(next(&mut stream).await.as_deref(), Some("retry: 2000\n\n"));
         stream
     }
@@ -244,7 +249,11 @@ mod tests {
         let admitted = Arc::new(AtomicBool::new(true));
         let open = || {
             let admitted = Arc::clone(&admitted);
-            EventStream::new(updates.subscribe(9).expect("a page"), |_| true, move || admitted.load(Ordering::Relaxed))
+            EventStream::new(
+                updates.subscribe(9, None).expect("a page"),
+                |_| true,
+                move || admitted.load(Ordering::Relaxed),
+            )
         };
         let mut stream = open();
         assert!(next(&mut stream).await.is_some());

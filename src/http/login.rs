@@ -5,10 +5,10 @@ use hyper::header::{HeaderValue, LOCATION, SET_COOKIE};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use super::auth::COOKIE_NAME;
+use super::auth::{cookie_name, is_encrypted};
 use super::input::line;
 use super::reply::{ApiError, Reply, ResponseBody, answer};
-use super::{Context, Door, Peer};
+use super::{Context, Peer};
 
 /// Largest form.
 pub const MAX_BODY: usize = 4 << 10;
@@ -25,22 +25,22 @@ pub fn login(context: &Context, head: &Parts, peer: &Peer, bytes: &Bytes, now: u
     let cookie = context.admission.sign_in(&field("token"), person, now + length)?;
     let next = field("next");
     let next = if is_own_path(&next) { &next } else { "/" };
-    redirect(next, &format!("{COOKIE_NAME}={cookie}; Path=/; Max-Age={length}; {}", attributes(head, peer)))
+    redirect(next, &set_cookie(&cookie, length, is_encrypted(head, peer)))
 }
 
 /// The page sends this by its script, and then loads itself again.
 pub fn logout(context: &Context, head: &Parts, peer: &Peer) -> Result<Reply, ApiError> {
     context.admission.check_form(head, peer)?;
-    let cookie = format!("{COOKIE_NAME}=; Path=/; Max-Age=0; {}", attributes(head, peer));
+    let cookie = set_cookie("", 0, is_encrypted(head, peer));
     let mut reply = answer(StatusCode::OK, &serde_json::json!({ "success": true }));
     reply.headers_mut().insert(SET_COOKIE, header(&cookie)?);
     Ok(reply)
 }
 
 /// A browser sends the cookie to the receiver's own pages only, over TLS if it came over TLS, and no script can read it.
-fn attributes(head: &Parts, peer: &Peer) -> &'static str {
-    let by_proxy = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    if by_proxy || peer.door != Door::Plain { "HttpOnly; SameSite=Strict; Secure" } else { "HttpOnly; SameSite=Strict" }
+fn set_cookie(value: &str, seconds: u64, is_encrypted: bool) -> String {
+    let (name, secure) = (cookie_name(is_encrypted), if is_encrypted { "; Secure" } else { "" });
+    format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
 /// Whether a browser that is sent to `path` stays here: `//host` and `/\host` lead elsewhere.

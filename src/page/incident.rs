@@ -28,6 +28,8 @@ pub struct IncidentView<'a> {
     pub incident: &'a Incident,
     /// What a critical alert on the prompt would lead to now, while the incident is open.
     pub rehearsed: Option<&'a Rehearsed>,
+    /// Whether automation is paused for the prompt, while the incident is open.
+    pub is_paused: Option<bool>,
     /// The deployment log around the incident, the latest entry first.
     pub log: &'a [DeploymentEntry],
     /// What was deployed when it was opened.
@@ -53,7 +55,7 @@ pub fn incident(view: &IncidentView<'_>, viewer: &Viewer) -> String {
         (verification(incident))
         (picture(view))
         (alerts(incident))
-        (guards(view))
+        (guards(view, viewer))
         (timeline(incident))
         (log(view))
         (related(view))
@@ -238,7 +240,7 @@ fn alert_row(alert: &AlertRecord) -> Markup {
     }
 }
 
-fn guards(view: &IncidentView<'_>) -> Markup {
+fn guards(view: &IncidentView<'_>, viewer: &Viewer) -> Markup {
     html! {
         section aria-labelledby="guards" {
             h2 id="guards" { "Guards" }
@@ -250,6 +252,9 @@ fn guards(view: &IncidentView<'_>) -> Markup {
                 @if !rehearsed.guards.is_empty() {
                     ul { @for guard in &rehearsed.guards { li { (held(guard)) } } }
                 }
+            }
+            @if let Some(is_paused) = view.is_paused {
+                div class="acts" { (actions::of_automation(Some(&view.incident.prompt), is_paused, viewer)) }
             }
         }
     }

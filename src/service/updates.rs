@@ -132,9 +132,16 @@ enum Hearing {
     Lost,
 }
 
+#[derive(Debug)]
+struct OpenPage {
+    inbox: Arc<Mutex<Inbox>>,
+    /// Whoever opened it.
+    owner: Option<String>,
+}
+
 #[derive(Debug, Default)]
 struct Pages {
-    open: BTreeMap<u64, Arc<Mutex<Inbox>>>,
+    open: BTreeMap<u64, OpenPage>,
     opened: u64,
     hearing: Hearing,
     /// The receiver shuts down.
@@ -196,11 +203,17 @@ impl Updates {
         self.pages().open.len()
     }
 
-    /// Opens a page, of at most `max`. What it is told first is to read everything: nobody knows when it last did.
-    pub fn subscribe(&self, max: usize) -> Option<Subscription> {
+    /// Opens a page, of at most `max`, half of them by one `owner`; `Err`: the limit that is reached. The page is first told to
+    /// read everything, because it may have missed changes.
+    pub fn subscribe(&self, max: usize, owner: Option<String>) -> Result<Subscription, usize> {
         let mut pages = self.pages();
         if pages.open.len() >= max {
-            return None;
+            return Err(max);
+        }
+        let own = || pages.open.values().filter(|page| page.owner == owner).count();
+        let most = max.div_ceil(2);
+        if owner.is_some() && own() >= most {
+            return Err(most);
         }
         let mut inbox = Inbox { closed: pages.closed, ..Inbox::default() };
         match pages.hearing {
@@ -211,17 +224,17 @@ impl Updates {
         let inbox = Arc::new(Mutex::new(inbox));
         pages.opened += 1;
         let number = pages.opened;
-        pages.open.insert(number, Arc::clone(&inbox));
+        pages.open.insert(number, OpenPage { inbox: Arc::clone(&inbox), owner });
         drop(pages);
         self.0.wanted.notify_one();
-        Some(Subscription { updates: self.clone(), number, inbox })
+        Ok(Subscription { updates: self.clone(), number, inbox })
     }
 
     /// Ends all pages at once, also those that are opened later.
     pub fn close(&self) {
         let mut pages = self.pages();
         pages.closed = true;
-        let inboxes: Vec<_> = pages.open.values().cloned().collect();
+        let inboxes: Vec<_> = pages.open.values().map(|page| Arc::clone(&page.inbox)).collect();
         drop(pages);
         for inbox in inboxes {
             locked(&inbox).close();
@@ -247,7 +260,7 @@ impl Updates {
                 let pages = self.pages();
                 let at_once = pages.open.len().div_ceil(STEPS).max(AT_ONCE);
                 let next = pages.open.range((behind, Bound::Unbounded)).take(at_once);
-                next.map(|(number, inbox)| (*number, Arc::clone(inbox))).collect()
+                next.map(|(number, page)| (*number, Arc::clone(&page.inbox))).collect()
             };
             let Some((last, _)) = step.last() else { return };
             behind = Bound::Excluded(*last);
@@ -417,7 +430,7 @@ mod tests {
     async fn a_page_reads_everything_first_and_then_changes_in_order() {
         let updates = Updates::default();
         updates.hears(Hearing::Yes);
-        let page = updates.subscribe(1).expect("a page");
+        let page = updates.subscribe(1, None).expect("a page");
         assert_eq!(unread(&page), ["resync"]);
         for name in ["p", "q", "p"] {
             updates.change(&[name]).await;
@@ -430,7 +443,7 @@ mod tests {
     async fn a_page_that_does_not_read_keeps_little_and_reads_everything_again() {
         let updates = Updates::default();
         updates.hears(Hearing::Yes);
-        let (slow, fast) = (updates.subscribe(2).expect("a page"), updates.subscribe(2).expect("a page"));
+        let (slow, fast) = (updates.subscribe(2, None).expect("a page"), updates.subscribe(2, None).expect("a page"));
         assert_eq!((unread(&slow).len(), unread(&fast).len()), (1, 1));
         for n in 0..10_000 {
             updates.change(&[&format!("p-{n}")]).await;
@@ -447,11 +460,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_page_knows_while_redis_is_away() {
         let updates = Updates::default();
-        let page = updates.subscribe(2).expect("a page");
+        let page = updates.subscribe(2, None).expect("a page");
         assert_eq!(unread(&page), [""; 0], "the connection is being opened");
         updates.hears(Hearing::Lost);
         updates.tell(&Update::Stale).await;
-        let later = updates.subscribe(2).expect("a page");
+        let later = updates.subscribe(2, None).expect("a page");
         assert_eq!((unread(&page), unread(&later)), (vec!["stale".to_owned()], vec!["stale".to_owned()]));
         updates.tell(&Update::Stale).await;
         updates.tell(&Update::Resync).await;
@@ -461,11 +474,24 @@ mod tests {
         assert_eq!(unread(&page), ["stale"], "and in no other");
     }
 
+    #[test]
+    fn nobody_opens_more_than_half_of_the_pages() {
+        let updates = Updates::default();
+        let open = |owner: &str| updates.subscribe(5, Some(owner.to_owned()));
+        let mut pages: Vec<_> = (0..3).map(|_| open("wall").expect("a page")).collect();
+        assert_eq!(open("wall").err(), Some(3));
+        pages.push(open("ops").expect("room for others"));
+        pages.push(open("ops").expect("room for others"));
+        assert_eq!(open("ops").err(), Some(5));
+        pages.truncate(2);
+        assert!(open("wall").is_ok(), "a page that was closed makes room");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn hundreds_of_pages_are_told_in_steps_and_soon() {
         let updates = Updates::default();
-        let pages: Vec<_> = (0..500).map(|_| updates.subscribe(500).expect("a page")).collect();
-        assert!(updates.subscribe(500).is_none(), "there is a limit");
+        let pages: Vec<_> = (0..500).map(|_| updates.subscribe(500, None).expect("a page")).collect();
+        assert_eq!(updates.subscribe(500, None).err(), Some(500), "there is a limit");
         let began = Instant::now();
         let telling = updates.change(&["p"]);
         tokio::pin!(telling);
@@ -482,12 +508,12 @@ mod tests {
     #[tokio::test]
     async fn a_shutdown_ends_all_pages_at_once() {
         let updates = Updates::default();
-        let page = updates.subscribe(2).expect("a page");
+        let page = updates.subscribe(2, None).expect("a page");
         let ended = tokio::spawn(std::future::poll_fn(move |polling| page.poll_next(polling)));
         tokio::task::yield_now().await;
         updates.close();
         assert!(ended.await.expect("no panic").is_none());
-        assert_eq!(unread(&updates.subscribe(2).expect("a page")), ["end"], "and one that is opened later");
+        assert_eq!(unread(&updates.subscribe(2, None).expect("a page")), ["end"], "and one that is opened later");
     }
 
     #[tokio::test(start_paused = true)]

@@ -122,7 +122,7 @@ async fn a_person_signs_in_sees_a_question_appear_approves_it_and_undoes_it() ->
     maya.browser.until("the incident is live", SOON, &format!("{LIVE} && location.pathname !== '/'")).await?;
     assert_eq!(
         maya.buttons().await?,
-        "Approve rollback,Approve gradually,Investigate,Dismiss,Mark a version",
+        "Approve rollback,Approve gradually,Investigate,Dismiss,Mark a version,Pause automation",
         "{}",
         maya.text().await?
     );

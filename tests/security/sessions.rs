@@ -84,6 +84,23 @@ async fn who_signs_in_acts_under_their_name_and_other_sites_cannot_act_for_them(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_a_cookie_of_another_site_of_the_domain_is_no_session() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let encrypted = world.http().clone().header("x-forwarded-proto", "https");
+    let answer = sign_in(&encrypted, "token=token-of-ops&name=maya").await?;
+    let set = answer.header("set-cookie");
+    ensure!(set.starts_with("__Host-prompt_rollback_session=") && set.contains("; Path=/;"), "{set}");
+    ensure!(set.ends_with("; Secure") && !set.contains("Domain"), "{set}");
+    let own = cookie(&answer)?;
+    let planted = own.replace("__Host-", "");
+    for (given, status) in [(own, 200), (planted, 401)] {
+        let answer = encrypted.clone().header("cookie", given.clone()).get("/").await?;
+        ensure!(answer.status == status, "{given}: {}", answer.status);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_sees_its_prompts_and_no_buttons() -> Result<()> {
     let world = World::with(&TOKENS).await?;
     let ops = world.http().clone().token("token-of-ops");

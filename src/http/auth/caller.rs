@@ -13,9 +13,9 @@ use super::{bearer, is_same, is_same_site, local, no_token, unauthorized, wrong}
 use crate::config::{Config, ProxyConfig, Role, allows, allows_all};
 use crate::decision::{Incident, Operator, PromptName};
 use crate::deployed::Deployed;
-use crate::http::Peer;
 use crate::http::input::{ApiResult, line};
 use crate::http::reply::{ApiError, no_incident};
+use crate::http::{Door, Peer};
 use crate::metrics::Denial;
 
 /// Longest name of a person.
@@ -87,7 +87,7 @@ impl Admission {
             let proof = Operator::PROXY.to_owned();
             return Ok(Caller { proof, person: Some(person), roles, prompts, csrf: None });
         }
-        if let Some((session, csrf)) = self.session(&head.headers, now) {
+        if let Some((session, csrf)) = self.session(head, peer, now) {
             same_site(head, self.is_trusted(peer))?;
             if !is_safe(&head.method) && !session::is_csrf(&head.headers, &csrf) {
                 return Err(cross_site("expected the header X-CSRF-Token of this session: reload the page"));
@@ -142,8 +142,8 @@ impl Admission {
     }
 
     /// The session of a request's cookie, if it has not ended, with the value that its actions must carry.
-    fn session(&self, headers: &HeaderMap, now: u64) -> Option<(Session, String)> {
-        let cookie = session::cookie(headers)?;
+    fn session(&self, head: &Parts, peer: &Peer, now: u64) -> Option<(Session, String)> {
+        let cookie = session::cookie(&head.headers, session::cookie_name(is_encrypted(head, peer)))?;
         let key = |name: &str| self.tokens.iter().find(|credential| credential.name == name).map(|of| &of.token);
         let session = session::verify(cookie, key, now).filter(|session| self.would_sign(session, now))?;
         let csrf = session::csrf(cookie, key(&session.token)?);
@@ -180,6 +180,12 @@ impl Credential {
         let Self { name, roles, prompts, .. } = self;
         Caller { proof: name.clone(), person: None, roles: roles.clone(), prompts: prompts.clone(), csrf: None }
     }
+}
+
+/// Whether the browser's connection is encrypted, to the receiver or to a proxy before it.
+pub fn is_encrypted(head: &Parts, peer: &Peer) -> bool {
+    let by_proxy = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    by_proxy || peer.door != Door::Plain
 }
 
 /// Whether the method changes nothing.
@@ -287,6 +293,11 @@ impl Caller {
     pub fn name(&self) -> &str {
         self.person.as_deref().unwrap_or(&self.proof)
     }
+
+    /// Whose the streams of this caller are: the person's, or the token's.
+    pub fn owner(&self) -> String {
+        format!("{} ({})", self.name(), self.proof)
+    }
 }
 
 fn not_allowed(message: String) -> ApiError {
@@ -302,7 +313,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::http::{Door, Site};
+    use crate::http::Site;
 
     const NOW: u64 = 1_764_400_000;
     const SESSION: u64 = 12 * 3_600;
@@ -314,7 +325,8 @@ mod tests {
     }
 
     fn with_cookie(cookie: &str, now: u64) -> Result<Caller, ApiError> {
-        let request = Request::get("/").header(COOKIE, format!("{}={cookie}", session::COOKIE_NAME)).body(()).unwrap();
+        let request =
+            Request::get("/").header(COOKIE, format!("{}={cookie}", session::cookie_name(false))).body(()).unwrap();
         let (since, address) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
         let peer = Peer { site: Site::Main, door: Door::Plain, since, certified: false, address };
         admission().caller(&request.into_parts().0, &peer, now)

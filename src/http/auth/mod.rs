@@ -4,8 +4,8 @@
 mod caller;
 mod session;
 
-pub use caller::{Admission, Caller};
-pub use session::COOKIE_NAME;
+pub use caller::{Admission, Caller, is_encrypted};
+pub use session::cookie_name;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-pub const COOKIE_NAME: &str = "prompt_rollback_session";
 const CSRF_HEADER: &str = "x-csrf-token";
 /// Longest cookie that is read.
 const MAX_COOKIE: usize = 2_048;
@@ -51,11 +50,17 @@ pub fn is_csrf(headers: &HeaderMap, expected: &str) -> bool {
     headers.get(CSRF_HEADER).is_some_and(|given| given.as_bytes().ct_eq(expected.as_bytes()).into())
 }
 
-/// The session's cookie of a request.
-pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The name of the session's cookie. Over TLS it has a prefix with which browsers accept it from this host alone, so that
+/// another site of the domain cannot set it.
+pub fn cookie_name(is_encrypted: bool) -> &'static str {
+    if is_encrypted { "__Host-prompt_rollback_session" } else { "prompt_rollback_session" }
+}
+
+/// The value of the only cookie of this name in a request.
+pub fn cookie<'h>(headers: &'h HeaderMap, own_name: &str) -> Option<&'h str> {
     let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut own = pairs.filter(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value);
+    let mut own = pairs.filter(|(name, _)| *name == own_name).map(|(_, value)| value);
     // two of them: another site of the domain may have set one
     own.next().filter(|_| own.next().is_none())
 }
@@ -116,10 +121,11 @@ mod tests {
     fn the_cookie_is_found_among_others() {
         let of = |value: &str| {
             let headers = HeaderMap::from_iter([(COOKIE, value.parse().unwrap())]);
-            cookie(&headers).map(str::to_owned)
+            cookie(&headers, cookie_name(false)).map(str::to_owned)
         };
         assert_eq!(of("a=b; prompt_rollback_session=x.y; c=d").as_deref(), Some("x.y"));
         assert_eq!(of("prompt_rollback_session=x.y").as_deref(), Some("x.y"));
+        assert_eq!(of("__Host-prompt_rollback_session=x.y"), None, "it is for TLS");
         assert_eq!(of("xprompt_rollback_session=x.y; prompt_rollback_session2=z"), None);
         assert_eq!(of(""), None);
         assert_eq!(of("prompt_rollback_session=x.y; prompt_rollback_session=z.y"), None);

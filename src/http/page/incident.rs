@@ -65,6 +65,10 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
     } else {
         None
     };
+    let is_paused = match is_open {
+        true => Some(store.paused_prompts().await?.contains_key(found.prompt.as_str())),
+        false => None,
+    };
     let log = log(context, &found).await?;
     let group = PromptName::parse(&found.group_labels().group).ok();
     let mut deployed = store.deployed(&found.prompt, group.as_ref(), found.opened_at, Some(&id)).await?;
@@ -90,6 +94,7 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
         now: store.now().await?,
         incident: &found,
         rehearsed: rehearsed.as_ref(),
+        is_paused,
         log: &log,
         deployed: &deployed,
         related: &related,

@@ -329,6 +329,7 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
         now: NOW,
         incident,
         rehearsed: incident.phase.is_open().then_some(&rehearsed),
+        is_paused: incident.phase.is_open().then_some(false),
         log: &log,
         deployed: &deployed,
         related: &["support/answer".to_owned()],
