@@ -241,10 +241,10 @@
       } else if (answer.status === 202) {
         say('Prometheus is asked first. This page shows the result.');
       } else {
-        say(reply.message || (reply.unchanged ? 'Nothing changed: it was so already.' : 'Done.'));
+        say(reply.message || (reply.unchanged ? 'Nothing changed: that was the state already.' : 'Done.'));
       }
     } catch {
-      say('The receiver did not answer. Look whether it was done before you try again.', true);
+      say('The receiver did not answer. Check whether it was done before you try again.', true);
     } finally {
       button.disabled = false;
       plan(0);
