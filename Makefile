@@ -14,7 +14,7 @@ SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password 
 .PHONY: help demo test bench bench-peers dist check-deb dist-pgo kubernetes accessibility screenshots fuzz chaos compat properties fmt lint secrets up down pins requirements
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## ship two bad versions: one is rolled back automatically, one by you, and both rollbacks are verified; KEEP=1 keeps it running, PROFILE=fast scrapes every second
 	scripts/demo

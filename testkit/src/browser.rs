@@ -150,8 +150,7 @@ impl Browser {
     /// Waits for the element with this CSS selector, and clicks on it with the mouse.
     pub async fn click(&mut self, selector: &str) -> Result<()> {
         let place = self.place(selector, &by_selector(selector)).await?;
-        self.mouse("mousePressed", &place).await?;
-        self.mouse("mouseReleased", &place).await
+        self.click_at(&place).await
     }
 
     /// Waits for a visible button or link with this label, and clicks on it with the mouse.
@@ -162,8 +161,7 @@ impl Browser {
             Value::from(label)
         );
         let place = self.place(label, &node).await?;
-        self.mouse("mousePressed", &place).await?;
-        self.mouse("mouseReleased", &place).await
+        self.click_at(&place).await
     }
 
     /// The first half of a click.
@@ -186,6 +184,11 @@ impl Browser {
              return box.width ? [box.x + box.width / 2, box.y + box.height / 2] : null; }})()"
         );
         self.until(&format!("an element {what}"), PATIENCE, &place).await
+    }
+
+    async fn click_at(&mut self, place: &Value) -> Result<()> {
+        self.mouse("mousePressed", place).await?;
+        self.mouse("mouseReleased", place).await
     }
 
     async fn mouse(&mut self, event: &str, place: &Value) -> Result<()> {

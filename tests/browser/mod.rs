@@ -39,17 +39,27 @@ impl Person {
     /// Signs in with a token, and sees the overview.
     async fn signed_in(world: &World, token: &str, name: &str) -> Result<Self> {
         let mut person = Self::at(world, "/").await?;
-        for (field, text) in [("#name", name), ("#token", token)] {
-            person.browser.click(field).await?;
-            person.browser.type_text(text).await?;
-        }
-        person.browser.click_label("Sign in").await?;
+        person.sign_in(token, name).await?;
         person.is_live().await?;
         Ok(person)
     }
 
+    async fn sign_in(&mut self, token: &str, name: &str) -> Result<()> {
+        for (field, text) in [("#name", name), ("#token", token)] {
+            self.browser.click(field).await?;
+            self.browser.type_text(text).await?;
+        }
+        self.browser.click_label("Sign in").await
+    }
+
     async fn is_live(&mut self) -> Result<()> {
         self.browser.until("the page is live", SOON, LIVE).await.map(drop)
+    }
+
+    /// Waits until the overview shows this version of `p` as the served one.
+    async fn sees_served(&mut self, version: &str) -> Result<()> {
+        let served = format!("document.querySelector('[data-key=p] td code')?.textContent === {}", json!(version));
+        self.browser.until(&format!("{version} is served"), SOON, &served).await.map(drop)
     }
 
     /// Waits for a text on the page.
@@ -155,9 +165,7 @@ async fn an_automatic_rollback_appears_in_an_open_page() -> Result<()> {
     let mut wall = Person::signed_in(&world, "token-of-wall", "").await?;
     wall.sees("nothing").await?;
     deliver(&ops(&world), &[critical("p")]).await?;
-    wall.browser
-        .until("v1 is served", SOON, "document.querySelector('[data-key=p] td code')?.textContent === 'v1'")
-        .await?;
+    wall.sees_served("v1").await?;
     // a token that only reads sees no buttons
     assert_eq!(wall.buttons().await?, "");
     wall.browser.click("main a[href^='/incidents/']").await?;
@@ -198,11 +206,7 @@ async fn without_redis_the_page_says_so_and_comes_back_live() -> Result<()> {
     // a page that is opened meanwhile becomes a whole one, too
     let mut late = Person::at(&world, "/").await?;
     late.sees("Sign in").await?;
-    for (field, text) in [("#name", "dana"), ("#token", "token-of-ops")] {
-        late.browser.click(field).await?;
-        late.browser.type_text(text).await?;
-    }
-    late.browser.click_label("Sign in").await?;
+    late.sign_in("token-of-ops", "dana").await?;
     late.sees("Not available now").await?;
     world.redis.restart()?;
     for person in [&mut maya, &mut late] {
@@ -211,10 +215,7 @@ async fn without_redis_the_page_says_so_and_comes_back_live() -> Result<()> {
     }
     deliver(&ops(&world), &[critical("p")]).await?;
     for person in [&mut maya, &mut late] {
-        person
-            .browser
-            .until("v1 is served", SOON, "document.querySelector('[data-key=p] td code')?.textContent === 'v1'")
-            .await?;
+        person.sees_served("v1").await?;
         ensure!(person.browser.eval("document.querySelectorAll('header nav a').length").await? == 3);
     }
     Ok(())
@@ -290,8 +291,7 @@ async fn no_page_is_wider_than_a_phone_or_jumps_when_it_is_read_again() -> Resul
             .browser
             .eval(
                 "window.jumps = 0; new PerformanceObserver(list => { for (const shift of list.getEntries()) \
-                 window.jumps += shift.value; }).observe({ type: 'layout-shift', buffered: true }); \
-                 window.before = document.querySelector('main'); true",
+                 window.jumps += shift.value; }).observe({ type: 'layout-shift', buffered: true }); true",
             )
             .await?;
         let pause = json!({"prompt": "p", "operator": "dana", "reason": format!("launch {width}")});
@@ -310,7 +310,6 @@ async fn a_button_that_is_pressed_while_news_arrive_is_clicked() -> Result<()> {
     ship(world.http(), "p").await?;
     let mut maya = Person::at(&world, "/prompts/p").await?;
     maya.is_live().await?;
-    maya.browser.eval("window.before = document.querySelector('main'); true").await?;
     let button = "main button[data-path='/api/rollback']";
     maya.browser.press_mouse(button).await?;
     let pause = json!({"prompt": "p", "operator": "dana", "reason": "launch"});
