@@ -176,14 +176,20 @@ impl Browser {
         self.mouse("mouseReleased", &place).await
     }
 
-    /// Where the middle of a node is, once it can be clicked.
+    /// Where the middle of a node is, once it stands still and nothing lies above it.
     async fn place(&mut self, what: &str, node: &str) -> Result<Value> {
         let place = format!(
-            "(() => {{ const node = {node}; if (!node || node.disabled) return null;
-             node.scrollIntoView({{ block: 'center' }}); const box = node.getBoundingClientRect();
-             return box.width ? [box.x + box.width / 2, box.y + box.height / 2] : null; }})()"
+            "(async () => {{ const node = {node}; if (!node || node.disabled) return null;
+             node.scrollIntoView({{ block: 'center' }});
+             const middle = () => {{ const box = node.getBoundingClientRect();
+             return [box.x + box.width / 2, box.y + box.height / 2]; }};
+             const before = middle();
+             for (const _ of '12') await new Promise(requestAnimationFrame);
+             const place = middle();
+             return before.join() === place.join() && node.contains(document.elementFromPoint(...place)) ? place : null;
+             }})()"
         );
-        self.until(&format!("an element {what}"), PATIENCE, &place).await
+        self.until(&format!("an element {what} that can be clicked"), PATIENCE, &place).await
     }
 
     async fn click_at(&mut self, place: &Value) -> Result<()> {

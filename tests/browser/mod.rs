@@ -159,6 +159,25 @@ async fn a_person_signs_in_sees_a_question_appear_approves_it_and_undoes_it() ->
 }
 
 #[tokio::test]
+async fn a_question_that_is_asked_again_at_once_can_be_answered() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let id = asks(&world, "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.goto(&format!("/incidents/{id}")).await?;
+    maya.is_live().await?;
+    // the browser tells the page that a dialog has closed after it ran what is here
+    let twice = "(() => { const button = [...document.querySelectorAll('main button')].find(button => \
+                 button.innerText === 'Approve rollback'); button.click(); \
+                 document.querySelector('#question').close(); button.click(); return true; })()";
+    maya.browser.eval(twice).await?;
+    maya.browser.click_label("Yes, do it").await?;
+    serves(&world, "p", "v1").await?;
+    maya.sees("maya (ops) rolled v2 back to v1").await?;
+    maya.is_clean()
+}
+
+#[tokio::test]
 async fn an_automatic_rollback_appears_in_an_open_page() -> Result<()> {
     let world = World::with(&TOKENS).await?;
     ship(&ops(&world), "p").await?;

@@ -193,7 +193,10 @@
   function ask(button) {
     const { title, text, yes, no, danger, field, label, required } = button.dataset;
     if (!title) return Promise.resolve('');
-    const dialog = find('#question');
+    // an element of its own for each question: the end of one is told late, maybe after the next has begun
+    const last = find('#question');
+    const dialog = last.cloneNode(true);
+    last.replaceWith(dialog);
     const [refuse, accept] = all('button', dialog);
     const [input, frame] = [find('input', dialog), find('#question-label')];
     find('#question-title').textContent = title;
@@ -206,7 +209,6 @@
     input.value = '';
     input.required = Boolean(field && required);
     return new Promise((resolve) => {
-      dialog.returnValue = '';
       dialog.addEventListener('close', () => {
         const accepted = dialog.returnValue === 'yes';
         resolve(accepted ? input.value.trim() : null);
