@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+use crate::decision::PromptName;
 
 /// How often Prometheus is asked while somebody looks.
 pub const EVERY: Duration = Duration::from_secs(15);
@@ -35,6 +37,15 @@ impl Signal {
         }
     }
 
+    /// Its name in the recorded series.
+    pub fn name(self) -> &'static str {
+        match self {
+            Signal::Errors => "errors",
+            Signal::P99 => "p99",
+            Signal::Quality => "quality",
+        }
+    }
+
     /// Where the shipped rules begin to observe or ask, and where the most severe one begins: the error ratio, the p99
     /// as a multiple of its baseline, and the drop of quality against its baseline.
     pub fn limits(self) -> (f64, f64) {
@@ -46,9 +57,41 @@ impl Signal {
     }
 }
 
+/// Whether the alert rules can judge a signal of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Coverage {
+    /// No rule about the signal can fire.
+    Blind,
+    /// Fewer requests or scores than any rule about the signal needs.
+    TooLittle,
+    /// Scrapes are so far apart that only the five-minute window counts.
+    Slow,
+    Measured,
+}
+
+impl Coverage {
+    pub const ALL: [Self; 4] = [Coverage::Blind, Coverage::TooLittle, Coverage::Slow, Coverage::Measured];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Coverage::Blind => "blind",
+            Coverage::TooLittle => "too_little",
+            Coverage::Slow => "slow",
+            Coverage::Measured => "measured",
+        }
+    }
+
+    /// From the value of `prompt_version_signal:coverage:state`.
+    pub fn of(value: f64) -> Option<Self> {
+        (0_u8..).zip(Self::ALL).find_map(|(state, coverage)| (f64::from(state) == value).then_some(coverage))
+    }
+}
+
 /// One signal of one version.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figure {
+    /// `None`: not known, or the version is not active, or its prompt has no scores.
+    pub coverage: Option<Coverage>,
     pub now: Option<f64>,
     /// What it is compared with.
     pub baseline: Option<f64>,
@@ -124,17 +167,20 @@ impl VersionFigures {
 /// One answer about all versions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
+    /// By the encoded form of the prompt's name.
     versions: HashMap<String, HashMap<String, VersionFigures>>,
     /// Why some of it is missing.
     pub fault: Option<String>,
 }
 
 impl Figures {
+    /// By the encoded form of the prompt's name.
     pub fn of(&self, prompt: &str, version: &str) -> Option<&VersionFigures> {
         self.versions.get(prompt)?.get(version)
     }
 
-    pub fn entry(&mut self, prompt: &str, version: &str) -> &mut VersionFigures {
+    pub fn entry(&mut self, prompt: &PromptName, version: &str) -> &mut VersionFigures {
+        let prompt = prompt.as_str();
         // most entries are there: no names are copied for them
         if !self.versions.get(prompt).is_some_and(|versions| versions.contains_key(version)) {
             let versions = self.versions.entry(prompt.to_owned()).or_default();
@@ -164,6 +210,7 @@ pub struct FigureBook(Arc<Shared>);
 struct Shared {
     latest: RwLock<Option<(Instant, Option<Arc<Figures>>)>>,
     wanted: Notify,
+    published: Notify,
 }
 
 impl FigureBook {
@@ -181,6 +228,19 @@ impl FigureBook {
         }
     }
 
+    /// What is known after at most this long.
+    pub async fn within(&self, patience: Duration) -> Known {
+        let published = self.0.published.notified();
+        match self.look() {
+            Known::Awaited => {
+                // without an answer in time nothing is known, as before
+                let _ = timeout(patience, published).await;
+                self.look()
+            }
+            known => known,
+        }
+    }
+
     /// Completes once somebody has looked at an old answer, or at none.
     pub async fn wanted(&self) {
         self.0.wanted.notified().await;
@@ -190,6 +250,7 @@ impl FigureBook {
     pub fn publish(&self, figures: Option<Figures>) {
         let latest = Some((Instant::now(), figures.map(Arc::new)));
         *self.0.latest.write().unwrap_or_else(PoisonError::into_inner) = latest;
+        self.0.published.notify_waiters();
     }
 }
 
@@ -200,7 +261,7 @@ mod tests {
     use super::*;
 
     fn figure(now: f64, baseline: Option<f64>) -> Figure {
-        Figure { now: Some(now), baseline, line: Vec::new() }
+        Figure { now: Some(now), baseline, ..Figure::default() }
     }
 
     #[test]
@@ -268,5 +329,20 @@ mod tests {
         assert!(matches!(book.look(), Known::Awaited));
         book.publish(None);
         assert!(matches!(book.look(), Known::NotMeasured));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_waited_for_and_not_longer_than_asked() {
+        let book = FigureBook::default();
+        let started = Instant::now();
+        assert!(matches!(book.within(STEP).await, Known::Awaited));
+        assert_eq!(started.elapsed(), STEP);
+        let publish = async {
+            tokio::time::sleep(EVERY).await;
+            book.publish(Some(Figures::default()));
+        };
+        let (known, ()) = tokio::join!(book.within(STEP), publish);
+        assert!(matches!(known, Known::Since(..)));
+        assert_eq!(started.elapsed(), STEP + EVERY);
     }
 }

@@ -510,7 +510,8 @@ impl Collector for Versions {
         let help = "1 for each version with traffic and its rollback target";
         let mut info = encoder.encode_descriptor("active_version_info", help, None, MetricType::Gauge)?;
         for VersionSeries { prompt, version, previous, .. } in &self.0 {
-            let labels = [("prompt", prompt.as_str()), ("version", version), ("previous", previous)];
+            let name = prompt.name();
+            let labels = [("prompt", &*name), ("version", version), ("previous", previous)];
             info.encode_family(&labels)?.encode_gauge(&1_i64)?;
         }
         let (name, help) = (
@@ -519,7 +520,8 @@ impl Collector for Versions {
         );
         let mut activated = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for VersionSeries { prompt, version, activated: at, .. } in &self.0 {
-            let labels = [("prompt", prompt.as_str()), ("version", version)];
+            let name = prompt.name();
+            let labels = [("prompt", &*name), ("version", version)];
             activated.encode_family(&labels)?.encode_gauge(&seconds(*at))?;
         }
         Ok(())
@@ -592,13 +594,14 @@ fn seconds(at: Timestamp) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::PromptName;
 
     #[test]
     fn names_are_those_of_the_contract() {
         let metrics = Metrics::new();
         metrics.rollback(SwitchMode::Auto, true);
         let series = VersionSeries {
-            prompt: "p".to_owned(),
+            prompt: PromptName::of("Support bot").unwrap(),
             version: "v2".to_owned(),
             previous: "v1".to_owned(),
             activated: Timestamp(1_500),
@@ -610,8 +613,8 @@ mod tests {
         for line in [
             r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} 1"#,
             r#"prompt_rollback_rollbacks_total{mode="manual",result="failed"} 0"#,
-            r#"prompt_rollback_active_version_info{prompt="p",version="v2",previous="v1"} 1"#,
-            r#"prompt_rollback_active_version_activated_timestamp_seconds{prompt="p",version="v2"} 1.5"#,
+            r#"prompt_rollback_active_version_info{prompt="Support bot",version="v2",previous="v1"} 1"#,
+            r#"prompt_rollback_active_version_activated_timestamp_seconds{prompt="Support bot",version="v2"} 1.5"#,
             r#"prompt_rollback_incidents{phase="awaiting_decision"} 0"#,
             "prompt_rollback_active_version_dropped 3",
             "# EOF",

@@ -25,8 +25,8 @@ pub use incident::{
     OutageExecution, OutageMember, OutageView, SharedLabel, SwitchView, TrafficView, VerificationView,
 };
 pub use prompt::{
-    AlsoChanged, AnyPrompt, CanaryEndView, CanaryView, DeploymentLog, DeploymentView, LogEntryView, MarkView,
-    OtherChange, PromptList, PromptSummary, PromptView, SplitView, VersionView,
+    AlsoChanged, AnyPrompt, CanaryEndView, CanaryView, CoverageView, DeploymentLog, DeploymentView, LogEntryView,
+    MarkView, OtherChange, PromptList, PromptSummary, PromptView, SplitView, VersionView,
 };
 pub use request::{
     ActivateRequest, DecideRequest, DecisionKind, DrillRequest, HoldDurations, ImportRequest, MarkRequest,

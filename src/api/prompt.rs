@@ -46,6 +46,16 @@ answers! {
         /// The canary that is under way.
         pub canary: Option<CanaryView>,
         pub open_incidents: Vec<String>,
+        /// What the alert rules can judge of the active version. Null if Prometheus did not say.
+        pub coverage: Option<CoverageView>,
+    }
+
+    /// For each signal `measured`, `slow` (scrapes are further apart than 15 s), `too_little` (traffic) or `blind`. Null if
+    /// the prompt has no such signal.
+    pub struct CoverageView {
+        pub errors: Option<String>,
+        pub p99: Option<String>,
+        pub quality: Option<String>,
     }
 
     pub struct PromptView {
@@ -65,6 +75,8 @@ answers! {
         pub versions: Vec<VersionView>,
         /// Open incidents.
         pub incidents: Vec<IncidentView>,
+        /// What the alert rules can judge of the active version. Null if Prometheus did not say.
+        pub coverage: Option<CoverageView>,
     }
 
     /// How a version got its traffic.

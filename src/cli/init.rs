@@ -583,7 +583,7 @@ mod tests {
         assert!(users.contains(&hex(&Sha256::digest("c"))) && !users.contains("PASSWORD"), "{users}");
         let alertmanager = text(&host, "alertmanager.yml");
         assert!(alertmanager.contains("url: http://receiver:8000/webhooks/alertmanager"), "{alertmanager}");
-        assert_eq!(alertmanager.matches("- matchers:").count(), 5, "{alertmanager}");
+        assert_eq!(alertmanager.matches("- matchers:").count(), 6, "{alertmanager}");
 
         let pod = all(Platform::Kubernetes, "http://prompt-rollback.prompts.svc:8000");
         let values = text(&pod, "values.yaml");

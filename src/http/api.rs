@@ -1,5 +1,7 @@
 //! The rest of `/api`: registering versions, lists, single prompts and incidents, the log, and the kill switch.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::StatusCode;
 
@@ -15,6 +17,8 @@ use crate::trace;
 
 /// Rows of a list that are built before other tasks get a turn: each takes tens of microseconds.
 const ROWS: usize = 50;
+/// How long a list waits for the first answer of Prometheus.
+const FIGURES: Duration = Duration::from_secs(1);
 /// Longest content of a prompt version, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
 
@@ -89,9 +93,11 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
     let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window, visible).await?;
+    let known = context.books.figures.within(FIGURES).await;
     let row = |row: &ListedPrompt| match &row.loaded {
         Ok(loaded) => {
-            let row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
+            let mut row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
+            row.coverage = views::coverage(&known, &row.prompt, row.active.as_deref());
             (!without_target || row.rollback_target.is_none()).then(|| api::AnyPrompt::Row(Box::new(row)))
         }
         Err(error) => Some(api::AnyPrompt::Unreadable { prompt: row.prompt.to_string(), error: error.to_string() }),
@@ -119,7 +125,10 @@ pub(super) async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(
 pub async fn prompt(context: &Context, caller: &Caller, prompt: &str) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let (snapshot, now) = known(context, &prompt).await?;
-    Ok(answer(StatusCode::OK, &prompt_view(context, caller, &snapshot, now).await?))
+    let mut view = prompt_view(context, caller, &snapshot, now).await?;
+    let figures = context.books.figures.within(FIGURES).await;
+    view.coverage = views::coverage(&figures, &view.prompt, view.active.as_deref());
+    Ok(answer(StatusCode::OK, &view))
 }
 
 /// The prompt with what was deployed.

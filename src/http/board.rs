@@ -117,8 +117,10 @@ async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> 
 /// Prefixes of names before a `/`, and how many prompts have them.
 pub fn groups<'a>(names: impl Iterator<Item = &'a PromptName>) -> Vec<(String, usize)> {
     let mut groups: BTreeMap<String, usize> = BTreeMap::new();
-    for (group, _) in names.filter_map(|prompt| prompt.as_str().split_once('/')) {
-        *groups.entry(group.to_owned()).or_default() += 1;
+    for name in names.map(PromptName::name) {
+        if let Some((group, _)) = name.split_once('/') {
+            *groups.entry(group.to_owned()).or_default() += 1;
+        }
     }
     groups.into_iter().collect()
 }
@@ -163,7 +165,7 @@ mod tests {
     use crate::decision::{Phase, Question, VersionName};
 
     fn name(text: &str) -> PromptName {
-        PromptName::parse(text).expect("a name")
+        PromptName::of(text).expect("a name")
     }
 
     fn incident(prompt: &str, phase: Phase) -> Incident {
@@ -173,7 +175,7 @@ mod tests {
     }
 
     fn series(prompt: &str) -> VersionSeries {
-        let prompt = prompt.to_owned();
+        let prompt = name(prompt);
         VersionSeries { prompt, version: String::new(), previous: String::new(), activated: Timestamp(0) }
     }
 
@@ -195,14 +197,14 @@ mod tests {
             incident("two", by(7)),
         ];
         let names =
-            ["calm/a", "calm/b", "failed", "late", "open-question", "paging", "rolls", "soon", "two", "watched"];
+            ["calm/a", "calm/b", "failed", "late", "open-question", "paging", "rolls :)", "soon", "two", "watched"];
         let paused = BTreeMap::from([("calm/b".to_owned(), "by dana".to_owned())]);
         let open = OpenIncidents { incidents, partial: true };
-        let series = ["calm/a", "rolls", "rolls", "soon"].map(series);
+        let series = ["calm/a", "rolls :)", "rolls :)", "soon"].map(series);
         let index = build(names.map(name).into(), &open, &paused, &series);
-        let order: Vec<&str> = index.entries.iter().map(|entry| entry.prompt.as_str()).collect();
+        let order: Vec<_> = index.entries.iter().map(|entry| entry.prompt.name()).collect();
         let expected =
-            ["soon", "two", "late", "failed", "paging", "open-question", "watched", "rolls", "calm/a", "calm/b"];
+            ["soon", "two", "late", "failed", "paging", "open-question", "watched", "rolls :)", "calm/a", "calm/b"];
         assert_eq!(order, expected);
         assert_eq!(index.groups, [("calm".to_owned(), 2)]);
         assert!(index.partial && index.entries[9].paused && index.entries[7].rollout);

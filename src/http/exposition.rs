@@ -234,13 +234,13 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::decision::Timestamp;
+    use crate::decision::{PromptName, Timestamp};
     use crate::store::RedisFault;
     use crate::store::VersionSeries;
 
     fn stored(prompts: usize) -> ScrapeData {
         let series = (0..prompts).map(|n| VersionSeries {
-            prompt: format!("team/prompt-{n:05}"),
+            prompt: PromptName::parse(&format!("team/prompt-{n:05}")).unwrap(),
             version: format!("2026-11-28.{n}"),
             previous: "2026-11-27.1".to_owned(),
             activated: Timestamp(1_500),

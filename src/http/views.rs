@@ -10,6 +10,7 @@ use crate::decision::{
     Canary, Policy, PromptName, PromptState, Snapshot, Timestamp, TrafficSplit, VersionName, VersionRecord,
 };
 use crate::deployed::{Deployed, Other, WITHIN};
+use crate::figures::{Known, Signal};
 use crate::store::{LoggedChange, rfc3339};
 
 fn time(at: Option<Timestamp>) -> Option<String> {
@@ -54,7 +55,18 @@ pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> api::
         paused: snapshot.paused.is_some(),
         canary: state.running_canary().map(canary),
         open_incidents: state.open_incidents().map(|i| i.id.to_string()).collect(),
+        coverage: None,
     }
+}
+
+/// What the rules can judge of the active version.
+pub fn coverage(known: &Known, prompt: &str, active: Option<&str>) -> Option<api::CoverageView> {
+    let Known::Since(_, figures) = known else { return None };
+    let version = figures.of(prompt, active?)?;
+    let [errors, p99, quality] =
+        Signal::ALL.map(|signal| version.of(signal).coverage.map(|one| one.as_str().to_owned()));
+    let is_known = errors.is_some() || p99.is_some() || quality.is_some();
+    is_known.then_some(api::CoverageView { errors, p99, quality })
 }
 
 pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Timestamp) -> api::PromptView {
@@ -78,6 +90,7 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Ti
         canary: state.canary.as_ref().map(canary),
         versions: state.versions.iter().map(|record| version(record, active, policy, now)).collect(),
         incidents: state.open_incidents().map(incident_row).collect(),
+        coverage: None,
     }
 }
 

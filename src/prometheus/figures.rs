@@ -2,12 +2,13 @@
 
 use super::client::Series;
 use crate::config::Labels;
-use crate::decision::Timestamp;
-use crate::figures::{Figures, POINTS, STEP, Signal, VersionFigures};
+use crate::decision::{PromptName, Timestamp};
+use crate::figures::{Coverage, Figures, POINTS, STEP, Signal, VersionFigures};
 
 /// The label that identifies the values of one answer.
 const FIGURE: &str = "figure";
 const REQUESTS: &str = "requests";
+const COVERAGE: &str = "prompt_version_signal:coverage:state";
 
 /// The recorded series of a signal, and of what it is compared with.
 fn recorded(signal: Signal) -> (&'static str, Option<&'static str>) {
@@ -30,6 +31,8 @@ pub fn present() -> String {
         let (now, baseline) = recorded(signal);
         parts.push(tagged(now, &format!("now-{}", signal.label())));
         parts.extend(baseline.map(|baseline| tagged(baseline, &format!("baseline-{}", signal.label()))));
+        let coverage = format!("{COVERAGE}{{signal=\"{}\"}}", signal.name());
+        parts.push(tagged(&coverage, &format!("coverage-{}", signal.label())));
     }
     parts.join(" or ")
 }
@@ -38,7 +41,7 @@ pub fn present() -> String {
 pub fn read_present(labels: &Labels, series: &[Series], figures: &mut Figures) {
     for one in series {
         let value = Some(one.value()).filter(|value| value.is_finite());
-        let version = entry(labels, one, figures);
+        let Some(version) = entry(labels, one, figures) else { continue };
         let figure = one.label(FIGURE);
         if figure == REQUESTS {
             version.requests = value;
@@ -48,6 +51,7 @@ pub fn read_present(labels: &Labels, series: &[Series], figures: &mut Figures) {
             match figure.strip_suffix(signal.label()) {
                 Some("now-") => version.of_mut(signal).now = value,
                 Some("baseline-") => version.of_mut(signal).baseline = value,
+                Some("coverage-") => version.of_mut(signal).coverage = value.and_then(Coverage::of),
                 _ => {}
             }
         }
@@ -71,12 +75,16 @@ pub fn read_hour(labels: &Labels, signal: Signal, series: &[Series], to: Timesta
                 *place = *value;
             }
         }
-        entry(labels, one, figures).of_mut(signal).line = line;
+        if let Some(version) = entry(labels, one, figures) {
+            version.of_mut(signal).line = line;
+        }
     }
 }
 
-fn entry<'f>(labels: &Labels, series: &Series, figures: &'f mut Figures) -> &'f mut VersionFigures {
-    figures.entry(series.label(&labels.prompt), series.label(&labels.version))
+/// `None`: no prompt has this name.
+fn entry<'f>(labels: &Labels, series: &Series, figures: &'f mut Figures) -> Option<&'f mut VersionFigures> {
+    let prompt = PromptName::of(series.label(&labels.prompt)).ok()?;
+    Some(figures.entry(&prompt, series.label(&labels.version)))
 }
 
 #[cfg(test)]
@@ -105,6 +113,7 @@ mod tests {
         for name in names.chain(["prompt_version:requests:count5m"]) {
             assert!(rules.contains(&format!("- record: {name}\n")), "{name}");
         }
+        assert!(include_str!("../../alert-rules/self.yml").contains(&format!("- record: {COVERAGE}\n")));
     }
 
     #[test]
@@ -119,6 +128,31 @@ mod tests {
         assert_eq!(version.of(Signal::P99).baseline, Some(1.9));
         assert_eq!(version.health(), Health::Measured(Verdict::Bad));
         assert_eq!(figures.of("p", "v1"), None);
+    }
+
+    #[test]
+    fn the_label_is_the_name_and_figures_are_found_by_its_encoded_form() {
+        let mut figures = Figures::default();
+        let mut of = |prompt: &str| {
+            let mut one = series("coverage-p99", vec![(Timestamp(0), 1.0)]);
+            one.labels.insert("prompt".to_owned(), prompt.to_owned());
+            read_present(&labels(), &[one], &mut figures);
+        };
+        for prompt in ["Support bot: v2@eu", "100%25", "", &"€".repeat(50)] {
+            of(prompt);
+        }
+        for encoded in ["Support%20bot%3A%20v2%40eu", "100%2525"] {
+            let version = figures.of(encoded, "v2").expect(encoded);
+            assert_eq!(version.of(Signal::P99).coverage, Some(Coverage::TooLittle));
+        }
+        assert_eq!(figures.of("100%25", "v2"), None, "this is the prompt 100%");
+    }
+
+    #[test]
+    fn coverage_is_what_the_rules_record() {
+        let read = [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.5, f64::NAN].map(Coverage::of);
+        let [blind, too_little, slow, measured] = Coverage::ALL.map(Some);
+        assert_eq!(read, [None, blind, too_little, slow, measured, None, None, None]);
     }
 
     #[test]

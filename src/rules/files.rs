@@ -7,9 +7,11 @@ use crate::config::parse_prometheus_duration;
 use crate::yaml::{Node, Yaml, YamlError};
 
 /// The files of `alert-rules/`, with their names there.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 8] = [
     ("native.yml", include_str!("../../alert-rules/native.yml")),
+    ("native-histograms.yml", include_str!("../../alert-rules/native-histograms.yml")),
     ("otel.yml", include_str!("../../alert-rules/otel.yml")),
+    ("otel-native-histograms.yml", include_str!("../../alert-rules/otel-native-histograms.yml")),
     ("baselines.yml", include_str!("../../alert-rules/baselines.yml")),
     ("alerts.yml", include_str!("../../alert-rules/alerts.yml")),
     ("heartbeat.yml", include_str!("../../alert-rules/heartbeat.yml")),

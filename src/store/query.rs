@@ -49,7 +49,7 @@ pub enum ListedIncident {
 /// The metric labels of one version with traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionSeries {
-    pub prompt: String,
+    pub prompt: PromptName,
     pub version: String,
     pub previous: String,
     /// First activation.
@@ -85,7 +85,7 @@ fn read_info(prompt: &PromptName, info: &str) -> Vec<VersionSeries> {
     let line = |line: &str| {
         let mut words = line.split(' ');
         Some(VersionSeries {
-            prompt: prompt.name().into_owned(),
+            prompt: prompt.clone(),
             version: words.next().filter(|v| !v.is_empty())?.to_owned(),
             activated: Timestamp(words.next()?.parse().ok()?),
             previous: words.next().unwrap_or_default().to_owned(),

@@ -111,10 +111,19 @@ async fn the_overview_shows_first_what_needs_a_person() -> Result<()> {
     ] {
         assert!(shown.contains(&expected), "{expected}\n{shown}");
     }
-    // search, filter and group
+    // search by the name, not by its encoded form; filter and group
+    world.ship("Team A/Grüße").await?;
+    eventually("the new prompt is in the order", SOON, async || {
+        page(&world, "/").await.ok().filter(|page| page.contains("4 prompts"))
+    })
+    .await?;
     for (query, found) in [
         ("search=PAUS", vec!["a/paused"]),
         ("search=nothing", vec![]),
+        ("search=gr%C3%BC%C3%9Fe", vec!["Team%20A/Gr%C3%BC%C3%9Fe"]),
+        ("search=team%20a/", vec!["Team%20A/Gr%C3%BC%C3%9Fe"]),
+        ("search=%25", vec![]),
+        ("group=Team%20A", vec!["Team%20A/Gr%C3%BC%C3%9Fe"]),
         ("state=needs-person", vec!["z/asked"]),
         ("state=paused", vec!["a/paused"]),
         ("group=a", vec!["a/calm", "a/paused"]),

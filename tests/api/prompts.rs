@@ -255,6 +255,7 @@ async fn the_list_is_paged_and_shows_what_matters() -> Result<()> {
             "active",
             "active_fault",
             "canary",
+            "coverage",
             "known_good",
             "known_good_by",
             "open_incidents",

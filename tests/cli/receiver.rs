@@ -312,9 +312,9 @@ fn status_follows_the_pages() {
         ("GET /api/prompts?limit=500&without_target=true", 200, json!({"prompts": [], "next": null})),
     ]);
     let table = "\
-PROMPT  ACTIVE  ROLLBACK TARGET  SOAK ENDS   PAUSED  OPEN INCIDENTS
-a       v2      v1               known-good  no      -
-b       v2      v1               known-good  no      -
+PROMPT  ACTIVE  ROLLBACK TARGET  SOAK ENDS   PAUSED  COVERAGE  OPEN INCIDENTS
+a       v2      v1               known-good  no      -         -
+b       v2      v1               known-good  no      -         -
 ";
     succeeds(&stub.run(&["status", "--limit", "500"]), table);
     succeeds(&stub.run(&["status", "--limit", "2"]), &format!("{table}… there are more; use --limit to show them\n"));

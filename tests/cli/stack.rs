@@ -373,7 +373,7 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
             "its targets can have a label prompt and version",
         ),
         (
-            "regex: prompt_(info|requests_total|request_duration_seconds_.*|quality_score_.*)|gen_ai_(client_",
+            "regex: prompt_(info|requests_total|(request_duration_seconds|quality_score)(_.*)?)|gen_ai_(client_",
             "regex: genai_(client_",
             "no job looks like that of prompt servers",
         ),

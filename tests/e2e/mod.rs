@@ -48,6 +48,14 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let said = incident["events"].as_array().and_then(|events| events.last()?["text"].as_str()).unwrap_or_default();
     ensure!(said.contains("(0.00 %, at most 0.") && said.contains("1 of 1 instances follow"), "{incident:#}");
 
+    // what `prompt-rollback status` shows
+    stack
+        .until("the errors of the active version are measured", async || {
+            let view = stack.get(&format!("/api/prompts/{PROMPT}")).await.ok()?;
+            (view["coverage"]["errors"] == "measured").then_some(())
+        })
+        .await?;
+
     // a minute without requests ends the alert of the rolled-back version
     stack
         .until("the alert resolves", async || {

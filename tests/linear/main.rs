@@ -186,7 +186,7 @@ fn a_click_in_slack_is_read() {
 fn metrics_are_written() {
     linear("prompts", 400, |many| {
         let series = |n| VersionSeries {
-            prompt: format!("team/prompt-{n}"),
+            prompt: PromptName::parse(&format!("team/prompt-{n}")).unwrap(),
             version: format!("v{n}"),
             previous: "v0".to_owned(),
             activated: now(),

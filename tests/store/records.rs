@@ -294,7 +294,7 @@ async fn the_series_of_the_metrics_follow_what_is_served() -> Result<()> {
         kit.ship(name).await?;
         kit.clock.advance(Duration::from_secs(1));
     }
-    let activated = kit.store.series(10).await?.0.into_iter().find(|s| s.prompt == "a").expect("a").activated;
+    let activated = kit.store.series(10).await?.0.into_iter().find(|s| s.prompt.as_str() == "a").expect("a").activated;
     kit.does("a", critical("a")).await?;
     let (series, dropped) = kit.store.series(2).await?;
     let rows: Vec<_> = series.iter().map(|s| (s.prompt.as_str(), s.version.as_str(), s.previous.as_str())).collect();

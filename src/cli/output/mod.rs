@@ -13,9 +13,9 @@ pub use report::report;
 use std::borrow::Cow;
 
 use crate::api::{
-    AnyPrompt, CanaryView, ChangeResponse, DecideResponse, DeploymentLog, DeploymentView, GateView, GatesResponse,
-    KeyChange, LogEntryView, MarkResponse, OtherChange, PauseResponse, PromptList, PromptSummary, PromptView,
-    RegisterResponse, ReloadResponse, RestoreResponse, SplitView, VersionView,
+    AnyPrompt, CanaryView, ChangeResponse, CoverageView, DecideResponse, DeploymentLog, DeploymentView, GateView,
+    GatesResponse, KeyChange, LogEntryView, MarkResponse, OtherChange, PauseResponse, PromptList, PromptSummary,
+    PromptView, RegisterResponse, ReloadResponse, RestoreResponse, SplitView, VersionView,
 };
 use crate::cli::table::{Cell, clean, table, time};
 use crate::config;
@@ -42,6 +42,7 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
                     (false, _) => Cell::time(p.soak_ends_at.as_deref().or(p.soak_limit_at.as_deref())),
                 },
                 if p.paused { Cell::warning("yes") } else { Cell::new("no") },
+                coverage_cell(p.coverage.as_ref()),
                 if p.open_incidents.is_empty() {
                     Cell::maybe(None)
                 } else {
@@ -50,7 +51,8 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
             ]
         })
         .collect();
-    let mut out = table(["PROMPT", "ACTIVE", "ROLLBACK TARGET", "SOAK ENDS", "PAUSED", "OPEN INCIDENTS"], &rows, color);
+    let headings = ["PROMPT", "ACTIVE", "ROLLBACK TARGET", "SOAK ENDS", "PAUSED", "COVERAGE", "OPEN INCIDENTS"];
+    let mut out = table(headings, &rows, color);
     if list.next.is_some() {
         out.push_str("… there are more; use --limit to show them\n");
     }
@@ -60,6 +62,30 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
         out.push_str(&without_target(&without));
     }
     out
+}
+
+/// What the alert rules can judge, the signals with a problem last: `errors; p99: blind`.
+fn coverage_text(coverage: &CoverageView) -> String {
+    let signals = [("errors", &coverage.errors), ("p99", &coverage.p99), ("quality", &coverage.quality)];
+    let with = |is_measured: bool| {
+        let known = signals.iter().filter_map(|(signal, state)| Some((*signal, state.as_deref()?)));
+        known.filter(move |(_, state)| (*state == "measured") == is_measured)
+    };
+    let measured = with(true).map(|(signal, _)| signal.to_owned()).collect::<Vec<_>>().join(", ");
+    let problems = with(false).map(|(signal, state)| match state {
+        "too_little" => format!("{signal}: too little traffic"),
+        "slow" => format!("{signal}: slow scrapes"),
+        other => format!("{signal}: {other}"),
+    });
+    Some(measured).filter(|text| !text.is_empty()).into_iter().chain(problems).collect::<Vec<_>>().join("; ")
+}
+
+fn coverage_cell(coverage: Option<&CoverageView>) -> Cell {
+    let Some(coverage) = coverage else { return Cell::maybe(None) };
+    let is_blind =
+        [&coverage.errors, &coverage.p99, &coverage.quality].iter().any(|one| one.as_deref() == Some("blind"));
+    let text = coverage_text(coverage);
+    if is_blind { Cell::warning(&text) } else { Cell::new(&text) }
 }
 
 /// Of an unreadable prompt, only the name is known.
@@ -132,6 +158,9 @@ pub fn prompt(p: &PromptView, color: bool) -> String {
     }
     out.push_str(&line("rollback target", p.rollback_target.as_deref().unwrap_or("none")));
     out.push_str(&line("automation", if p.paused { "paused" } else { "on" }));
+    if let Some(coverage) = &p.coverage {
+        out.push_str(&line("coverage", &coverage_text(coverage)));
+    }
     if !p.versions.is_empty() {
         let rows: Vec<_> = p
             .versions

@@ -13,8 +13,10 @@ fn status_lists_prompts_and_says_what_is_missing() {
     let list: PromptList = read(
         r#"{"prompts":[
         {"prompt":"customer-support","active":"v2.0.0","rollback_target":"v1.9.0","activated_at":"2026-11-21T00:30:00.000Z",
-         "known_good":false,"soak_ends_at":"2026-11-21T01:30:00.000Z","paused":true,"open_incidents":["01KA"]},
-        {"prompt":"team/greeting","active":"v1","rollback_target":null,"known_good":true,"soak_ends_at":null,"paused":false,"open_incidents":[]},
+         "known_good":false,"soak_ends_at":"2026-11-21T01:30:00.000Z","paused":true,"open_incidents":["01KA"],
+         "coverage":{"errors":"measured","p99":"blind","quality":"measured"}},
+        {"prompt":"team/greeting","active":"v1","rollback_target":null,"known_good":true,"soak_ends_at":null,"paused":false,"open_incidents":[],
+         "coverage":{"errors":"slow","p99":"too_little","quality":null}},
         {"prompt":"new","active":"v1","rollback_target":null,"known_good":false,"soak_ends_at":"2026-11-21T01:45:00.000Z","paused":false,"open_incidents":[]},
         {"prompt":"idle","active":null,"rollback_target":null,"known_good":false,"soak_ends_at":null,"paused":false,"open_incidents":[]}
         ],"next":"abc","added_later":1}"#,
@@ -22,11 +24,11 @@ fn status_lists_prompts_and_says_what_is_missing() {
     assert_eq!(
         prompts(&list, false),
         "\
-PROMPT            ACTIVE  ROLLBACK TARGET  SOAK ENDS             PAUSED  OPEN INCIDENTS
-customer-support  v2.0.0  v1.9.0           2026-11-21 01:30:00Z  yes     01KA
-team/greeting     v1      none             known-good            no      -
-new               v1      none             2026-11-21 01:45:00Z  no      -
-idle              -       none             -                     no      -
+PROMPT            ACTIVE  ROLLBACK TARGET  SOAK ENDS             PAUSED  COVERAGE                                       OPEN INCIDENTS
+customer-support  v2.0.0  v1.9.0           2026-11-21 01:30:00Z  yes     errors, quality; p99: blind                    01KA
+team/greeting     v1      none             known-good            no      errors: slow scrapes; p99: too little traffic  -
+new               v1      none             2026-11-21 01:45:00Z  no      -                                              -
+idle              -       none             -                     no      -                                              -
 … there are more; use --limit to show them
 
 3 prompts have no version to roll back to:
@@ -51,6 +53,7 @@ fn many_hints_are_cut() {
 fn one_prompt_with_its_versions_and_incidents() {
     let detail: PromptView = read(
         r#"{"prompt":"customer-support","active":"v1.9.0","routing":{"v1.9.0":75,"v2.0.0":25},"rollback_target":null,"paused":false,
+        "coverage":{"errors":"measured","p99":"measured","quality":"too_little"},
         "versions":[
          {"version":"v2.0.0","first_activated_at":"2026-11-21T00:30:00.000Z","last_active_at":"2026-11-21T00:38:12.689Z","active":false,
           "known_good":false,"quarantined_at":"2026-11-21T00:38:12.689Z","contact":"mia","has_content":true},
@@ -69,6 +72,7 @@ customer-support
   traffic          v1.9.0 75 %, v2.0.0 25 %
   rollback target  none
   automation       on
+  coverage         errors, p99; quality: too little traffic
 
 VERSION  STATE                                 FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
 v2.0.0   quarantined                           2026-11-21 00:30:00Z  2026-11-21 00:38:12Z  yes   mia

@@ -131,12 +131,14 @@ fn rule_files(groups: &[RuleGroup]) -> Vec<Probe> {
         let names = rules::files::shipped(file).into_iter().map(|group| group.name);
         names.filter(|name| !groups.iter().any(|group| group.name == *name)).collect()
     };
-    let sources: Vec<&str> = ["native.yml", "otel.yml"].into_iter().filter(|file| missing(file).is_empty()).collect();
+    let sources = ["native.yml", "native-histograms.yml", "otel.yml", "otel-native-histograms.yml"];
+    let sources: Vec<&str> = sources.into_iter().filter(|file| missing(file).is_empty()).collect();
+    let counts_requests = sources.iter().any(|file| *file != "native-histograms.yml");
     let loaded = match sources.as_slice() {
-        [] => "rule_files loads neither native.yml nor otel.yml of alert-rules/".to_owned(),
+        _ if !counts_requests => "rule_files loads neither native.yml nor otel.yml of alert-rules/".to_owned(),
         loaded => format!("{} is loaded", loaded.join(" and ")),
     };
-    let mut probes = vec![Probe::new("prometheus rules of the source", !sources.is_empty(), loaded)];
+    let mut probes = vec![Probe::new("prometheus rules of the source", counts_requests, loaded)];
     for file in ["baselines.yml", "alerts.yml", "heartbeat.yml", "self.yml"] {
         let missing = missing(file);
         let mut faults = Faults::default();

@@ -48,7 +48,7 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
 
     let engine = &context.engine;
     let index = context.board.index(engine, context.max_prompts).await?;
-    let needle = search.to_ascii_lowercase();
+    let needle = search.to_lowercase();
     let is_candidate = |entry: &&Entry| reader.caller.sees(&entry.prompt) && matches(entry, &needle, &group);
     let candidates: Vec<&Entry> = index.entries.iter().filter(is_candidate).collect();
     let counts = Filter::ALL.map(|filter| candidates.iter().filter(|entry| shows(filter, entry)).count());
@@ -134,9 +134,9 @@ fn of<'a>(
 }
 
 fn matches(entry: &Entry, needle: &str, group: &str) -> bool {
-    let name = entry.prompt.as_str();
+    let name = entry.prompt.name();
     let in_group = group.is_empty() || name.split_once('/').is_some_and(|(prefix, _)| prefix == group);
-    in_group && (needle.is_empty() || name.to_ascii_lowercase().contains(needle))
+    in_group && (needle.is_empty() || name.to_lowercase().contains(needle))
 }
 
 fn shows(filter: Filter, entry: &Entry) -> bool {
