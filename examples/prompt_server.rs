@@ -23,7 +23,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use prompt_rollback_reader::{Reader, Settings, Version};
+use prompt_rollback_reader::{Reader, Settings, Version, key_of};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -163,6 +163,8 @@ impl Model {
 /// Serves requests with the active version, and measures them.
 struct PromptServer {
     args: ServerArgs,
+    /// How Redis calls each prompt.
+    keys: HashMap<String, String>,
     reader: Reader,
     metrics: ServerMetrics,
     model: Model,
@@ -182,7 +184,8 @@ impl PromptServer {
         let prompt = behaviour.prompt.unwrap_or_else(|| self.args.prompts[0].clone());
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let key = behaviour.user.unwrap_or_else(|| format!("request-{number}"));
-        let Some(version) = self.reader.prompt(&prompt).and_then(|prompt| prompt.active_version(&key)) else {
+        let followed = self.keys.get(&prompt).and_then(|encoded| self.reader.prompt(encoded));
+        let Some(version) = followed.and_then(|prompt| prompt.active_version(&key)) else {
             let error = format!("no known version of {prompt}");
             return (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": error }));
         };
@@ -199,7 +202,7 @@ impl PromptServer {
 
     /// Exposes the metrics of each new version, and logs problems while they last.
     async fn announce(self: Arc<Self>, name: String) {
-        let Some(prompt) = self.reader.prompt(&name) else { return };
+        let Some(prompt) = self.keys.get(&name).and_then(|encoded| self.reader.prompt(encoded)) else { return };
         let (mut changes, mut problem) = (prompt.changes(), None);
         loop {
             if let Ok(Some(versions)) = timeout(Duration::from_secs(1), changes.next()).await {
@@ -331,14 +334,17 @@ async fn main() -> Result<()> {
         sentinel_password: args.sentinel_password.clone(),
         ..Settings::default()
     };
-    let reader = Reader::start(args.redis.as_str(), args.prompts.clone(), settings)?;
+    // metrics have the name of a prompt; Redis, and so the reader, has its encoded form
+    let with_key = |name: &String| Ok((name.clone(), key_of(name)?));
+    let keys = args.prompts.iter().map(with_key).collect::<Result<HashMap<_, _>>>()?;
+    let reader = Reader::start(args.redis.as_str(), keys.values().cloned().collect::<Vec<_>>(), settings)?;
     let listener =
         tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
     eprintln!("serving {} on http://{}", args.prompts.join(", "), args.listen);
 
     let (metrics, model) = (ServerMetrics::new(), Model::default());
     args.misbehave.iter().cloned().for_each(|behaviour| model.misbehave(behaviour));
-    let server = Arc::new(PromptServer { args, reader, metrics, model, requests: AtomicU64::default() });
+    let server = Arc::new(PromptServer { args, keys, reader, metrics, model, requests: AtomicU64::default() });
     for prompt in server.args.prompts.clone() {
         tokio::spawn(server.clone().announce(prompt));
     }

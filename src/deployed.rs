@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::{LogEvent, Timestamp};
+use crate::decision::{Incident, LogEvent, PromptName, Timestamp};
 
 /// A change this shortly before an incident may be related.
 pub const WITHIN: Duration = Duration::from_secs(3_600);
 /// Other prompts that are named; the rest is counted.
 pub const NAMED: usize = 3;
+
+/// The group that the alerts of an incident name, by the rules of a prompt's name, because keys have its encoded form.
+pub fn group_of(incident: &Incident) -> Option<PromptName> {
+    PromptName::of(&incident.group_labels().group).ok()
+}
 
 /// An entry of a deployment log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

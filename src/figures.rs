@@ -66,17 +66,21 @@ pub enum Coverage {
     TooLittle,
     /// Scrapes are so far apart that only the five-minute window counts.
     Slow,
+    /// There is nothing to compare with yet.
+    NoBaseline,
     Measured,
 }
 
 impl Coverage {
-    pub const ALL: [Self; 4] = [Coverage::Blind, Coverage::TooLittle, Coverage::Slow, Coverage::Measured];
+    pub const ALL: [Self; 5] =
+        [Coverage::Blind, Coverage::TooLittle, Coverage::Slow, Coverage::NoBaseline, Coverage::Measured];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Coverage::Blind => "blind",
             Coverage::TooLittle => "too_little",
             Coverage::Slow => "slow",
+            Coverage::NoBaseline => "no_baseline",
             Coverage::Measured => "measured",
         }
     }
@@ -216,7 +220,7 @@ struct Shared {
 impl FigureBook {
     /// What is known. Requests another answer if it is old.
     pub fn look(&self) -> Known {
-        let latest = self.0.latest.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let latest = self.latest();
         let age = latest.as_ref().map(|(at, _)| at.elapsed());
         if age.is_none_or(|age| age >= EVERY) {
             self.0.wanted.notify_one();
@@ -226,6 +230,15 @@ impl FigureBook {
             Some((_, None)) => Known::NotMeasured,
             Some((at, Some(figures))) => Known::Since(at, figures),
         }
+    }
+
+    /// Whether somebody who looks has to wait.
+    pub fn is_awaited(&self) -> bool {
+        self.latest().is_none_or(|(at, _)| at.elapsed() >= EXPIRES)
+    }
+
+    fn latest(&self) -> Option<(Instant, Option<Arc<Figures>>)> {
+        self.0.latest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is known after at most this long.

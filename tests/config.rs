@@ -178,7 +178,7 @@ fn deciders_come_from_file_and_environment() {
 fn a_prompt_may_have_canary_settings_of_its_own() {
     let text = "[canary]\nhold = \"20m\"\nquery = \"up\"\n\
         [canary.prompts.\"billing/refunds.v2\"]\nstages = [10, 100]\nmargin = 3\nanalysis = \"off\"\n\
-        [canary.prompts.support]\nhold = \"5m\"\n";
+        [canary.prompts.support]\nhold = \"5m\"\n[canary.prompts.'a \"b\" \\ हिन्दी ❤\u{fe0f}']\nmargin = 7\n";
     let config = load("canary-prompts", text, &[("PROMPT_ROLLBACK_CANARY__PROMPTS__SUPPORT__QUERY", "")]).unwrap();
     let of = |prompt: &str| config.canary.of(&PromptName::parse(prompt).unwrap()).clone();
     let minutes = |minutes: u64| vec![Duration::from_secs(60 * minutes)];
@@ -189,6 +189,8 @@ fn a_prompt_may_have_canary_settings_of_its_own() {
     let refunds = of("billing/refunds.v2");
     assert_eq!((&refunds.plan.stages, refunds.margin, refunds.analysis), (&vec![10, 100], 3, false));
     assert_eq!((refunds.plan.holds, refunds.query.as_deref()), (minutes(20), Some("up")));
+    let quoted = PromptName::of("a \"b\" \\ हिन्दी ❤\u{fe0f}").unwrap();
+    assert_eq!(config.canary.of(&quoted).margin, 7, "TOML's quotes are no part of a name");
     let support = of("support");
     assert_eq!((&support.plan.stages, support.margin, support.analysis), (&vec![1, 5, 25, 100], 1, true));
     assert_eq!((support.plan.holds, support.query), (minutes(5), None));

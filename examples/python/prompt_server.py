@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")
 
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest  # noqa: E402
-from prompt_reader import Reader  # noqa: E402
+from prompt_reader import Reader, key_of  # noqa: E402
 
 REQUESTS = Counter("prompt_requests", "Requests answered.", ["prompt", "version", "outcome"])
 DURATION = Histogram(
@@ -87,16 +87,16 @@ class Model:
 
 
 class PromptServer:
-    """Answers requests with the active version, and counts them."""
+    """Answers requests with the active version, and counts them. `keys`: how Redis calls each prompt."""
 
-    def __init__(self, reader, prompts, model):
-        self.reader, self.prompts, self.model = reader, prompts, model
+    def __init__(self, reader, keys, model):
+        self.reader, self.keys, self.model = reader, keys, model
         self._numbers = itertools.count()
 
     def answer(self, prompt, text, user=None):
         """Status and JSON body of a completion. While traffic is split, a user keeps one version."""
         key = f"request-{next(self._numbers)}" if user is None else str(user)
-        version = self.reader.active_version(prompt, key) if prompt in self.prompts else None
+        version = self.reader.active_version(self.keys[prompt], key) if prompt in self.keys else None
         if version is None:
             return 503, {"error": f"no known version of {prompt}"}
         started = time.monotonic()
@@ -205,18 +205,21 @@ def main():
     )
     args = parser.parse_args()
     prompts = args.prompt or ["customer-support"]
+    # Metrics have the name of a prompt; Redis, and so the reader, has its encoded form.
+    keys = {name: key_of(name) for name in prompts}
+    names = {key: name for name, key in keys.items()}
 
     reader = Reader(
         args.redis,
-        prompts,
+        list(names),
         args.namespace,
-        on_change=expose_at_zero,
+        on_change=lambda key, versions: expose_at_zero(names[key], versions),
         nodes=args.node or os.environ.get("REDIS_NODES", ""),
         sentinel_master=args.sentinel_master,
         sentinel_username=os.environ.get("REDIS_SENTINEL_USERNAME"),
         sentinel_password=os.environ.get("REDIS_SENTINEL_PASSWORD"),
     )
-    server = PromptServer(reader, prompts, Model())
+    server = PromptServer(reader, keys, Model())
     for wish in args.misbehave:
         server.model.misbehave(wish)
     if args.rps > 0:

@@ -185,7 +185,10 @@ impl PartialAlert<'_> {
         let short = |text: Option<Cow<'_, str>>, most| text.map(|text| shorten(&text, most));
         Delivered::Ignored(Ignored {
             fingerprint: short(self.fingerprint, MAX_FINGERPRINT).unwrap_or_else(called),
-            prompt: short(self.prompt, PromptName::MAX),
+            prompt: self.prompt.map(|name| match PromptName::of(&name) {
+                Ok(prompt) => prompt.to_string(),
+                Err(_) => shorten(&name, PromptName::MAX),
+            }),
             version: short(self.version, VersionName::MAX),
             severity: self.severity,
             why,

@@ -50,8 +50,8 @@ answers! {
         pub coverage: Option<CoverageView>,
     }
 
-    /// For each signal `measured`, `slow` (scrapes are further apart than 15 s), `too_little` (traffic) or `blind`. Null if
-    /// the prompt has no such signal.
+    /// For each signal `measured`, `no_baseline`, `slow` (scrapes are further apart than 15 s), `too_little` (traffic) or
+    /// `blind`. Null for quality if the prompt has no scores, and for p99 and quality if no requests are measured.
     pub struct CoverageView {
         pub errors: Option<String>,
         pub p99: Option<String>,

@@ -534,7 +534,7 @@ fn both_names(origin: Origin, key: &str, earlier: &str) -> ConfigProblem {
 /// As TOML writes a key; so a dot inside a name never looks like a level.
 fn quote(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if bare { name.to_owned() } else { format!("{name:?}") }
+    if bare { name.to_owned() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
 /// The first name of a dotted key, and the rest.
@@ -569,8 +569,14 @@ fn dots(key: &str) -> impl Iterator<Item = usize> {
     key.bytes().map(is_dot).enumerate().filter_map(|(at, is_dot)| is_dot.then_some(at))
 }
 
+/// The reverse of [`quote`].
 pub(super) fn unquote(name: &str) -> String {
-    name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(name).to_owned()
+    let Some(quoted) = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return name.to_owned() };
+    let (mut plain, mut rest) = (String::new(), quoted.chars());
+    while let Some(c) = rest.next() {
+        plain.extend(if c == '\\' { rest.next() } else { Some(c) });
+    }
+    plain
 }
 
 fn env_word(word: &str) -> String {

@@ -12,6 +12,7 @@ use super::{Context, outage, views};
 use crate::api;
 use crate::config::Role;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
+use crate::deployed::group_of;
 use crate::store::{ListedIncident, ListedPrompt, LogCursor, Visible, is_entry};
 use crate::trace;
 
@@ -90,10 +91,13 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     let engine = &context.engine;
     let without_target = query.flag("without_target")?;
     let cursor = query.cursor(|text| PromptName::parse(text).is_ok())?;
+    let is_first = cursor.is_none();
     let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
     let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window, visible).await?;
-    let known = context.books.figures.within(FIGURES).await;
+    // the later pages of a list follow at once
+    let patience = if is_first { FIGURES } else { Duration::ZERO };
+    let known = context.books.figures.within(patience).await;
     let row = |row: &ListedPrompt| match &row.loaded {
         Ok(loaded) => {
             let mut row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
@@ -139,8 +143,7 @@ pub(super) async fn prompt_view(
     now: Timestamp,
 ) -> ApiResult<api::PromptView> {
     // which group it belongs to is known from the alerts of its incidents only
-    let group =
-        snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.group_labels().group).ok());
+    let group = snapshot.state.incidents.iter().find_map(group_of);
     let mut deployed = context.engine.store.deployed(&snapshot.prompt, group.as_ref(), now, None).await?;
     caller.hide_others(&mut deployed);
     Ok(views::prompt(snapshot, &context.engine.policy, &deployed, now))

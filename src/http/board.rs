@@ -75,7 +75,7 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Index {
     pub entries: Vec<Entry>,
-    /// Prefixes of names before a `/`, and how many prompts have them.
+    /// Prefixes of names before a `/`, in their encoded form, and how many prompts have them.
     pub groups: Vec<(String, usize)>,
     pub paused_for_all: Option<String>,
     pub outage: Option<IncidentId>,
@@ -114,13 +114,16 @@ async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> 
     Ok(Index { paused_for_all, outage, ..index })
 }
 
-/// Prefixes of names before a `/`, and how many prompts have them.
+/// The prefix of a name before a `/`, in its encoded form.
+pub fn group(prompt: &PromptName) -> Option<PromptName> {
+    PromptName::of(prompt.name().split_once('/')?.0).ok()
+}
+
+/// The groups of these prompts, and how many prompts each has.
 pub fn groups<'a>(names: impl Iterator<Item = &'a PromptName>) -> Vec<(String, usize)> {
     let mut groups: BTreeMap<String, usize> = BTreeMap::new();
-    for name in names.map(PromptName::name) {
-        if let Some((group, _)) = name.split_once('/') {
-            *groups.entry(group.to_owned()).or_default() += 1;
-        }
+    for group in names.filter_map(group) {
+        *groups.entry(group.to_string()).or_default() += 1;
     }
     groups.into_iter().collect()
 }

@@ -17,6 +17,7 @@ use crate::decision::{IncidentId, PromptName, Refusal};
 use crate::engine::EngineError;
 use crate::metrics::Denial;
 use crate::store::StoreError;
+use crate::visible::shown;
 
 pub type Reply = Response<ResponseBody>;
 
@@ -184,7 +185,7 @@ pub fn no_incident(id: &IncidentId) -> ApiError {
 }
 
 pub fn no_prompt(prompt: &PromptName) -> ApiError {
-    let message = format!("no prompt {prompt} is registered or active");
+    let message = format!("no prompt {} is registered or active", shown(prompt));
     ApiError::new(StatusCode::NOT_FOUND, "unknown_prompt", message)
 }
 

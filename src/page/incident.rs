@@ -12,6 +12,7 @@ use crate::decision::alert::AlertRecord;
 use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{Incident, PhaseKind, Rehearsed, Severity, Timestamp};
 use crate::deployed::{Deployed, DeploymentEntry};
+use crate::visible::shown;
 use crate::wording::{began, stages, title, until, what_was_done};
 
 /// The picture of the metric around the rollback.
@@ -43,7 +44,7 @@ pub struct IncidentView<'a> {
 
 pub fn incident(view: &IncidentView<'_>, viewer: &Viewer) -> String {
     let incident = view.incident;
-    let name = format!("{}: {} {}", title(incident), incident.prompt, incident.version);
+    let name = format!("{}: {} {}", title(incident), shown(&incident.prompt), incident.version);
     let main = html! {
         h1 { (title(incident)) ": " (prompt_link(incident.prompt.as_str())) " " code { (incident.version.as_str()) } }
         p {

@@ -9,6 +9,7 @@ use super::parts::{
 use super::{Viewer, actions};
 use crate::decision::{HoldingGuard, Timestamp};
 use crate::figures::Known;
+use crate::visible::shown_name;
 
 /// Which prompts are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -193,7 +194,7 @@ fn choose(view: &Overview<'_>) -> Markup {
                 select id="group" name="group" {
                     option value="" { "All groups" }
                     @for (name, count) in &view.groups {
-                        option value=(shown(name)) selected[name == group] { (Text(name)) "/ (" (count) ")" }
+                        option value=(shown(name)) selected[name == group] { (Text(&shown_name(name))) "/ (" (count) ")" }
                     }
                 }
             }

@@ -4,7 +4,7 @@
 //! requests, where `increase()` would extrapolate. The slices depend on when the comparison began, never on when it is
 //! queried, so each look includes the slices of all earlier looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::client::Series;
@@ -139,9 +139,11 @@ fn read_span(
     });
     into.errors.extend(slices(new.0, old.0));
     into.quality.extend(slices(new.1, old.1));
-    into.p99.extend(old.3.into_iter().map(|(end, old)| P99 {
+    // if only one of them has a p99, nothing is known
+    let ends: BTreeSet<Timestamp> = new.3.keys().chain(old.3.keys()).copied().collect();
+    into.p99.extend(ends.into_iter().map(|end| P99 {
         new: new.3.get(&end).copied().unwrap_or(f64::NAN),
-        old,
+        old: old.3.get(&end).copied().unwrap_or(f64::NAN),
         observations: new.2.get(&end).copied().unwrap_or(0.0),
     }));
 }

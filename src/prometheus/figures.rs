@@ -150,9 +150,9 @@ mod tests {
 
     #[test]
     fn coverage_is_what_the_rules_record() {
-        let read = [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.5, f64::NAN].map(Coverage::of);
-        let [blind, too_little, slow, measured] = Coverage::ALL.map(Some);
-        assert_eq!(read, [None, blind, too_little, slow, measured, None, None, None]);
+        let read = [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.5, f64::NAN].map(Coverage::of);
+        let [blind, too_little, slow, no_baseline, measured] = Coverage::ALL.map(Some);
+        assert_eq!(read, [None, blind, too_little, slow, no_baseline, measured, None, None, None]);
     }
 
     #[test]

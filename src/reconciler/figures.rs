@@ -14,7 +14,7 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook) {
         book.wanted().await;
         let worker = workers.get();
         book.publish(match &worker.verifier.prometheus {
-            Some(prometheus) => Some(read(&worker, prometheus).await),
+            Some(prometheus) => Some(read(&worker, prometheus, &book).await),
             None => None,
         });
         tokio::time::sleep(EVERY).await;
@@ -22,17 +22,26 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook) {
 }
 
 /// What is missing is named, and does not hide the rest.
-async fn read(worker: &IncidentWorker, prometheus: &Prometheus) -> Figures {
+async fn read(worker: &IncidentWorker, prometheus: &Prometheus, book: &FigureBook) -> Figures {
     let mut figures = Figures::default();
-    if let Err(error) = fill(worker, prometheus, &mut figures).await {
+    if let Err(error) = fill(worker, prometheus, book, &mut figures).await {
         figures.fault = Some(error.to_string());
     }
     figures
 }
 
-async fn fill(worker: &IncidentWorker, prometheus: &Prometheus, figures: &mut Figures) -> Result<(), PrometheusError> {
+async fn fill(
+    worker: &IncidentWorker,
+    prometheus: &Prometheus,
+    book: &FigureBook,
+    figures: &mut Figures,
+) -> Result<(), PrometheusError> {
     let labels = &worker.verifier.labels;
     read_present(labels, &prometheus.instant(&present()).await?, figures);
+    if book.is_awaited() {
+        // the lines of the last hour take longer
+        book.publish(Some(figures.clone()));
+    }
     // both clocks are near enough for a line of an hour
     let now = worker.engine.store.now().await.map_err(|error| PrometheusError::NoAnswer(error.to_string()))?;
     let from = now.minus(STEP * u32::try_from(POINTS - 1).unwrap_or(u32::MAX));

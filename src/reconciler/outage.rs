@@ -28,6 +28,7 @@ use crate::store::outage::{Coordinated, WriteOutcome};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
 use crate::trace;
+use crate::visible::shown;
 
 /// Reports processed at once.
 const BATCH: usize = 200;
@@ -202,8 +203,10 @@ impl Coordinator {
             None => (false, Vec::new()),
             Some(more) => {
                 let switches = |change: &&MemberUpdate| !change.tried;
-                let switched =
-                    more.iter().filter(switches).filter_map(|change| Some(change.now.as_ref()?.prompt.to_string()));
+                let switched = more
+                    .iter()
+                    .filter(switches)
+                    .filter_map(|change| Some(shown(&change.now.as_ref()?.prompt).into_owned()));
                 let switched: Vec<String> = switched.collect();
                 changes.extend(more);
                 (true, switched)

@@ -6,6 +6,7 @@ use crate::api::RehearsalView;
 use crate::decision::{Alert, Operator, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
 use crate::store::drill::{Drill, DrillId, DrillProgress};
+use crate::visible::shown;
 
 /// Starts a drill about the active version of `prompt`. A worker posts its alert.
 pub async fn start(
@@ -16,7 +17,7 @@ pub async fn start(
     let store = &engine.store;
     let loaded = engine.load(prompt).await?;
     let Some(version) = loaded.snapshot.active.version() else {
-        let message = format!("{prompt} has no active version: a drill needs an active version");
+        let message = format!("{} has no active version: a drill needs an active version", shown(prompt));
         return Ok(Err(Refusal { code: RefusalCode::UnknownPrompt, message }));
     };
     let id = DrillId::fresh(loaded.now);

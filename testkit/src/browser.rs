@@ -184,7 +184,7 @@ impl Browser {
              const middle = () => {{ const box = node.getBoundingClientRect();
              return [box.x + box.width / 2, box.y + box.height / 2]; }};
              const before = middle();
-             for (const _ of '12') await new Promise(requestAnimationFrame);
+             for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
              const place = middle();
              return before.join() === place.join() && node.contains(document.elementFromPoint(...place)) ? place : null;
              }})()"

@@ -82,7 +82,7 @@ impl World {
     pub async fn metrics(&self) -> Result<BTreeSet<String>> {
         let answer = self.prometheus.http().get("/api/v1/label/__name__/values").await?.json()?;
         let mut names: BTreeSet<String> = serde_json::from_value(answer["data"].clone())?;
-        for file in ["native", "baselines", "alerts"] {
+        for file in ["native", "baselines", "alerts", "self"] {
             let rules = shipped::text(&format!("alert-rules/{file}.yml"))?;
             names.extend(rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned));
         }

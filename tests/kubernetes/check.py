@@ -272,7 +272,8 @@ def check_alertmanager(configs, has_namespace_label, has_pager):
 
     # The same routes and times as in the file for plain hosts.
     shipped = yaml.safe_load((ROOT / "config/alertmanager.yml").read_text())
-    heartbeat, own, *prompts = shipped["route"]["routes"]
+    # The operator's own routes get the notices.
+    heartbeat, _notices, own, *prompts = shipped["route"]["routes"]
     own_config, prompt_config = [one for one in made["route"]["routes"] if one["receiver"] != "null"][::-1]
     times = ["group_wait", "group_interval", "repeat_interval"]
 

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::Split;
 use prompt_rollback_testkit::readers::{ACTIVE, Server, python_server, rust_server, set};
-use prompt_rollback_testkit::{ProcessBuilder, shipped};
+use prompt_rollback_testkit::{Dir, ProcessBuilder, shipped};
+use serde_json::json;
 
 use crate::common::{SOON, eventually};
 
@@ -12,6 +13,27 @@ const SPLIT: [(&str, &str); 2] = [("v1.9.0", "25"), ("v2.0.0", "75")];
 
 async fn metrics(server: &Server) -> Result<String> {
     Ok(server.http().get("/metrics").await?.text())
+}
+
+#[tokio::test]
+async fn the_example_servers_find_a_prompt_by_its_encoded_form_and_measure_it_by_its_name() -> Result<()> {
+    const NAME: &str = "Support bot: v2@eu";
+    let redis = shipped::redis("receiver-password", "server-password")?.start()?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:Support%20bot%3A%20v2%40eu", "v1"]).await?;
+    let env = [("REDIS_URL", format!("redis://prompt-server:server-password@{}", redis.addr()))];
+    let rust = |dir: &Dir| Ok(ProcessBuilder::new(rust_server()?, dir.path()).args(["--prompt", NAME]));
+    let python = |dir: &Dir| Ok(python_server(dir)?.args(["--prompt", NAME]));
+    for server in [Server::start(&env, rust).await?, Server::start(&env, python).await?] {
+        let served = eventually("it is served", SOON, async || {
+            let answer = server.http().post_json("/complete", &json!({"prompt": NAME, "user": "u"})).await.ok()?;
+            (answer.status == 200).then_some(answer)
+        })
+        .await?;
+        ensure!(served.json()?["version"] == "v1", "{}", served.text());
+        let text = metrics(&server).await?;
+        ensure!(text.contains(&format!("prompt=\"{NAME}\"")) && !text.contains("%20"), "{text}");
+    }
+    Ok(())
 }
 
 #[tokio::test]

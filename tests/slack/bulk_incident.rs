@@ -19,7 +19,7 @@ const ONE: (&str, &str) = ("GUARDS__MAX_AUTO_ROLLBACKS", "1");
 fn of(prompt: &str) -> Value {
     let mut alert = critical(prompt);
     alert["labels"]["provider"] = "acme".into();
-    alert["labels"]["group"] = "checkout".into();
+    alert["labels"]["group"] = "Check out: EU".into();
     alert
 }
 
@@ -68,7 +68,7 @@ async fn one_root_speaks_for_all_and_members_have_none_of_their_own() -> Result<
         "3 prompts fail together: decision needed",
         "Rolled back before: 1",
         "provider acme (3 of 3)",
-        "group checkout (3 of 3)",
+        "group Check out: EU (3 of 3)",
         "`q` `v2` → `v1`",
         "`r` `v2` → `v1`",
         "p v2: verifying, before",
@@ -234,7 +234,7 @@ async fn a_rollback_lists_how_the_prompts_of_its_group_do() -> Result<()> {
     workspace.receiver.outcomes(&[of("p")]).await?;
     let root = workspace.titled("Rolled back automatically from v2 to v1").await?;
     let replies = workspace.replies(&root, 1).await?;
-    let listed = "Same group (checkout): returns v2 (well), refunds v2 (an incident is open)";
+    let listed = "Same group (Check out: EU): returns v2 (well), refunds v2 (an incident is open)";
     assert!(replies[0].contains(listed), "{replies:?}");
     Ok(())
 }

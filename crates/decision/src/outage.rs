@@ -310,7 +310,7 @@ impl Outage {
             || members.iter().filter_map(|m| Some((m, m.done.as_ref().filter(|d| d.execution == execution.at)?)));
         let failed: Vec<String> = results()
             .filter(|(_, done)| done.failed)
-            .map(|(member, done)| format!("{} ({})", member.prompt, done.text))
+            .map(|(member, done)| format!("{} ({})", member.prompt.name(), done.text))
             .collect();
         let well = results().count() - failed.len();
         let what = if execution.what == OutageAction::Undo { "undone" } else { "rolled back or being confirmed" };

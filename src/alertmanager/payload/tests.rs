@@ -113,6 +113,17 @@ fn changed(original: &str, replacement: &str) -> Delivered {
 }
 
 #[test]
+fn an_ignored_alert_names_its_prompt_as_answers_do() {
+    let long = "é".repeat(60);
+    for (name, expected) in [("a b", "a%20b"), ("100%25", "100%2525"), ("p", "p"), (long.as_str(), long.as_str())] {
+        let original = r#""firing","labels":{"alertname":"A","prompt":"p""#;
+        let ignored = changed(original, &original.replace("firing", "on").replace(r#""p""#, &format!("{name:?}")));
+        let Delivered::Ignored(ignored) = ignored else { panic!("{name} is acted upon") };
+        assert_eq!(ignored.prompt.as_deref(), Some(expected));
+    }
+}
+
+#[test]
 fn a_malformed_alert_is_ignored_and_says_what_was_expected() {
     for (original, replacement, detail) in [
         (r#""firing""#, r#""on""#, r#"status: expected "firing" or "resolved", found "on""#),

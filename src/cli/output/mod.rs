@@ -75,6 +75,7 @@ fn coverage_text(coverage: &CoverageView) -> String {
     let problems = with(false).map(|(signal, state)| match state {
         "too_little" => format!("{signal}: too little traffic"),
         "slow" => format!("{signal}: slow scrapes"),
+        "no_baseline" => format!("{signal}: no baseline yet"),
         other => format!("{signal}: {other}"),
     });
     Some(measured).filter(|text| !text.is_empty()).into_iter().chain(problems).collect::<Vec<_>>().join("; ")
@@ -300,7 +301,7 @@ pub fn log_of_all(log: &DeploymentLog, color: bool) -> String {
     }
     let row = |entry: &LogEntryView| {
         let [at, event, from, to, operator, incident, reason] = log_entry(entry);
-        [at, Cell::new(&entry.prompt), event, from, to, operator, incident, reason]
+        [at, Cell::new(&shown_name(&entry.prompt)), event, from, to, operator, incident, reason]
     };
     let rows: Vec<_> = log.entries.iter().map(row).collect();
     table(["AT", "PROMPT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color)

@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Heartbeat,
     /// About prompt-rollback itself: for people only.
     Own,
+    /// The same, but nobody has to act: any receiver will do, or none.
+    Notice,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl OurAlert {
                 let severity = labels.get("severity").and_then(|word| policy.severity(word));
                 let kind = match file {
                     "heartbeat.yml" => Kind::Heartbeat,
+                    "self.yml" if labels.get("severity").is_some_and(|severity| severity == "info") => Kind::Notice,
                     "self.yml" => Kind::Own,
                     _ => Kind::Trigger(severity.unwrap_or(Severity::High)),
                 };

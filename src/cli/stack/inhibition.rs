@@ -37,7 +37,7 @@ impl Review<'_> {
     pub fn inhibited(&self, rule: &InhibitRule) -> Vec<&OurAlert> {
         let matches = |matchers: &[Matcher], labels: &LabelSet| matchers.iter().all(|it| it.matches(labels));
         let possible = |alert: &&OurAlert| {
-            if !matches(&rule.target, &alert.labels) {
+            if alert.kind == Kind::Notice || !matches(&rule.target, &alert.labels) {
                 return false;
             }
             let two_sided = matches(&rule.source, &alert.labels);

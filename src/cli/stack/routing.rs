@@ -82,7 +82,7 @@ pub(super) struct Review<'a> {
 
 impl Review<'_> {
     fn probes(&self) -> Vec<Probe> {
-        let delivered = self.alerts.iter().filter(|alert| alert.kind != Kind::Own);
+        let delivered = self.alerts.iter().filter(|alert| !matches!(alert.kind, Kind::Own | Kind::Notice));
         let mut probes: Vec<Probe> = delivered.map(|alert| self.follow(alert)).collect();
         probes.push(self.own_alerts());
         probes.extend(self.file.receivers.iter().filter(|it| is_ours(it)).map(|it| self.receiver(it)));
@@ -94,6 +94,7 @@ impl Review<'_> {
     pub fn needs_routes(&self) -> bool {
         self.alerts.iter().any(|alert| match alert.kind {
             Kind::Own => !self.reaches_people(alert),
+            Kind::Notice => false,
             _ => self.follow(alert).level != Level::Ok,
         })
     }

@@ -17,6 +17,7 @@ use crate::http::input::{ApiResult, line};
 use crate::http::reply::{ApiError, no_incident};
 use crate::http::{Door, Peer};
 use crate::metrics::Denial;
+use crate::visible::shown;
 
 /// Longest name of a person.
 const MAX_NAME: usize = 200;
@@ -254,7 +255,12 @@ impl Caller {
         if self.sees(prompt) {
             return Ok(());
         }
-        Err(not_allowed(format!("{} may not see {prompt}: its prompts are {}", self.name(), self.prompts.join(", "))))
+        Err(not_allowed(format!(
+            "{} may not see {}: its prompts are {}",
+            self.name(),
+            shown(prompt),
+            self.prompts.join(", ")
+        )))
     }
 
     /// An incident of a prompt that the caller may not see is answered like one that does not exist.

@@ -6,8 +6,8 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 
 use super::{Reader, html, secured};
-use crate::decision::{Incident, IncidentId, PromptName};
-use crate::deployed::DeploymentEntry;
+use crate::decision::{Incident, IncidentId};
+use crate::deployed::{DeploymentEntry, group_of};
 use crate::elsewhere;
 use crate::http::Context;
 use crate::http::input::{ApiResult, Query, incident_id, is_incident_id};
@@ -70,7 +70,7 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
         false => None,
     };
     let log = log(context, &found).await?;
-    let group = PromptName::parse(&found.group_labels().group).ok();
+    let group = group_of(&found);
     let mut deployed = store.deployed(&found.prompt, group.as_ref(), found.opened_at, Some(&id)).await?;
     reader.caller.hide_others(&mut deployed);
     let mut related: Vec<String> = match &group {

@@ -27,8 +27,8 @@ const MAX_SEARCH: usize = 128;
 const ROLLOUTS: usize = 50;
 
 pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> ApiResult<Reply> {
-    let text = |name: &str| query.text(name).unwrap_or_default().trim().to_owned();
-    let (search, group) = (text("search"), text("group"));
+    let text = |name: &str| query.text(name).unwrap_or_default().to_owned();
+    let (search, group) = (text("search").trim().to_owned(), text("group"));
     for (name, text) in [("search", &search), ("group", &group)] {
         if text.chars().count() > MAX_SEARCH {
             return Err(ApiError::bad_request(format!("{name}: expected at most {MAX_SEARCH} characters")));
@@ -49,6 +49,8 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
     let engine = &context.engine;
     let index = context.board.index(engine, context.max_prompts).await?;
     let needle = search.to_lowercase();
+    // a text that is no name is no group either, and finds nothing
+    let group = PromptName::written(&group).map_or(group, |group| group.to_string());
     let is_candidate = |entry: &&Entry| reader.caller.sees(&entry.prompt) && matches(entry, &needle, &group);
     let candidates: Vec<&Entry> = index.entries.iter().filter(is_candidate).collect();
     let counts = Filter::ALL.map(|filter| candidates.iter().filter(|entry| shows(filter, entry)).count());
@@ -134,9 +136,10 @@ fn of<'a>(
 }
 
 fn matches(entry: &Entry, needle: &str, group: &str) -> bool {
-    let name = entry.prompt.name();
-    let in_group = group.is_empty() || name.split_once('/').is_some_and(|(prefix, _)| prefix == group);
-    in_group && (needle.is_empty() || name.to_lowercase().contains(needle))
+    let in_group = group.is_empty() || board::group(&entry.prompt).is_some_and(|own| own.as_str() == group);
+    // people copy encoded forms from logs and Redis
+    let has_needle = |text: &str| text.to_lowercase().contains(needle);
+    in_group && (needle.is_empty() || has_needle(&entry.prompt.name()) || has_needle(entry.prompt.as_str()))
 }
 
 fn shows(filter: Filter, entry: &Entry) -> bool {

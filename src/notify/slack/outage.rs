@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::posting::{Kept, Left, ThreadProgress, posting};
 use super::{Halt, SlackNotifier};
 use crate::decision::note::{Note, NoteKind};
-use crate::decision::{Incident, IncidentId, PhaseKind, PromptName};
+use crate::decision::{Incident, IncidentId, PhaseKind};
+use crate::deployed::group_of;
 use crate::slack::client::Place;
 use crate::slack::render::{self, Message, OutageMessage, Related};
 use crate::store::StoreError;
 use crate::store::outage::Speaks;
 use crate::store::sync::Sync;
+use crate::visible::shown;
 
 /// Prompts of a group that are shown.
 const RELATED: usize = 10;
@@ -92,7 +94,7 @@ impl SlackNotifier {
 
     /// Stores the group that the prompt's alerts name.
     pub(super) async fn relate(&self, incident: &Incident) -> Result<(), StoreError> {
-        let Ok(group) = PromptName::parse(&incident.group_labels().group) else { return Ok(()) };
+        let Some(group) = group_of(incident) else { return Ok(()) };
         let store = &self.engine.store;
         store.relate(&group, &incident.prompt, store.now().await?).await
     }
@@ -104,7 +106,7 @@ impl SlackNotifier {
         note: &Note,
         message: Message,
     ) -> Result<Message, StoreError> {
-        let Ok(group) = PromptName::parse(&incident.group_labels().group) else { return Ok(message) };
+        let Some(group) = group_of(incident) else { return Ok(message) };
         if note.kind != NoteKind::Switched {
             return Ok(message);
         }
@@ -121,7 +123,7 @@ impl SlackNotifier {
                 Err(_) => {}
             }
         }
-        Ok(render::with_related(message, group.as_str(), &related, all.saturating_sub(1)))
+        Ok(render::with_related(message, &shown(&group), &related, all.saturating_sub(1)))
     }
 }
 

@@ -3,8 +3,8 @@
 use super::posting::{Kept, Left, Method, Taken, ThreadProgress, posting, question};
 use super::{Halt, Queue, REPLIES, SlackNotifier};
 use crate::decision::note::Note;
-use crate::decision::{Event, Incident, PhaseKind, PromptName};
-use crate::deployed::Deployed;
+use crate::decision::{Event, Incident, PhaseKind};
+use crate::deployed::{Deployed, group_of};
 use crate::engine::EngineError;
 use crate::postmortem::{IncidentMetric, chart};
 use crate::service::drafts;
@@ -75,7 +75,7 @@ impl SlackNotifier {
         if let Some(kept) = progress.get("deployed") {
             return Ok(serde_json::from_str(kept).ok()); // perhaps written by a later receiver
         }
-        let group = PromptName::parse(&incident.group_labels().group).ok();
+        let group = group_of(incident);
         let Incident { id, prompt, opened_at, .. } = incident;
         let deployed = self.engine.store.deployed(prompt, group.as_ref(), *opened_at, Some(id)).await?;
         let kept = serde_json::to_string(&deployed).unwrap_or_default();

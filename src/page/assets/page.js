@@ -180,7 +180,7 @@
     clearTimeout(typing);
     typing = setTimeout(() => {
       const url = new URL(form.action);
-      const fields = [...new FormData(form)].filter(([, value]) => value !== '' && value !== 'all');
+      const fields = [...new FormData(form)].filter(([name, value]) => value !== '' && !(name === 'state' && value === 'all'));
       url.search = new URLSearchParams(fields).toString();
       history.replaceState(null, '', url);
       look();
@@ -193,7 +193,7 @@
   function ask(button) {
     const { title, text, yes, no, danger, field, label, required } = button.dataset;
     if (!title) return Promise.resolve('');
-    // an element of its own for each question: the end of one is told late, maybe after the next has begun
+    // an element of its own for each question: the close event can arrive after the next question has opened
     const last = find('#question');
     const dialog = last.cloneNode(true);
     last.replaceWith(dialog);

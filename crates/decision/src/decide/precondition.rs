@@ -6,14 +6,14 @@ use crate::{Gate, IncidentId, OrRefusal, Pending, Refusal, RefusalCode, Switch, 
 
 pub(super) fn must_be_known(tx: &Transaction<'_>) -> OrRefusal<()> {
     if tx.state.versions.is_empty() && tx.served_text().is_none() {
-        let prompt = &tx.snapshot.prompt;
+        let prompt = tx.snapshot.prompt.name();
         return Err(Refusal::new(RefusalCode::UnknownPrompt, format!("no prompt {prompt} is registered or active")));
     }
     Ok(())
 }
 
 pub(super) fn unknown_version(tx: &Transaction<'_>, version: &VersionName) -> Refusal {
-    let prompt = &tx.snapshot.prompt;
+    let prompt = tx.snapshot.prompt.name();
     Refusal::new(
         RefusalCode::UnknownVersion,
         format!("{version} is not a registered version of {prompt}: register it first"),
@@ -45,7 +45,7 @@ pub(super) fn must_be_allowed(
 }
 
 pub(super) fn no_known_good(tx: &Transaction<'_>, from: Option<&VersionName>) -> Refusal {
-    let prompt = &tx.snapshot.prompt;
+    let prompt = tx.snapshot.prompt.name();
     let fled = tx.fled_text(from).map(|text| format!(" ({text})")).unwrap_or_default();
     let message =
         format!("{prompt} has no other known-good version{fled}: name a target_version, or mark one as known-good");
