@@ -19,6 +19,10 @@ pub const FALSE_ALARM: f64 = 0.01;
 const QUALITY_MARGIN: f64 = 0.05;
 /// The largest tolerated growth of the p99, as in the rule for new versions.
 const P99_GROWTH: f64 = 0.10;
+/// The share of observations above the p99.
+pub const P99_TAIL: f64 = 0.01;
+/// The share of observations whose p99 lies beyond the last bucket from which on nothing is compared.
+const MOST_BEYOND: f64 = 0.1;
 /// The number of observations of the new version below which its p99 means nothing.
 const P99_ENOUGH: f64 = 100.0;
 
@@ -57,6 +61,8 @@ pub struct P99 {
     pub new: f64,
     pub old: f64,
     pub observations: f64,
+    /// One of them lies beyond the last bucket of its histogram, so that it reads as the bound of that bucket.
+    pub is_beyond: bool,
 }
 
 /// Measurements of two versions while both had traffic, oldest first.
@@ -251,6 +257,13 @@ impl Comparison {
     fn judge_p99(&mut self, p99: &[P99], errors: &[Slice]) {
         let usable = |p: &&P99| p.new.is_finite() && p.old.is_finite() && p.old > 0.0 && p.observations > 0.0;
         let (mut observations, mut new, mut old) = (0.0, 0.0, 0.0);
+        let beyond: f64 = p99.iter().filter(|p| p.is_beyond).map(|p| p.observations).sum();
+        let all: f64 = p99.iter().map(|p| p.observations).sum();
+        if beyond > MOST_BEYOND * all {
+            let problem = "its p99 cannot be compared: more than 1 % of the requests are slower than the last bucket";
+            self.problems.push(problem.to_owned());
+            return;
+        }
         for p in p99.iter().filter(usable) {
             observations += p.observations;
             new += p.new * p.observations;
@@ -495,7 +508,7 @@ mod tests {
     fn quality_and_p99_count_as_well() {
         let errors = vec![slice((100.0, 1.0), (100.0, 3.0)); 100];
         let scored = |new: f64, old: f64| vec![slice((20.0, 20.0 * (1.0 - new)), (20.0, 20.0 * (1.0 - old))); 100];
-        let p99 = |new: f64, old: f64| vec![P99 { new, old, observations: 20.0 }; 100];
+        let p99 = |new: f64, old: f64| vec![P99 { new, old, observations: 20.0, is_beyond: false }; 100];
         let verdict = |quality, p99| compared(&ComparisonSamples { errors: errors.clone(), quality, p99 }).is_better();
         assert!(verdict(scored(0.90, 0.91), p99(1.0, 1.0)).0);
         for (quality, p99, problem) in [

@@ -11,7 +11,7 @@ use super::client::Series;
 use super::exposure::{FAILURES, REQUESTS, grown};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
-use crate::prometheus::ab_test::{ComparisonSamples, Counts, P99, Slice};
+use crate::prometheus::ab_test::{ComparisonSamples, Counts, P99, P99_TAIL, Slice};
 
 /// The length of slices, by time since the beginning: short at first, few in all.
 const CUTS: [(Duration, Duration); 4] = [
@@ -51,6 +51,7 @@ const SCORES: &str = "prompt_version_instance:quality_score_count:sum";
 const SCORE_SUM: &str = "prompt_version_instance:quality_score_sum:sum";
 const OBSERVATIONS: &str = "prompt_version_instance:request_duration_observations:sum";
 const LATENCY: &str = "prompt_version:request_duration_seconds:p99_5m";
+const BEYOND: &str = "prompt_version:request_duration_observations:beyond_buckets_ratio";
 
 /// The query for both versions, as a range query at the ends of slices.
 pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) -> String {
@@ -58,7 +59,7 @@ pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) 
     let prompt = super::quoting::in_string(prompt);
     // of a version's characters, only these have a meaning in a regular expression
     let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
-    let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY].join("|");
+    let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY, BEYOND].join("|");
     format!("{{__name__=~\"{names}\",{p}=\"{prompt}\",{v}=~\"{versions}\"}}")
 }
 
@@ -134,8 +135,8 @@ fn read_span(
         for (end, grown) in of(OBSERVATIONS).into_iter().flat_map(|one| growth(step, one)) {
             *observed.entry(end).or_default() += grown;
         }
-        let p99 = of(LATENCY).into_iter().flat_map(|one| one.points.iter().copied()).collect::<Growth>();
-        (requests, scores, observed, p99)
+        let values = |name: &str| of(name).into_iter().flat_map(|one| one.points.iter().copied()).collect::<Growth>();
+        (requests, scores, observed, values(LATENCY), values(BEYOND))
     });
     into.errors.extend(slices(new.0, old.0));
     into.quality.extend(slices(new.1, old.1));
@@ -145,6 +146,7 @@ fn read_span(
         new: new.3.get(&end).copied().unwrap_or(f64::NAN),
         old: old.3.get(&end).copied().unwrap_or(f64::NAN),
         observations: new.2.get(&end).copied().unwrap_or(0.0),
+        is_beyond: [&new.4, &old.4].iter().any(|beyond| beyond.get(&end).is_some_and(|ratio| *ratio > P99_TAIL)),
     }));
 }
 
@@ -189,6 +191,7 @@ fn growth(step: Duration, series: &Series) -> Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prometheus::ab_test::Comparison;
 
     const BEGAN: Timestamp = Timestamp(1_000_000);
     const STEP: Duration = Duration::from_secs(15);
@@ -297,7 +300,34 @@ mod tests {
         ]);
         assert_eq!(all(&measured.quality), [[4.0, 1.0, 10.0, 1.0]]);
         let last = measured.p99.last().expect("p99");
-        assert_eq!(*last, P99 { new: 3.0, old: 2.0, observations: 42.0 });
+        assert_eq!(*last, P99 { new: 3.0, old: 2.0, observations: 42.0, is_beyond: false });
+    }
+
+    #[test]
+    fn a_p99_of_one_version_or_beyond_the_last_bucket_proves_nothing() {
+        let problems = |latency: Vec<Series>| {
+            let served = |version| {
+                [REQUESTS, FAILURES, OBSERVATIONS].map(|name| {
+                    let step = if name == FAILURES { 0.0 } else { 100.0 };
+                    series(name, version, "a", &[0.0, step, 2.0 * step, 3.0 * step])
+                })
+            };
+            let measured = read_first(served("v1").into_iter().chain(served("v2")).chain(latency).collect());
+            Comparison::of(&measured, 0.01).problems
+        };
+        let flat = |name, version, value| series(name, version, "", &[value; 4]);
+        let p99 = |version| flat(LATENCY, version, 10.0);
+        for alone in ["v1", "v2"] {
+            assert_eq!(problems(vec![p99(alone)]), ["its p99 is not known: 0 of 100 observations"]);
+        }
+        assert_eq!(problems(vec![p99("v1"), p99("v2")]), [""; 0]);
+        assert_eq!(problems(vec![p99("v1"), p99("v2"), flat(BEYOND, "v1", 0.01), flat(BEYOND, "v2", 0.0)]), [""; 0]);
+        for beyond in ["v1", "v2"] {
+            assert_eq!(
+                problems(vec![p99("v1"), p99("v2"), flat(BEYOND, beyond, 0.011)]),
+                ["its p99 cannot be compared: more than 1 % of the requests are slower than the last bucket"]
+            );
+        }
     }
 
     #[test]
