@@ -248,8 +248,11 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
         let unclear = before.state.lapsed.is_some() || commit.state.lapsed.is_some();
         let lost_traffic = (before.state.served().contains(&was.version) || unclear) && !keeps;
         let left = is.fled.as_ref().filter(|fled| fled.at == now && lost_traffic);
-        let known =
-            |id: &IncidentId| commit.incidents.iter().any(|write| write.incident.id == *id && write.was.is_some());
+        // an incident that this commit opens counts if it was opened by an alert
+        let known = |id: &IncidentId| {
+            let write = commit.incidents.iter().find(|write| write.incident.id == *id);
+            write.is_some_and(|write| write.was.is_some() || write.incident.is_firing())
+        };
         // or its alert already fired, and is handled in the same commit
         let inactive = before.state.inactive_alerts.iter().any(|inactive| inactive.version == was.version);
         let undecided = left.is_some_and(|fled| known(&fled.incident) || inactive);

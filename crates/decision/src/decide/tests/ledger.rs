@@ -73,7 +73,12 @@ impl Ledger {
                 page.good |= page.kept;
             }
             let vouches = |good: Earned| record.known_good.is_some_and(|is| is.by == good) && record.known_good != was;
-            if vouches(Earned::Mark) || soaked.iter().any(|entry| entry.to.as_deref() == Some(record.version.as_str()))
+            // a second mark in the same millisecond leaves the same record
+            let name = Some(record.version.as_str());
+            let is_mark = |entry: &LogEntry| entry.event == LogEvent::MarkGood && entry.to.as_deref() == name;
+            if vouches(Earned::Mark)
+                || commit.log.iter().any(is_mark)
+                || soaked.iter().any(|entry| entry.to.as_deref() == Some(record.version.as_str()))
             {
                 self.page(&record.version).good = true;
             }

@@ -337,14 +337,16 @@ proptest! {
         if delivery.iter().any(told_later) {
             return Ok(());
         }
-        let outcome = |world: &World| {
+        let outcome = |world: &World, is_split: bool| {
             let phases: BTreeSet<String> = world
                 .state
                 .open_incidents()
                 .map(|i| {
                     // while Prometheus is asked again, the earlier guard is kept for the answer
                     let held = i.held.as_ref().filter(|_| i.pending().is_none()).map(|held| held.guard);
-                    format!("{} {} {} {held:?} {:?}", i.version, i.phase, i.decider, i.target)
+                    // once the first alert has rolled the version back, the others are about an inactive version
+                    let decider = Some(&i.decider).filter(|_| !is_split || i.switch.is_none());
+                    format!("{} {} {decider:?} {held:?} {:?}", i.version, i.phase, i.target)
                 })
                 .collect();
             let good: BTreeSet<_> =
@@ -361,14 +363,14 @@ proptest! {
         }
         let mut permuted = world.clone();
         permuted.deliver(&shuffled);
-        prop_assert_eq!(outcome(&once), outcome(&permuted));
+        prop_assert_eq!(outcome(&once, false), outcome(&permuted, false));
         let versions: BTreeSet<_> = delivery.iter().map(|alert| &alert.version).collect();
         if versions.len() == 1 && delivery.iter().all(|alert| alert.status == AlertStatus::Firing) {
             let mut split = world.clone();
             for alert in &shuffled {
                 split.deliver(std::slice::from_ref(alert));
             }
-            prop_assert_eq!(outcome(&once), outcome(&split), "split");
+            prop_assert_eq!(outcome(&once, true), outcome(&split, true), "split");
         }
     }
 }
