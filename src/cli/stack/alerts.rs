@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Heartbeat,
     /// About prompt-rollback itself: for people only.
     Own,
-    /// The same, but nobody has to act: any receiver will do, or none.
+    /// About prompt-rollback itself, and needs no action: any receiver will do, or none.
     Notice,
 }
 
