@@ -1,4 +1,4 @@
-//! Asks Prometheus about all versions, for pages that somebody looks at. Requests never call Prometheus themselves.
+//! Asks Prometheus about all versions, for pages and lists that somebody looks at. Requests never call Prometheus themselves.
 
 use std::sync::Arc;
 

@@ -44,6 +44,16 @@ impl Person {
         Ok(person)
     }
 
+    /// Ships `p`, has an alert ask about it, signs in and opens the incident.
+    async fn asked(world: &World) -> Result<(Self, String)> {
+        ship(&ops(world), "p").await?;
+        let id = asks(world, "p").await?;
+        let mut person = Self::signed_in(world, "token-of-ops", "maya").await?;
+        person.goto(&format!("/incidents/{id}")).await?;
+        person.is_live().await?;
+        Ok((person, id))
+    }
+
     async fn sign_in(&mut self, token: &str, name: &str) -> Result<()> {
         for (field, text) in [("#name", name), ("#token", token)] {
             self.browser.click(field).await?;
@@ -161,11 +171,7 @@ async fn a_person_signs_in_sees_a_question_appear_approves_it_and_undoes_it() ->
 #[tokio::test]
 async fn a_question_that_is_asked_again_at_once_can_be_answered() -> Result<()> {
     let world = World::with(&TOKENS).await?;
-    ship(&ops(&world), "p").await?;
-    let id = asks(&world, "p").await?;
-    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
-    maya.goto(&format!("/incidents/{id}")).await?;
-    maya.is_live().await?;
+    let (mut maya, _) = Person::asked(&world).await?;
     // the browser tells the page that a dialog has closed after it ran what is here
     let twice = "(() => { const button = [...document.querySelectorAll('main button')].find(button => \
                  button.innerText === 'Approve rollback'); button.click(); \
@@ -196,11 +202,7 @@ async fn an_automatic_rollback_appears_in_an_open_page() -> Result<()> {
 #[tokio::test]
 async fn a_decision_that_came_first_refuses_the_later_one_with_its_reason() -> Result<()> {
     let world = World::with(&TOKENS).await?;
-    ship(&ops(&world), "p").await?;
-    let id = asks(&world, "p").await?;
-    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
-    maya.goto(&format!("/incidents/{id}")).await?;
-    maya.is_live().await?;
+    let (mut maya, id) = Person::asked(&world).await?;
     // while she reads the question, someone else decides
     maya.browser.click_label("Approve rollback").await?;
     maya.sees("From v2 back to v1.").await?;

@@ -137,9 +137,10 @@ fn of<'a>(
 
 fn matches(entry: &Entry, needle: &str, group: &str) -> bool {
     let in_group = group.is_empty() || board::group(&entry.prompt).is_some_and(|own| own.as_str() == group);
-    // people copy encoded forms from logs and Redis
+    let (name, encoded) = (entry.prompt.name(), entry.prompt.as_str());
     let has_needle = |text: &str| text.to_lowercase().contains(needle);
-    in_group && (needle.is_empty() || has_needle(&entry.prompt.name()) || has_needle(entry.prompt.as_str()))
+    // people copy encoded forms from logs and Redis; most names are their own
+    in_group && (needle.is_empty() || has_needle(&name) || (name != encoded && has_needle(encoded)))
 }
 
 fn shows(filter: Filter, entry: &Entry) -> bool {
