@@ -321,12 +321,12 @@ proptest! {
         }
         world.look();
         let mut delivery = at(&delivery, world.now);
-        // the fingerprint of an alert is a hash of its labels: a repeat names the same decider
+        // the fingerprint of an alert is a hash of its labels: a repeat has the same
         for alert in &mut delivery {
             let open = world.state.open_incidents().filter(|i| i.version == alert.version).flat_map(|i| &i.alerts);
             let inactive = world.state.inactive_alerts.iter().filter(|s| s.version == alert.version).map(|s| &s.alert);
             if let Some(known) = open.chain(inactive).find(|known| known.fingerprint == alert.fingerprint) {
-                alert.trigger.decider = known.decider.clone();
+                alert.trigger = known.to_alert(&alert.prompt, &alert.version).trigger;
             }
         }
         // an alert without a start time acts at once; Alertmanager never adds one later
