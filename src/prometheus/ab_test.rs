@@ -11,20 +11,14 @@
 //! with the old one in the same seconds. A slice in which only one of them served does not count, so a good week of the
 //! old version is never compared with a bad hour of the new one.
 
+use super::durations::{DurationComparison, DurationSlice};
+
 /// The probability of accepting a false claim, over all looks together.
 pub const FALSE_PASS: f64 = 0.05;
 /// The probability of stopping a harmless version for harm.
 pub const FALSE_ALARM: f64 = 0.01;
 /// The largest tolerated loss of mean quality, on its scale from 0 to 1.
 const QUALITY_MARGIN: f64 = 0.05;
-/// The largest tolerated growth of the p99, as in the rule for new versions.
-const P99_GROWTH: f64 = 0.10;
-/// The share of observations above the p99.
-pub const P99_TAIL: f64 = 0.01;
-/// The share of observations whose p99 lies beyond the last bucket from which on nothing is compared.
-const MOST_BEYOND: f64 = 0.1;
-/// The number of observations of the new version below which its p99 means nothing.
-const P99_ENOUGH: f64 = 100.0;
 
 /// Requests of one version, and how many of them failed. Or scores, and their differences from 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -43,7 +37,7 @@ impl Counts {
         self.all.is_finite() && self.all > 0.0 && (0.0..=self.all).contains(&self.failed)
     }
 
-    fn ratio(&self) -> f64 {
+    pub(super) fn ratio(&self) -> f64 {
         self.failed / self.all
     }
 }
@@ -55,22 +49,13 @@ pub struct Slice {
     pub old: Counts,
 }
 
-/// The p99 of both, in seconds, and the number of observations of the new version.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct P99 {
-    pub new: f64,
-    pub old: f64,
-    pub observations: f64,
-    /// One of them lies beyond the last bucket of its histogram, so that it reads as the bound of that bucket.
-    pub is_beyond: bool,
-}
-
 /// Measurements of two versions while both had traffic, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ComparisonSamples {
     pub errors: Vec<Slice>,
     pub quality: Vec<Slice>,
-    pub p99: Vec<P99>,
+    /// `None` if neither version has a histogram of durations.
+    pub durations: Option<Vec<DurationSlice>>,
 }
 
 /// A claim about the new version's failure ratio.
@@ -130,19 +115,24 @@ impl EProcess {
     }
 
     pub fn add(&mut self, slice: &Slice) {
-        let Slice { new, old } = slice;
-        if !old.usable() {
+        if !slice.old.usable() {
             return;
         }
-        if new.usable() && self.past.all > 0.0 {
-            let base = ((self.past.failed + 0.5) / (self.past.all + 1.0)).clamp(EDGE, 1.0 - EDGE);
-            for (index, wager) in self.wagers.iter_mut().enumerate() {
-                let (alternative, margin) = alternative(self.claim, base, index);
-                let (null_new, null_old) = projection((alternative, base), (new.all, old.all), margin);
-                *wager += log_likelihood_ratio(new, alternative, null_new) + log_likelihood_ratio(old, base, null_old);
-            }
+        if slice.new.usable() && self.past.all > 0.0 {
+            self.wager(self.claim, self.past, slice);
         }
-        self.past.add(*old);
+        self.past.add(slice.old);
+    }
+
+    /// Wagers on a claim of the same kind. Claim and `past` must not depend on this slice.
+    pub(super) fn wager(&mut self, claim: Hypothesis, past: Counts, slice: &Slice) {
+        let Slice { new, old } = slice;
+        let base = ((past.failed + 0.5) / (past.all + 1.0)).clamp(EDGE, 1.0 - EDGE);
+        for (index, wager) in self.wagers.iter_mut().enumerate() {
+            let (alternative, margin) = alternative(claim, base, index);
+            let (null_new, null_old) = projection((alternative, base), (new.all, old.all), margin);
+            *wager += log_likelihood_ratio(new, alternative, null_new) + log_likelihood_ratio(old, base, null_old);
+        }
     }
 
     /// The evidence for the claim: the value of 1, wagered on the alternatives in equal parts.
@@ -234,7 +224,9 @@ impl Comparison {
             figures: String::new(),
         };
         comparison.judge_quality(&quality, measured.quality.iter().any(|slice| slice.old.usable()));
-        comparison.judge_p99(&measured.p99, &measured.errors);
+        if let Some(slices) = &measured.durations {
+            comparison.judge_durations(slices);
+        }
         comparison
     }
 
@@ -254,31 +246,12 @@ impl Comparison {
         }
     }
 
-    fn judge_p99(&mut self, p99: &[P99], errors: &[Slice]) {
-        let usable = |p: &&P99| p.new.is_finite() && p.old.is_finite() && p.old > 0.0 && p.observations > 0.0;
-        let (mut observations, mut new, mut old) = (0.0, 0.0, 0.0);
-        let beyond: f64 = p99.iter().filter(|p| p.is_beyond).map(|p| p.observations).sum();
-        let all: f64 = p99.iter().map(|p| p.observations).sum();
-        if beyond > MOST_BEYOND * all {
-            let problem = "its p99 cannot be compared: more than 1 % of the requests are slower than the last bucket";
-            self.problems.push(problem.to_owned());
-            return;
+    fn judge_durations(&mut self, slices: &[DurationSlice]) {
+        let durations = DurationComparison::of(slices);
+        if let Some((new, old)) = durations.p99 {
+            self.figures.push_str(&format!("; p99 {new:.3} s for {old:.3} s"));
         }
-        for p in p99.iter().filter(usable) {
-            observations += p.observations;
-            new += p.new * p.observations;
-            old += p.old * p.observations;
-        }
-        if observations < P99_ENOUGH {
-            if !p99.is_empty() && !errors.is_empty() {
-                self.problems.push(format!("its p99 is not known: {observations:.0} of {P99_ENOUGH:.0} observations"));
-            }
-            return;
-        }
-        self.figures.push_str(&format!("; p99 {:.3} s for {:.3} s", new / observations, old / observations));
-        if new > old * (1.0 + P99_GROWTH) {
-            self.problems.push("its p99 is worse".to_owned());
-        }
+        self.problems.extend(durations.problem);
     }
 
     /// Whether it is better than the old version, as the A/B gate requires, and the figures.
@@ -362,6 +335,7 @@ fn spoken(counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::durations::tests::usual;
     use super::*;
 
     const MARGIN: f64 = 0.01;
@@ -508,23 +482,33 @@ mod tests {
     fn quality_and_p99_count_as_well() {
         let errors = vec![slice((100.0, 1.0), (100.0, 3.0)); 100];
         let scored = |new: f64, old: f64| vec![slice((20.0, 20.0 * (1.0 - new)), (20.0, 20.0 * (1.0 - old))); 100];
-        let p99 = |new: f64, old: f64| vec![P99 { new, old, observations: 20.0, is_beyond: false }; 100];
-        let verdict = |quality, p99| compared(&ComparisonSamples { errors: errors.clone(), quality, p99 }).is_better();
+        let p99 = |new: f64, old: f64| Some(usual(new, old, 100));
+        let verdict = |quality, durations| {
+            compared(&ComparisonSamples { errors: errors.clone(), quality, durations }).is_better()
+        };
         assert!(verdict(scored(0.90, 0.91), p99(1.0, 1.0)).0);
-        for (quality, p99, problem) in [
+        assert!(verdict(scored(0.90, 0.91), None).0, "neither version has a histogram");
+        for (quality, durations, problem) in [
             (scored(0.80, 0.91), p99(1.0, 1.0), "its quality is worse"),
             (scored(0.90, 0.91)[..2].to_vec(), p99(1.0, 1.0), "its quality may be worse"),
             (vec![slice((0.0, 0.0), (20.0, 2.0))], p99(1.0, 1.0), "its quality is not measured"),
             (scored(0.90, 0.91), p99(1.2, 1.0), "its p99 is worse"),
-            (scored(0.90, 0.91), p99(1.0, 1.0)[..3].to_vec(), "its p99 is not known: 60 of 100 observations"),
+            (scored(0.90, 0.91), Some(usual(1.0, 1.0, 2)), "its p99 may be worse"),
+            (scored(0.90, 0.91), Some(Vec::new()), "its p99 is not known: 0 of 100 observations"),
         ] {
-            let (passed, text) = verdict(quality, p99);
+            let (passed, text) = verdict(quality, durations);
             assert!(!passed && text.contains(problem), "{problem}: {text}");
         }
         let (_, text) = verdict(scored(0.80, 0.91), p99(1.2, 1.0));
-        for part in
-            ["99.00 %", "97.00 %", "10000", "2.00 points fewer", "p = 0.0000", "quality 0.800 for 0.910", "p99 1.2"]
-        {
+        for part in [
+            "99.00 %",
+            "97.00 %",
+            "10000",
+            "2.00 points fewer",
+            "p = 0.0000",
+            "quality 0.800 for 0.910",
+            "p99 1.806 s for 1.000 s",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -4,14 +4,15 @@
 //! requests, where `increase()` would extrapolate. The slices depend on when the comparison began, never on when it is
 //! queried, so each look includes the slices of all earlier looks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::client::Series;
 use super::exposure::{FAILURES, REQUESTS, grown};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
-use crate::prometheus::ab_test::{ComparisonSamples, Counts, P99, P99_TAIL, Slice};
+use crate::prometheus::ab_test::{ComparisonSamples, Counts, Slice};
+use crate::prometheus::durations::{DurationSlice, Histogram};
 
 /// The length of slices, by time since the beginning: short at first, few in all.
 const CUTS: [(Duration, Duration); 4] = [
@@ -49,9 +50,13 @@ pub fn spans(began: Timestamp, now: Timestamp) -> Vec<Span> {
 
 const SCORES: &str = "prompt_version_instance:quality_score_count:sum";
 const SCORE_SUM: &str = "prompt_version_instance:quality_score_sum:sum";
-const OBSERVATIONS: &str = "prompt_version_instance:request_duration_observations:sum";
-const LATENCY: &str = "prompt_version:request_duration_seconds:p99_5m";
-const BEYOND: &str = "prompt_version:request_duration_observations:beyond_buckets_ratio";
+/// Observations of durations in [`WINDOW`], by bucket.
+const BUCKETS: &str = "prompt_version_le:request_duration_observations:increase5m";
+/// The share of [`WINDOW`] between its first and last scrape.
+const COVERED: &str = "prompt_version:requests:covered5m";
+const WINDOW: Duration = Duration::from_secs(300);
+/// The interval at which [`BUCKETS`] is recorded: the latest sample may be this old.
+const RECORDED: Duration = Duration::from_secs(15);
 
 /// The query for both versions, as a range query at the ends of slices.
 pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) -> String {
@@ -59,22 +64,29 @@ pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) 
     let prompt = super::quoting::in_string(prompt);
     // of a version's characters, only these have a meaning in a regular expression
     let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
-    let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY, BEYOND].join("|");
+    let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, BUCKETS, COVERED].join("|");
     format!("{{__name__=~\"{names}\",{p}=\"{prompt}\",{v}=~\"{versions}\"}}")
 }
 
-/// Parses the answers to [`query`] for these spans, about the new and the old version.
+/// Parses the answers to [`query`] for these spans, about the new and the old version, whose current stage began at `stage`.
 pub fn read(
     labels: &Labels,
     spans: &[Span],
     answers: &[Vec<Series>],
     versions: [&VersionName; 2],
+    stage: Timestamp,
 ) -> ComparisonSamples {
-    let mut measured = ComparisonSamples::default();
-    for (span, series) in spans.iter().zip(answers) {
-        read_span(labels, span.step, series, versions, &mut measured);
+    let [new, old] = versions.map(|version| VersionSamples::read(labels, spans, answers, version));
+    let observed =
+        |version: &VersionSamples| version.buckets.values().flatten().any(|(_, observations)| *observations > 0.0);
+    let has_durations = observed(&new) || observed(&old);
+    let at = |end| DurationSlice { new: new.durations(end), old: old.durations(end) };
+    let durations = windows(spans, stage).into_iter().map(at).collect();
+    ComparisonSamples {
+        durations: has_durations.then_some(durations),
+        errors: slices(new.requests, old.requests),
+        quality: slices(new.scores, old.scores),
     }
-    measured
 }
 
 /// Requests of the new version in the slices that began after `since`.
@@ -117,37 +129,63 @@ pub fn read_own(series: &[Series]) -> Result<(), String> {
 /// The growth of a counter in the slices that end at these moments.
 type Growth = BTreeMap<Timestamp, f64>;
 
-fn read_span(
-    labels: &Labels,
-    step: Duration,
-    series: &[Series],
-    versions: [&VersionName; 2],
-    into: &mut ComparisonSamples,
-) {
-    let [new, old] = versions.map(|version| {
-        let of =
-            |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
-        let failed = |_: f64, failed: f64| failed;
-        let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
-        let requests = counts(step, &of(REQUESTS), &of(FAILURES), failed);
-        let scores = counts(step, &of(SCORES), &of(SCORE_SUM), lost);
-        let mut observed = Growth::new();
-        for (end, grown) in of(OBSERVATIONS).into_iter().flat_map(|one| growth(step, one)) {
-            *observed.entry(end).or_default() += grown;
+/// What the answers say of one version, by the end of the slice or window.
+#[derive(Default)]
+struct VersionSamples {
+    requests: BTreeMap<Timestamp, Counts>,
+    scores: BTreeMap<Timestamp, Counts>,
+    /// Bounds and observations.
+    buckets: BTreeMap<Timestamp, Vec<(f64, f64)>>,
+    covered: Growth,
+}
+
+impl VersionSamples {
+    fn read(labels: &Labels, spans: &[Span], answers: &[Vec<Series>], version: &VersionName) -> Self {
+        let mut read = Self::default();
+        for (span, series) in spans.iter().zip(answers) {
+            let of = |name: &str| -> Vec<&Series> {
+                series.iter().filter(|one| is_of(labels, one, name, version)).collect()
+            };
+            let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
+            read.requests.extend(counts(span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed));
+            read.scores.extend(counts(span.step, &of(SCORES), &of(SCORE_SUM), lost));
+            read.covered.extend(of(COVERED).into_iter().flat_map(|one| one.points.iter().copied()));
+            // the first moment of a span is the last one of the span before
+            let mut buckets: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
+            for one in of(BUCKETS) {
+                let Ok(bound) = one.label("le").parse::<f64>() else { continue };
+                for (end, observations) in &one.points {
+                    buckets.entry(*end).or_default().push((bound, *observations));
+                }
+            }
+            read.buckets.extend(buckets);
         }
-        let values = |name: &str| of(name).into_iter().flat_map(|one| one.points.iter().copied()).collect::<Growth>();
-        (requests, scores, observed, values(LATENCY), values(BEYOND))
-    });
-    into.errors.extend(slices(new.0, old.0));
-    into.quality.extend(slices(new.1, old.1));
-    // if only one of them has a p99, nothing is known
-    let ends: BTreeSet<Timestamp> = new.3.keys().chain(old.3.keys()).copied().collect();
-    into.p99.extend(ends.into_iter().map(|end| P99 {
-        new: new.3.get(&end).copied().unwrap_or(f64::NAN),
-        old: old.3.get(&end).copied().unwrap_or(f64::NAN),
-        observations: new.2.get(&end).copied().unwrap_or(0.0),
-        is_beyond: [&new.4, &old.4].iter().any(|beyond| beyond.get(&end).is_some_and(|ratio| *ratio > P99_TAIL)),
-    }));
+        read
+    }
+
+    /// The observations of the window that ends at `end`, without those that `increase()` extrapolates.
+    fn durations(&self, end: Timestamp) -> Option<Histogram> {
+        let covered = self.covered.get(&end)?;
+        Histogram::new(self.buckets.get(&end)?.iter().map(|(bound, count)| (*bound, count * covered)).collect())
+    }
+}
+
+/// The ends of windows of durations in this stage. They do not overlap, and in each the versions keep their shares of the traffic:
+/// otherwise a slow minute in which one of them had more of it would be taken for a slow version.
+fn windows(spans: &[Span], stage: Timestamp) -> Vec<Timestamp> {
+    let mut ends: Vec<Timestamp> = Vec::new();
+    let mut next = stage.plus(WINDOW + RECORDED);
+    for span in spans {
+        let mut end = span.from;
+        while end <= span.to {
+            if next <= end {
+                ends.push(end);
+                next = end.plus(WINDOW);
+            }
+            end = end.plus(span.step);
+        }
+    }
+    ends
 }
 
 fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>) -> Vec<Slice> {
@@ -191,7 +229,6 @@ fn growth(step: Duration, series: &Series) -> Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prometheus::ab_test::Comparison;
 
     const BEGAN: Timestamp = Timestamp(1_000_000);
     const STEP: Duration = Duration::from_secs(15);
@@ -220,7 +257,7 @@ mod tests {
     fn read_first(series: Vec<Series>) -> ComparisonSamples {
         let spans = [Span { from: BEGAN, to: after(60), step: STEP }];
         let [new, old] = ["v2", "v1"].map(version);
-        read(&labels(), &spans, &[series], [&new, &old])
+        read(&labels(), &spans, &[series], [&new, &old], BEGAN)
     }
 
     fn all(slices: &[Slice]) -> Vec<[f64; 4]> {
@@ -287,46 +324,88 @@ mod tests {
     }
 
     #[test]
-    fn scores_and_p99_are_read() {
+    fn scores_are_read() {
         let measured = read_first(vec![
             series(SCORES, "v1", "a", &[0.0, 10.0]),
             series(SCORE_SUM, "v1", "a", &[0.0, 9.0]),
             series(SCORES, "v2", "a", &[0.0, 4.0]),
             series(SCORE_SUM, "v2", "a", &[0.0, 3.0]),
-            series(OBSERVATIONS, "v2", "a", &[0.0, 40.0]),
-            series(OBSERVATIONS, "v2", "b", &[0.0, 2.0]),
-            series(LATENCY, "v1", "", &[1.0, 2.0]),
-            series(LATENCY, "v2", "", &[1.0, 3.0]),
         ]);
         assert_eq!(all(&measured.quality), [[4.0, 1.0, 10.0, 1.0]]);
-        let last = measured.p99.last().expect("p99");
-        assert_eq!(*last, P99 { new: 3.0, old: 2.0, observations: 42.0, is_beyond: false });
+        assert_eq!(measured.durations, None);
+    }
+
+    /// What is read of the first half hour of a comparison whose stage began at `stage`, if each version always has these buckets.
+    fn half_hour(stage: Timestamp, buckets: impl Fn(&str) -> Vec<Series>) -> ComparisonSamples {
+        let spans = spans(BEGAN, after(1_800 + 15));
+        let answer = |span: &Span| -> Vec<Series> {
+            let ends = (0..).map(|i| span.from.plus(span.step * i)).take_while(|end| *end <= span.to);
+            let ends: Vec<Timestamp> = ends.collect();
+            let flat = |mut one: Series| {
+                let value = one.points[0].1;
+                one.points = ends.iter().map(|end| (*end, value)).collect();
+                one
+            };
+            let of = |version| buckets(version).into_iter().chain([series(COVERED, version, "", &[0.9])]);
+            ["v1", "v2"].into_iter().flat_map(of).map(flat).collect()
+        };
+        let answers: Vec<Vec<Series>> = spans.iter().map(answer).collect();
+        let [new, old] = ["v2", "v1"].map(version);
+        read(&labels(), &spans, &answers, [&new, &old], stage)
+    }
+
+    fn bucket(version: &str, le: &str, observations: f64) -> Series {
+        let mut one = series(BUCKETS, version, "", &[observations]);
+        one.labels.insert("le".to_owned(), le.to_owned());
+        one
     }
 
     #[test]
-    fn a_p99_of_one_version_or_beyond_the_last_bucket_proves_nothing() {
-        let problems = |latency: Vec<Series>| {
-            let served = |version| {
-                [REQUESTS, FAILURES, OBSERVATIONS].map(|name| {
-                    let step = if name == FAILURES { 0.0 } else { 100.0 };
-                    series(name, version, "a", &[0.0, step, 2.0 * step, 3.0 * step])
-                })
-            };
-            let measured = read_first(served("v1").into_iter().chain(served("v2")).chain(latency).collect());
-            Comparison::of(&measured, 0.01).problems
-        };
-        let flat = |name, version, value| series(name, version, "", &[value; 4]);
-        let p99 = |version| flat(LATENCY, version, 10.0);
-        for alone in ["v1", "v2"] {
-            assert_eq!(problems(vec![p99(alone)]), ["its p99 is not known: 0 of 100 observations"]);
+    fn durations_are_read_by_windows_of_the_stage_that_do_not_overlap() {
+        let buckets = |version: &str| vec![bucket(version, "1", 90.0), bucket(version, "+Inf", 100.0)];
+        let histogram = Histogram::new(vec![(1.0, 81.0), (f64::INFINITY, 90.0)]);
+        let expected = DurationSlice { new: histogram.clone(), old: histogram };
+        let measured = half_hour(BEGAN, buckets);
+        assert_eq!(measured.durations, Some(vec![expected.clone(); 5]), "what increase() extrapolates does not count");
+        assert_eq!(half_hour(after(600), buckets).durations, Some(vec![expected; 3]));
+        assert_eq!(half_hour(after(1_700), buckets).durations, Some(Vec::new()), "none of this stage yet");
+        for stage in [BEGAN, after(3_001)] {
+            for now in (0..8 * 24 * 3_600).step_by(617) {
+                let ends = windows(&spans(BEGAN, after(now)), stage);
+                assert!(ends.first().is_none_or(|first| first.since(stage) >= Duration::from_secs(315)), "{ends:?}");
+                assert!(ends.windows(2).all(|pair| pair[1].since(pair[0]) >= WINDOW), "{ends:?}");
+                let later = windows(&spans(BEGAN, after(now + 3_600)), stage);
+                assert!(later.starts_with(&ends), "a later look sees the same windows");
+            }
         }
-        assert_eq!(problems(vec![p99("v1"), p99("v2")]), [""; 0]);
-        assert_eq!(problems(vec![p99("v1"), p99("v2"), flat(BEYOND, "v1", 0.01), flat(BEYOND, "v2", 0.0)]), [""; 0]);
-        for beyond in ["v1", "v2"] {
-            assert_eq!(
-                problems(vec![p99("v1"), p99("v2"), flat(BEYOND, beyond, 0.011)]),
-                ["its p99 cannot be compared: more than 1 % of the requests are slower than the last bucket"]
-            );
+    }
+
+    #[test]
+    fn a_histogram_without_observations_is_none() {
+        let idle = |version: &str| vec![bucket(version, "1", 0.0), bucket(version, "+Inf", 0.0)];
+        assert_eq!(half_hour(BEGAN, idle).durations, None);
+        let one = |version: &str| vec![bucket(version, "+Inf", if version == "v1" { 9.0 } else { f64::NAN })];
+        let durations = half_hour(BEGAN, one).durations.expect("v1 has one");
+        assert!(durations.iter().all(|slice| slice.new.is_none() && slice.old.is_some()), "{durations:?}");
+    }
+
+    #[test]
+    fn histograms_that_cannot_be_are_not_known() {
+        let inf = f64::INFINITY;
+        for (buckets, known) in [
+            (vec![(1.0, 3.0), (inf, 4.0)], true),
+            (vec![(inf, 4.0), (1.0, 3.0), (0.5, 3.0)], true),
+            (vec![(1.0, 1.0), (inf, 1.0), (1.0, 2.0), (inf, 3.0)], true),
+            (vec![], false),
+            (vec![(1.0, 3.0)], false),
+            (vec![(1.0, 0.0), (inf, 0.0)], false),
+            (vec![(0.05, 3.0), (0.075, 2.0), (inf, 9.0)], true),
+            (vec![(1.0, -1.0), (inf, 2.0)], false),
+            (vec![(1.0, f64::NAN), (inf, 2.0)], false),
+            (vec![(f64::NAN, 1.0), (inf, 2.0)], false),
+            (vec![(1.0, 1.0), (inf, inf)], false),
+        ] {
+            assert_eq!(Histogram::new(buckets.clone()).is_some(), known, "{buckets:?}");
         }
     }
 

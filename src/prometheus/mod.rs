@@ -5,6 +5,7 @@ pub mod bound;
 pub mod client;
 pub mod comparison;
 pub mod config;
+pub mod durations;
 pub mod exposure;
 pub mod figures;
 pub mod question;

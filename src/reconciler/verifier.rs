@@ -388,7 +388,7 @@ impl Verifier {
         let other = state.replaced_by(version).ok_or("there is no other version for comparison")?;
         let first = state.version(version).and_then(|record| record.first_active).ok_or("it has had no traffic yet")?;
         let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
-        let began = canary.map_or(first, |canary| canary.started);
+        let (began, stage) = canary.map_or((first, first), |canary| (canary.started, canary.split.since));
         let query = comparison::query(&self.labels, prompt, [version, other]);
         let spans = comparison::spans(began, now);
         for _ in spans.iter().filter(|_| rate_limited) {
@@ -399,7 +399,7 @@ impl Verifier {
         let ask = |span: &comparison::Span| prometheus.range(&query, span.from, span.to, span.step);
         let answers = join_all(spans.iter().map(ask)).await;
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-        let measured = comparison::read(&self.labels, &spans, &answers, [version, other]);
+        let measured = comparison::read(&self.labels, &spans, &answers, [version, other], stage);
         Ok((
             Comparison::of(&measured, f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0),
             ComparisonData { spans, answers },

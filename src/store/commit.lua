@@ -60,6 +60,7 @@ end
 
 local rev = state[1] or '0'
 local commits = state[3] or ''
+-- this commit ran before, and its reply was lost
 if string.find(commits, ARGV[1], 1, true) then
   return { 2, tonumber(rev) }
 end

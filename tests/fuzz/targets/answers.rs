@@ -30,9 +30,10 @@ pub fn answer(input: &[u8]) {
     assert!(!read_ratio(&ratio, 0.01).text.is_empty());
     read_others(labels, &name, [&series, &series, &series]);
     let times = series.iter().flat_map(|one| one.points.iter().map(|(at, _)| *at));
-    let spans = comparison::spans(times.clone().min().unwrap_or_default(), times.max().unwrap_or_default());
+    let began = times.clone().min().unwrap_or_default();
+    let spans = comparison::spans(began, times.max().unwrap_or_default());
     let answers = vec![series.clone(); spans.len()];
-    let compared = Comparison::of(&comparison::read(labels, &spans, &answers, [&bad, &good]), 0.01);
+    let compared = Comparison::of(&comparison::read(labels, &spans, &answers, [&bad, &good], began), 0.01);
     for e in [compared.better, compared.harmful] {
         assert!(e.is_finite() && e >= 0.0, "{compared:?}");
     }
