@@ -26,6 +26,9 @@ const NEW_ENOUGH: f64 = 100.0;
 /// The share of the old version's requests slower than the bound below its p99 above which that bound tells nothing about the p99.
 const MOST_SLOWER: f64 = 0.5;
 
+/// Up to this bound, in seconds, buckets need not be fine: no user notices which of two durations below it a request took.
+const UNNOTICED: f64 = 0.1;
+
 /// How many observations are at most as long as each bound, in seconds. Bounds and counts rise, and the last bound is infinite.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Histogram(Vec<(f64, f64)>);
@@ -168,12 +171,13 @@ impl Windows {
         let p99 = self.old_p99();
         let below = self.bounds.iter().rposition(|bound| *bound < p99);
         let above = self.bounds.iter().position(|bound| *bound >= p99 * (1.0 + GROWTH) && bound.is_finite());
-        let found = below.zip(above).filter(|(below, _)| {
+        let tells = |below: usize| {
             let mut old = Counts::default();
-            self.windows.iter().for_each(|(_, window)| old.add(window.slower_than(*below)));
+            self.windows.iter().for_each(|(_, window)| old.add(window.slower_than(below)));
             old.ratio() <= MOST_SLOWER
-        });
-        found.ok_or_else(|| {
+        };
+        let found = above.filter(|above| self.bounds[*above] <= UNNOTICED || below.is_some_and(tells));
+        found.map(|above| (below.unwrap_or(0), above)).ok_or_else(|| {
             "its p99 cannot be compared: both versions need a bucket that ends shortly below the old version's p99, and one that ends \
              above 1.1 times of it"
                 .to_owned()
@@ -286,6 +290,15 @@ pub(super) mod tests {
             assert!(problem(&slices(2.0 * p99, p99, &far, 100)).starts_with(bounds), "{far:?}");
         }
         assert_eq!(problem(&usual(12.0, 5.0, 100)), "its p99 is worse");
+        // all in one bucket, or in the first one
+        let short = |bounds: [f64; 3]| {
+            let all = |all: f64| {
+                Histogram::new(vec![(bounds[0], 0.0), (bounds[1], all), (bounds[2], all), (f64::INFINITY, all)])
+            };
+            problem(&vec![DurationSlice { new: all(750.0), old: all(2_250.0) }; 5])
+        };
+        assert_eq!([short([0.025, 0.05, 0.1]), short([0.0, 0.01, 0.025])], ["", ""]);
+        assert!(short([0.1, 0.25, 0.5]).starts_with(bounds));
         let others = DurationSlice { new: histogram(750.0, 1.0, &[0.3, 3.0]), old: histogram(2_250.0, 1.0, &USUAL) };
         assert!(problem(&vec![others; 100]).starts_with(bounds));
     }
