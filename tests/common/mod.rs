@@ -1,5 +1,6 @@
 //! A receiver in this process, with a Redis of its own.
 
+pub mod half_minute;
 pub mod kept;
 
 use std::collections::{BTreeMap, HashMap};
