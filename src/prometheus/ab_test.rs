@@ -494,7 +494,11 @@ mod tests {
             (vec![slice((0.0, 0.0), (20.0, 2.0))], p99(1.0, 1.0), "its quality is not measured"),
             (scored(0.90, 0.91), p99(1.2, 1.0), "its p99 is worse"),
             (scored(0.90, 0.91), Some(usual(1.0, 1.0, 2)), "its p99 may be worse"),
-            (scored(0.90, 0.91), Some(Vec::new()), "its p99 is not known: 0 of 100 observations"),
+            (
+                scored(0.90, 0.91),
+                Some(Vec::new()),
+                "its p99 is not known yet: durations are compared in windows of five minutes",
+            ),
         ] {
             let (passed, text) = verdict(quality, durations);
             assert!(!passed && text.contains(problem), "{problem}: {text}");

@@ -108,6 +108,10 @@ pub struct DurationComparison {
 
 impl DurationComparison {
     pub fn of(slices: &[DurationSlice]) -> Self {
+        if slices.is_empty() {
+            let problem = "its p99 is not known yet: durations are compared in windows of five minutes".to_owned();
+            return Self { p99: None, problem: Some(problem) };
+        }
         let windows = Windows::of(slices);
         let (new, old) = windows.sums();
         let problem = windows.lack(&new).or_else(|| {
