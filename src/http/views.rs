@@ -174,13 +174,8 @@ fn split(split: &TrafficSplit) -> api::SplitView {
 }
 
 fn canary(canary: &Canary) -> api::CanaryView {
-    let split = split(&canary.split);
     api::CanaryView {
-        split: match canary.end {
-            // what it waited for last
-            Some(_) => api::SplitView { waits: None, next_stage_at: None, ..split },
-            None => split,
-        },
+        split: split(&canary.split),
         started_at: rfc3339(canary.started),
         hold_limit_seconds: canary.split.plan.limit.map(|limit| limit.as_secs()),
         analysis: Some(if canary.by_time { "off" } else { "on" }.to_owned()),
