@@ -55,19 +55,16 @@ pub async fn register(context: &Context, caller: &Caller, prompt: &str, bytes: &
 }
 
 pub async fn incidents(context: &Context, caller: &Caller, query: &Query) -> ApiResult<Reply> {
-    let page = context.engine.store.listed(query.cursor(is_incident_id)?, query.limit()?, query.flag("open")?).await?;
+    let (store, cursor) = (&context.engine.store, query.cursor(is_incident_id)?);
+    let visible = |listed: &ListedIncident| caller.sees_incident(listed);
+    let page = store.listed(cursor, query.limit()?, query.flag("open")?, &visible).await?;
     let row = |listed: &ListedIncident| match listed {
-        ListedIncident::One(incident) => {
-            let row = || api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident)));
-            caller.sees(&incident.prompt).then(row)
-        }
-        ListedIncident::Outage(found) => {
-            caller.sees_all().then(|| api::AnyIncident::Outage(Box::new(outage::row(found))))
-        }
+        ListedIncident::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
+        ListedIncident::Outage(found) => api::AnyIncident::Outage(Box::new(outage::row(found))),
     };
     let mut incidents = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
-        incidents.extend(some.iter().filter_map(row));
+        incidents.extend(some.iter().map(row));
         tokio::task::yield_now().await;
     }
     Ok(answer(StatusCode::OK, &api::IncidentList { incidents, next: page.next }))

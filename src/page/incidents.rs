@@ -61,7 +61,9 @@ pub fn incidents(view: &Incidents<'_>, viewer: &Viewer) -> String {
             a href="/incidents?open=true" aria-current=[view.open_only.then_some("true")] { "Open" }
             a href="/incidents?open=false" aria-current=[(!view.open_only).then_some("true")] { "All" }
         }
-        @if view.rows.is_empty() {
+        @if view.rows.is_empty() && next.is_some() {
+            p { "You may not see any of the latest incidents." }
+        } @else if view.rows.is_empty() {
             p { @if view.open_only { "No incident is open." } @else { "There are no incidents." } }
         } @else {
             table class="wide" {

@@ -15,6 +15,9 @@ use crate::decision::{Commit, Incident, IncidentId, Needs, Operator, PromptName,
 /// Records of a list that are read at once, so that no alert waits for a whole page, in Redis or here.
 const AT_ONCE: usize = 16;
 
+/// Incidents that are read for a page of those that may be listed.
+const MOST_READ: usize = 1_000;
+
 /// A page of a list; `next` is the cursor of the following page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -44,6 +47,15 @@ pub enum ListedIncident {
     One(Box<Incident>),
     /// A coordinating incident.
     Outage(Box<Coordinated>),
+}
+
+impl ListedIncident {
+    fn id(&self) -> &IncidentId {
+        match self {
+            Self::One(incident) => &incident.id,
+            Self::Outage(found) => &found.outage.id,
+        }
+    }
 }
 
 /// The metric labels of one version with traffic.
@@ -245,7 +257,7 @@ impl Store {
         limit: usize,
         open_only: bool,
     ) -> Result<Page<Incident>, StoreError> {
-        let page = self.listed(cursor, limit, open_only).await?;
+        let page = self.listed(cursor, limit, open_only, &|_| true).await?;
         let of_prompt = |listed| match listed {
             ListedIncident::One(incident) => Some(*incident),
             ListedIncident::Outage(_) => None,
@@ -253,25 +265,50 @@ impl Store {
         Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
     }
 
-    /// Incidents of prompts and coordinating incidents, the latest first. The open coordinating incident comes before
-    /// all others, because it is older than most of its members.
+    /// Incidents of prompts and coordinating incidents that may be listed, the latest first. The open coordinating
+    /// incident comes before all others, because it is older than most of its members.
+    ///
+    /// A page has fewer than `limit` incidents, and a cursor, if [`MOST_READ`] others had to be read for it.
     pub async fn listed(
         &self,
         cursor: Option<&str>,
         limit: usize,
         open_only: bool,
+        visible: &(dyn Fn(&ListedIncident) -> bool + Send + Sync),
     ) -> Result<Page<ListedIncident>, StoreError> {
         let key = if open_only { self.keys.open() } else { self.keys.incidents() };
-        let now = self.open_outage().await?;
-        let first = now.as_ref().filter(|_| cursor.is_none());
-        let room = if first.is_some() { limit.saturating_sub(1).max(1) } else { limit };
-        let mut page = self.names(key, cursor, room, true).await?;
-        page.items.retain(|id| now.as_ref().is_none_or(|now| now.0 != *id));
-        let mut items = Vec::with_capacity(page.items.len() + 1);
-        if let Some(id) = first {
-            items.extend(self.outage(id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
+        let outage = self.open_outage().await?;
+        let mut items = Vec::new();
+        if let (Some(id), None) = (&outage, cursor) {
+            items.extend(self.outage(id).await?.map(|found| ListedIncident::Outage(Box::new(found))).filter(visible));
         }
-        for ids in page.items.chunks(AT_ONCE) {
+        let limit = limit.max(items.len() + 1);
+        let mut next = cursor.map(str::to_owned);
+        let mut read = 0;
+        loop {
+            let mut page = self.names(key.clone(), next.as_deref(), limit, true).await?;
+            read += page.items.len();
+            page.items.retain(|id| outage.as_ref().is_none_or(|outage| outage.0 != *id));
+            self.read_listed(&page.items, visible, &mut items).await?;
+            next = page.next;
+            if items.len() > limit {
+                items.truncate(limit);
+                next = items.last().map(|last| last.id().0.clone());
+            }
+            if next.is_none() || items.len() == limit || read >= MOST_READ {
+                return Ok(Page { items, next });
+            }
+        }
+    }
+
+    /// Adds those of these incidents that may be listed.
+    async fn read_listed(
+        &self,
+        ids: &[String],
+        visible: &(dyn Fn(&ListedIncident) -> bool + Send + Sync),
+        items: &mut Vec<ListedIncident>,
+    ) -> Result<(), StoreError> {
+        for ids in ids.chunks(AT_ONCE) {
             let mut pipeline = Pipeline::new();
             for id in ids {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
@@ -282,11 +319,11 @@ impl Store {
                 // an expired or damaged record must not hide the others
                 match listed {
                     Err(error @ StoreError::Unavailable { .. }) => return Err(error),
-                    listed => items.extend(listed.ok().flatten()),
+                    listed => items.extend(listed.ok().flatten().filter(visible)),
                 }
             }
         }
-        Ok(Page { items, next: page.next })
+        Ok(())
     }
 
     /// The incident at whose key this was found.

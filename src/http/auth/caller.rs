@@ -17,6 +17,7 @@ use crate::http::input::{ApiResult, line};
 use crate::http::reply::{ApiError, no_incident};
 use crate::http::{Door, Peer};
 use crate::metrics::Denial;
+use crate::store::ListedIncident;
 use crate::visible::shown;
 
 /// Longest name of a person.
@@ -249,6 +250,13 @@ impl Caller {
 
     pub fn sees_all(&self) -> bool {
         allows_all(&self.prompts)
+    }
+
+    pub fn sees_incident(&self, listed: &ListedIncident) -> bool {
+        match listed {
+            ListedIncident::One(incident) => self.sees(&incident.prompt),
+            ListedIncident::Outage(_) => self.sees_all(),
+        }
     }
 
     pub fn require_prompt(&self, prompt: &PromptName) -> Result<(), ApiError> {

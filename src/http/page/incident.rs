@@ -29,12 +29,9 @@ const RELATED: usize = 20;
 pub async fn incidents(context: &Context, reader: &Reader<'_>, query: &Query) -> ApiResult<Reply> {
     let open_only = query.text("open").is_none() || query.flag("open")?;
     let store = &context.engine.store;
-    let page = store.listed(query.cursor(is_incident_id)?, query.limit()?, open_only).await?;
-    let seen = page.items.iter().filter(|listed| match listed {
-        ListedIncident::One(incident) => reader.caller.sees(&incident.prompt),
-        ListedIncident::Outage(_) => reader.caller.sees_all(),
-    });
-    let rows = seen.map(|listed| match listed {
+    let visible = |listed: &ListedIncident| reader.caller.sees_incident(listed);
+    let page = store.listed(query.cursor(is_incident_id)?, query.limit()?, open_only, &visible).await?;
+    let rows = page.items.iter().map(|listed| match listed {
         ListedIncident::One(incident) => Listed::One(incident),
         ListedIncident::Outage(found) => Listed::Outage {
             id: found.outage.id.0.clone(),
