@@ -23,7 +23,7 @@ use crate::notify::{self, Notifiers};
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::reconciler::archive::{self, Archive, Archiver};
-use crate::reconciler::health::Health;
+use crate::reconciler::health::RedisHealth;
 use crate::reconciler::incidents::{self, IncidentWorker};
 use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
@@ -99,7 +99,7 @@ struct Running {
 
 /// The parts that outlive every config.
 #[derive(Debug, Clone)]
-struct Shared {
+struct LongLived {
     readiness: watch::Receiver<Readiness>,
     reloader: Reloader,
     replies: mpsc::Sender<EphemeralReply>,
@@ -108,7 +108,7 @@ struct Shared {
 }
 
 impl Running {
-    fn new(settings: LoadedConfig, clock: Clock, shared: &Shared) -> Result<Self, AppError> {
+    fn new(settings: LoadedConfig, clock: Clock, shared: &LongLived) -> Result<Self, AppError> {
         let store = Store::new(&settings.config.redis, clock)?;
         let reloader = shared.reloader.clone();
         store.read_login_by(LoginReader::new(move || {
@@ -131,7 +131,7 @@ impl Running {
         &self,
         settings: LoadedConfig,
         touched: impl Fn(&str) -> bool,
-        shared: &Shared,
+        shared: &LongLived,
     ) -> Result<Self, AppError> {
         let config = &settings.config;
         let store =
@@ -159,7 +159,7 @@ impl Running {
         engine: Engine,
         slack: Option<Arc<Slack>>,
         archive: Option<Arc<Archive>>,
-        shared: &Shared,
+        shared: &LongLived,
     ) -> Result<Self, AppError> {
         let (config, engine) = (&settings.config, Arc::new(engine));
         let clicks = slack.is_some().then(|| {
@@ -244,14 +244,14 @@ impl App {
     pub async fn start(settings: &LoadedConfig, clock: Clock) -> Result<Self, AppError> {
         // the process' default TLS provider; a second start finds it installed
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (health, readiness) = Health::new();
+        let (health, readiness) = RedisHealth::new();
         let (reloader, asked) = Reloader::new();
         let (replies, queued) = mpsc::channel(EPHEMERAL_REPLIES);
         let (rule_book, rule_requests) = RuleBook::new();
         let figure_book = FigureBook::default();
         let books = Books { rules: rule_book, figures: figure_book.clone() };
         let updates = Updates::default();
-        let shared = Shared { readiness, reloader: reloader.clone(), replies, books, updates: updates.clone() };
+        let shared = LongLived { readiness, reloader: reloader.clone(), replies, books, updates: updates.clone() };
         let running = Running::new(settings.clone(), clock, &shared)?;
         let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
         let scraped = match settings.config.metrics.listen {

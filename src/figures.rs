@@ -105,7 +105,7 @@ pub struct Figure {
 
 /// How far a figure is from its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
+pub enum Rating {
     Fine,
     /// Above the limit of a rule that asks people.
     Watch,
@@ -114,7 +114,7 @@ pub enum Verdict {
 
 impl Figure {
     /// `None`: nothing is measured now, or there is nothing to compare it with.
-    pub fn verdict(&self, signal: Signal) -> Option<Verdict> {
+    pub fn rating(&self, signal: Signal) -> Option<Rating> {
         let now = self.now.filter(|now| now.is_finite())?;
         let baseline = self.baseline.filter(|baseline| *baseline > 0.0);
         let excess = match signal {
@@ -124,9 +124,9 @@ impl Figure {
         };
         let (watch, bad) = signal.limits();
         Some(match excess {
-            excess if excess > bad => Verdict::Bad,
-            excess if excess > watch => Verdict::Watch,
-            _ => Verdict::Fine,
+            excess if excess > bad => Rating::Bad,
+            excess if excess > watch => Rating::Watch,
+            _ => Rating::Fine,
         })
     }
 }
@@ -146,7 +146,7 @@ pub enum Health {
     Blind,
     /// Fewer requests than a rule needs.
     TooLittle,
-    Measured(Verdict),
+    Measured(Rating),
 }
 
 impl VersionFigures {
@@ -159,9 +159,9 @@ impl VersionFigures {
     }
 
     pub fn health(&self) -> Health {
-        let worst = Signal::ALL.into_iter().filter_map(|signal| self.of(signal).verdict(signal)).max();
+        let worst = Signal::ALL.into_iter().filter_map(|signal| self.of(signal).rating(signal)).max();
         match (worst, self.requests) {
-            (Some(verdict), _) => Health::Measured(verdict),
+            (Some(rating), _) => Health::Measured(rating),
             (None, Some(_)) => Health::TooLittle,
             (None, None) => Health::Blind,
         }
@@ -208,10 +208,10 @@ pub enum Known {
 
 /// The latest answer, and requests for the next one. Clones share both.
 #[derive(Debug, Clone, Default)]
-pub struct FigureBook(Arc<Shared>);
+pub struct FigureBook(Arc<FigureState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct FigureState {
     latest: RwLock<Option<(Instant, Option<Arc<Figures>>)>>,
     wanted: Notify,
     published: Notify,
@@ -279,16 +279,16 @@ mod tests {
 
     #[test]
     fn a_figure_is_judged_by_the_limits_of_the_shipped_rules() {
-        let verdict = |signal, now, baseline| figure(now, baseline).verdict(signal);
-        assert_eq!(verdict(Signal::Errors, 0.02, None), Some(Verdict::Fine), "a limit is not exceeded by itself");
-        assert_eq!(verdict(Signal::Errors, 0.021, None), Some(Verdict::Watch));
-        assert_eq!(verdict(Signal::Errors, 0.3, None), Some(Verdict::Bad));
-        assert_eq!(verdict(Signal::P99, 1.1, Some(1.0)), Some(Verdict::Fine));
-        assert_eq!(verdict(Signal::P99, 2.1, Some(1.0)), Some(Verdict::Bad));
-        assert_eq!(verdict(Signal::P99, 2.1, None), None, "nothing to compare it with");
-        assert_eq!(verdict(Signal::Quality, 0.85, Some(1.0)), Some(Verdict::Watch));
-        assert_eq!(verdict(Signal::Quality, 0.9, Some(0.8)), Some(Verdict::Fine), "better than before");
-        assert_eq!(verdict(Signal::Errors, f64::NAN, None), None);
+        let rating = |signal, now, baseline| figure(now, baseline).rating(signal);
+        assert_eq!(rating(Signal::Errors, 0.02, None), Some(Rating::Fine), "a limit is not exceeded by itself");
+        assert_eq!(rating(Signal::Errors, 0.021, None), Some(Rating::Watch));
+        assert_eq!(rating(Signal::Errors, 0.3, None), Some(Rating::Bad));
+        assert_eq!(rating(Signal::P99, 1.1, Some(1.0)), Some(Rating::Fine));
+        assert_eq!(rating(Signal::P99, 2.1, Some(1.0)), Some(Rating::Bad));
+        assert_eq!(rating(Signal::P99, 2.1, None), None, "nothing to compare it with");
+        assert_eq!(rating(Signal::Quality, 0.85, Some(1.0)), Some(Rating::Watch));
+        assert_eq!(rating(Signal::Quality, 0.9, Some(0.8)), Some(Rating::Fine), "better than before");
+        assert_eq!(rating(Signal::Errors, f64::NAN, None), None);
     }
 
     #[test]
@@ -321,9 +321,9 @@ mod tests {
         version.requests = Some(3.0);
         assert_eq!(version.health(), Health::TooLittle);
         *version.of_mut(Signal::Errors) = figure(0.001, None);
-        assert_eq!(version.health(), Health::Measured(Verdict::Fine));
+        assert_eq!(version.health(), Health::Measured(Rating::Fine));
         *version.of_mut(Signal::Quality) = figure(0.7, Some(0.9));
-        assert_eq!(version.health(), Health::Measured(Verdict::Bad), "the worst signal counts");
+        assert_eq!(version.health(), Health::Measured(Rating::Bad), "the worst signal counts");
     }
 
     #[tokio::test(start_paused = true)]

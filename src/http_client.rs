@@ -25,7 +25,7 @@ use crate::tls::{self, ClientTls};
 use crate::trace;
 
 pub use capped::Capped;
-pub use proxy::{Connector, Proxies, Stream, innermost};
+pub use proxy::{Proxies, ProxyConnector, Stream, innermost};
 
 /// All characters that RFC 3986 does not call unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -149,7 +149,7 @@ pub fn tls_config(uses_tls: bool, tls: &ClientTls) -> Result<Arc<rustls::ClientC
 /// Connections to one server.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    http: legacy::Client<Connector, Full<Bytes>>,
+    http: legacy::Client<ProxyConnector, Full<Bytes>>,
     base: BaseUrl,
     access: Access,
 }
@@ -163,7 +163,7 @@ impl Outgoing {
     pub fn with(base: BaseUrl, access: Access) -> Result<Self, OutgoingError> {
         let tls = tls_config(base.is_https(), &access.tls)
             .map_err(|reason| OutgoingError::Unreachable { url: base.to_string(), reason })?;
-        let connector = Connector::new(tls, access.proxies.clone());
+        let connector = ProxyConnector::new(tls, access.proxies.clone());
         Ok(Self { http: legacy::Client::builder(TokioExecutor::new()).build(connector), base, access })
     }
 

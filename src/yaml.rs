@@ -29,7 +29,7 @@ impl fmt::Display for YamlError {
 
 /// Where a value begins or ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// From 1.
     pub line: usize,
     /// In characters, from 0.
@@ -39,11 +39,11 @@ pub struct Place {
 /// A value of the file.
 #[derive(Debug, Clone)]
 pub struct Yaml {
-    pub start: Place,
-    pub end: Place,
+    pub start: Position,
+    pub end: Position,
     /// Whether it is written in `[…]` or `{…}`.
     pub flow: bool,
-    content: Content,
+    content: YamlContent,
     /// The number of values in it.
     size: usize,
 }
@@ -52,7 +52,7 @@ pub struct Yaml {
 type Entries = Vec<(Rc<Yaml>, Rc<Yaml>)>;
 
 #[derive(Debug, Clone)]
-enum Content {
+enum YamlContent {
     Scalar { text: String, plain: bool },
     List(Vec<Rc<Yaml>>),
     Table(Entries),
@@ -64,53 +64,53 @@ impl Yaml {
         if text.len() > MAX_BYTES {
             return Err(YamlError { line: 1, message: format!("expected at most {MAX_BYTES} bytes") });
         }
-        let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
+        let mut reader = YamlReader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
         loop {
             match reader.next()? {
                 (Event::StreamStart | Event::DocumentStart(_), _) => {}
                 (Event::StreamEnd | Event::DocumentEnd, span) => {
-                    return Ok(Self::new(span, span, false, Content::Table(Vec::new())));
+                    return Ok(Self::new(span, span, false, YamlContent::Table(Vec::new())));
                 }
                 (event, span) => return reader.node(event, span, 0).map(|node| (*node).clone()),
             }
         }
     }
 
-    fn new(start: Span, end: Span, flow: bool, content: Content) -> Self {
+    fn new(start: Span, end: Span, flow: bool, content: YamlContent) -> Self {
         let size = 1 + match &content {
-            Content::Scalar { .. } => 0,
-            Content::List(items) => items.iter().map(|item| item.size).sum(),
-            Content::Table(entries) => entries.iter().map(|(_, value)| 1 + value.size).sum(),
+            YamlContent::Scalar { .. } => 0,
+            YamlContent::List(items) => items.iter().map(|item| item.size).sum(),
+            YamlContent::Table(entries) => entries.iter().map(|(_, value)| 1 + value.size).sum(),
         };
-        let place = |mark: saphyr_parser::Marker| Place { line: mark.line(), column: mark.col() };
+        let place = |mark: saphyr_parser::Marker| Position { line: mark.line(), column: mark.col() };
         Self { start: place(start.start), end: place(end.end), flow, content, size }
     }
 
     fn is_null(&self) -> bool {
         let null = |text: &str| matches!(text, "" | "~" | "null" | "Null" | "NULL");
-        matches!(&self.content, Content::Scalar { text, plain: true } if null(text))
+        matches!(&self.content, YamlContent::Scalar { text, plain: true } if null(text))
     }
 
     fn shown(&self) -> String {
         match &self.content {
             _ if self.is_null() => "nothing".to_owned(),
-            Content::Scalar { text, .. } if text.chars().count() > 60 => {
+            YamlContent::Scalar { text, .. } if text.chars().count() > 60 => {
                 format!("{:?}…", text.chars().take(60).collect::<String>())
             }
-            Content::Scalar { text, .. } => format!("{text:?}"),
-            Content::List(_) => "a list".to_owned(),
-            Content::Table(_) => "a table".to_owned(),
+            YamlContent::Scalar { text, .. } => format!("{text:?}"),
+            YamlContent::List(_) => "a list".to_owned(),
+            YamlContent::Table(_) => "a table".to_owned(),
         }
     }
 }
 
-struct Reader<'a> {
+struct YamlReader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, Rc<Yaml>>,
     nodes: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> YamlReader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), YamlError> {
         let malformed = |line: usize, message: &str| YamlError { line: line.max(1), message: message.to_owned() };
         match self.parser.next_event() {
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
                 return Ok(node);
             }
             Event::Scalar(text, style, anchor, _) => {
-                let content = Content::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                let content = YamlContent::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
                 (anchor, Yaml::new(span, span, false, content))
             }
             Event::SequenceStart(anchor, _) => {
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
                         (event, span) => items.push(self.node(event, span, depth + 1)?),
                     }
                 };
-                (anchor, Yaml::new(span, end, !span.is_empty(), Content::List(items)))
+                (anchor, Yaml::new(span, end, !span.is_empty(), YamlContent::List(items)))
             }
             Event::MappingStart(anchor, _) => {
                 let mut entries = Entries::new();
@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
                     let (event, span) = self.next()?;
                     entries.push((key, self.node(event, span, depth + 1)?));
                 };
-                (anchor, Yaml::new(span, end, !span.is_empty(), Content::Table(merged(entries)?)))
+                (anchor, Yaml::new(span, end, !span.is_empty(), YamlContent::Table(merged(entries)?)))
             }
             _ => return fail("invalid YAML"),
         };
@@ -188,11 +188,11 @@ fn merged(entries: Entries) -> Result<Entries, YamlError> {
     for (key, value) in entries {
         if scalar(&key) == Some("<<") {
             let tables = match &value.content {
-                Content::List(items) => items.clone(),
+                YamlContent::List(items) => items.clone(),
                 _ => vec![value],
             };
             inherited.extend(tables.iter().flat_map(|table| match &table.content {
-                Content::Table(entries) => entries.clone(),
+                YamlContent::Table(entries) => entries.clone(),
                 _ => Vec::new(),
             }));
         } else if named(&own, &key) {
@@ -212,21 +212,21 @@ fn merged(entries: Entries) -> Result<Entries, YamlError> {
 
 fn scalar(node: &Yaml) -> Option<&str> {
     match &node.content {
-        Content::Scalar { text, .. } => Some(text),
+        YamlContent::Scalar { text, .. } => Some(text),
         _ => None,
     }
 }
 
 /// A value with its path, such as `route.routes[2].matchers`.
 #[derive(Debug, Clone)]
-pub struct Node<'a> {
+pub struct YamlNode<'a> {
     pub path: String,
     pub yaml: &'a Yaml,
     /// Where its key begins, in a table.
-    pub key: Option<Place>,
+    pub key: Option<Position>,
 }
 
-impl<'a> Node<'a> {
+impl<'a> YamlNode<'a> {
     pub fn root(yaml: &'a Yaml) -> Self {
         Self { path: String::new(), yaml, key: None }
     }
@@ -246,14 +246,14 @@ impl<'a> Node<'a> {
     }
 
     /// The value of a key; `None` if it is absent or null.
-    pub fn get(&self, key: &str) -> Result<Option<Node<'a>>, YamlError> {
+    pub fn get(&self, key: &str) -> Result<Option<YamlNode<'a>>, YamlError> {
         Ok(self.entries()?.into_iter().find(|(name, _)| *name == key).map(|(_, node)| node))
     }
 
     /// The keys with values.
-    pub fn entries(&self) -> Result<Vec<(&'a str, Node<'a>)>, YamlError> {
+    pub fn entries(&self) -> Result<Vec<(&'a str, YamlNode<'a>)>, YamlError> {
         let entries = match &self.yaml.content {
-            Content::Table(entries) => entries,
+            YamlContent::Table(entries) => entries,
             _ if self.yaml.is_null() => return Ok(Vec::new()),
             _ => return Err(self.wrong("a table")),
         };
@@ -261,18 +261,18 @@ impl<'a> Node<'a> {
         for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
             let name = scalar(key).ok_or_else(|| self.error("expected texts as keys"))?;
             let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
-            found.push((name, Node { path, yaml: value.as_ref(), key: Some(key.start) }));
+            found.push((name, YamlNode { path, yaml: value.as_ref(), key: Some(key.start) }));
         }
         Ok(found)
     }
 
     /// The items of a list; none for null.
-    pub fn items(&self) -> Result<Vec<Node<'a>>, YamlError> {
+    pub fn items(&self) -> Result<Vec<YamlNode<'a>>, YamlError> {
         match &self.yaml.content {
-            Content::List(items) => Ok(items
+            YamlContent::List(items) => Ok(items
                 .iter()
                 .enumerate()
-                .map(|(at, yaml)| Node { path: format!("{}[{at}]", self.path), yaml: yaml.as_ref(), key: None })
+                .map(|(at, yaml)| YamlNode { path: format!("{}[{at}]", self.path), yaml: yaml.as_ref(), key: None })
                 .collect()),
             _ if self.yaml.is_null() => Ok(Vec::new()),
             _ => Err(self.wrong("a list")),
@@ -280,7 +280,7 @@ impl<'a> Node<'a> {
     }
 
     /// The items of the list at `key`; none if it is absent.
-    pub fn list(&self, key: &str) -> Result<Vec<Node<'a>>, YamlError> {
+    pub fn list(&self, key: &str) -> Result<Vec<YamlNode<'a>>, YamlError> {
         self.get(key)?.map_or_else(|| Ok(Vec::new()), |list| list.items())
     }
 
@@ -328,7 +328,7 @@ mod tests {
     fn errors_name_the_line_the_field_and_what_was_expected() {
         let text = "a:\n  - b: 1\n    c: maybe\n";
         let yaml = Yaml::parse(text).expect("valid");
-        let list = Node::root(&yaml).list("a").expect("a list");
+        let list = YamlNode::root(&yaml).list("a").expect("a list");
         let error = list[0].flag("c").expect_err("no flag").to_string();
         assert_eq!(error, "line 3: a[0].c: found \"maybe\", expected true or false");
         let error = list[0].list("b").expect_err("no list").to_string();
@@ -347,12 +347,15 @@ mod tests {
     #[test]
     fn anchors_aliases_and_merge_keys_are_followed() {
         let yaml = Yaml::parse("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\nz: [*x, ~]\nn:\n").expect("valid");
-        let root = Node::root(&yaml);
+        let root = YamlNode::root(&yaml);
         let y = root.table("y").expect("texts");
         assert_eq!(y, [("b".to_owned(), "3".to_owned()), ("a".to_owned(), "1".to_owned())]);
         assert_eq!(root.list("z").expect("a list")[0].table("").expect("nothing there"), []);
         assert!(root.get("n").expect("a table").is_none());
-        assert_eq!(Yaml::parse("# nothing\n").map(|yaml| Node::root(&yaml).entries().map(|all| all.len())), Ok(Ok(0)));
+        assert_eq!(
+            Yaml::parse("# nothing\n").map(|yaml| YamlNode::root(&yaml).entries().map(|all| all.len())),
+            Ok(Ok(0))
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::matchers::{LabelSet, Matcher, parse};
 use crate::config::parse_prometheus_duration;
-use crate::yaml::{Node, Yaml, YamlError};
+use crate::yaml::{Yaml, YamlError, YamlNode};
 
 /// The path of the webhook.
 pub const WEBHOOK_PATH: &str = "/webhooks/alertmanager";
@@ -14,14 +14,14 @@ pub const WEBHOOK_PATH: &str = "/webhooks/alertmanager";
 /// A file of Alertmanager.
 #[derive(Debug)]
 pub struct AlertmanagerFile {
-    pub route: Route,
+    pub route: RouteNode,
     pub inhibit_rules: Vec<InhibitRule>,
     pub receivers: Vec<Receiver>,
 }
 
 /// A node of the route tree, with what it inherits.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub struct RouteNode {
     /// Such as `route.routes[2]`.
     pub path: String,
     pub line: usize,
@@ -36,7 +36,7 @@ pub struct Route {
     pub active_in: Vec<String>,
     matchers: Vec<Matcher>,
     continues: bool,
-    routes: Vec<Route>,
+    routes: Vec<RouteNode>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +68,13 @@ pub struct InhibitRule {
 pub struct Receiver {
     pub name: String,
     pub line: usize,
-    pub webhooks: Vec<Webhook>,
+    pub webhooks: Vec<WebhookEntry>,
     /// Whether it has any integration.
     pub notifies: bool,
 }
 
 #[derive(Debug)]
-pub struct Webhook {
+pub struct WebhookEntry {
     /// Such as `receivers[1].webhook_configs[0]`.
     pub path: String,
     pub line: usize,
@@ -104,7 +104,7 @@ pub enum Authorization {
     TokenFile(String),
 }
 
-impl Webhook {
+impl WebhookEntry {
     /// Whether this is our webhook. A proxy may add a path before it.
     pub fn is_ours(&self) -> bool {
         match &self.address {
@@ -123,10 +123,10 @@ fn url_path(url: &str) -> &str {
 
 impl AlertmanagerFile {
     pub fn parse(text: &str) -> Result<Self, YamlError> {
-        Self::read(&Node::root(&Yaml::parse(text)?))
+        Self::read(&YamlNode::root(&Yaml::parse(text)?))
     }
 
-    pub fn read(file: &Node<'_>) -> Result<Self, YamlError> {
+    pub fn read(file: &YamlNode<'_>) -> Result<Self, YamlError> {
         let Some(route) = file.get("route")? else { return Err(file.error("expected the key route")) };
         let global = file.get("global")?.map(|global| global.get("http_config")).transpose()?.flatten();
         let mut names = Names::default();
@@ -144,7 +144,7 @@ impl AlertmanagerFile {
                 names.intervals.extend(interval.text_of("name")?);
             }
         }
-        let root = Route {
+        let root = RouteNode {
             path: String::new(),
             line: 0,
             receiver: String::new(),
@@ -173,7 +173,7 @@ impl AlertmanagerFile {
     }
 
     /// The routes that notify about an alert, in the order of the file.
-    pub fn routes(&self, labels: &LabelSet) -> Vec<&Route> {
+    pub fn routes(&self, labels: &LabelSet) -> Vec<&RouteNode> {
         self.route.matching(labels)
     }
 
@@ -190,15 +190,15 @@ struct Names {
 }
 
 impl Names {
-    fn check(node: Option<Node<'_>>, known: &[String], what: &str) -> Result<(), YamlError> {
+    fn check(node: Option<YamlNode<'_>>, known: &[String], what: &str) -> Result<(), YamlError> {
         let Some(node) = node else { return Ok(()) };
         let name = node.text()?;
         if known.iter().any(|one| one == name) { Ok(()) } else { Err(node.wrong(what)) }
     }
 }
 
-impl Route {
-    fn child(&self, node: &Node<'_>, names: &Names) -> Result<Route, YamlError> {
+impl RouteNode {
+    fn child(&self, node: &YamlNode<'_>, names: &Names) -> Result<RouteNode, YamlError> {
         Names::check(node.get("receiver")?, &names.receivers, "the name of a receiver in `receivers`")?;
         for key in ["mute_time_intervals", "active_time_intervals"] {
             for name in node.list(key)? {
@@ -213,7 +213,7 @@ impl Route {
                 labels => GroupBy::Labels(labels),
             },
         };
-        let mut route = Route {
+        let mut route = RouteNode {
             path: node.path.clone(),
             line: node.line(),
             receiver: node.text_of("receiver")?.filter(|name| !name.is_empty()).unwrap_or(self.receiver.clone()),
@@ -239,7 +239,7 @@ impl Route {
         self.repeat_interval.max(self.group_interval)
     }
 
-    fn matching(&self, labels: &LabelSet) -> Vec<&Route> {
+    fn matching(&self, labels: &LabelSet) -> Vec<&RouteNode> {
         if !self.matchers.iter().all(|matcher| matcher.matches(labels)) {
             return Vec::new();
         }
@@ -257,7 +257,7 @@ impl Route {
 }
 
 impl InhibitRule {
-    fn read(node: &Node<'_>) -> Result<Self, YamlError> {
+    fn read(node: &YamlNode<'_>) -> Result<Self, YamlError> {
         Ok(Self {
             path: node.path.clone(),
             line: node.line(),
@@ -269,10 +269,10 @@ impl InhibitRule {
 }
 
 impl Receiver {
-    fn read(node: &Node<'_>, global: Option<&Node<'_>>) -> Result<Self, YamlError> {
+    fn read(node: &YamlNode<'_>, global: Option<&YamlNode<'_>>) -> Result<Self, YamlError> {
         let name = node.text_of("name")?.ok_or_else(|| node.error("expected the key name"))?;
         let webhooks = node.list("webhook_configs")?;
-        let webhooks = webhooks.iter().map(|one| Webhook::read(one, global)).collect::<Result<_, _>>()?;
+        let webhooks = webhooks.iter().map(|one| WebhookEntry::read(one, global)).collect::<Result<_, _>>()?;
         let mut notifies = false;
         for (key, value) in node.entries()? {
             notifies |= key.ends_with("_configs") && !value.items()?.is_empty();
@@ -281,8 +281,8 @@ impl Receiver {
     }
 }
 
-impl Webhook {
-    fn read(node: &Node<'_>, global: Option<&Node<'_>>) -> Result<Self, YamlError> {
+impl WebhookEntry {
+    fn read(node: &YamlNode<'_>, global: Option<&YamlNode<'_>>) -> Result<Self, YamlError> {
         let address = match (node.text_of("url")?, node.text_of("url_file")?) {
             (Some(url), _) => Address::Url(url),
             (None, Some(file)) => Address::File(file),
@@ -305,7 +305,7 @@ impl Webhook {
 
 impl Authorization {
     /// Of an `http_config`.
-    fn read(http: &Node<'_>) -> Result<Self, YamlError> {
+    fn read(http: &YamlNode<'_>) -> Result<Self, YamlError> {
         for (key, other) in [("basic_auth", "basic_auth"), ("oauth2", "oauth2")] {
             if http.get(key)?.is_some() {
                 return Ok(Self::Other(other));
@@ -328,12 +328,12 @@ impl Authorization {
     }
 }
 
-fn duration(node: &Node<'_>, key: &str) -> Result<Option<Duration>, YamlError> {
+fn duration(node: &YamlNode<'_>, key: &str) -> Result<Option<Duration>, YamlError> {
     node.read(key, "a duration such as 30s or 5m", |text| parse_prometheus_duration(text).ok())
 }
 
 /// The matchers of a route or of one side of an inhibit rule, in the old and the new form.
-fn matchers(node: &Node<'_>, equal: &str, regex: &str, list: &str) -> Result<Vec<Matcher>, YamlError> {
+fn matchers(node: &YamlNode<'_>, equal: &str, regex: &str, list: &str) -> Result<Vec<Matcher>, YamlError> {
     let mut found: Vec<Matcher> = node.table(equal)?.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
     if let Some(table) = node.get(regex)? {
         for (name, value) in table.entries()? {

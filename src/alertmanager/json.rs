@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::with_capacity(16);
-                while let Some((Text(name), value)) = map.next_entry()? {
+                while let Some((LossyText(name), value)) = map.next_entry()? {
                     fields.push((name, value));
                 }
                 Ok(Object(fields))
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Sections<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut sections = Sections::default();
-                while let Some(Text(name)) = map.next_key()? {
+                while let Some(LossyText(name)) = map.next_key()? {
                     let section = match &*name {
                         "labels" => &mut sections.labels,
                         "annotations" => &mut sections.annotations,
@@ -119,7 +119,7 @@ pub fn in_one_pass<'a, T>(
 
         fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let (mut items, mut rest, mut other) = (None, Some(self.1), Object::default());
-            while let Some(Text(name)) = map.next_key()? {
+            while let Some(LossyText(name)) = map.next_key()? {
                 if name == self.0 {
                     let seed = rest.take().ok_or_else(|| A::Error::custom("the field twice"))?;
                     items = Some(map.next_value_seed(seed)?);
@@ -192,7 +192,7 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     if !inner.contains('\\') {
         return Some(Cow::Borrowed(inner));
     }
-    serde_json::from_str(value.get()).ok().map(|Text(text)| text)
+    serde_json::from_str(value.get()).ok().map(|LossyText(text)| text)
 }
 
 /// The text of a JSON string, or the source of any other value.
@@ -222,24 +222,24 @@ fn is_null(value: &RawValue) -> bool {
 }
 
 /// A string that need not be valid Unicode after unescaping.
-struct Text<'a>(Cow<'a, str>);
+struct LossyText<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Text<'de> {
+impl<'de> Deserialize<'de> for LossyText<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
         impl<'de> Visitor<'de> for Bytes {
-            type Value = Text<'de>;
+            type Value = LossyText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
 
             fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(Text(lossy(bytes)))
+                Ok(LossyText(lossy(bytes)))
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(lossy(bytes).into_owned())))
+                Ok(LossyText(Cow::Owned(lossy(bytes).into_owned())))
             }
         }
         deserializer.deserialize_bytes(Bytes)

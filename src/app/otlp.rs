@@ -48,7 +48,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const NAME: &str = "prompt-rollback";
 
 /// Where spans are counted, once there is a receiver.
-type Counters = Arc<OnceLock<Arc<Metrics>>>;
+type SpanMetrics = Arc<OnceLock<Arc<Metrics>>>;
 
 /// The last reason for which a request failed: the library reports only that one did.
 type Fault = Arc<Mutex<Option<String>>>;
@@ -60,16 +60,16 @@ pub struct Exporter {
     resource: Resource,
     provider: SdkTracerProvider,
     spans: mpsc::Receiver<SpanData>,
-    counters: Counters,
+    counters: SpanMetrics,
 }
 
 impl Exporter {
     pub fn new(config: &TracingConfig) -> Option<Self> {
         let endpoint = config.otlp_endpoint.as_ref()?.trim_end_matches('/').to_owned();
         let (queue, spans) = mpsc::channel(QUEUE);
-        let (resource, counters) = (resource(), Counters::default());
+        let (resource, counters) = (resource(), SpanMetrics::default());
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(Queue { spans: queue, counters: Arc::clone(&counters) })
+            .with_span_processor(SpanQueue { spans: queue, counters: Arc::clone(&counters) })
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample_ratio.0))))
             .with_resource(resource.clone())
             .build();
@@ -166,12 +166,12 @@ impl Tracer for Named {
 
 /// Where ended spans go.
 #[derive(Debug)]
-struct Queue {
+struct SpanQueue {
     spans: mpsc::Sender<SpanData>,
-    counters: Counters,
+    counters: SpanMetrics,
 }
 
-impl SpanProcessor for Queue {
+impl SpanProcessor for SpanQueue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {

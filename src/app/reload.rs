@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
-use super::{Running, Shared};
+use super::{LongLived, Running};
 use crate::config::{ConfigSources, Reread};
 use crate::live::{Live, ReloadRequest, ReloadRequests, ReloadResult, Reloaded};
 
@@ -18,23 +18,23 @@ const SETTLES_WITHIN: usize = 10;
 
 /// Why the last config that was read is not in force.
 #[derive(Debug, Default)]
-struct Faults {
+struct ReloadFaults {
     config: bool,
     files: bool,
 }
 
 struct Reloading {
     live: Live<Running>,
-    shared: Shared,
+    shared: LongLived,
     /// The config file as it is in force, and its files as last read, even if they were not usable.
     seen: ConfigSources,
-    faults: Faults,
+    faults: ReloadFaults,
 }
 
 /// Runs while the process does. Handles one request at a time: the settings in force are those of the last reload.
-pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: ReloadRequests) {
+pub(super) async fn run(live: Live<Running>, shared: LongLived, mut asked: ReloadRequests) {
     let seen = live.get().settings.source();
-    let mut reloading = Reloading { live, shared, seen, faults: Faults::default() };
+    let mut reloading = Reloading { live, shared, seen, faults: ReloadFaults::default() };
     loop {
         let follows = reloading.seen.has_files();
         tokio::select! {
@@ -70,7 +70,7 @@ impl Reloading {
         let result = self.take(found).await;
         match &result {
             Ok(done) => {
-                self.faults = Faults::default();
+                self.faults = ReloadFaults::default();
                 if done.changed.is_empty() {
                     tracing::info!(by, "config reloaded: nothing has changed");
                 } else {

@@ -154,7 +154,7 @@ Registering a version again changes nothing. Different content for a registered 
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Import prompts that are already being served.
@@ -181,7 +181,7 @@ changes nothing.")]
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Activate a registered version.
@@ -226,7 +226,7 @@ A version that was rolled back is quarantined and needs --force.")]
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Control a running canary.
@@ -254,7 +254,7 @@ Examples:
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Show the promotion gates of a version.
@@ -270,7 +270,7 @@ enabled gate is closed.")]
         /// The version's name.
         version: String,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Roll back to the last known-good version, or to a version that you name.
@@ -311,7 +311,7 @@ With --from, a script cannot roll back twice if someone else has just rolled bac
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Mark a version as bad (never a rollback target) or good (known-good).
@@ -341,7 +341,7 @@ A mark changes no traffic.")]
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Restore a version's content from the archive.
@@ -356,7 +356,7 @@ A rollback to an archived version restores its content first. Restored content s
         /// The version's name.
         version: String,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Show active versions and their rollback targets.
@@ -376,7 +376,7 @@ Examples:
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "prompt")]
         limit: u32,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Explain what would happen if an alert fired now; changes nothing.
@@ -395,7 +395,7 @@ rules are those that Prometheus has (prometheus.url) or, without Prometheus, tho
         #[arg(long, value_name = "NAME")]
         alert: Option<String>,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Show the deployment log of a prompt or of all prompts, newest first.
@@ -420,7 +420,7 @@ Examples:
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// List incidents, newest first, or show one in full.
@@ -438,7 +438,7 @@ Examples:
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "id")]
         limit: u32,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Draft an incident's post-mortem, as Markdown.
@@ -452,7 +452,7 @@ questions for the team to answer.")]
         /// The incident's id, from `prompt-rollback incidents`.
         incident: String,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Report which rollbacks a dry run would have made, and whether they were right.
@@ -469,7 +469,7 @@ happened.")]
         #[arg(long, default_value = "7d", value_name = "DURATION|TIME")]
         since: String,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Decide about an incident: approve, investigate, dismiss, or undo its rollback.
@@ -495,7 +495,7 @@ dismiss holds them all, release ends the hold, undo reverts the automatic rollba
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Pause automatic rollbacks for one prompt or for all; people can still roll back.
@@ -514,7 +514,7 @@ As soon as this command succeeds, no automatic rollback happens until `resume`."
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Resume automatic rollbacks.
@@ -530,7 +530,7 @@ Examples:
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Reload the receiver's config, secrets and certificates.
@@ -542,7 +542,7 @@ Examples:
 Same as SIGHUP, for one receiver; run it once per replica. Exit 1: the config is invalid and nothing has changed.")]
     Reload {
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Send a test alert end to end, from Alertmanager to Slack, without changing anything.
@@ -562,7 +562,7 @@ like a real alert and reports what it would do, but rolls nothing back. Exit 1: 
         #[command(flatten)]
         operator: OperatorArg,
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 
     /// Exit 0 if the receiver is ready, for container health checks.
@@ -572,7 +572,7 @@ Examples:
   healthcheck: { test: [CMD, prompt-rollback, healthcheck] }         # in a compose file")]
     Healthcheck {
         #[command(flatten)]
-        receiver: Receiver,
+        receiver: ReceiverArgs,
     },
 }
 
@@ -626,7 +626,7 @@ pub struct OperatorArg {
 
 /// How to reach the receiver.
 #[derive(Debug, Args)]
-pub struct Receiver {
+pub struct ReceiverArgs {
     /// The receiver's address.
     #[arg(long, env = "PROMPT_ROLLBACK_URL", default_value = "http://127.0.0.1:8000")]
     pub url: BaseUrl,

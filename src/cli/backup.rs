@@ -13,7 +13,7 @@ use crate::store::{Clock, Store};
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
-struct Heading {
+struct BackupHeader {
     prompt_rollback_backup: u32,
     namespace: String,
     /// Lines that follow.
@@ -27,12 +27,13 @@ pub async fn backup(config: &RedisConfig, file: &Path) -> Result<usize, String> 
     let keys = store(config)?.backup().await.map_err(|error| error.to_string())?;
     let keys =
         keys.ok_or("something changed each time that Redis was read: try again, or stop the receivers for the backup")?;
-    let heading = Heading { prompt_rollback_backup: FORMAT, namespace: config.namespace.clone(), keys: keys.len() };
+    let heading =
+        BackupHeader { prompt_rollback_backup: FORMAT, namespace: config.namespace.clone(), keys: keys.len() };
     write(file, &heading, &keys).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(keys.len())
 }
 
-fn write(file: &Path, heading: &Heading, keys: &[StoredKey]) -> std::io::Result<()> {
+fn write(file: &Path, heading: &BackupHeader, keys: &[StoredKey]) -> std::io::Result<()> {
     // it holds prompts
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     writeln!(out, "{}", serde_json::to_string(heading)?)?;
@@ -55,7 +56,7 @@ pub async fn restore(config: &RedisConfig, file: &Path) -> Result<usize, String>
 fn read(config: &RedisConfig, file: &Path) -> Result<Vec<StoredKey>, String> {
     let mut lines = BufReader::new(std::fs::File::open(file).map_err(|error| error.to_string())?).lines();
     let mut next = || lines.next().transpose().map_err(|error| error.to_string());
-    let heading: Option<Heading> = next()?.and_then(|line| serde_json::from_str(&line).ok());
+    let heading: Option<BackupHeader> = next()?.and_then(|line| serde_json::from_str(&line).ok());
     let heading = heading.filter(|heading| heading.prompt_rollback_backup == FORMAT);
     let heading = heading.ok_or("is no backup of this version of prompt-rollback")?;
     if heading.namespace != config.namespace {

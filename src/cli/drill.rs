@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::args::{Output, Receiver};
+use super::args::{Output, ReceiverArgs};
 use super::client::encode;
 use super::{CommandError, body, connect, print, print_json};
 use crate::api::{self, DrillStepView, DrillView};
@@ -77,7 +77,12 @@ fn since(started: &str, at: &str) -> f64 {
     moment(at).duration_since(moment(started)).as_secs_f64()
 }
 
-pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &Receiver) -> Result<(), CommandError> {
+pub async fn run(
+    prompt: &str,
+    wait: u64,
+    operator: Option<String>,
+    receiver: &ReceiverArgs,
+) -> Result<(), CommandError> {
     let client = connect(receiver)?;
     let patience = Instant::now() + Duration::from_secs(wait);
     let request = body(&api::DrillRequest { prompt: prompt.to_owned(), operator });
@@ -121,7 +126,7 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
     }
 }
 
-fn read(receiver: &Receiver, answer: &Value) -> Result<DrillView, CommandError> {
+fn read(receiver: &ReceiverArgs, answer: &Value) -> Result<DrillView, CommandError> {
     DrillView::deserialize(answer)
         .map_err(|error| CommandError::Failed(format!("cannot understand the answer of {}: {error}", receiver.url)))
 }

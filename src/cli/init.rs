@@ -33,17 +33,17 @@ struct Answers {
     redis: String,
     prometheus: String,
     alertmanagers: Vec<String>,
-    receiver: Address,
+    receiver: ReceiverAddress,
 }
 
 /// Where Alertmanager reaches the receiver: `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Address {
+struct ReceiverAddress {
     host: String,
     port: u16,
 }
 
-impl Address {
+impl ReceiverAddress {
     fn url(&self) -> String {
         format!("http://{}:{}", self.host, self.port)
     }
@@ -66,7 +66,7 @@ impl Address {
 }
 
 /// A file to write.
-struct Output {
+struct OutputFile {
     name: &'static str,
     text: String,
 }
@@ -236,13 +236,13 @@ fn alertmanager_urls(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(|url| base_url("alertmanager.urls", "alertmanager", "urls", url.trim())).collect()
 }
 
-fn address(text: &str, platform: Platform) -> Result<Address, String> {
+fn address(text: &str, platform: Platform) -> Result<ReceiverAddress, String> {
     let uri: Option<Uri> = text.parse().ok();
     let plain = uri.as_ref().filter(|uri| {
         let bare = uri.path() == "/" && uri.query().is_none() && !text.contains('@');
         bare && uri.scheme_str() == Some("http")
     });
-    let found = plain.and_then(|uri| Some(Address { host: uri.host()?.to_owned(), port: uri.port_u16()? }));
+    let found = plain.and_then(|uri| Some(ReceiverAddress { host: uri.host()?.to_owned(), port: uri.port_u16()? }));
     let found = found.filter(|address| address.port > 0 && !address.host.is_empty());
     let found = found.ok_or("expected http://HOST:PORT; docs/operations.md explains how to add TLS afterwards")?;
     if host_ip(&found.host).is_some_and(|ip| ip.is_unspecified()) {
@@ -337,7 +337,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn outputs(answers: &Answers, secrets: &[String; 4]) -> Vec<Output> {
+fn outputs(answers: &Answers, secrets: &[String; 4]) -> Vec<OutputFile> {
     let [_, _, redis_password, prompt_server_password] = secrets;
     let users = USERS
         .replace("RECEIVER_PASSWORD_SHA256", &hex(&Sha256::digest(redis_password)))
@@ -348,14 +348,16 @@ fn outputs(answers: &Answers, secrets: &[String; 4]) -> Vec<Output> {
          # beside this file. If your Alertmanager has a config already, do not replace it: see docs/your-stack/alertmanager.md.\n\n{}",
         whole(&Config::default(), &url)
     );
-    let mut outputs =
-        vec![Output { name: "users.acl", text: users }, Output { name: "alertmanager.yml", text: alertmanager }];
+    let mut outputs = vec![
+        OutputFile { name: "users.acl", text: users },
+        OutputFile { name: "alertmanager.yml", text: alertmanager },
+    ];
     outputs.extend(match answers.platform {
         Platform::Systemd => vec![
-            Output { name: "prompt-rollback.toml", text: config(answers) },
-            Output { name: "prompt-rollback.service", text: UNIT.to_owned() },
+            OutputFile { name: "prompt-rollback.toml", text: config(answers) },
+            OutputFile { name: "prompt-rollback.service", text: UNIT.to_owned() },
         ],
-        Platform::Kubernetes => vec![Output { name: "values.yaml", text: values(answers) }],
+        Platform::Kubernetes => vec![OutputFile { name: "values.yaml", text: values(answers) }],
     });
     outputs
 }
@@ -570,7 +572,7 @@ mod tests {
     fn the_files_are_the_shipped_ones_with_the_answers_filled_in() {
         let secrets = ["a", "b", "c", "d"].map(str::to_owned);
         let all = |platform, url| outputs(&answers(platform, url), &secrets);
-        let text = |outputs: &[Output], name: &str| {
+        let text = |outputs: &[OutputFile], name: &str| {
             outputs.iter().find(|output| output.name == name).map(|output| output.text.clone()).expect(name)
         };
         let host = all(Platform::Systemd, "http://receiver:8000");

@@ -34,7 +34,7 @@ use crate::http_client::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
 use crate::visible::escape_hidden;
-use args::{Command, ConfigFile, DecisionArg, Output, Receiver};
+use args::{Command, ConfigFile, DecisionArg, Output, ReceiverArgs};
 use check::StoreReport;
 use client::{ApiClient, ClientError, Token, encode};
 use stack::StackFiles;
@@ -422,7 +422,7 @@ fn clean_line(line: &str) -> String {
 const LOG_ENTRIES: u32 = 20;
 const TOKEN_FILE: &str = "PROMPT_ROLLBACK_TOKEN_FILE";
 
-fn connect(receiver: &Receiver) -> Result<ApiClient, CommandError> {
+fn connect(receiver: &ReceiverArgs) -> Result<ApiClient, CommandError> {
     let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
     let roots = roots.map_err(|error| CommandError::Misused(format!("--ca-file: {error}")))?;
     let named = receiver.token_file.clone().map(|path| (path, "--token-file"));
@@ -468,7 +468,7 @@ fn read_content(path: &Path) -> Result<String, CommandError> {
 
 /// Prints the whole response for scripts, or a summary for people.
 fn show<T: DeserializeOwned>(
-    receiver: &Receiver,
+    receiver: &ReceiverArgs,
     answer: Value,
     text: impl FnOnce(T) -> String,
 ) -> Result<(), CommandError> {

@@ -19,7 +19,7 @@ mod scraping;
 mod webhooks;
 
 pub(super) use lines::whole;
-use routing::Routing;
+use routing::RoutingReport;
 
 /// The files to look at.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub struct StackFiles<'a> {
 pub struct StackReport {
     pub probes: Vec<Probe>,
     /// What is particular to Alertmanager's file; its probes are among the others.
-    routing: Routing,
+    routing: RoutingReport,
 }
 
 /// Reads the files. An error names the file, the line and the field.
@@ -64,7 +64,7 @@ pub fn review(files: &StackFiles<'_>, config: &Config) -> Result<StackReport, St
 impl StackReport {
     /// What follows the table of the probes.
     pub fn text(&self) -> String {
-        let Routing { patch, remaining, by_hand, .. } = &self.routing;
+        let RoutingReport { patch, remaining, by_hand, .. } = &self.routing;
         let mut out = String::new();
         if !patch.is_empty() {
             out.push_str("\nThese lines (+) are missing. `patch` adds them: it skips the text above.");
@@ -81,7 +81,7 @@ impl StackReport {
 
     /// For scripts, in addition to the probes.
     pub fn json(&self) -> Value {
-        let Routing { alerts, patch, remaining, by_hand, .. } = &self.routing;
+        let RoutingReport { alerts, patch, remaining, by_hand, .. } = &self.routing;
         json!({ "alerts": alerts, "patch": patch, "remaining": remaining, "by_hand": by_hand })
     }
 }

@@ -143,7 +143,7 @@ impl<'a> Making<'a> {
             guard: data.guard,
             operator: data.operator.map(Operator::as_str),
             incident: data.incident.map(About::from),
-            automation: Automation {
+            automation: AutomationState {
                 mode: if policy.dry_run { "dry-run" } else { "armed" },
                 paused: before.paused.as_deref(),
             },
@@ -177,12 +177,12 @@ struct EventData<'a> {
     operator: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     incident: Option<About<'a>>,
-    automation: Automation<'a>,
+    automation: AutomationState<'a>,
 }
 
 /// Whether automation is on.
 #[derive(Serialize)]
-struct Automation<'a> {
+struct AutomationState<'a> {
     mode: &'static str,
     /// Who paused it, and why.
     paused: Option<&'a str>,

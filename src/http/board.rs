@@ -107,7 +107,7 @@ async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> 
     let names = store.prompt_names().await?;
     let open = store.open_incidents(MOST_INCIDENTS).await?;
     let paused = store.paused_prompts().await?;
-    let paused_for_all = store.paused_for_all().await?;
+    let paused_for_all = store.paused_by(None).await?;
     let outage = store.open_outage().await?;
     let (series, _) = store.series(max_prompts).await?;
     let index = elsewhere::run(move || build(names, &open, &paused, &series)).await;

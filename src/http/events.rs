@@ -20,7 +20,7 @@ use super::reply::{ApiError, Reply, ResponseBody, reply, reply_with};
 use super::{Context, LONGEST, Peer, unix_seconds};
 use crate::decision::PromptName;
 use crate::live::Current;
-use crate::service::updates::{Changes, Subscription, Update};
+use crate::service::updates::{ChangedPrompts, PageSubscription, Update};
 
 const CONTENT_TYPE: &str = "text/event-stream";
 /// How soon a browser reconnects, in ms.
@@ -98,7 +98,7 @@ impl Context {
 
 /// The body of a stream.
 pub struct EventStream {
-    subscription: Subscription,
+    subscription: PageSubscription,
     visible: Box<dyn Fn(&str) -> bool + Send + Sync>,
     still_admitted: Box<dyn Fn() -> bool + Send + Sync>,
     greeted: bool,
@@ -115,7 +115,7 @@ impl fmt::Debug for EventStream {
 
 impl EventStream {
     fn new(
-        subscription: Subscription,
+        subscription: PageSubscription,
         visible: impl Fn(&str) -> bool + Send + Sync + 'static,
         still_admitted: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
@@ -131,7 +131,7 @@ impl EventStream {
     }
 
     /// The events of a batch; `None` if this caller may see none of them.
-    fn changed(&self, changes: &Changes) -> Option<Bytes> {
+    fn changed(&self, changes: &ChangedPrompts) -> Option<Bytes> {
         let is_visible = |prompt: &&PromptName| (self.visible)(prompt.as_str());
         if changes.prompts.iter().all(|prompt| is_visible(&prompt)) {
             return Some(changes.rendered(|prompts| render(prompts.iter())));

@@ -87,7 +87,7 @@ async fn stored(engine: &Engine, max_prompts: usize) -> Result<ScrapeData, Store
     let store = &engine.store;
     let (series, dropped) = store.series(max_prompts).await?;
     let (phases, dead_letters) = store.counts().await?;
-    let paused = store.paused_for_all().await?.is_some();
+    let paused = store.paused_by(None).await?.is_some();
     let lags = store.notification_lags().await?;
     let notification_lag = lags.into_iter().map(|(target, lag)| (target.name(), lag)).collect();
     let works = [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Soak, Work::Report];

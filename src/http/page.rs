@@ -18,7 +18,7 @@ use crate::metrics::Denial;
 use crate::page::Viewer;
 use crate::page::assets;
 use crate::page::login::{self, SignIn};
-use crate::page::problem::{self, Problem};
+use crate::page::problem::{self, ErrorPage};
 
 const HTML: &str = "text/html; charset=utf-8";
 /// Nothing inline, nothing from elsewhere, in no frame.
@@ -29,7 +29,7 @@ const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 /// What is shown at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum PageKind {
     Overview,
     Prompt,
     Incidents,
@@ -51,7 +51,7 @@ pub struct PageRequest {
 }
 
 /// The caller, and what the page shows them.
-struct Reader<'a> {
+struct Visitor<'a> {
     caller: &'a Caller,
     viewer: Viewer,
 }
@@ -70,19 +70,19 @@ fn viewer(caller: &Caller) -> Viewer {
 pub async fn answer(
     context: &Context,
     caller: &Caller,
-    shown: Shown,
+    shown: PageKind,
     parameter: &str,
     query: &Query,
 ) -> ApiResult<Reply> {
-    let reader = &Reader { caller, viewer: viewer(caller) };
+    let reader = &Visitor { caller, viewer: viewer(caller) };
     match shown {
-        Shown::Overview => overview::overview(context, reader, query).await,
-        Shown::Rollouts => overview::rollouts(context, reader).await,
-        Shown::Prompt => prompt::prompt(context, reader, parameter, query).await,
-        Shown::Incidents => incident::incidents(context, reader, query).await,
-        Shown::Incident => incident::incident(context, reader, parameter, query).await,
-        Shown::Picture => incident::picture(context, reader, parameter).await,
-        Shown::Asset => asset(parameter),
+        PageKind::Overview => overview::overview(context, reader, query).await,
+        PageKind::Rollouts => overview::rollouts(context, reader).await,
+        PageKind::Prompt => prompt::prompt(context, reader, parameter, query).await,
+        PageKind::Incidents => incident::incidents(context, reader, query).await,
+        PageKind::Incident => incident::incident(context, reader, parameter, query).await,
+        PageKind::Picture => incident::picture(context, reader, parameter).await,
+        PageKind::Asset => asset(parameter),
     }
 }
 
@@ -122,6 +122,6 @@ pub fn problem(failure: &ApiError, asked: &PageRequest) -> Reply {
         }
         return answer;
     }
-    let problem = Problem { status: failure.status.as_u16(), code: failure.code, message: &failure.message };
+    let problem = ErrorPage { status: failure.status.as_u16(), code: failure.code, message: &failure.message };
     html(failure.status, problem::problem(&problem))
 }

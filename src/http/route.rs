@@ -19,7 +19,7 @@ use tracing::{Instrument, Span};
 use super::auth::Caller;
 use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
-use super::page::{self, PageRequest, Shown};
+use super::page::{self, PageKind, PageRequest};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
     Context, Peer, Site, api, auth, canary, drill, events, explain, exposition, import, login, mark, openapi,
@@ -73,7 +73,7 @@ pub(super) enum Route {
     Healthy,
     Ready,
     /// The page, for browsers.
-    Page(Shown),
+    Page(PageKind),
 }
 
 /// Each path, its method and its route. HEAD is GET without the body.
@@ -110,13 +110,13 @@ pub(super) static TABLE: [(&str, Method, Route); 39] = [
     ("/-/reload", Method::POST, Route::Reload),
     ("/-/healthy", Method::GET, Route::Healthy),
     ("/-/ready", Method::GET, Route::Ready),
-    ("/", Method::GET, Route::Page(Shown::Overview)),
-    ("/prompts/{prompt}", Method::GET, Route::Page(Shown::Prompt)),
-    ("/incidents", Method::GET, Route::Page(Shown::Incidents)),
-    ("/incidents/{id}", Method::GET, Route::Page(Shown::Incident)),
-    ("/incidents/{id}/picture.svg", Method::GET, Route::Page(Shown::Picture)),
-    ("/rollouts", Method::GET, Route::Page(Shown::Rollouts)),
-    ("/assets/{file}", Method::GET, Route::Page(Shown::Asset)),
+    ("/", Method::GET, Route::Page(PageKind::Overview)),
+    ("/prompts/{prompt}", Method::GET, Route::Page(PageKind::Prompt)),
+    ("/incidents", Method::GET, Route::Page(PageKind::Incidents)),
+    ("/incidents/{id}", Method::GET, Route::Page(PageKind::Incident)),
+    ("/incidents/{id}/picture.svg", Method::GET, Route::Page(PageKind::Picture)),
+    ("/rollouts", Method::GET, Route::Page(PageKind::Rollouts)),
+    ("/assets/{file}", Method::GET, Route::Page(PageKind::Asset)),
 ];
 
 impl Route {
@@ -145,7 +145,7 @@ impl Route {
             | Route::Metrics
             | Route::Healthy
             | Route::Ready
-            | Route::Page(Shown::Asset) => Span::none(),
+            | Route::Page(PageKind::Asset) => Span::none(),
             _ => {
                 let named = |part: &str| path.contains(part).then_some(parameter);
                 let prompt = named("/{prompt}").and_then(|name| PromptName::written(name).ok());
@@ -394,7 +394,7 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
         // the handler compares the token
         Route::Login | Route::Logout => Ok(Sender::Anyone),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
-        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready | Route::Page(Shown::Asset)
+        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready | Route::Page(PageKind::Asset)
             if !context.admission.is_open() =>
         {
             Ok(Sender::Anyone)

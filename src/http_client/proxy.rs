@@ -91,7 +91,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Opens connections. Trusts and presents certificates as `tls` says.
 #[derive(Debug, Clone)]
-pub struct Connector {
+pub struct ProxyConnector {
     http: HttpConnector,
     tls: Arc<rustls::ClientConfig>,
     proxies: Proxies,
@@ -105,7 +105,7 @@ struct ProxyError {
     reason: String,
 }
 
-impl Connector {
+impl ProxyConnector {
     pub fn new(tls: Arc<rustls::ClientConfig>, proxies: Proxies) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -179,7 +179,7 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-impl Service<Uri> for Connector {
+impl Service<Uri> for ProxyConnector {
     type Response = Stream;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;

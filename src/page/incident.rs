@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::incidents::tone;
-use super::layout::{Page, Place, headings, page};
+use super::layout::{NavItem, PageLayout, headings, page};
 use super::markdown;
 use super::overview::held;
 use super::parts::{Text, Tone, badge, distance, how, outward, prompt_link, seconds, segment, time, who};
@@ -24,7 +24,7 @@ pub enum Picture<'a> {
 }
 
 #[derive(Debug, Clone)]
-pub struct IncidentView<'a> {
+pub struct IncidentPage<'a> {
     pub now: Timestamp,
     pub incident: &'a Incident,
     /// What a critical alert on the prompt would lead to now, while the incident is open.
@@ -42,7 +42,7 @@ pub struct IncidentView<'a> {
     pub draft: Option<&'a str>,
 }
 
-pub fn incident(view: &IncidentView<'_>, viewer: &Viewer) -> String {
+pub fn incident(view: &IncidentPage<'_>, viewer: &Viewer) -> String {
     let incident = view.incident;
     let name = format!("{}: {} {}", title(incident), shown(&incident.prompt), incident.version);
     let main = html! {
@@ -62,7 +62,7 @@ pub fn incident(view: &IncidentView<'_>, viewer: &Viewer) -> String {
         (related(view))
         (postmortem(view))
     };
-    page(&Page { title: &name, place: Place::Incidents, is_awaited: false, main }, Some(viewer))
+    page(&PageLayout { title: &name, place: NavItem::Incidents, is_awaited: false, main }, Some(viewer))
 }
 
 fn severity(incident: &Incident) -> Tone {
@@ -108,7 +108,7 @@ fn said(incident: &Incident) -> Markup {
     }
 }
 
-fn facts(view: &IncidentView<'_>) -> Markup {
+fn facts(view: &IncidentPage<'_>) -> Markup {
     let incident = view.incident;
     let began = began(incident, incident.opened_at).unwrap_or(incident.opened_at);
     let asks = incident.phase.is_undecided() || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck();
@@ -171,7 +171,7 @@ fn traffic_of(incident: &Incident, traffic: &Traffic) -> Markup {
     }
 }
 
-fn picture(view: &IncidentView<'_>) -> Markup {
+fn picture(view: &IncidentPage<'_>) -> Markup {
     html! {
         section aria-labelledby="picture" {
             h2 id="picture" { "Picture" }
@@ -241,7 +241,7 @@ fn alert_row(alert: &AlertRecord) -> Markup {
     }
 }
 
-fn guards(view: &IncidentView<'_>, viewer: &Viewer) -> Markup {
+fn guards(view: &IncidentPage<'_>, viewer: &Viewer) -> Markup {
     html! {
         section aria-labelledby="guards" {
             h2 id="guards" { "Guards" }
@@ -296,7 +296,7 @@ pub fn entries(log: &[DeploymentEntry]) -> Markup {
     }
 }
 
-fn log(view: &IncidentView<'_>) -> Markup {
+fn log(view: &IncidentPage<'_>) -> Markup {
     html! {
         section aria-labelledby="log" {
             h2 id="log" { "Deployment log" }
@@ -335,7 +335,7 @@ pub fn deployed(deployed: &Deployed) -> Markup {
     }
 }
 
-fn related(view: &IncidentView<'_>) -> Markup {
+fn related(view: &IncidentPage<'_>) -> Markup {
     html! {
         section aria-labelledby="related" {
             h2 id="related" { "When it was opened" }
@@ -350,7 +350,7 @@ fn related(view: &IncidentView<'_>) -> Markup {
     }
 }
 
-fn postmortem(view: &IncidentView<'_>) -> Markup {
+fn postmortem(view: &IncidentPage<'_>) -> Markup {
     let id = segment(&view.incident.id.0);
     let picture = format!("/incidents/{id}/picture.svg");
     let picture = (view.picture == Picture::Drawn).then_some(picture.as_str());

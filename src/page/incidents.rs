@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::Viewer;
-use super::layout::{Page, Place, headings, page};
-use super::overview::Line;
+use super::layout::{NavItem, PageLayout, headings, page};
+use super::overview::OpenIncident;
 use super::parts::{Text, Tone, badge, distance, incident_link, prompt_link, segment, time};
 use crate::decision::{Incident, PhaseKind, Severity, Timestamp};
 use crate::wording::{title, until};
@@ -39,10 +39,10 @@ pub fn tone(incident: &Incident) -> Tone {
 }
 
 /// An open incident in the list of prompts.
-pub fn line(incident: &Incident) -> Line {
+pub fn line(incident: &Incident) -> OpenIncident {
     let asks = incident.phase.is_undecided() || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck();
     let traffic = incident.verification().and_then(|verification| verification.traffic.as_ref());
-    Line {
+    OpenIncident {
         id: incident.id.0.clone(),
         title: title(incident),
         tone: tone(incident),
@@ -76,7 +76,7 @@ pub fn incidents(view: &Incidents<'_>, viewer: &Viewer) -> String {
             nav class="pages" aria-label="Pages of the list" { a rel="next" href=(next) { "Older" } }
         }
     };
-    page(&Page { title: "Incidents", place: Place::Incidents, is_awaited: false, main }, Some(viewer))
+    page(&PageLayout { title: "Incidents", place: NavItem::Incidents, is_awaited: false, main }, Some(viewer))
 }
 
 fn row_of(listed: &Listed<'_>, now: Timestamp) -> Markup {

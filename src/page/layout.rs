@@ -8,7 +8,7 @@ use super::parts::{Text, shown};
 
 /// A page of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum NavItem {
     Prompts,
     Incidents,
     Rollouts,
@@ -16,24 +16,24 @@ pub enum Place {
     Elsewhere,
 }
 
-const NAVIGATION: [(Place, &str, &str); 3] = [
-    (Place::Prompts, "/", "Prompts"),
-    (Place::Incidents, "/incidents", "Incidents"),
-    (Place::Rollouts, "/rollouts", "Rollouts"),
+const NAVIGATION: [(NavItem, &str, &str); 3] = [
+    (NavItem::Prompts, "/", "Prompts"),
+    (NavItem::Incidents, "/incidents", "Incidents"),
+    (NavItem::Rollouts, "/rollouts", "Rollouts"),
 ];
 
 /// What a page consists of.
 #[derive(Debug)]
-pub struct Page<'a> {
+pub struct PageLayout<'a> {
     pub title: &'a str,
-    pub place: Place,
+    pub place: NavItem,
     /// Whether something is still awaited, so that the script looks again soon.
     pub is_awaited: bool,
     pub main: Markup,
 }
 
 /// `viewer`: `None` on pages for people who have not signed in.
-pub fn page(page: &Page<'_>, viewer: Option<&Viewer>) -> String {
+pub fn page(page: &PageLayout<'_>, viewer: Option<&Viewer>) -> String {
     let csrf = viewer.and_then(|viewer| viewer.csrf.as_deref());
     let document = html! {
         (DOCTYPE)
@@ -65,7 +65,7 @@ pub fn page(page: &Page<'_>, viewer: Option<&Viewer>) -> String {
     document.into_string()
 }
 
-fn navigation(place: Place) -> Markup {
+fn navigation(place: NavItem) -> Markup {
     html! {
         nav aria-label="Pages" {
             @for (own, path, label) in NAVIGATION {

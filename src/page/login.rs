@@ -2,7 +2,7 @@
 
 use maud::html;
 
-use super::layout::{Page, Place, page};
+use super::layout::{NavItem, PageLayout, page};
 use super::parts::{Text, shown};
 
 /// What the page says.
@@ -33,5 +33,5 @@ pub fn sign_in(view: &SignIn<'_>) -> String {
             "with everything that you do."
         }
     };
-    page(&Page { title: "Sign in", place: Place::Elsewhere, is_awaited: false, main }, None)
+    page(&PageLayout { title: "Sign in", place: NavItem::Elsewhere, is_awaited: false, main }, None)
 }

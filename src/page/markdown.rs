@@ -8,7 +8,7 @@ use super::parts::{Text, address};
 
 /// `picture`: the path of the picture, wherever the text has one.
 pub fn render(text: &str, picture: Option<&str>) -> Markup {
-    let mut out = Output { picture, ..Output::default() };
+    let mut out = HtmlWriter { picture, ..HtmlWriter::default() };
     for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
         out.event(event);
     }
@@ -20,7 +20,7 @@ pub fn render(text: &str, picture: Option<&str>) -> Markup {
 }
 
 #[derive(Default)]
-struct Output<'p> {
+struct HtmlWriter<'p> {
     html: String,
     picture: Option<&'p str>,
     /// The ends of the elements that are open.
@@ -30,7 +30,7 @@ struct Output<'p> {
     described: Option<String>,
 }
 
-impl Output<'_> {
+impl HtmlWriter<'_> {
     fn event(&mut self, event: Event<'_>) {
         if let Some(described) = &mut self.described {
             match event {

@@ -2,7 +2,7 @@
 
 use maud::html;
 
-use super::layout::{Page, Place, headings, page};
+use super::layout::{NavItem, PageLayout, headings, page};
 use super::parts::{Text, Tone, badge, incident_link, prompt_link, time, who};
 use super::{Viewer, actions};
 use crate::decision::outage::{Member, Outage, OutageAction, shared};
@@ -75,5 +75,5 @@ pub fn outage(outage: &Outage, members: &[Member], viewer: &Viewer) -> String {
             ol class="timeline" { @for note in &outage.notes { li { (time(note.at)) " " (Text(&note.text)) } } }
         }
     };
-    page(&Page { title: "Many prompts", place: Place::Incidents, is_awaited: false, main }, Some(viewer))
+    page(&PageLayout { title: "Many prompts", place: NavItem::Incidents, is_awaited: false, main }, Some(viewer))
 }

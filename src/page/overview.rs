@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::layout::{Page, Place, headings, page};
+use super::layout::{NavItem, PageLayout, headings, page};
 use super::parts::{
     Text, Tone, badge, bar, distance, health, how, incident_link, prompt_link, seconds, segment, shown, time, who,
 };
@@ -52,7 +52,7 @@ impl Filter {
 
 /// What the reader asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Choice<'a> {
+pub struct ListRequest<'a> {
     pub search: &'a str,
     pub filter: Filter,
     pub group: &'a str,
@@ -63,7 +63,7 @@ pub struct Choice<'a> {
 #[derive(Debug, Clone)]
 pub struct Overview<'a> {
     pub now: Timestamp,
-    pub choice: Choice<'a>,
+    pub choice: ListRequest<'a>,
     pub rows: Vec<Row>,
     /// Prompts that match, and all prompts.
     pub found: usize,
@@ -97,12 +97,12 @@ pub struct Row {
     pub shares: Vec<(String, u8)>,
     pub rollout: Option<String>,
     pub automation: Automation,
-    pub incidents: Vec<Line>,
+    pub incidents: Vec<OpenIncident>,
 }
 
 /// An open incident of a prompt.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct OpenIncident {
     pub id: String,
     pub title: &'static str,
     pub tone: Tone,
@@ -145,7 +145,7 @@ pub fn overview(view: &Overview<'_>, viewer: &Viewer) -> String {
         }
     };
     let is_awaited = matches!(view.known, Known::Awaited) && !view.rows.is_empty();
-    page(&Page { title: "Prompts", place: Place::Prompts, is_awaited, main }, Some(viewer))
+    page(&PageLayout { title: "Prompts", place: NavItem::Prompts, is_awaited, main }, Some(viewer))
 }
 
 fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
@@ -178,7 +178,7 @@ fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
 }
 
 fn choose(view: &Overview<'_>) -> Markup {
-    let Choice { search, filter, group, .. } = view.choice;
+    let ListRequest { search, filter, group, .. } = view.choice;
     html! {
         form class="choose" method="get" action="/" role="search" data-filter="true" {
             label for="search" { "Search" }
@@ -308,7 +308,7 @@ pub fn held(guard: &HoldingGuard) -> Markup {
     }
 }
 
-fn open(line: &Line, now: Timestamp) -> Markup {
+fn open(line: &OpenIncident, now: Timestamp) -> Markup {
     html! {
         div {
             (badge(line.tone, line.title)) " " (incident_link(&line.id, &line.version))
@@ -322,7 +322,7 @@ fn open(line: &Line, now: Timestamp) -> Markup {
 }
 
 fn pages(view: &Overview<'_>) -> Markup {
-    let Choice { search, filter, group, page } = &view.choice;
+    let ListRequest { search, filter, group, page } = &view.choice;
     let path = |page: usize| {
         let (search, group) = (segment(search), segment(group));
         format!("/?search={search}&state={}&group={group}&page={page}", filter.word())

@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::decision::time::spoken;
 use crate::decision::{LogEvent, Operator, Timestamp};
 use crate::events::rfc3339;
-use crate::figures::{Figure, Figures, Health, Known, Signal, Verdict, VersionFigures};
+use crate::figures::{Figure, Figures, Health, Known, Rating, Signal, VersionFigures};
 use crate::visible::{is_hidden, misleads, shown_name};
 
 /// A text from outside, escaped, without characters that hide something or turn the direction of writing.
@@ -145,12 +145,12 @@ impl Tone {
     }
 }
 
-impl From<Verdict> for Tone {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Bad => Tone::Bad,
-            Verdict::Watch => Tone::Watch,
-            Verdict::Fine => Tone::Fine,
+impl From<Rating> for Tone {
+    fn from(rating: Rating) -> Self {
+        match rating {
+            Rating::Bad => Tone::Bad,
+            Rating::Watch => Tone::Watch,
+            Rating::Fine => Tone::Fine,
         }
     }
 }
@@ -213,7 +213,7 @@ fn figure(signal: Signal, figure: &Figure) -> Markup {
     if !measured {
         return html! {};
     }
-    let tone = figure.verdict(signal).map_or(Tone::Off, Tone::from);
+    let tone = figure.rating(signal).map_or(Tone::Off, Tone::from);
     let value = figure.now.map_or("no value".to_owned(), |now| value(signal, now));
     html! {
         span class=(format!("figure {}", tone.class())) title=(limits(signal)) {

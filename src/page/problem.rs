@@ -2,19 +2,19 @@
 
 use maud::html;
 
-use super::layout::{Page, Place, page};
+use super::layout::{NavItem, PageLayout, page};
 use super::parts::Text;
 
 /// Why there is no page.
 #[derive(Debug, Clone, Copy)]
-pub struct Problem<'a> {
+pub struct ErrorPage<'a> {
     pub status: u16,
     /// The word that the API uses.
     pub code: &'a str,
     pub message: &'a str,
 }
 
-impl Problem<'_> {
+impl ErrorPage<'_> {
     fn title(&self) -> &'static str {
         match self.status {
             403 => "Not allowed",
@@ -39,7 +39,7 @@ impl Problem<'_> {
     }
 }
 
-pub fn problem(problem: &Problem<'_>) -> String {
+pub fn problem(problem: &ErrorPage<'_>) -> String {
     let title = problem.title();
     let main = html! {
         h1 { (title) }
@@ -48,5 +48,5 @@ pub fn problem(problem: &Problem<'_>) -> String {
         p { a href="/" { "All prompts" } }
     };
     let is_awaited = problem.status == 503;
-    page(&Page { title, place: Place::Elsewhere, is_awaited, main }, None)
+    page(&PageLayout { title, place: NavItem::Elsewhere, is_awaited, main }, None)
 }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::explain::explained;
 use super::incident::entries;
-use super::layout::{Page, Place, headings, page};
+use super::layout::{NavItem, PageLayout, headings, page};
 use super::overview::{Automation, automation};
 use super::parts::{Text, Tone, badge, bar, health, how, incident_link, prompt_link, segment, time, time_of, who};
 use super::{Viewer, actions};
@@ -58,7 +58,7 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
         (log(view))
     };
     let is_awaited = matches!(view.known, Known::Awaited);
-    page(&Page { title: &name, place: Place::Prompts, is_awaited, main }, Some(viewer))
+    page(&PageLayout { title: &name, place: NavItem::Prompts, is_awaited, main }, Some(viewer))
 }
 
 fn serving(view: &PromptPage<'_>) -> Markup {

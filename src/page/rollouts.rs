@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::layout::{Page, Place, page};
+use super::layout::{NavItem, PageLayout, page};
 use super::parts::{Text, Tone, badge, health, incident_link, prompt_link, seconds, time, who};
 use super::{Viewer, actions};
 use crate::decision::{Canary, Incident, PromptName, TrafficSplit};
@@ -10,7 +10,7 @@ use crate::figures::Known;
 
 /// Traffic that moves.
 #[derive(Debug, Clone, Copy)]
-pub enum Rollout<'a> {
+pub enum RolloutRow<'a> {
     Canary(&'a PromptName, &'a Canary),
     /// The incident of a gradual rollback.
     Gradual(&'a Incident),
@@ -18,7 +18,7 @@ pub enum Rollout<'a> {
 
 #[derive(Debug, Clone)]
 pub struct Rollouts<'a> {
-    pub rollouts: Vec<Rollout<'a>>,
+    pub rollouts: Vec<RolloutRow<'a>>,
     /// How many more there are.
     pub left_out: usize,
     pub known: &'a Known,
@@ -33,17 +33,17 @@ pub fn rollouts(view: &Rollouts<'_>, viewer: &Viewer) -> String {
         }
         @for rollout in &view.rollouts {
             @match rollout {
-                Rollout::Canary(prompt, of) => {
+                RolloutRow::Canary(prompt, of) => {
                     (canary(prompt, of, viewer))
                     (evidence(prompt, &of.split, view.known))
                 }
-                Rollout::Gradual(incident) => { (gradual(incident, view.known, viewer)) }
+                RolloutRow::Gradual(incident) => { (gradual(incident, view.known, viewer)) }
             }
         }
         @if view.left_out > 0 { p class="quiet" { (view.left_out) " more are not shown." } }
     };
     let is_awaited = matches!(view.known, Known::Awaited) && !view.rollouts.is_empty();
-    page(&Page { title: "Rollouts", place: Place::Rollouts, is_awaited, main }, Some(viewer))
+    page(&PageLayout { title: "Rollouts", place: NavItem::Rollouts, is_awaited, main }, Some(viewer))
 }
 
 /// A canary with its buttons.

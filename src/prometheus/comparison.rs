@@ -26,14 +26,14 @@ const SETTLED: Duration = Duration::from_secs(15);
 
 /// Slices of one length: one range query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct QueryRange {
     pub from: Timestamp,
     pub to: Timestamp,
     pub step: Duration,
 }
 
 /// The finished slices of a comparison that began at `began`. It ends after a week.
-pub fn spans(began: Timestamp, now: Timestamp) -> Vec<Span> {
+pub fn spans(began: Timestamp, now: Timestamp) -> Vec<QueryRange> {
     let age = now.since(began).saturating_sub(SETTLED);
     let mut start = Duration::ZERO;
     let mut spans = Vec::new();
@@ -41,7 +41,7 @@ pub fn spans(began: Timestamp, now: Timestamp) -> Vec<Span> {
         let whole = age.min(end).saturating_sub(start).as_secs() / step.as_secs();
         if whole > 0 {
             let length = Duration::from_secs(whole * step.as_secs());
-            spans.push(Span { from: began.plus(start), to: began.plus(start + length), step });
+            spans.push(QueryRange { from: began.plus(start), to: began.plus(start + length), step });
         }
         start = end;
     }
@@ -71,7 +71,7 @@ pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) 
 /// Parses the answers to [`query`] for these spans, about the new and the old version, whose current stage began at `stage`.
 pub fn read(
     labels: &Labels,
-    spans: &[Span],
+    spans: &[QueryRange],
     answers: &[Vec<Series>],
     versions: [&VersionName; 2],
     stage: Timestamp,
@@ -92,12 +92,12 @@ pub fn read(
 /// Requests of the new version in the slices that began after `since`.
 pub fn requests_since(
     labels: &Labels,
-    spans: &[Span],
+    spans: &[QueryRange],
     answers: &[Vec<Series>],
     version: &VersionName,
     since: Timestamp,
 ) -> f64 {
-    let in_span = |(span, series): (&Span, &Vec<Series>)| -> f64 {
+    let in_span = |(span, series): (&QueryRange, &Vec<Series>)| -> f64 {
         let of =
             |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
         let counts = counts(span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed);
@@ -140,7 +140,7 @@ struct VersionSamples {
 }
 
 impl VersionSamples {
-    fn read(labels: &Labels, spans: &[Span], answers: &[Vec<Series>], version: &VersionName) -> Self {
+    fn read(labels: &Labels, spans: &[QueryRange], answers: &[Vec<Series>], version: &VersionName) -> Self {
         let mut read = Self::default();
         for (span, series) in spans.iter().zip(answers) {
             let of = |name: &str| -> Vec<&Series> {
@@ -172,7 +172,7 @@ impl VersionSamples {
 
 /// The ends of windows of durations in this stage. They do not overlap, and in each the versions keep their shares of the traffic:
 /// otherwise a slow minute in which one of them had more of it would be taken for a slow version.
-fn windows(spans: &[Span], stage: Timestamp) -> Vec<Timestamp> {
+fn windows(spans: &[QueryRange], stage: Timestamp) -> Vec<Timestamp> {
     let mut ends: Vec<Timestamp> = Vec::new();
     let mut next = stage.plus(WINDOW + RECORDED);
     for span in spans {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn read_first(series: Vec<Series>) -> ComparisonSamples {
-        let spans = [Span { from: BEGAN, to: after(60), step: STEP }];
+        let spans = [QueryRange { from: BEGAN, to: after(60), step: STEP }];
         let [new, old] = ["v2", "v1"].map(version);
         read(&labels(), &spans, &[series], [&new, &old], BEGAN)
     }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn each_look_sees_the_slices_of_the_look_before() {
         let ends = |now: u64| -> Vec<Timestamp> {
-            let steps = |span: Span| {
+            let steps = |span: QueryRange| {
                 let many = span.to.since(span.from).as_secs() / span.step.as_secs();
                 (1..=many).map(move |i| span.from.plus(span.step * u32::try_from(i).expect("few")))
             };
@@ -338,7 +338,7 @@ mod tests {
     /// What is read of the first half hour of a comparison whose stage began at `stage`, if each version always has these buckets.
     fn half_hour(stage: Timestamp, buckets: impl Fn(&str) -> Vec<Series>) -> ComparisonSamples {
         let spans = spans(BEGAN, after(1_800 + 15));
-        let answer = |span: &Span| -> Vec<Series> {
+        let answer = |span: &QueryRange| -> Vec<Series> {
             let ends = (0..).map(|i| span.from.plus(span.step * i)).take_while(|end| *end <= span.to);
             let ends: Vec<Timestamp> = ends.collect();
             let flat = |mut one: Series| {
@@ -415,7 +415,7 @@ mod tests {
             series(REQUESTS, "v2", "a", &[0.0, 3.0, 8.0, 20.0]),
             series(FAILURES, "v2", "a", &[0.0, 1.0, 1.0, 2.0]),
         ];
-        let spans = [Span { from: BEGAN, to: after(45), step: STEP }];
+        let spans = [QueryRange { from: BEGAN, to: after(45), step: STEP }];
         let requests = |since| requests_since(&labels(), &spans, std::slice::from_ref(&answer), &version("v2"), since);
         assert_eq!(
             [requests(BEGAN), requests(after(1)), requests(after(15)), requests(after(45))],

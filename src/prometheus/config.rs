@@ -9,7 +9,7 @@ use regex::Regex;
 use crate::alertmanager::matchers::LabelSet;
 use crate::config::parse_prometheus_duration;
 use crate::re2;
-use crate::yaml::{Node, Yaml, YamlError};
+use crate::yaml::{Yaml, YamlError, YamlNode};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -48,11 +48,11 @@ struct Relabel {
     regex: Regex,
     target_label: String,
     replacement: String,
-    action: Action,
+    action: RelabelAction,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
+enum RelabelAction {
     Replace,
     Keep,
     Drop,
@@ -70,7 +70,7 @@ enum Action {
 impl PrometheusFile {
     pub fn parse(text: &str) -> Result<Self, YamlError> {
         let yaml = Yaml::parse(text)?;
-        let file = Node::root(&yaml);
+        let file = YamlNode::root(&yaml);
         let global = file.get("global")?;
         let interval = |key| Ok(global.as_ref().map(|it| duration(it, key)).transpose()?.flatten().unwrap_or(MINUTE));
         let scrape_interval = interval("scrape_interval")?;
@@ -95,10 +95,10 @@ impl PrometheusFile {
 
     /// The jobs of a file of `scrape_config_files`.
     pub fn more_jobs(&self, text: &str) -> Result<Vec<ScrapeJob>, YamlError> {
-        self.jobs_of(&Node::root(&Yaml::parse(text)?))
+        self.jobs_of(&YamlNode::root(&Yaml::parse(text)?))
     }
 
-    fn jobs_of(&self, file: &Node<'_>) -> Result<Vec<ScrapeJob>, YamlError> {
+    fn jobs_of(&self, file: &YamlNode<'_>) -> Result<Vec<ScrapeJob>, YamlError> {
         file.list("scrape_configs")?.iter().map(|job| ScrapeJob::read(job, self.scrape_interval)).collect()
     }
 
@@ -112,7 +112,7 @@ impl PrometheusFile {
 }
 
 impl ScrapeJob {
-    fn read(node: &Node<'_>, interval: Duration) -> Result<Self, YamlError> {
+    fn read(node: &YamlNode<'_>, interval: Duration) -> Result<Self, YamlError> {
         let mut static_labels = LabelSet::new();
         for group in node.list("static_configs")? {
             static_labels.extend(group.table("labels")?);
@@ -156,25 +156,25 @@ impl ScrapeJob {
 
     /// Whether it has a rule to keep only some metrics.
     pub fn selects_metrics(&self) -> bool {
-        self.metric_relabeling.iter().any(|rule| rule.is_by_name() && rule.action == Action::Keep)
+        self.metric_relabeling.iter().any(|rule| rule.is_by_name() && rule.action == RelabelAction::Keep)
     }
 }
 
 impl Relabel {
-    fn read(node: &Node<'_>) -> Result<Self, YamlError> {
+    fn read(node: &YamlNode<'_>) -> Result<Self, YamlError> {
         let action = node.read("action", "an action of Prometheus, such as keep or replace", |text| {
             Some(match text.to_lowercase().as_str() {
-                "replace" => Action::Replace,
-                "keep" => Action::Keep,
-                "drop" => Action::Drop,
-                "keepequal" => Action::KeepEqual,
-                "dropequal" => Action::DropEqual,
-                "labelmap" => Action::LabelMap,
-                "labeldrop" => Action::LabelDrop,
-                "labelkeep" => Action::LabelKeep,
-                "lowercase" => Action::Lowercase,
-                "uppercase" => Action::Uppercase,
-                "hashmod" => Action::HashMod,
+                "replace" => RelabelAction::Replace,
+                "keep" => RelabelAction::Keep,
+                "drop" => RelabelAction::Drop,
+                "keepequal" => RelabelAction::KeepEqual,
+                "dropequal" => RelabelAction::DropEqual,
+                "labelmap" => RelabelAction::LabelMap,
+                "labeldrop" => RelabelAction::LabelDrop,
+                "labelkeep" => RelabelAction::LabelKeep,
+                "lowercase" => RelabelAction::Lowercase,
+                "uppercase" => RelabelAction::Uppercase,
+                "hashmod" => RelabelAction::HashMod,
                 _ => return None,
             })
         })?;
@@ -188,12 +188,12 @@ impl Relabel {
             regex,
             target_label: node.text_of("target_label")?.unwrap_or_default(),
             replacement: node.text_of("replacement")?.unwrap_or("$1".to_owned()),
-            action: action.unwrap_or(Action::Replace),
+            action: action.unwrap_or(RelabelAction::Replace),
         })
     }
 
     fn is_by_name(&self) -> bool {
-        self.source_labels == ["__name__"] && matches!(self.action, Action::Keep | Action::Drop)
+        self.source_labels == ["__name__"] && matches!(self.action, RelabelAction::Keep | RelabelAction::Drop)
     }
 
     /// Whether the labels are kept.
@@ -215,22 +215,22 @@ impl Relabel {
             };
         };
         match self.action {
-            Action::Keep => return self.regex.is_match(&source),
-            Action::Drop => return !self.regex.is_match(&source),
-            Action::KeepEqual => return equal,
-            Action::DropEqual => return !equal,
-            Action::Replace => {
+            RelabelAction::Keep => return self.regex.is_match(&source),
+            RelabelAction::Drop => return !self.regex.is_match(&source),
+            RelabelAction::KeepEqual => return equal,
+            RelabelAction::DropEqual => return !equal,
+            RelabelAction::Replace => {
                 let name = expanded(&self.target_label, &source);
                 if let Some((name, value)) = name.zip(expanded(&self.replacement, &source)) {
                     set(name, value);
                 }
             }
-            Action::Lowercase => set(self.target_label.clone(), source.to_lowercase()),
-            Action::Uppercase => set(self.target_label.clone(), source.to_uppercase()),
-            Action::HashMod => set(self.target_label.clone(), "0".to_owned()),
-            Action::LabelDrop => labels.retain(|name, _| !self.regex.is_match(name)),
-            Action::LabelKeep => labels.retain(|name, _| self.regex.is_match(name)),
-            Action::LabelMap => {
+            RelabelAction::Lowercase => set(self.target_label.clone(), source.to_lowercase()),
+            RelabelAction::Uppercase => set(self.target_label.clone(), source.to_uppercase()),
+            RelabelAction::HashMod => set(self.target_label.clone(), "0".to_owned()),
+            RelabelAction::LabelDrop => labels.retain(|name, _| !self.regex.is_match(name)),
+            RelabelAction::LabelKeep => labels.retain(|name, _| self.regex.is_match(name)),
+            RelabelAction::LabelMap => {
                 let mapped =
                     |(name, value): (&String, &String)| Some((expanded(&self.replacement, name)?, value.clone()));
                 let mapped: Vec<_> = labels.iter().filter_map(mapped).collect();
@@ -241,7 +241,7 @@ impl Relabel {
     }
 }
 
-fn relabeling(node: &Node<'_>, key: &str) -> Result<Vec<Relabel>, YamlError> {
+fn relabeling(node: &YamlNode<'_>, key: &str) -> Result<Vec<Relabel>, YamlError> {
     node.list(key)?.iter().map(Relabel::read).collect()
 }
 
@@ -249,7 +249,7 @@ fn relabel(rules: &[Relabel], mut labels: LabelSet) -> Option<LabelSet> {
     rules.iter().all(|rule| rule.apply(&mut labels)).then_some(labels)
 }
 
-fn duration(node: &Node<'_>, key: &str) -> Result<Option<Duration>, YamlError> {
+fn duration(node: &YamlNode<'_>, key: &str) -> Result<Option<Duration>, YamlError> {
     node.read(key, "a duration such as 5s", |text| parse_prometheus_duration(text).ok())
 }
 

@@ -92,7 +92,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::figures::{Health, Verdict};
+    use crate::figures::{Health, Rating};
 
     fn labels() -> Labels {
         Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
@@ -126,7 +126,7 @@ mod tests {
         let version = figures.of("p", "v2").expect("figures");
         assert_eq!(version.requests, Some(400.0));
         assert_eq!(version.of(Signal::P99).baseline, Some(1.9));
-        assert_eq!(version.health(), Health::Measured(Verdict::Bad));
+        assert_eq!(version.health(), Health::Measured(Rating::Bad));
         assert_eq!(figures.of("p", "v1"), None);
     }
 

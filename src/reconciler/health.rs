@@ -15,14 +15,14 @@ const EVERY: Duration = Duration::from_millis(500);
 const RETEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub struct Health {
+pub struct RedisHealth {
     sender: watch::Sender<Readiness>,
     tested: Option<(u64, tokio::time::Instant, Option<String>)>,
     /// The warnings of the last self-test.
     warned: Vec<String>,
 }
 
-impl Health {
+impl RedisHealth {
     pub fn new() -> (Self, watch::Receiver<Readiness>) {
         let (sender, receiver) = watch::channel(Err("starting".to_owned()));
         (Self { sender, tested: None, warned: Vec::new() }, receiver)

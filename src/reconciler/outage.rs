@@ -354,7 +354,7 @@ impl Coordinator {
         if found.outage.hold.is_some() || found.outage.execution.is_some() || waiting().next().is_none() {
             return Ok(None);
         }
-        if store.paused_for_all().await?.is_some() {
+        if store.paused_by(None).await?.is_some() {
             return Ok(None);
         }
         let automatic = store.automatic_since(now.minus(policy.budget_window)).await?;

@@ -52,7 +52,7 @@ pub struct Verifier {
 /// Prometheus' answers about two versions.
 #[derive(Debug)]
 struct ComparisonData {
-    spans: Vec<comparison::Span>,
+    spans: Vec<comparison::QueryRange>,
     answers: Vec<Vec<Series>>,
 }
 
@@ -396,7 +396,7 @@ impl Verifier {
                 return Err(RATE_LIMITED.to_owned());
             }
         }
-        let ask = |span: &comparison::Span| prometheus.range(&query, span.from, span.to, span.step);
+        let ask = |span: &comparison::QueryRange| prometheus.range(&query, span.from, span.to, span.step);
         let answers = join_all(spans.iter().map(ask)).await;
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         let measured = comparison::read(&self.labels, &spans, &answers, [version, other], stage);

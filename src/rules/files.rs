@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::AlertRule;
 use crate::config::parse_prometheus_duration;
-use crate::yaml::{Node, Yaml, YamlError};
+use crate::yaml::{Yaml, YamlError, YamlNode};
 
 /// The files of `alert-rules/`, with their names there.
 pub const SHIPPED: [(&str, &str); 8] = [
@@ -31,7 +31,7 @@ pub struct RuleGroup {
 pub fn groups(text: &str) -> Result<Vec<RuleGroup>, YamlError> {
     let yaml = Yaml::parse(text)?;
     let mut groups = Vec::new();
-    for group in Node::root(&yaml).list("groups")? {
+    for group in YamlNode::root(&yaml).list("groups")? {
         let mut alerts = Vec::new();
         for rule in group.list("rules")? {
             if let Some(name) = rule.text_of("alert")? {

@@ -39,12 +39,12 @@ const ASK_ALIVE: Duration = Duration::from_secs(5);
 
 /// The prompts of one batch, shared by all pages.
 #[derive(Debug)]
-pub struct Changes {
+pub struct ChangedPrompts {
     pub prompts: Vec<PromptName>,
     rendered: OnceLock<Bytes>,
 }
 
-impl Changes {
+impl ChangedPrompts {
     fn new(prompts: impl IntoIterator<Item = PromptName>) -> Arc<Self> {
         Arc::new(Self { prompts: prompts.into_iter().collect(), rendered: OnceLock::new() })
     }
@@ -63,7 +63,7 @@ pub enum Update {
     /// Anything may have changed.
     Resync,
     /// These prompts have changed.
-    Changed(Arc<Changes>),
+    Changed(Arc<ChangedPrompts>),
     /// The config was replaced: whoever was admitted may not be any more.
     Reloaded,
 }
@@ -74,7 +74,7 @@ struct Inbox {
     stale: bool,
     resync: bool,
     reloaded: bool,
-    changes: VecDeque<Arc<Changes>>,
+    changes: VecDeque<Arc<ChangedPrompts>>,
     /// The receiver shuts down.
     closed: bool,
     waker: Option<Waker>,
@@ -149,7 +149,7 @@ struct Pages {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct OpenPages {
     pages: Mutex<Pages>,
     /// The first page was opened.
     wanted: Notify,
@@ -157,7 +157,7 @@ struct Shared {
 
 /// The open pages of this receiver.
 #[derive(Debug, Clone, Default)]
-pub struct Updates(Arc<Shared>);
+pub struct Updates(Arc<OpenPages>);
 
 fn locked<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
     one.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,14 +165,14 @@ fn locked<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The updates for one page. Dropping it closes the page.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct PageSubscription {
     updates: Updates,
     /// Counts the pages since the receiver started.
     pub number: u64,
     inbox: Arc<Mutex<Inbox>>,
 }
 
-impl Subscription {
+impl PageSubscription {
     /// The next update; `None` if the receiver shuts down.
     pub fn poll_next(&self, polling: &Context<'_>) -> Poll<Option<Update>> {
         let mut inbox = locked(&self.inbox);
@@ -187,7 +187,7 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for PageSubscription {
     fn drop(&mut self) {
         self.updates.pages().open.remove(&self.number);
     }
@@ -205,7 +205,7 @@ impl Updates {
 
     /// Opens a page, of at most `max`, half of them by one `owner`; `Err`: the limit that is reached. The page is first told to
     /// read everything, because it may have missed changes.
-    pub fn subscribe(&self, max: usize, owner: Option<String>) -> Result<Subscription, usize> {
+    pub fn subscribe(&self, max: usize, owner: Option<String>) -> Result<PageSubscription, usize> {
         let mut pages = self.pages();
         if pages.open.len() >= max {
             return Err(max);
@@ -227,7 +227,7 @@ impl Updates {
         pages.open.insert(number, OpenPage { inbox: Arc::clone(&inbox), owner });
         drop(pages);
         self.0.wanted.notify_one();
-        Ok(Subscription { updates: self.clone(), number, inbox })
+        Ok(PageSubscription { updates: self.clone(), number, inbox })
     }
 
     /// Ends all pages at once, also those that are opened later.
@@ -244,7 +244,7 @@ impl Updates {
     #[cfg(test)]
     pub async fn change(&self, prompts: &[&str]) {
         let prompts = prompts.iter().map(|name| PromptName::parse(name).expect("a prompt name"));
-        self.tell(&Update::Changed(Changes::new(prompts))).await;
+        self.tell(&Update::Changed(ChangedPrompts::new(prompts))).await;
     }
 
     #[cfg(test)]
@@ -366,7 +366,7 @@ impl Batches {
             self.next_resync = now + RESYNC_PAUSE;
             return Some(Update::Resync);
         }
-        Some(Update::Changed(Changes::new(changed)))
+        Some(Update::Changed(ChangedPrompts::new(changed)))
     }
 }
 
@@ -408,7 +408,7 @@ mod tests {
     }
 
     /// All that the page has not read yet.
-    fn unread(page: &Subscription) -> Vec<String> {
+    fn unread(page: &PageSubscription) -> Vec<String> {
         let polling = Context::from_waker(Waker::noop());
         let mut read = Vec::new();
         while let Poll::Ready(update) = page.poll_next(&polling) {
@@ -496,7 +496,7 @@ mod tests {
         let telling = updates.change(&["p"]);
         tokio::pin!(telling);
         assert!(futures_util::poll!(&mut telling).is_pending());
-        let told = |pages: &[Subscription]| pages.iter().filter(|page| unread(page) == ["p"]).count();
+        let told = |pages: &[PageSubscription]| pages.iter().filter(|page| unread(page) == ["p"]).count();
         assert_eq!(told(&pages), 25);
         telling.await;
         assert_eq!(told(&pages), 475);

@@ -22,7 +22,7 @@ use slack_morphism::prelude::{
 
 use super::render::Message;
 use crate::config;
-use crate::http_client::{self, Access, BaseUrl, Capped, Connector, Outgoing, OutgoingError, Proxies};
+use crate::http_client::{self, Access, BaseUrl, Capped, Outgoing, OutgoingError, Proxies, ProxyConnector};
 use crate::tls::ClientTls;
 use crate::trace;
 
@@ -360,10 +360,10 @@ impl Slack {
 
 /// Calls with one token.
 pub(super) struct Api {
-    client: SlackClient<SlackClientHyperConnector<Capped<Connector>>>,
+    client: SlackClient<SlackClientHyperConnector<Capped<ProxyConnector>>>,
     token: SlackApiToken,
     url: String,
-    pub(super) connector: Connector,
+    pub(super) connector: ProxyConnector,
 }
 
 impl Api {
@@ -371,7 +371,7 @@ impl Api {
         let url = config.api_url.clone();
         let tls = http_client::tls_config(url.starts_with("https:"), &ClientTls::default());
         let proxies = Proxies::of(config.proxy_url.as_ref());
-        let connector = Connector::new(tls.map_err(SlackError::Config)?, proxies);
+        let connector = ProxyConnector::new(tls.map_err(SlackError::Config)?, proxies);
         let capped = SlackClientHyperConnector::with_connector(capped(&connector)).with_slack_api_url(&url);
         let token = SlackApiToken::new(token.expose_secret().into());
         Ok(Self { client: SlackClient::new(capped), token, url, connector })
@@ -424,7 +424,7 @@ pub(super) async fn within<T>(
         .unwrap_or_else(|_| Err(SlackError::retry(method, format!("no answer within {} s", TIMEOUT.as_secs()))))
 }
 
-fn capped(connector: &Connector) -> Capped<Connector> {
+fn capped(connector: &ProxyConnector) -> Capped<ProxyConnector> {
     Capped::new(connector.clone(), MAX_ANSWER)
 }
 

@@ -79,8 +79,8 @@ impl Store {
         let key = self.keys.outage_record(id);
         let names = [key.clone(), self.keys.outage_members(id)];
         let call = self.scripts.members.call(&names);
-        type Record = (Option<String>, Option<u32>, Option<String>);
-        let ((rev, schema, json), fields): (Record, HashMap<String, String>) = self.link.read(&call).await?;
+        type Fields = (Option<String>, Option<u32>, Option<String>);
+        let ((rev, schema, json), fields): (Fields, HashMap<String, String>) = self.link.read(&call).await?;
         let (Some(rev), Some(json)) = (rev, json) else { return Ok(None) };
         if let Some(found) = schema.filter(|schema| *schema > SCHEMA) {
             return Err(StoreError::NewerRecord { found: found.to_string() });

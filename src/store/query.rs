@@ -107,7 +107,7 @@ fn read_info(prompt: &PromptName, info: &str) -> Vec<VersionSeries> {
 }
 
 /// The id and the fields of an entry of a log.
-type LogEntry = (String, Vec<(String, String)>);
+type StreamEntry = (String, Vec<(String, String)>);
 
 /// Which prompts may be listed.
 pub type Visible<'a> = dyn Fn(&PromptName) -> bool + Send + Sync + 'a;
@@ -164,10 +164,10 @@ impl Store {
         Ok(removed == 1)
     }
 
-    /// Who paused automation for all prompts, if anyone.
-    pub async fn paused_for_all(&self) -> Result<Option<String>, StoreError> {
+    /// Who paused automation for `prompt` by name, or for all prompts, if anyone.
+    pub async fn paused_by(&self, prompt: Option<&PromptName>) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("HGET");
-        command.arg(self.keys.paused()).arg(Keys::ALL);
+        command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
         let json: Option<String> = self.link.read(&command).await?;
         Ok(json.map(|json| describe_pause(&json)))
     }
@@ -385,7 +385,7 @@ impl Store {
             Some(cursor) => command.arg(format!("({cursor}")),
         };
         command.arg("-").arg("COUNT").arg(limit + 1);
-        let entries: Vec<LogEntry> = self.link.read(&command).await?;
+        let entries: Vec<StreamEntry> = self.link.read(&command).await?;
         let more = entries.len() > limit;
         let items: Vec<_> = entries.into_iter().take(limit).map(|(id, fields)| LoggedChange { id, fields }).collect();
         let next = if more { items.last().map(|entry| entry.id.clone()) } else { None };
@@ -414,7 +414,7 @@ impl Store {
                 pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg(before).arg(since.0);
                 pipeline.arg("COUNT").arg(most + 1);
             }
-            let logs: Vec<Vec<LogEntry>> = self.link.read(&pipeline).await?;
+            let logs: Vec<Vec<StreamEntry>> = self.link.read(&pipeline).await?;
             for (prompt, entries) in prompts.iter().zip(logs) {
                 let room = (limit - items.len()).min(most);
                 let more = entries.len() > room;

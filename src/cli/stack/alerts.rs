@@ -12,7 +12,7 @@ const PROMPT: &str = "customer-support";
 
 /// What an alert is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AlertKind {
     Trigger(Severity),
     Drill,
     Heartbeat,
@@ -22,10 +22,10 @@ pub(super) enum Kind {
     Notice,
 }
 
-impl Kind {
+impl AlertKind {
     /// Whether it must not wait for others.
     pub fn is_urgent(self) -> bool {
-        matches!(self, Kind::Trigger(Severity::Critical) | Kind::Drill)
+        matches!(self, AlertKind::Trigger(Severity::Critical) | AlertKind::Drill)
     }
 }
 
@@ -33,7 +33,7 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub(super) struct OurAlert {
     pub name: String,
-    pub kind: Kind,
+    pub kind: AlertKind,
     pub labels: LabelSet,
 }
 
@@ -57,10 +57,12 @@ impl OurAlert {
                 let Some(labels) = sent else { continue };
                 let severity = labels.get("severity").and_then(|word| policy.severity(word));
                 let kind = match file {
-                    "heartbeat.yml" => Kind::Heartbeat,
-                    "self.yml" if labels.get("severity").is_some_and(|severity| severity == "info") => Kind::Notice,
-                    "self.yml" => Kind::Own,
-                    _ => Kind::Trigger(severity.unwrap_or(Severity::High)),
+                    "heartbeat.yml" => AlertKind::Heartbeat,
+                    "self.yml" if labels.get("severity").is_some_and(|severity| severity == "info") => {
+                        AlertKind::Notice
+                    }
+                    "self.yml" => AlertKind::Own,
+                    _ => AlertKind::Trigger(severity.unwrap_or(Severity::High)),
                 };
                 all.push(Self { name, kind, labels });
             }
@@ -75,9 +77,9 @@ impl OurAlert {
         let mut of_drill = of_prompt.to_vec();
         of_drill.push((DRILL_LABEL.to_owned(), "01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()));
         of_drill.push(("action".to_owned(), "rollback".to_owned()));
-        all.push(posted(DRILL_ALERT, Kind::Drill, of_drill));
+        all.push(posted(DRILL_ALERT, AlertKind::Drill, of_drill));
         let of_escalation = vec![(of_prompt[0].0.clone(), PROMPT.to_owned())];
-        all.push(posted("PromptRollbackEscalation", Kind::Own, of_escalation));
+        all.push(posted("PromptRollbackEscalation", AlertKind::Own, of_escalation));
         all
     }
 }

@@ -2,7 +2,7 @@
 
 use similar::TextDiff;
 
-use crate::yaml::{Node, Place, YamlError};
+use crate::yaml::{Position, YamlError, YamlNode};
 
 /// Changes of a text. They do not overlap.
 pub struct Edits {
@@ -28,7 +28,7 @@ impl Edits {
         }
     }
 
-    fn not_in_flow_style(&mut self, node: &Node<'_>, lines: &[String]) {
+    fn not_in_flow_style(&mut self, node: &YamlNode<'_>, lines: &[String]) {
         let (path, line, lines) = (&node.path, node.line(), lines.join("\n"));
         self.by_hand.push(format!("Add to {path} (line {line}), which is in flow style:\n{lines}"));
     }
@@ -42,7 +42,7 @@ impl Edits {
         self.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum()
     }
 
-    fn byte(&self, place: Place) -> usize {
+    fn byte(&self, place: Position) -> usize {
         let line = self.line(place.line);
         let column = line.char_indices().nth(place.column).map_or(line.len(), |(at, _)| at);
         self.line_start(place.line) + column
@@ -55,12 +55,12 @@ impl Edits {
     }
 
     /// Adds an entry to a table; `lines` begins with its key.
-    pub fn add_entry(&mut self, table: &Node<'_>, lines: &[String]) -> Result<(), YamlError> {
-        let within = |place: &Place| (table.yaml.start..=table.yaml.end).contains(place);
+    pub fn add_entry(&mut self, table: &YamlNode<'_>, lines: &[String]) -> Result<(), YamlError> {
+        let within = |place: &Position| (table.yaml.start..=table.yaml.end).contains(place);
         let entries = table.entries()?;
         let mut own = entries.iter().filter_map(|(_, node)| Some((node.key.filter(within)?, node.yaml.end)));
         let first = own.next();
-        let alone = |place: &Place| self.line(place.line).chars().take(place.column).all(|c| c == ' ');
+        let alone = |place: &Position| self.line(place.line).chars().take(place.column).all(|c| c == ' ');
         let place = first.into_iter().chain(own).map(|(key, _)| key).find(alone);
         match (table.yaml.flow, place, first) {
             (false, Some(place), _) => self.add_lines(place.line, place.column, lines),
@@ -75,7 +75,7 @@ impl Edits {
     }
 
     /// Adds items before those of a list in block style; `lines` begins with a dash.
-    pub fn add_items(&mut self, list: &Node<'_>, lines: &[String]) {
+    pub fn add_items(&mut self, list: &YamlNode<'_>, lines: &[String]) {
         let after = list.key.map_or(list.line(), |key| key.line);
         let following =
             self.text.lines().skip(after).find(|line| !matches!(line.trim().chars().next(), None | Some('#')));
@@ -88,7 +88,7 @@ impl Edits {
     }
 
     /// Adds a text to a list of texts, in the list's own style.
-    pub fn add_text(&mut self, list: &Node<'_>, text: &str) -> Result<(), YamlError> {
+    pub fn add_text(&mut self, list: &YamlNode<'_>, text: &str) -> Result<(), YamlError> {
         match list.items()?.first() {
             Some(first) if list.yaml.flow => {
                 let at = self.byte(first.yaml.start);
@@ -100,7 +100,7 @@ impl Edits {
     }
 
     /// Sets a value of a table.
-    pub fn set(&mut self, table: &Node<'_>, key: &str, value: &str) -> Result<(), YamlError> {
+    pub fn set(&mut self, table: &YamlNode<'_>, key: &str, value: &str) -> Result<(), YamlError> {
         match table.get(key)? {
             Some(old) if !table.yaml.flow && old.yaml.start.line == old.yaml.end.line => {
                 self.change(self.byte(old.yaml.start), self.byte(old.yaml.end), value.to_owned());

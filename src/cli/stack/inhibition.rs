@@ -1,6 +1,6 @@
 //! What someone's inhibit rules keep back.
 
-use super::alerts::{Kind, OurAlert};
+use super::alerts::{AlertKind, OurAlert};
 use super::faults::Faults;
 use super::routing::Review;
 use crate::alertmanager::config::InhibitRule;
@@ -22,7 +22,8 @@ impl Review<'_> {
             all => format!("an alert with {}", all.iter().map(Matcher::to_string).collect::<Vec<_>>().join(", ")),
         };
         let equal = if rule.equal.is_empty() { "" } else { " and the same " };
-        let level = if inhibited.iter().all(|alert| alert.kind == Kind::Own) { Level::Warning } else { Level::Problem };
+        let level =
+            if inhibited.iter().all(|alert| alert.kind == AlertKind::Own) { Level::Warning } else { Level::Problem };
         let text = format!(
             "keeps back {}{more} while {source}{equal}{} fires: an inhibited alert is not delivered, and neither is its end",
             first.join(", "),
@@ -37,7 +38,7 @@ impl Review<'_> {
     pub fn inhibited(&self, rule: &InhibitRule) -> Vec<&OurAlert> {
         let matches = |matchers: &[Matcher], labels: &LabelSet| matchers.iter().all(|it| it.matches(labels));
         let possible = |alert: &&OurAlert| {
-            if alert.kind == Kind::Notice || !matches(&rule.target, &alert.labels) {
+            if alert.kind == AlertKind::Notice || !matches(&rule.target, &alert.labels) {
                 return false;
             }
             let two_sided = matches(&rule.source, &alert.labels);

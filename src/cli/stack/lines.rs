@@ -4,12 +4,12 @@ use super::alerts::OurAlert;
 use super::edits::Edits;
 use super::routing::{Review, is_ours};
 use super::webhooks::SHORTEST_TIMEOUT;
-use crate::alertmanager::config::{Authorization, Webhook};
+use crate::alertmanager::config::{Authorization, WebhookEntry};
 use crate::alertmanager::matchers::LabelSet;
 use crate::alertmanager::payload::DRILL_LABEL;
 use crate::config::Config;
 use crate::decision::Severity;
-use crate::yaml::{Node, YamlError};
+use crate::yaml::{YamlError, YamlNode};
 
 const SHIPPED: &str = include_str!("../../../config/alertmanager.yml");
 /// The name of our receiver there.
@@ -19,7 +19,7 @@ const NAME: &str = "prompt-rollback";
 const PAGER: &str = "pager";
 
 /// The changes after which our alerts arrive.
-pub fn missing(text: &str, node: &Node<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
+pub fn missing(text: &str, node: &YamlNode<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
     let mut edits = Edits::new(text);
     if review.needs_routes() {
         add_routes(&mut edits, node, review)?;
@@ -50,7 +50,7 @@ pub fn whole(config: &Config, url: &str) -> String {
 }
 
 /// Our routes before the file's own, and our receiver if there is none.
-fn add_routes(edits: &mut Edits, node: &Node<'_>, review: &Review<'_>) -> Result<(), YamlError> {
+fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Result<(), YamlError> {
     let (file, config) = (&review.file, review.config);
     let existing = file.receivers.iter().find(|receiver| is_ours(receiver)).map(|receiver| receiver.name.clone());
     let mut receivers = Vec::new();
@@ -81,7 +81,7 @@ fn add_routes(edits: &mut Edits, node: &Node<'_>, review: &Review<'_>) -> Result
     Ok(())
 }
 
-fn mend_webhook(edits: &mut Edits, node: &Node<'_>, webhook: &Webhook) -> Result<(), YamlError> {
+fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) -> Result<(), YamlError> {
     if !webhook.send_resolved {
         edits.set(node, "send_resolved", "true")?;
     }
@@ -111,7 +111,7 @@ fn mend_webhook(edits: &mut Edits, node: &Node<'_>, webhook: &Webhook) -> Result
 }
 
 /// Makes these alerts no targets of a rule.
-fn exclude(edits: &mut Edits, rule: &Node<'_>, alerts: &[&OurAlert], prompt: &str) -> Result<(), YamlError> {
+fn exclude(edits: &mut Edits, rule: &YamlNode<'_>, alerts: &[&OurAlert], prompt: &str) -> Result<(), YamlError> {
     let mut matchers = Vec::new();
     if alerts.iter().any(|alert| alert.labels.contains_key(prompt)) {
         matchers.push(format!("'{prompt}=\"\"'"));

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::alerts::{Kind, OurAlert};
+use super::alerts::{AlertKind, OurAlert};
 use super::faults::Faults;
 use super::lines;
-use crate::alertmanager::config::{AlertmanagerFile, Receiver, Route, WEBHOOK_PATH, Webhook};
+use crate::alertmanager::config::{AlertmanagerFile, Receiver, RouteNode, WEBHOOK_PATH, WebhookEntry};
 use crate::alertmanager::payload::DRILL_LABEL;
 use crate::cli::check::Probe;
 use crate::config::{Config, format_prometheus_duration as written};
 use crate::decision::{Policy, Severity};
 use crate::prometheus::config::PrometheusFile;
 use crate::store::Level;
-use crate::yaml::{Node, Yaml, YamlError};
+use crate::yaml::{Yaml, YamlError, YamlNode};
 
 /// Delays of critical alerts beyond these are worth a word.
 const LONGEST_GROUP_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const LONGEST_CRITICAL_REPEAT: Duration = Duration::from_secs(5 * 60);
 
 /// What was found in a file of Alertmanager.
 #[derive(Debug, Default)]
-pub struct Routing {
+pub struct RoutingReport {
     pub probes: Vec<Probe>,
     /// For scripts: each alert with the receivers that it reaches.
     pub alerts: Vec<Value>,
@@ -42,14 +42,14 @@ pub fn review(
     text: &str,
     config: &Config,
     prometheus: Option<&PrometheusFile>,
-) -> Result<Routing, YamlError> {
+) -> Result<RoutingReport, YamlError> {
     let yaml = Yaml::parse(text)?;
-    let node = Node::root(&yaml);
+    let node = YamlNode::root(&yaml);
     let alerts = OurAlert::all(config, prometheus);
     let review = Review { path, file: AlertmanagerFile::read(&node)?, config, alerts: &alerts };
     let probes = review.probes();
     let for_scripts = alerts.iter().map(|alert| review.for_scripts(alert)).collect();
-    let mut routing = Routing { probes, alerts: for_scripts, ..Routing::default() };
+    let mut routing = RoutingReport { probes, alerts: for_scripts, ..RoutingReport::default() };
     if faults(&routing.probes) == (0, 0) {
         return Ok(routing);
     }
@@ -82,7 +82,7 @@ pub(super) struct Review<'a> {
 
 impl Review<'_> {
     fn probes(&self) -> Vec<Probe> {
-        let delivered = self.alerts.iter().filter(|alert| !matches!(alert.kind, Kind::Own | Kind::Notice));
+        let delivered = self.alerts.iter().filter(|alert| !matches!(alert.kind, AlertKind::Own | AlertKind::Notice));
         let mut probes: Vec<Probe> = delivered.map(|alert| self.follow(alert)).collect();
         probes.push(self.own_alerts());
         probes.extend(self.file.receivers.iter().filter(|it| is_ours(it)).map(|it| self.receiver(it)));
@@ -93,8 +93,8 @@ impl Review<'_> {
     /// Whether routes must be added.
     pub fn needs_routes(&self) -> bool {
         self.alerts.iter().any(|alert| match alert.kind {
-            Kind::Own => !self.reaches_people(alert),
-            Kind::Notice => false,
+            AlertKind::Own => !self.reaches_people(alert),
+            AlertKind::Notice => false,
             _ => self.follow(alert).level != Level::Ok,
         })
     }
@@ -106,11 +106,11 @@ impl Review<'_> {
         ours.map(|route| self.faults(alert, route))
     }
 
-    fn receiver_of(&self, route: &Route) -> Option<&Receiver> {
+    fn receiver_of(&self, route: &RouteNode) -> Option<&Receiver> {
         self.file.receiver(&route.receiver)
     }
 
-    fn faults(&self, alert: &OurAlert, route: &Route) -> Faults {
+    fn faults(&self, alert: &OurAlert, route: &RouteNode) -> Faults {
         let mut faults = Faults::default();
         let repeat = route.repeat();
         let timeout = self.config.incidents.alert_resolve_timeout;
@@ -126,7 +126,7 @@ impl Review<'_> {
                 faults.setting(Level::Problem, key, intervals.join(", "), "none", why);
             }
         }
-        if alert.kind == Kind::Heartbeat {
+        if alert.kind == AlertKind::Heartbeat {
             if repeat > Policy::HEARTBEAT / 2 {
                 let expected = format!("at most {}", written(Policy::HEARTBEAT / 2));
                 let why = "canaries wait while no heartbeat arrives";
@@ -157,14 +157,14 @@ impl Review<'_> {
     }
 
     /// The label that is missing in `group_by`, and the alert that could be in a group with this one.
-    fn shares_group(&self, alert: &OurAlert, route: &Route) -> Option<(String, String)> {
+    fn shares_group(&self, alert: &OurAlert, route: &RouteNode) -> Option<(String, String)> {
         let labels = &self.config.labels;
         let names = [&labels.prompt, &labels.version].into_iter();
         let missing: Vec<&str> = names.map(String::as_str).filter(|name| !route.group_by.separates(name)).collect();
         if !missing.is_empty() {
             return Some((missing.join(" and "), "an alert of another prompt".to_owned()));
         }
-        if alert.kind != Kind::Trigger(Severity::Critical) {
+        if alert.kind != AlertKind::Trigger(Severity::Critical) {
             return None;
         }
         let value = |alert: &OurAlert, name: &str| alert.labels.get(name).cloned().unwrap_or_default();
@@ -174,17 +174,17 @@ impl Review<'_> {
                 && names.all(|name| !route.group_by.separates(name) || value(alert, name) == value(other, name))
         };
         let lesser = |other: &&OurAlert| match other.kind {
-            Kind::Trigger(severity) => severity < Severity::Critical,
-            kind => kind == Kind::Drill,
+            AlertKind::Trigger(severity) => severity < Severity::Critical,
+            kind => kind == AlertKind::Drill,
         };
         let other = self.alerts.iter().filter(lesser).find(same_group)?;
-        let label = if other.kind == Kind::Drill { DRILL_LABEL } else { "severity" };
+        let label = if other.kind == AlertKind::Drill { DRILL_LABEL } else { "severity" };
         Some((label.to_owned(), other.name.clone()))
     }
 
     fn follow(&self, alert: &OurAlert) -> Probe {
-        let shown = |route: &&Route| {
-            let Route { receiver, path, line, .. } = route;
+        let shown = |route: &&RouteNode| {
+            let RouteNode { receiver, path, line, .. } = route;
             format!(
                 "{receiver} after {}, every {} ({path}, line {line})",
                 written(route.group_wait),
@@ -199,14 +199,14 @@ impl Review<'_> {
             Faults::from([(Level::Problem, text)])
         });
         match (alert.kind, self.reaches_people(alert)) {
-            (Kind::Trigger(Severity::High | Severity::Critical), false) => {
+            (AlertKind::Trigger(Severity::High | Severity::Critical), false) => {
                 let text = "expected also a receiver that notifies somebody, for the time when prompt-rollback is down";
                 faults.add(Level::Warning, text);
             }
-            (Kind::Heartbeat, true) => {
+            (AlertKind::Heartbeat, true) => {
                 faults.add(Level::Warning, "expected no receiver that notifies somebody: it always fires");
             }
-            (Kind::Drill, true) => {
+            (AlertKind::Drill, true) => {
                 faults.add(Level::Warning, "expected no receiver that notifies somebody: a drill is no emergency");
             }
             _ => {}
@@ -223,13 +223,13 @@ impl Review<'_> {
 
     /// Whether one of the file's own routes takes a drill to somebody.
     pub fn drills_notify(&self) -> bool {
-        let drills = self.alerts.iter().filter(|alert| alert.kind == Kind::Drill);
+        let drills = self.alerts.iter().filter(|alert| alert.kind == AlertKind::Drill);
         let mut routes = drills.flat_map(|alert| self.file.routes(&alert.labels)).filter(|route| route.path != "route");
         routes.any(|route| self.receiver_of(route).is_some_and(|receiver| !is_ours(receiver) && receiver.notifies))
     }
 
     fn own_alerts(&self) -> Probe {
-        let own = || self.alerts.iter().filter(|alert| alert.kind == Kind::Own);
+        let own = || self.alerts.iter().filter(|alert| alert.kind == AlertKind::Own);
         let routes = own().flat_map(|alert| self.file.routes(&alert.labels));
         let receivers: BTreeSet<&str> = routes.map(|route| route.receiver.as_str()).collect();
         let lost = own().filter(|alert| !self.reaches_people(alert)).map(|alert| alert.name.as_str());
@@ -269,5 +269,5 @@ impl Review<'_> {
 }
 
 pub(super) fn is_ours(receiver: &Receiver) -> bool {
-    receiver.webhooks.iter().any(Webhook::is_ours)
+    receiver.webhooks.iter().any(WebhookEntry::is_ours)
 }

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use super::faults::Faults;
 use super::routing::Review;
-use crate::alertmanager::config::{Address, Authorization, Receiver, Webhook};
+use crate::alertmanager::config::{Address, Authorization, Receiver, WebhookEntry};
 use crate::cli::check::Probe;
 use crate::config::{bare, format_prometheus_duration as written};
 use crate::store::Level;
@@ -25,7 +25,7 @@ impl Review<'_> {
         faults.probe(format!("alertmanager receiver {}", receiver.name), format!("line {}", receiver.line))
     }
 
-    fn webhook(&self, webhook: &Webhook, faults: &mut Faults) {
+    fn webhook(&self, webhook: &WebhookEntry, faults: &mut Faults) {
         let key = |key: &str| format!("{}.{key}", webhook.path);
         if !webhook.send_resolved {
             let why = "otherwise the receiver never learns that an alert is over";

@@ -8,7 +8,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::{Contract, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::operations::{Auth, Body, Content, OPERATIONS, Operation};
+use super::operations::{Auth, Body, BodySpec, OPERATIONS, Operation};
 use crate::api;
 use crate::http::route::{Route, TABLE};
 
@@ -78,8 +78,8 @@ impl Describe {
         let mut answers = Map::new();
         for answer in operation.answers {
             let content = match answer.content {
-                Content::Json(schema) => json!({ "application/json": { "schema": schema(&mut self.answers) } }),
-                Content::Text(content_type) => json!({ content_type: { "schema": { "type": "string" } } }),
+                BodySpec::Json(schema) => json!({ "application/json": { "schema": schema(&mut self.answers) } }),
+                BodySpec::Text(content_type) => json!({ content_type: { "schema": { "type": "string" } } }),
             };
             answers.insert(answer.status.to_string(), json!({ "description": answer.description, "content": content }));
         }

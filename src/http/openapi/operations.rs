@@ -25,18 +25,18 @@ pub struct Body {
 }
 
 #[derive(Clone, Copy)]
-pub enum Content {
+pub enum BodySpec {
     Json(SchemaOf),
     Text(&'static str),
 }
 
-pub struct Answer {
+pub struct ResponseSpec {
     pub status: u16,
     pub description: &'static str,
-    pub content: Content,
+    pub content: BodySpec,
 }
 
-pub struct Query {
+pub struct ParameterSpec {
     pub name: &'static str,
     pub required: bool,
     pub description: &'static str,
@@ -52,9 +52,9 @@ pub struct Operation {
     pub auth: Auth,
     pub summary: &'static str,
     pub description: &'static str,
-    pub query: &'static [Query],
+    pub query: &'static [ParameterSpec],
     pub body: Option<Body>,
-    pub answers: &'static [Answer],
+    pub answers: &'static [ResponseSpec],
     /// Whether it may be refused because of the state of a prompt or an incident.
     pub conflicts: bool,
 }
@@ -82,16 +82,16 @@ const fn body<T: JsonSchema>() -> Option<Body> {
     Some(Body { required: true, schema: of::<T>, content_type: "application/json" })
 }
 
-const fn ok<T: JsonSchema>(description: &'static str) -> Answer {
+const fn ok<T: JsonSchema>(description: &'static str) -> ResponseSpec {
     answer::<T>(200, description)
 }
 
-const fn answer<T: JsonSchema>(status: u16, description: &'static str) -> Answer {
-    Answer { status, description, content: Content::Json(of::<T>) }
+const fn answer<T: JsonSchema>(status: u16, description: &'static str) -> ResponseSpec {
+    ResponseSpec { status, description, content: BodySpec::Json(of::<T>) }
 }
 
-const fn text(status: u16, description: &'static str) -> Answer {
-    Answer { status, description, content: Content::Text("text/plain; charset=utf-8") }
+const fn text(status: u16, description: &'static str) -> ResponseSpec {
+    ResponseSpec { status, description, content: BodySpec::Text("text/plain; charset=utf-8") }
 }
 
 /// What Alertmanager posts, as far as it is read.
@@ -133,28 +133,28 @@ fn interaction(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-const LIMIT: Query = Query {
+const LIMIT: ParameterSpec = ParameterSpec {
     name: "limit",
     required: false,
     description: "Entries of one page.",
     schema: r#"{"type":"integer","minimum":1,"maximum":1000,"default":100}"#,
 };
-const CURSOR: Query = Query {
+const CURSOR: ParameterSpec = ParameterSpec {
     name: "cursor",
     required: false,
     description: "`next` of the page before.",
     schema: r#"{"type":"string"}"#,
 };
 
-const SINCE: Query = Query {
+const SINCE: ParameterSpec = ParameterSpec {
     name: "since",
     required: false,
     description: "A duration, or a time in the past.",
     schema: r#"{"type":"string","default":"7d"}"#,
 };
 
-const fn flag(name: &'static str, description: &'static str) -> Query {
-    Query { name, required: false, description, schema: r#"{"type":"boolean","default":false}"# }
+const fn flag(name: &'static str, description: &'static str) -> ParameterSpec {
+    ParameterSpec { name, required: false, description, schema: r#"{"type":"boolean","default":false}"# }
 }
 
 /// An operation of the API that asks for nothing but its path; the others say what is different.
@@ -172,7 +172,7 @@ const DEFAULT: Operation = Operation {
     conflicts: false,
 };
 
-const CONFIRMING: Answer = answer::<api::ChangeResponse>(
+const CONFIRMING: ResponseSpec = answer::<api::ChangeResponse>(
     202,
     "The receiver still asks Prometheus whether to roll back, or restores the content of the target. The incident says how it went.",
 );
@@ -195,7 +195,11 @@ pub static OPERATIONS: &[Operation] = &[
         id: "followChanges",
         summary: "Follow changes as they happen",
         description: "Server-Sent Events. `change` names a prompt that has changed, by whichever receiver: `{\"prompt\":\"…\"}`. `resync` comes first, and whenever changes may have been missed: read everything again. `stale` says that Redis cannot be reached, until the next `resync`. A comment comes every 15 seconds. The stream ends within an hour, at a shutdown, and when a reload has withdrawn what admitted it; a browser reconnects by itself. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
-        answers: &[Answer { status: 200, description: "The stream.", content: Content::Text("text/event-stream") }],
+        answers: &[ResponseSpec {
+            status: 200,
+            description: "The stream.",
+            content: BodySpec::Text("text/event-stream"),
+        }],
         ..DEFAULT
     },
     Operation {
@@ -322,7 +326,7 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/api/prompts/{prompt}/gates",
         id: "getGates",
         summary: "Check what a version has to show before it gets all traffic",
-        query: &[Query {
+        query: &[ParameterSpec {
             name: "version",
             required: true,
             description: "Name of the version.",
@@ -336,7 +340,7 @@ pub static OPERATIONS: &[Operation] = &[
         id: "explainPrompt",
         summary: "Tell what would happen if alerts fired now",
         description: "Decides about an alert of each rule as the webhook would, in the present state, and commits nothing. The rules are those that Prometheus has or, without Prometheus, those that ship.",
-        query: &[Query {
+        query: &[ParameterSpec {
             name: "alert",
             required: false,
             description: "Name of an alert rule. Without it, all rules with a label that says what to do.",
@@ -368,10 +372,10 @@ pub static OPERATIONS: &[Operation] = &[
         id: "getPostmortem",
         tag: "incidents",
         summary: "Get a draft of the post-mortem",
-        answers: &[Answer {
+        answers: &[ResponseSpec {
             status: 200,
             description: "Markdown.",
-            content: Content::Text("text/markdown; charset=utf-8"),
+            content: BodySpec::Text("text/markdown; charset=utf-8"),
         }],
         ..DEFAULT
     },
@@ -470,10 +474,10 @@ pub static OPERATIONS: &[Operation] = &[
         tag: "operations",
         auth: Auth::None,
         summary: "Expose metrics for Prometheus",
-        answers: &[Answer {
+        answers: &[ResponseSpec {
             status: 200,
             description: "OpenMetrics text.",
-            content: Content::Text("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+            content: BodySpec::Text("application/openmetrics-text; version=1.0.0; charset=utf-8"),
         }],
         ..DEFAULT
     },
@@ -483,10 +487,10 @@ pub static OPERATIONS: &[Operation] = &[
         tag: "operations",
         auth: Auth::None,
         summary: "Describe this API",
-        answers: &[Answer {
+        answers: &[ResponseSpec {
             status: 200,
             description: "This document.",
-            content: Content::Json(|_| json_schema!({ "type": "object" })),
+            content: BodySpec::Json(|_| json_schema!({ "type": "object" })),
         }],
         ..DEFAULT
     },

@@ -5,14 +5,14 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 
-use super::{Reader, html, secured};
+use super::{Visitor, html, secured};
 use crate::decision::{Incident, IncidentId};
 use crate::deployed::{DeploymentEntry, group_of};
 use crate::elsewhere;
 use crate::http::Context;
 use crate::http::input::{ApiResult, Query, incident_id, is_incident_id};
 use crate::http::reply::{ApiError, Reply, no_incident, reply};
-use crate::page::incident::{self, IncidentView, Picture};
+use crate::page::incident::{self, IncidentPage, Picture};
 use crate::page::incidents::{self, Incidents, Listed};
 use crate::page::outage;
 use crate::postmortem::{IncidentMetric, chart};
@@ -26,7 +26,7 @@ const LATER: Duration = Duration::from_secs(60);
 /// Prompts of the same group that are shown.
 const RELATED: usize = 20;
 
-pub async fn incidents(context: &Context, reader: &Reader<'_>, query: &Query) -> ApiResult<Reply> {
+pub async fn incidents(context: &Context, reader: &Visitor<'_>, query: &Query) -> ApiResult<Reply> {
     let open_only = query.text("open").is_none() || query.flag("open")?;
     let store = &context.engine.store;
     let visible = |listed: &ListedIncident| reader.caller.sees_incident(listed);
@@ -46,7 +46,7 @@ pub async fn incidents(context: &Context, reader: &Reader<'_>, query: &Query) ->
     Ok(html(StatusCode::OK, incidents::incidents(&view, &reader.viewer)))
 }
 
-pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &Query) -> ApiResult<Reply> {
+pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: &Query) -> ApiResult<Reply> {
     let id = incident_id(id)?;
     let (engine, store) = (&context.engine, &context.engine.store);
     let Some(found) = store.incident(&id).await? else {
@@ -63,7 +63,7 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
         None
     };
     let is_paused = match is_open {
-        true => Some(store.paused_prompts().await?.contains_key(found.prompt.as_str())),
+        true => Some(store.paused_by(Some(&found.prompt)).await?.is_some()),
         false => None,
     };
     let log = log(context, &found).await?;
@@ -87,7 +87,7 @@ pub async fn incident(context: &Context, reader: &Reader<'_>, id: &str, query: &
         true => Some(drafts::postmortem(engine, found.clone()).await?),
         false => None,
     };
-    let view = IncidentView {
+    let view = IncidentPage {
         now: store.now().await?,
         incident: &found,
         rehearsed: rehearsed.as_ref(),
@@ -108,7 +108,7 @@ async fn log(context: &Context, found: &Incident) -> ApiResult<Vec<DeploymentEnt
 }
 
 /// The picture of the post-mortem.
-pub async fn picture(context: &Context, reader: &Reader<'_>, id: &str) -> ApiResult<Reply> {
+pub async fn picture(context: &Context, reader: &Visitor<'_>, id: &str) -> ApiResult<Reply> {
     let id = incident_id(id)?;
     let missing = || ApiError::new(StatusCode::NOT_FOUND, "no_picture", "this incident has no picture");
     let store = &context.engine.store;

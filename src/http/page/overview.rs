@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::{Reader, html};
+use super::{Visitor, html};
 use crate::decision::{IncidentId, Outcome, OutcomeReason, Policy, PromptName, Rehearsed, Timestamp};
 use crate::deployed::DeploymentEntry;
 use crate::elsewhere;
@@ -12,8 +12,8 @@ use crate::http::input::{ApiResult, Query};
 use crate::http::reply::{ApiError, Reply};
 use crate::http::{Context, views};
 use crate::page::incidents;
-use crate::page::overview::{self, Automation, Choice, Filter, Overview, Row};
-use crate::page::rollouts::{self, Rollout, Rollouts};
+use crate::page::overview::{self, Automation, Filter, ListRequest, Overview, Row};
+use crate::page::rollouts::{self, RolloutRow, Rollouts};
 use crate::service::explain;
 use crate::store::{ListedPrompt, Loaded};
 
@@ -26,7 +26,7 @@ const MAX_SEARCH: usize = 128;
 /// Rollouts that are shown.
 const ROLLOUTS: usize = 50;
 
-pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> ApiResult<Reply> {
+pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) -> ApiResult<Reply> {
     let text = |name: &str| query.text(name).unwrap_or_default().to_owned();
     let (search, group) = (text("search").trim().to_owned(), text("group"));
     for (name, text) in [("search", &search), ("group", &group)] {
@@ -87,7 +87,7 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
     let (viewer, is_dry_run) = (reader.viewer.clone(), engine.policy.dry_run);
     // a hundred rows take milliseconds, during which alerts must not wait
     let document = elsewhere::run(move || {
-        let choice = Choice { search: &search, filter, group: &group, page };
+        let choice = ListRequest { search: &search, filter, group: &group, page };
         overview::overview(
             &of(
                 &index,
@@ -109,7 +109,7 @@ pub async fn overview(context: &Context, reader: &Reader<'_>, query: &Query) -> 
 #[allow(clippy::too_many_arguments, reason = "each becomes one field")]
 fn of<'a>(
     index: &'a Index,
-    choice: Choice<'a>,
+    choice: ListRequest<'a>,
     (found, total, pages): (usize, usize, usize),
     (groups, outage): (Vec<(String, usize)>, Option<&'a IncidentId>),
     counts: [usize; 5],
@@ -210,7 +210,7 @@ pub fn automation(policy: &Policy, loaded: &mut Loaded) -> Automation {
     }
 }
 
-pub async fn rollouts(context: &Context, reader: &Reader<'_>) -> ApiResult<Reply> {
+pub async fn rollouts(context: &Context, reader: &Visitor<'_>) -> ApiResult<Reply> {
     let engine = &context.engine;
     let index = context.board.index(engine, context.max_prompts).await?;
     let moving = index.entries.iter().filter(|entry| entry.rollout && reader.caller.sees(&entry.prompt));
@@ -222,9 +222,9 @@ pub async fn rollouts(context: &Context, reader: &Reader<'_>) -> ApiResult<Reply
     let mut rollouts = Vec::new();
     for loaded in loaded {
         let state = &loaded.snapshot.state;
-        rollouts.extend(state.running_canary().map(|canary| Rollout::Canary(&loaded.snapshot.prompt, canary)));
+        rollouts.extend(state.running_canary().map(|canary| RolloutRow::Canary(&loaded.snapshot.prompt, canary)));
         let gradual = state.open_incidents().filter(|incident| incident.gradual().is_some());
-        rollouts.extend(gradual.map(Rollout::Gradual));
+        rollouts.extend(gradual.map(RolloutRow::Gradual));
     }
     let known = context.books.figures.look();
     Ok(html(StatusCode::OK, rollouts::rollouts(&Rollouts { rollouts, left_out, known: &known }, &reader.viewer)))

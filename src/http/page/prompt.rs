@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use tokio::time::timeout;
 
 use super::overview::automation;
-use super::{Reader, html};
+use super::{Visitor, html};
 use crate::deployed::DeploymentEntry;
 use crate::http::input::{ApiResult, Query, prompt_name};
 use crate::http::reply::{ApiError, Reply};
@@ -20,7 +20,7 @@ const RULES: Duration = Duration::from_millis(500);
 const ENTRIES: usize = 20;
 const MOST_ENTRIES: usize = 1_000;
 
-pub async fn prompt(context: &Context, reader: &Reader<'_>, name: &str, query: &Query) -> ApiResult<Reply> {
+pub async fn prompt(context: &Context, reader: &Visitor<'_>, name: &str, query: &Query) -> ApiResult<Reply> {
     let name = prompt_name(name)?;
     let wrong = || ApiError::bad_request(format!("entries: expected a number from 1 to {MOST_ENTRIES}"));
     let limit = match query.text("entries") {
@@ -35,7 +35,7 @@ pub async fn prompt(context: &Context, reader: &Reader<'_>, name: &str, query: &
     let view = api::prompt_view(context, reader.caller, &loaded.snapshot, loaded.now).await?;
     let log = store.log(&name, None, limit).await?;
     let entries: Vec<_> = log.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect();
-    let is_paused = store.paused_prompts().await?.contains_key(name.as_str());
+    let is_paused = store.paused_by(Some(&name)).await?.is_some();
     let rules = timeout(RULES, context.books.rules.rules()).await;
     let rules = rules.unwrap_or_else(|_| Rules::shipped(Some("Prometheus did not name its rules in time".to_owned())));
     let explained = explain::view(context, &name, None, rules).await?;

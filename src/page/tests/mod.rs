@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::incident::{IncidentView, Picture};
+use super::incident::{IncidentPage, Picture};
 use super::incidents::{Incidents, Listed};
 use super::login::SignIn;
-use super::overview::{Automation, Choice, Filter, Line, Overview, Row};
-use super::problem::Problem;
+use super::overview::{Automation, Filter, ListRequest, OpenIncident, Overview, Row};
+use super::problem::ErrorPage;
 use super::prompt::PromptPage;
-use super::rollouts::{Rollout, Rollouts};
+use super::rollouts::{RolloutRow, Rollouts};
 use super::*;
 use crate::api;
 use crate::decision::alert::AlertRecord;
@@ -266,7 +266,7 @@ fn overview_of(texts: Texts, viewer: &Viewer) -> String {
     let (paused, known) = (texts.of("by maya: launch"), figures(texts));
     let view = Overview {
         now: NOW,
-        choice: Choice { search: &search, filter: Filter::Open, group: &group, page: 2 },
+        choice: ListRequest { search: &search, filter: Filter::Open, group: &group, page: 2 },
         rows: rows(texts),
         found: 212,
         total: 10_000,
@@ -285,7 +285,7 @@ fn overview_of(texts: Texts, viewer: &Viewer) -> String {
 fn empty_overview(total: usize, known: &Known) -> String {
     let view = Overview {
         now: NOW,
-        choice: Choice { page: 1, ..Choice::default() },
+        choice: ListRequest { page: 1, ..ListRequest::default() },
         rows: Vec::new(),
         found: 0,
         total,
@@ -325,7 +325,7 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
     };
     let deployed = Deployed { others: vec![other], more: 2, at_least: true, ..Deployed::default() };
     let picture = if incident.phase.is_open() { Picture::Missing(&why) } else { Picture::Drawn };
-    let view = IncidentView {
+    let view = IncidentPage {
         now: NOW,
         incident,
         rehearsed: incident.phase.is_open().then_some(&rehearsed),
@@ -490,7 +490,7 @@ fn rollouts_of(texts: Texts, viewer: &Viewer) -> String {
     };
     let gradual = phases(texts).into_iter().find(|(phase, _)| *phase == "rolling_back").expect("a gradual rollback").1;
     let rollouts =
-        vec![Rollout::Canary(&prompt, &canary), Rollout::Canary(&prompt, &paused), Rollout::Gradual(&gradual)];
+        vec![RolloutRow::Canary(&prompt, &canary), RolloutRow::Canary(&prompt, &paused), RolloutRow::Gradual(&gradual)];
     rollouts::rollouts(&Rollouts { rollouts, left_out: 1, known: &figures(texts) }, viewer)
 }
 
@@ -526,7 +526,7 @@ fn pages(texts: Texts, viewer: &Viewer) -> Vec<(String, String)> {
         .collect();
     let fault = texts.of("This token is unknown.");
     let unavailable =
-        Problem { status: 503, code: "redis_unavailable", message: &texts.of("Redis: connection refused") };
+        ErrorPage { status: 503, code: "redis_unavailable", message: &texts.of("Redis: connection refused") };
     pages.extend(
         [
             ("overview", overview_of(texts, viewer)),
@@ -628,8 +628,8 @@ fn the_csrf_token_is_in_its_meta_tag_alone() {
 
 #[test]
 fn an_outcome_of_every_kind_has_a_tone() {
-    assert_eq!(Tone::from(crate::figures::Verdict::Watch).class(), "watch");
+    assert_eq!(Tone::from(crate::figures::Rating::Watch).class(), "watch");
     assert_eq!(rehearsed(PLAIN).outcome, Outcome::Ignored);
-    let line: Line = incidents::line(&awaiting(PLAIN));
+    let line: OpenIncident = incidents::line(&awaiting(PLAIN));
     assert_eq!((line.tone, line.title), (Tone::Bad, "Decision needed"));
 }

@@ -7,7 +7,7 @@ use tokio_tungstenite::accept_async;
 
 use super::*;
 use crate::config::Config;
-use crate::http_client::{Connector, Proxies, tls_config};
+use crate::http_client::{Proxies, ProxyConnector, tls_config};
 use crate::tls::ClientTls;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -109,7 +109,7 @@ async fn served(room: usize) -> (Peer, mpsc::Receiver<Interaction>, oneshot::Rec
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let tls = tls_config(false, &ClientTls::default()).expect("no certificates are needed");
-    let connector = Connector::new(tls, Proxies::of_environment());
+    let connector = ProxyConnector::new(tls, Proxies::of_environment());
     let opened = async {
         let stream =
             connector.tunnel(format!("http://{address}").parse().expect("an address")).await.expect("connected");
