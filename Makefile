@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-# A shell that was opened before rustup was installed does not have cargo on its PATH.
+# A shell that was opened before the installation of rustup does not have cargo on its PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 
@@ -16,7 +16,7 @@ SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## ship two bad versions: one is rolled back automatically, one by you, and both rollbacks are verified; KEEP=1 keeps it running, PROFILE=fast scrapes every second
+demo: ## ship two bad versions: one is rolled back automatically, one by you; verify both rollbacks; KEEP=1 keeps it running, PROFILE=fast scrapes every second
 	scripts/demo
 
 test: ## run everything that CI runs
@@ -27,10 +27,10 @@ test: ## run everything that CI runs
 	scripts/check-dependencies
 	scripts/check-rules
 	scripts/check-configs
-	# most tests wait for real programs more than they use the CPU
+	# most tests spend more time waiting for real programs than using the CPU
 	cargo test --workspace --features otlp --no-fail-fast -- --test-threads=4
 
-chaos: ## run CHAOS_RUNS (100) seeded fault-injection tests, from seed CHAOS_FROM (0), for at most CHAOS_SECONDS (1800)
+chaos: ## run CHAOS_RUNS (100) seeded fault-injection tests, from seed CHAOS_FROM (0), for at most CHAOS_SECONDS (1800) seconds
 	scripts/install-deps test
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} cargo test --test chaos many_runs -- --ignored --nocapture
 
@@ -38,15 +38,15 @@ compat: ## run the tests that depend on a server's version with every Redis, Val
 	scripts/install-deps test
 	scripts/compat
 
-properties: ## test the properties of decisions, each against PROPTEST_CASES (200000) random histories
+properties: ## test the properties in docs/decisions.md, each against PROPTEST_CASES (200000) random histories
 	scripts/install-deps test
 	PROPTEST_CASES=$${PROPTEST_CASES:-200000} cargo test --release -p prompt-rollback-decision -- promises properties
 
-bench: ## measure the figures in the README
+bench: ## run the benchmarks of docs/benchmarks.md, except bench-peers, rules and soak
 	scripts/install-deps test
 	cargo bench
 
-bench-peers: target/peers/requirements.txt ## compare the cost of a rollback with a receiver in FastAPI and with a bare script; ARGS='-- --quick'
+bench-peers: target/peers/requirements.txt ## compare the cost of a rollback with a receiver in FastAPI and with a bare script; ARGS='-- --quick' shortens it
 	scripts/install-deps test
 	cargo bench --bench peers $(ARGS)
 
@@ -65,7 +65,7 @@ target/axe/node_modules: tests/browser/axe/package-lock.json
 	cd target/axe && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
-screenshots: ## write the pictures of docs/page/ from a run of the demo
+screenshots: ## update the pictures in docs/page/ from a run of the demo
 	scripts/install-deps test
 	scripts/demo --yes --screenshots docs/page
 
@@ -76,27 +76,27 @@ dist: ## build a release into target/dist: .deb, archives, bill of materials, He
 check-deb: ## install and run the .deb of `make dist` in a new Debian root; needs root and debootstrap
 	scripts/check-deb
 
-kubernetes: ## write deploy/kubernetes/generated.yaml, for `kubectl apply -k deploy/kubernetes`; NAMESPACE and VALUES=FILE change it
+kubernetes: ## write deploy/kubernetes/generated.yaml, for `kubectl apply -k deploy/kubernetes`; set NAMESPACE, or VALUES=FILE for values of the chart
 	scripts/install-deps kubernetes
 	scripts/kubernetes
 
-dist-pgo: ## build the fastest receiver, with profile-guided optimization from rollbacks; in target/dist-pgo
+dist-pgo: ## build the fastest receiver into target/dist-pgo, with profile-guided optimization based on rollbacks
 	scripts/install-deps test
 	scripts/dist-pgo
 
-fuzz: ## fuzz the parsers of external input for hours; FUZZ_RUNS=1000000 runs a tenth of it
+fuzz: ## fuzz the parsers of external input for hours; FUZZ_RUNS=1000000 runs a tenth of the inputs
 	scripts/install-deps fuzz
 	scripts/fuzz
 
 fmt: ## format the code
 	cargo fmt --all
 
-lint: ## run fmt and clippy only
+lint: ## run rustfmt and clippy only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 secrets: $(SECRETS) ## create missing tokens and passwords for docker-compose.yml
-up: $(SECRETS) ## start everything in containers, and print what to try
+up: $(SECRETS) ## start everything except Slack in containers, and print commands to try
 	COMPOSE='$(COMPOSE)' scripts/up
 
 down: ## stop the containers and keep their data
@@ -105,7 +105,7 @@ down: ## stop the containers and keep their data
 pins: ## print the digests of the container images
 	scripts/pins
 
-requirements: ## lock the Python packages of the example, of bench-peers, of scripts/ and of the tests to the newest versions that requirements.in allows
+requirements: ## lock the Python packages of the example, bench-peers, scripts/ and the tests to the newest versions that requirements.in allows
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; \
 	lock() { (cd "$$1" && "$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes \
