@@ -168,7 +168,7 @@ impl Running {
         });
         let context = http::Context::new(
             config,
-            within_open_files(config.server.max_connections),
+            within_open_files(config.server.max_connections, config.page.listen.is_some()),
             Arc::clone(&engine),
             shared.readiness.clone(),
             shared.reloader.clone(),
@@ -293,7 +293,7 @@ impl App {
         tasks.spawn("drift", drift::run(engines.clone()));
         tasks.spawn("master", async move { follower.follow_master().await });
         tasks.spawn("survey", archive::run(engines.clone()));
-        tasks.spawn("updates", updates::run(updates, engines.clone()));
+        tasks.spawn("updates", updates::run(updates.clone(), engines.clone()));
         tasks.spawn("outage", outage::run(engines));
         tasks.spawn("notify", notify::run(live.part(|running| Arc::clone(&running.notifiers))));
         tasks.spawn("slack", slack::run(live.part(|running| running.slack_notifier.clone()), queued));
@@ -302,7 +302,7 @@ impl App {
         tasks.spawn("soak", soak::run(workers.clone()));
         tasks.spawn("rules", rules::run(workers.clone(), rule_requests));
         tasks.spawn("page", page::run(workers.clone()));
-        tasks.spawn("figures", figures::run(workers.clone(), figure_book));
+        tasks.spawn("figures", figures::run(workers.clone(), figure_book, updates));
         tasks.spawn("archive", archive::run_processing(live.part(|running| Arc::clone(&running.archiver))));
         for _ in 0..INCIDENT_WORKERS {
             tasks.spawn("incidents", incidents::run(workers.clone()));
@@ -483,19 +483,20 @@ async fn run(mut app: App, signals: &mut Signals, set_log_level: impl Fn(LogLeve
     Ok(ended?)
 }
 
-/// Raises the limit of open files, whose soft value is often 1024, for this many connections and the receiver's own
-/// files. Returns the connections that the limit allows: without a free descriptor, no new connection could be accepted
-/// to evict another.
-fn within_open_files(connections: u32) -> u32 {
-    const OURS: u64 = 512;
-    let limit = match rlimit::increase_nofile_limit(u64::from(connections) + OURS) {
+/// Raises the limit of open files, whose soft value is often 1024, for this many connections, as many of the page if it
+/// has its own address, and the receiver's own files. Returns the connections that the limit allows: without a free
+/// descriptor, no new connection could be accepted to evict another.
+fn within_open_files(connections: u32, page_apart: bool) -> u32 {
+    const OURS: u64 = 256;
+    let listeners = if page_apart { 2 } else { 1 };
+    let limit = match rlimit::increase_nofile_limit(u64::from(connections) * listeners + OURS) {
         Ok(limit) => limit,
         Err(error) => {
             tracing::warn!(%error, "the limit of open files could not be raised");
             return connections;
         }
     };
-    let fit = u32::try_from(limit.saturating_sub(OURS).max(limit / 2)).unwrap_or(u32::MAX);
+    let fit = u32::try_from(limit.saturating_sub(OURS).max(limit / 2) / listeners).unwrap_or(u32::MAX);
     if fit < connections {
         tracing::warn!(limit, connections = fit, "fewer than server.max_connections: raise the limit of open files");
     }

@@ -1,7 +1,7 @@
 //! What Prometheus measures about every version, for people who look at many prompts. A request reads the latest
 //! answer and never waits for one: a worker asks Prometheus, and only while somebody looks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -183,6 +183,17 @@ impl Figures {
         self.versions.get(prompt)?.get(version)
     }
 
+    /// The prompts of which a version's health differs from `before`.
+    pub fn changed_since(&self, before: &Self) -> Vec<PromptName> {
+        let health = |figures: &Self, prompt: &str| -> BTreeMap<String, Health> {
+            let versions = figures.versions.get(prompt).into_iter().flatten();
+            versions.map(|(version, figures)| (version.clone(), figures.health())).collect()
+        };
+        let prompts: BTreeSet<&String> = self.versions.keys().chain(before.versions.keys()).collect();
+        let changed = prompts.into_iter().filter(|prompt| health(self, prompt) != health(before, prompt));
+        changed.filter_map(|prompt| PromptName::parse(prompt).ok()).collect()
+    }
+
     pub fn entry(&mut self, prompt: &PromptName, version: &str) -> &mut VersionFigures {
         let prompt = prompt.as_str();
         // most entries are there: no names are copied for them
@@ -272,6 +283,24 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn pages_are_told_of_a_change_of_health_and_not_of_each_figure() {
+        let with = |errors: Option<f64>| {
+            let mut figures = Figures::default();
+            for (prompt, now) in [("calm", Some(0.0)), ("worse", errors)] {
+                let prompt = PromptName::parse(prompt).expect("a name");
+                figures.entry(&prompt, "v1").of_mut(Signal::Errors).now = now;
+            }
+            figures
+        };
+        let changed = |now, before| with(now).changed_since(&with(before));
+        let worse = [PromptName::parse("worse").expect("a name")];
+        assert_eq!(changed(Some(0.4), Some(0.001)), worse);
+        assert_eq!(changed(None, Some(0.001)), worse, "blind");
+        assert_eq!(changed(Some(0.002), Some(0.001)), []);
+        assert_eq!(Figures::default().changed_since(&with(Some(0.0))).len(), 2, "Prometheus is away");
+    }
 
     fn figure(now: f64, baseline: Option<f64>) -> Figure {
         Figure { now: Some(now), baseline, ..Figure::default() }

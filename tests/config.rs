@@ -454,6 +454,28 @@ fn a_secret_that_cannot_work_is_refused_by_its_key_and_not_shown() {
 }
 
 #[test]
+fn a_variable_with_one_underscore_too_few_is_refused_and_others_are_ignored() {
+    let kubernetes = [("PROMPT_ROLLBACK_PORT", "tcp://10.0.0.1:80"), ("PROMPT_ROLLBACK_SERVICE_HOST", "10.0.0.1")];
+    assert!(load("services", "", &kubernetes).is_ok());
+    assert_eq!(
+        problems("underscore", "", &[("PROMPT_ROLLBACK_GUARDS_MODE", "dry-run")]),
+        [
+            "environment variable PROMPT_ROLLBACK_GUARDS_MODE: guards.mode: expected the name PROMPT_ROLLBACK_GUARDS__MODE, with two underscores after the section"
+        ]
+    );
+}
+
+#[test]
+fn a_secret_in_an_address_is_not_shown() {
+    for url in
+        ["prom:hunter2@h:9090", "//u:hunter2@h", "https://h/?token=hunter2", "https://h/#hunter2", "http://u:hunter2@h"]
+    {
+        let found = problems("secret", &format!("[prometheus]\nurl = {url:?}\n"), &[]);
+        assert!(found.len() == 1 && !found[0].contains("hunter2") && found[0].contains("prometheus.url"), "{found:?}");
+    }
+}
+
+#[test]
 fn all_mistakes_are_reported_together() {
     assert_eq!(
         problems(

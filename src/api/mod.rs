@@ -30,7 +30,7 @@ pub use prompt::{
 };
 pub use request::{
     ActivateRequest, DecideRequest, DecisionKind, DrillRequest, HoldDurations, ImportRequest, MarkRequest,
-    PauseRequest, RegisterRequest, RollbackRequest, SteerRequest, Strategy,
+    PauseRequest, RegisterRequest, RestoreRequest, RollbackRequest, SteerRequest, Strategy,
 };
 
 use serde::{Deserialize, Serialize};

@@ -184,6 +184,9 @@ answers! {
     pub struct DeploymentLog {
         pub entries: Vec<LogEntryView>,
         pub next: Option<String>,
+        /// Prompts whose log cannot be read, because its key holds the wrong type.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub unreadable: Vec<String>,
     }
 
     pub struct LogEntryView {

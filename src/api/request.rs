@@ -107,7 +107,7 @@ pub enum Strategy {
 /// One duration for all stages, or one for each stage; the last one applies to the remaining stages.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a duration such as \"10m\", or a list of them")]
 pub enum HoldDurations {
     All(String),
     Each(Vec<String>),
@@ -173,6 +173,11 @@ pub enum DecisionKind {
     /// For an outage: stop holding its prompts back.
     Release,
 }
+
+/// Has no fields; an empty body is accepted as well.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreRequest {}
 
 /// For pause and resume. Without a prompt, all prompts.
 #[derive(Debug, Default, Serialize, Deserialize)]

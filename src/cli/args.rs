@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::client::{BaseUrl, Token};
+use super::client::Token;
 use crate::decision::Steer;
 
 /// Rolls a misbehaving LLM prompt back to its last known-good version.
@@ -133,8 +133,10 @@ Examples:
 Registering a version again changes nothing. Different content for a registered version is refused.")]
     Register {
         /// The prompt's name, such as team/greeting.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// The version's name, such as v2.0.0.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         version: String,
         /// File with the prompt's content; `-` reads standard input.
         #[arg(long, value_name = "FILE|-")]
@@ -197,8 +199,10 @@ Examples:
 A version that was rolled back is quarantined and needs --force.")]
     Activate {
         /// The prompt's name, such as team/greeting.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// The version's name, such as v2.0.0.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         version: String,
         /// Increase its traffic in stages; the first alert takes all of it back.
         #[arg(long)]
@@ -241,6 +245,7 @@ Examples:
 `prompt-rollback status PROMPT` shows the canary, its measurements and what it waits for.")]
     Canary {
         /// The prompt's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// What to do.
         #[arg(value_parser = PossibleValuesParser::new(Steer::ALL.map(Steer::as_str)).try_map(|word| Steer::parse(&word).ok_or("no such word")))]
@@ -266,8 +271,10 @@ Prints each promotion gate with its measurements. [gates] in the receiver's conf
 enabled gate is closed.")]
     Gates {
         /// The prompt's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// The version's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         version: String,
         #[command(flatten)]
         receiver: ReceiverArgs,
@@ -285,6 +292,7 @@ Examples:
 With --from, a script cannot roll back twice if someone else has just rolled back.")]
     Rollback {
         /// The prompt's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// The version to roll back to [default: the newest known-good version].
         #[arg(long, value_name = "VERSION")]
@@ -326,8 +334,10 @@ A mark changes no traffic.")]
     #[command(group = clap::ArgGroup::new("mark").required(true).args(["bad", "good"]))]
     Mark {
         /// The prompt's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// The version's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         version: String,
         /// Never roll back to this version, for example because it lacks a safety fix.
         #[arg(long)]
@@ -352,8 +362,10 @@ Examples:
 A rollback to an archived version restores its content first. Restored content stays in Redis for a week.")]
     Restore {
         /// The prompt's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// The version's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         version: String,
         #[command(flatten)]
         receiver: ReceiverArgs,
@@ -368,6 +380,7 @@ Examples:
   prompt-rollback status --output json | jq -r '.prompts[] | [.prompt, .active] | @tsv'")]
     Status {
         /// Show one prompt, with its versions and open incidents.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: Option<String>,
         /// List only prompts without a rollback target.
         #[arg(long, conflicts_with = "prompt")]
@@ -390,6 +403,7 @@ The receiver decides about an alert of each rule as if Alertmanager had delivere
 rules are those that Prometheus has (prometheus.url) or, without Prometheus, those that ship.")]
     Explain {
         /// The prompt's name.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// Explain only this alert [default: all alert rules that say what to do].
         #[arg(long, value_name = "NAME")]
@@ -408,7 +422,7 @@ Examples:
 `external` entries are changes that were made in Redis without prompt-rollback.")]
     Log {
         /// The prompt's name.
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present = "all", value_parser = NonEmptyStringValueParser::new())]
         prompt: Option<String>,
         /// Show the changes of all prompts.
         #[arg(long, conflicts_with = "prompt")]
@@ -430,6 +444,7 @@ Examples:
   prompt-rollback incidents 01KAJ4B8N4GZQ6V9C2M7T5R3XW")]
     Incidents {
         /// Show one incident, with its alerts and timeline.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: Option<String>,
         /// List only open incidents.
         #[arg(long, conflicts_with = "id")]
@@ -450,6 +465,7 @@ The draft contains the timeline, durations, impact and the prompt diff, as far a
 questions for the team to answer.")]
     Postmortem {
         /// The incident's id, from `prompt-rollback incidents`.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         incident: String,
         #[command(flatten)]
         receiver: ReceiverArgs,
@@ -483,6 +499,7 @@ If many prompts fail together, one bulk incident covers them: approve rolls back
 dismiss holds them all, release ends the hold, undo reverts the automatic rollbacks made before.")]
     Decide {
         /// The incident's id, from `prompt-rollback incidents --open`.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         incident: String,
         #[arg(value_enum)]
         decision: DecisionArg,
@@ -507,6 +524,7 @@ Examples:
 As soon as this command succeeds, no automatic rollback happens until `resume`.")]
     Pause {
         /// Pause only this prompt [default: all prompts].
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: Option<String>,
         /// Reason, shown with the prompt's status.
         #[arg(long)]
@@ -526,6 +544,7 @@ Examples:
 `pause` and `pause PROMPT` are independent: `resume` without a prompt leaves paused prompts paused.")]
     Resume {
         /// Resume only this prompt [default: the pause of all prompts].
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: Option<String>,
         #[command(flatten)]
         operator: OperatorArg,
@@ -555,6 +574,7 @@ A critical alert, marked as a drill, passes through Alertmanager, the webhook an
 like a real alert and reports what it would do, but rolls nothing back. Exit 1: a step did not finish in time.")]
     Drill {
         /// The prompt's name; the test alert names its active version.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
         /// Give up after this many seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -628,10 +648,12 @@ pub struct OperatorArg {
 #[derive(Debug, Args)]
 pub struct ReceiverArgs {
     /// The receiver's address.
-    #[arg(long, env = "PROMPT_ROLLBACK_URL", default_value = "http://127.0.0.1:8000")]
-    pub url: BaseUrl,
-    /// API token (server.api_token). Prefer --token-file or the variable: other users can see arguments.
-    #[arg(long, env = "PROMPT_ROLLBACK_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
+    // parsed later: an error of the argument parser would show a password in it
+    #[arg(long, env = "PROMPT_ROLLBACK_URL", hide_env_values = true, default_value = "http://127.0.0.1:8000")]
+    pub url: String,
+    /// API token (server.api_token) [env: PROMPT_ROLLBACK_TOKEN]. Prefer --token-file or the variable: other users can
+    /// see arguments.
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub token: Token,
     /// File that holds the API token [default: the file in PROMPT_ROLLBACK_TOKEN_FILE].
     #[arg(long, value_name = "FILE", conflicts_with = "token")]

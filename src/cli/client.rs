@@ -139,7 +139,7 @@ impl ApiClient {
     pub async fn list(&self, path: &str, query: &str, items: &str, limit: u32) -> Result<Value, ClientError> {
         const PAGE: usize = 500;
         let limit = limit as usize;
-        let mut all = Vec::new();
+        let (mut all, mut unreadable) = (Vec::new(), Vec::new());
         let mut next = Value::Null;
         loop {
             let page = PAGE.min(limit - all.len());
@@ -151,9 +151,16 @@ impl ApiClient {
                 Value::Array(more) => all.extend(more),
                 _ => return Err(self.not_ours(StatusCode::OK, format!("no list of {items} in it"))),
             }
+            if let Value::Array(more) = answer["unreadable"].take() {
+                unreadable.extend(more);
+            }
             // A cursor that does not move would cause an endless loop.
             if next.is_null() || all.len() >= limit || next == last {
-                return Ok(serde_json::json!({ items: all, "next": next }));
+                let mut list = serde_json::json!({ items: all, "next": next });
+                if !unreadable.is_empty() {
+                    list["unreadable"] = Value::Array(unreadable);
+                }
+                return Ok(list);
             }
         }
     }

@@ -30,6 +30,7 @@ use crate::api;
 use crate::app::{self, AppError, Signals};
 use crate::config::{self, LoadedConfig, bare, decode};
 use crate::decision::{MarkKind, PromptName};
+use crate::http_client::BaseUrl;
 use crate::http_client::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
@@ -420,19 +421,26 @@ fn clean_line(line: &str) -> String {
 /// Names the file with the token, for shells.
 /// Entries of one prompt's log that are shown by default.
 const LOG_ENTRIES: u32 = 20;
+const TOKEN: &str = "PROMPT_ROLLBACK_TOKEN";
 const TOKEN_FILE: &str = "PROMPT_ROLLBACK_TOKEN_FILE";
 
 fn connect(receiver: &ReceiverArgs) -> Result<ApiClient, CommandError> {
     let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
     let roots = roots.map_err(|error| CommandError::Misused(format!("--ca-file: {error}")))?;
-    let named = receiver.token_file.clone().map(|path| (path, "--token-file"));
-    // an argument has priority over a variable that is always set in the image
-    let variable = || Some((std::env::var_os(TOKEN_FILE).filter(|path| !path.is_empty())?.into(), TOKEN_FILE));
-    let file = named.or_else(|| receiver.token.is_none().then(variable).flatten());
+    let url: BaseUrl = receiver.url.parse().map_err(|why| CommandError::Misused(format!("--url: {why}")))?;
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let by_variable = Token::new(&variable(TOKEN).unwrap_or_default().to_string_lossy());
+    // arguments have priority over variables, and both over the one that is always set in the image
+    let (token, from) =
+        if receiver.token.is_none() { (by_variable, TOKEN) } else { (receiver.token.clone(), "--token") };
+    let file = match &receiver.token_file {
+        Some(path) => Some((path.clone(), "--token-file")),
+        None if token.is_none() => variable(TOKEN_FILE).map(|path| (PathBuf::from(path), TOKEN_FILE)),
+        None => None,
+    };
     let (token, from) = match file {
-        None => (receiver.token.clone(), "--token or PROMPT_ROLLBACK_TOKEN".to_owned()),
+        None => (token, from.to_owned()),
         Some((path, named)) => {
-            let path: PathBuf = path;
             let from = format!("{named}: {}", path.display());
             let text = std::fs::read(&path).map_err(|error| error.to_string());
             let text = text.and_then(|bytes| Ok(decode(&bytes)?.to_owned()));
@@ -444,14 +452,18 @@ fn connect(receiver: &ReceiverArgs) -> Result<ApiClient, CommandError> {
         }
     };
     let token = token.header().map_err(|why| CommandError::Misused(format!("{from}: {why}")))?;
-    Ok(ApiClient::new(receiver.url.clone(), token, roots)?)
+    Ok(ApiClient::new(url, token, roots)?)
 }
 
-/// A JSON object with the given arguments; the receiver chooses the rest.
+/// A JSON object with the given arguments; the receiver chooses the rest. An empty argument counts as given: a script
+/// whose variable is not set must not act on all prompts.
 fn body<T: Serialize>(request: &T) -> Value {
     let mut body = serde_json::to_value(request).unwrap_or_default();
     if let Value::Object(fields) = &mut body {
-        fields.retain(|_, value| !value.is_null() && value != "" && value != false);
+        // the name of the user is a variable, which may be empty
+        let is_left_out =
+            |name: &str, value: &Value| value.is_null() || value == false || name == "operator" && value == "";
+        fields.retain(|name, value| !is_left_out(name, value));
     }
     body
 }

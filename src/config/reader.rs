@@ -1,8 +1,8 @@
 //! Reads one key after another from the environment, the file and the defaults, and collects all errors instead of
 //! stopping at the first.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,8 @@ pub(super) struct ConfigReader<'a> {
     file: BTreeMap<String, Leaf<'a>>,
     /// Variables that were not read yet, by full name.
     env: BTreeMap<String, String>,
+    /// Names of variables that name no section.
+    others: BTreeSet<String>,
     /// All keys that were read, with the origin of the value and its text for messages.
     known: BTreeMap<String, (Origin, String)>,
     /// Values that override everything else.
@@ -77,11 +79,14 @@ impl<'a> ConfigReader<'a> {
     pub fn new(path: Option<&'a Path>, text: &'a str, env: impl Iterator<Item = (String, String)>) -> Self {
         // Kubernetes sets PROMPT_ROLLBACK_PORT and the like for a service of that name, and the command line has
         // variables of its own: only names with a section belong to the config.
-        let env = env.filter(|(name, _)| name.strip_prefix(ENV_PREFIX).is_some_and(|rest| rest.contains("__")));
+        let ours = env.filter(|(name, _)| name.starts_with(ENV_PREFIX));
+        let (env, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            ours.partition(|(name, _)| name[ENV_PREFIX.len()..].contains("__"));
         let mut reader = Self {
             path,
             file: BTreeMap::new(),
-            env: env.collect(),
+            env,
+            others: others.into_keys().collect(),
             known: BTreeMap::new(),
             pins: BTreeMap::new(),
             found: FileContents::default(),
@@ -436,6 +441,14 @@ impl<'a> ConfigReader<'a> {
             let message = self.siblings(&key);
             self.problems.push(ConfigProblem { origin: Origin::Env(name), key, message });
         }
+        for key in self.known.keys() {
+            let name = env_name(key);
+            let misspelt = name.replace("__", "_");
+            if self.others.contains(&misspelt) {
+                let message = format!("expected the name {name}, with two underscores after the section");
+                self.problems.push(ConfigProblem { origin: Origin::Env(misspelt), key: key.clone(), message });
+            }
+        }
         if self.problems.is_empty() {
             return Ok((self.values, self.files, self.renamed));
         }
@@ -593,6 +606,11 @@ fn show(value: &DeValue<'_>) -> String {
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Array(items)
+            if !items.is_empty() && items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) =>
+        {
+            "a list of tables".into()
+        }
         DeValue::Array(items) => {
             let items: Vec<String> = items.iter().take(20).map(|item| show(item.get_ref())).collect();
             format!("[{}]", items.join(", "))
@@ -604,13 +622,19 @@ fn show(value: &DeValue<'_>) -> String {
 
 fn show_text(text: &str) -> String {
     const LONGEST: usize = 80;
-    // a URL may contain a password before its host
-    let text = match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(host)) if scheme < host => {
-            format!("{}://***{}", &text[..scheme], &text[host..])
-        }
-        _ => text.to_owned(),
+    // a URL may contain a password before its host, and a token in its query
+    let scheme = text.find("://").map(|at| at + 3);
+    let end = text.find(['?', '#']).filter(|_| scheme.is_some()).unwrap_or(text.len());
+    let (url, query) = text.split_at(end);
+    let from = url.rfind('@').filter(|at| *at > 0);
+    let mut shown = match from {
+        Some(host) => format!("{}***{}", &url[..scheme.filter(|scheme| *scheme <= host).unwrap_or(0)], &url[host..]),
+        None => url.to_owned(),
     };
+    if let Some(mark) = query.chars().next() {
+        shown.extend([mark, '*', '*', '*']);
+    }
+    let text = shown;
     let cut: String = text.chars().take(LONGEST).collect();
     let dots = if cut.len() < text.len() { "…" } else { "" };
     format!("{cut:?}{dots}")

@@ -296,6 +296,11 @@ impl Config {
                 let text = format!("found {length} bytes, expected at most {most}: a user group calls many at once");
                 r.problem(&format!("{key}.mention"), text);
             }
+            for approver in &decider.approvers {
+                let is_id = !approver.is_empty() && approver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                let expected = "ids of Slack, of users (U012AB3CD) or user groups (S012AB3CD)";
+                r.check(&format!("{key}.approvers"), is_id, expected);
+            }
             let url = r.source_of(&format!("{key}.approvers_url"));
             let fits = decider.approvers_url.as_ref().is_none_or(|url| is_address(url.expose_secret()));
             r.check(&url, fits, "http://host:port/… or https://…, without credentials");

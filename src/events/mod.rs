@@ -10,7 +10,7 @@ use crate::decision::decide::IncidentWrite;
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{
     Answer, Choice, Commit, Event, Incident, LogEntry, LogEvent, Operator, PhaseKind, Policy, Snapshot, Timestamp,
-    Trace,
+    Trace, VersionName,
 };
 
 pub use body::{Heading, ping, rfc3339};
@@ -110,7 +110,9 @@ fn logged(making: &mut Making<'_>, happened: &Happened<'_>, entry: &LogEntry) {
         LogEvent::Gradual if was == Some(PhaseKind::RollingBack) => Kind::RollbackProgressed,
         LogEvent::Gradual => Kind::RollbackStarted,
         LogEvent::Canary => Kind::CanaryProgressed,
-        LogEvent::External if commit.state.serving.is_none() => Kind::VersionRemoved,
+        LogEvent::External if !entry.to.as_deref().is_some_and(|to| VersionName::parse(to).is_ok()) => {
+            Kind::VersionRemoved
+        }
         LogEvent::Activate | LogEvent::External => Kind::VersionActivated,
         LogEvent::MarkBad | LogEvent::MarkGood => Kind::VersionMarked,
         LogEvent::Soaked => Kind::VersionKnownGood,

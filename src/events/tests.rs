@@ -245,6 +245,12 @@ fn what_others_set_and_people_mark_and_share_is_told() {
     assert_eq!(world.outside(Active::Absent), ["version.removed"]);
     assert_eq!(world.data("version.removed")["active"], Value::Null);
     assert_eq!(world.outside(Active::Foreign("no version".to_owned())), ["version.removed"]);
+    // the next request notices what was set before it, in one commit
+    for found in [Active::Absent, Active::Foreign("other".to_owned())] {
+        world.snapshot.active = found;
+        assert_eq!(world.activates("v3", TrafficShare::All), ["version.removed", "version.activated"]);
+        assert_eq!(world.data("version.activated")["to"], "v3");
+    }
     let (kind, operator) = (MarkKind::Bad, Operator::recorded("mia"));
     let mark = Marking { version: version("v3"), kind, reason: "tone".to_owned(), operator, incident: None };
     assert_eq!(world.happens(&Event::Mark(mark)), ["version.marked"]);

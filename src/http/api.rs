@@ -78,7 +78,7 @@ pub async fn incident(context: &Context, caller: &Caller, id: &str) -> ApiResult
             Ok(answer(StatusCode::OK, &views::incident(&incident)))
         }
         None => {
-            caller.require_all_prompts()?;
+            caller.require_outage(&id)?;
             outage::incident(context, &id).await
         }
     }
@@ -141,8 +141,8 @@ pub(super) async fn prompt_view(
 ) -> ApiResult<api::PromptView> {
     // which group it belongs to is known from the alerts of its incidents only
     let group = snapshot.state.incidents.iter().find_map(group_of);
-    let mut deployed = context.engine.store.deployed(&snapshot.prompt, group.as_ref(), now, None).await?;
-    caller.hide_others(&mut deployed);
+    let visible = |prompt: &PromptName| caller.sees(prompt);
+    let deployed = context.engine.store.deployed(&snapshot.prompt, group.as_ref(), now, None, &visible).await?;
     Ok(views::prompt(snapshot, &context.engine.policy, &deployed, now))
 }
 
@@ -152,7 +152,7 @@ pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Re
     known(context, &prompt).await?;
     let page = context.engine.store.log(&prompt, cursor, query.limit()?).await?;
     let entries = page.items.iter().map(|entry| views::log_entry(&prompt, entry)).collect();
-    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next }))
+    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next, unreadable: Vec::new() }))
 }
 
 /// The logs of all prompts.
@@ -162,9 +162,10 @@ pub async fn logs(context: &Context, caller: &Caller, query: &Query) -> ApiResul
     let since = query.since("7d", store.now().await?)?;
     let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
-    let page = store.log_of_all(cursor, since, query.limit()?, visible).await?;
+    let (page, unreadable) = store.log_of_all(cursor, since, query.limit()?, visible).await?;
     let entries = page.items.iter().map(|(prompt, entry)| views::log_entry(prompt, entry)).collect();
-    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next }))
+    let unreadable = unreadable.iter().map(ToString::to_string).collect();
+    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next, unreadable }))
 }
 
 pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {

@@ -56,11 +56,19 @@ pub async fn body<T: DeserializeOwned + Send + 'static>(bytes: &Bytes) -> ApiRes
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+    // serde would also read the fields of a list, in the order of their declaration
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(ApiError::bad_request("body: expected a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let message: String = error.inner().to_string().chars().take(MAX_TEXT).collect();
-        ApiError::bad_request(if path == "." { format!("body: {message}") } else { format!("{path}: {message}") })
+        ApiError::bad_request(if path == "." || path == "?" {
+            format!("body: {message}")
+        } else {
+            format!("{path}: {message}")
+        })
     })?;
     deserializer.end().map_err(|error| ApiError::bad_request(format!("body: {error}")))?;
     Ok(value)

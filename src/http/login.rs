@@ -9,6 +9,7 @@ use super::auth::{cookie_name, is_encrypted};
 use super::input::line;
 use super::reply::{ApiError, Reply, ResponseBody, answer};
 use super::{Context, Peer};
+use crate::config::bare;
 
 /// Largest form.
 pub const MAX_BODY: usize = 4 << 10;
@@ -17,7 +18,7 @@ pub fn login(context: &Context, head: &Parts, peer: &Peer, bytes: &Bytes, now: u
     context.admission.check_form(head, peer)?;
     let field = |name: &str| {
         let mut fields = form_urlencoded::parse(bytes);
-        fields.find(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        fields.find(|(key, _)| key == name).map(|(_, value)| bare(&value).to_owned()).unwrap_or_default()
     };
     let person = line("name", Some(field("name")), "")?;
     let person = (!person.is_empty()).then_some(person);

@@ -72,7 +72,7 @@ use linger::{Lingering, Unread};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Limits of a request's head: headers, and bytes.
 const MAX_HEADERS: usize = 64;
-const MAX_HEAD: usize = 32 << 10;
+const MAX_HEAD: usize = 24 << 10;
 /// Longest time without the client reading any of its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS connection is closed after this time, after the current response: the certificates of its handshake may have
@@ -80,8 +80,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// Connections to `metrics.listen`.
 const SCRAPERS: usize = 128;
-/// Connections to `page.listen`.
-const READERS: usize = 256;
 /// Memory for all bodies that anyone may send: interactions whose signature is not verified yet, and sign-ins. Each is a few kB.
 const UNSIGNED_BUDGET: usize = 2 << 20;
 
@@ -281,9 +279,8 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         id += 1;
         let most = match site {
-            Site::Main => server.context.get().max_connections,
+            Site::Main | Site::Page => server.context.get().max_connections,
             Site::Metrics => server.context.get().max_connections.min(SCRAPERS),
-            Site::Page => server.context.get().max_connections.min(READERS),
         };
         let slot = tokio::select! {
             slot = server.connections.enter(id, most) => slot,

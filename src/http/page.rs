@@ -6,7 +6,8 @@ mod prompt;
 
 use hyper::StatusCode;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, REFRESH, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, REFRESH,
+    X_CONTENT_TYPE_OPTIONS,
 };
 
 use super::Context;
@@ -62,6 +63,7 @@ fn viewer(caller: &Caller) -> Viewer {
         may_deploy: caller.has(Role::Deploy),
         may_decide: caller.has(Role::Decide),
         may_admin: caller.has(Role::Admin),
+        sees_all: caller.sees_all(),
         csrf: caller.csrf.clone(),
         signs_out: caller.csrf.is_some(),
     }
@@ -100,6 +102,13 @@ fn html(status: StatusCode, document: String) -> Reply {
     let mut answer = secured(reply(status, HTML, document));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
+}
+
+/// No browser shows the answer of another route as a page: texts from outside may be in it.
+pub fn secure(headers: &mut HeaderMap) {
+    const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NO_PAGE);
+    headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
 }
 
 fn secured(mut answer: Reply) -> Reply {

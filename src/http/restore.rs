@@ -1,9 +1,10 @@
 //! `POST /api/prompts/{prompt}/versions/{version}/restore`: restores a version's content from the archive.
 
+use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::Context;
-use super::input::{ApiResult, prompt_name, version};
+use super::input::{ApiResult, body, prompt_name, version};
 use super::reply::{ApiError, Reply, answer, unexpected};
 use super::wait::Patience;
 use crate::api;
@@ -11,7 +12,10 @@ use crate::decision::{Answer, Event};
 use crate::trace;
 
 /// The reconciler reads the file; this waits for it for a while.
-pub async fn restore(context: &Context, prompt: &str, name: &str) -> ApiResult<Reply> {
+pub async fn restore(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> ApiResult<Reply> {
+    if !bytes.is_empty() {
+        let api::RestoreRequest {} = body(bytes).await?;
+    }
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
     trace::concerns(None, Some(version.as_str()), None);
     let engine = &context.engine;

@@ -221,7 +221,8 @@ pub async fn answer(
     let timeout = context.request_timeout;
     let budget = context.budget.clone();
     let mut span = Span::none();
-    let asked = context.routes.page_request(&request).filter(|_| peer.site != Site::Metrics && context.shows_page);
+    let asked =
+        context.routes.page_request(&request).filter(|_| context.serves(peer.site, Route::Page(PageKind::Overview)));
     let answer = dispatch(context, contexts, request, peer, whole, &mut span);
     let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
         Err(ApiError::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
@@ -241,6 +242,7 @@ pub async fn answer(
         }
     });
     trace::answers(&span, answer.status(), code);
+    page::secure(answer.headers_mut());
     if peer.has_stayed_long() || peer.door != contexts.get().door() {
         // the client must reconnect, with the certificates that are in force now
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -356,7 +358,7 @@ async fn post(
         Route::Rollback => serving::rollback(context, caller, bytes).await,
         Route::Import => import::import(context, caller, bytes).await,
         Route::Versions => api::register(context, caller, parameter, bytes).await,
-        Route::Restore => restore::restore(context, parameter, second).await,
+        Route::Restore => restore::restore(context, parameter, second, bytes).await,
         Route::Mark => mark::mark(context, caller, parameter, second, bytes).await,
         Route::Activate => serving::activate(context, caller, parameter, bytes).await,
         Route::Canary => canary::steer(context, caller, parameter, bytes).await,
@@ -395,7 +397,7 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
         Route::Login | Route::Logout => Ok(Sender::Anyone),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
         Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready | Route::Page(PageKind::Asset)
-            if !context.admission.is_open() =>
+            if !context.admission.is_open() || (peer.site == Site::Metrics && !peer.address.is_loopback()) =>
         {
             Ok(Sender::Anyone)
         }

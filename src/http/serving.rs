@@ -260,8 +260,11 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
     };
     let operator = caller.decider(request.operator)?;
     let target = optional_version("target_version", request.target_version.as_ref())?;
+    if target.is_some() && !matches!(request.decision, DecisionKind::Approve | DecisionKind::ApproveGradual) {
+        return Err(ApiError::bad_request("target_version: only approve and approve_gradual have a target"));
+    }
     let Some(incident) = context.engine.store.incident(&id).await? else {
-        caller.require_all_prompts()?;
+        caller.require_outage(&id)?;
         let outage_action = choice.map_or(Some(OutageAction::Release), |(_, outage_action)| outage_action);
         return outage::decide(context, &id, outage_action, &operator, request.question).await;
     };

@@ -163,7 +163,13 @@ fn mark_as(
     let path = format!("/api/prompts/{}/versions/{}/mark", segment(prompt.as_str()), segment(version.as_str()));
     let asked = Some(Asked { field: "reason", label: "Why", is_required: true });
     let spoken = (label != version.as_str()).then(|| format!("{label}: {version}"));
-    Act { confirmation: Some(offers::marking(prompt)), spoken, asked, ..Act::new(label, path, body) }.button()
+    Act {
+        confirmation: Some(offers::marking(prompt, Some((version, kind)))),
+        spoken,
+        asked,
+        ..Act::new(label, path, body)
+    }
+    .button()
 }
 
 /// The marks for one version of a prompt.
@@ -202,7 +208,7 @@ pub fn of_automation(prompt: Option<&PromptName>, is_paused: bool, viewer: &View
     };
     let asked = (!is_paused).then_some(Asked { field: "reason", label: "Why (optional)", is_required: false });
     html! {
-        @if viewer.may_decide {
+        @if viewer.may_decide && (prompt.is_some() || viewer.sees_all) {
             (Act { confirmation: Some(confirmation), asked, ..Act::new(label, path, body) }.button())
         }
     }

@@ -98,7 +98,7 @@ fn question() -> Markup {
                 p id="question-text" {}
                 label id="question-label" hidden { span {} input type="text" maxlength="500" autocomplete="off"; }
                 div class="acts" {
-                    button type="submit" value="no" formnovalidate { "Not now" }
+                    button type="button" { "Not now" }
                     button type="submit" value="yes" { "Yes, do it" }
                 }
             }

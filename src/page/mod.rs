@@ -30,6 +30,8 @@ pub struct Viewer {
     /// May answer questions, mark versions and pause automation.
     pub may_decide: bool,
     pub may_admin: bool,
+    /// Whether they may see every prompt, and so act on all at once.
+    pub sees_all: bool,
     /// The token that each action sends.
     pub csrf: Option<String>,
     /// Whether they signed in, and so can sign out.

@@ -88,9 +88,11 @@ pub fn time_of(text: &str) -> Markup {
     }
 }
 
-/// How long ago, or how long until then.
-pub fn distance(at: Timestamp, now: Timestamp) -> String {
-    if at > now { format!("in {}", spoken(at.since(now))) } else { format!("{} ago", spoken(now.since(at))) }
+/// How long ago, or how long until then. The script keeps it true.
+pub fn distance(at: Timestamp, now: Timestamp) -> Markup {
+    let text =
+        if at > now { format!("in {}", spoken(at.since(now))) } else { format!("{} ago", spoken(now.since(at))) };
+    html! { span data-at=(at.0) { (text) } }
 }
 
 pub fn seconds(seconds: u64) -> String {

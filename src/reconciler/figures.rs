@@ -7,16 +7,25 @@ use crate::figures::{EVERY, FigureBook, Figures, POINTS, STEP, Signal};
 use crate::live::Current;
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::prometheus::figures::{hour, present, read_hour, read_present};
+use crate::service::updates::Updates;
 
-/// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`].
-pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook) {
+/// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`]. Open pages are
+/// told when the health of a version changes.
+pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, updates: Updates) {
+    let mut shown = Figures::default();
     loop {
-        book.wanted().await;
+        if updates.open() == 0 {
+            book.wanted().await;
+        }
         let worker = workers.get();
-        book.publish(match &worker.verifier.prometheus {
+        let figures = match &worker.verifier.prometheus {
             Some(prometheus) => Some(read(&worker, prometheus, &book).await),
             None => None,
-        });
+        };
+        book.publish(figures.clone());
+        let figures = figures.unwrap_or_default();
+        updates.health_changed(figures.changed_since(&shown)).await;
+        shown = figures;
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -15,8 +15,7 @@ use super::coordinate;
 use crate::config::Decider;
 use crate::decision::outage::OutageAction;
 use crate::decision::{
-    Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Refusal, RefusalCode, Steer, Steering,
-    VersionName,
+    Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Steer, Steering, VersionName,
 };
 use crate::engine::{Engine, EngineError, Handled};
 use crate::slack::payload::Click;
@@ -193,14 +192,7 @@ impl Clicks {
             force: false,
             question_number: (choice != Choice::Undo).then_some(button.question_number),
         });
-        let handled = self.engine.handle_once(&incident.prompt, &event, receipt).await?;
-        let did_it = incident.decided_by.as_ref() == Some(&click.operator());
-        Ok(match &handled.answer {
-            // clicked twice: the first click did it
-            Answer::Refused(Refusal { code: RefusalCode::AlreadyDecided, .. }) if did_it => None,
-            _ if did_it && handled.before.is_some() => None,
-            _ => refused(handled),
-        })
+        Ok(refused(self.engine.handle_once(&incident.prompt, &event, receipt).await?))
     }
 
     /// Like [`Clicks::decide`], about all prompts at once.

@@ -241,6 +241,15 @@ impl Updates {
         }
     }
 
+    /// Tells all pages of prompts whose health has changed.
+    pub async fn health_changed(&self, prompts: Vec<PromptName>) {
+        match prompts.len() {
+            0 => {}
+            1..=MOST_NAMED => self.tell(&Update::Changed(ChangedPrompts::new(prompts))).await,
+            _ => self.tell(&Update::Resync).await,
+        }
+    }
+
     #[cfg(test)]
     pub async fn change(&self, prompts: &[&str]) {
         let prompts = prompts.iter().map(|name| PromptName::parse(name).expect("a prompt name"));

@@ -147,7 +147,10 @@ impl Store {
             None => cmd.arg("").arg(0),
             Some(automatic) => cmd.arg(automatic.max).arg(now.minus(automatic.window).0),
         };
-        let serving = commit.state.serving.as_ref().map_or("", |s| s.version.as_str());
+        // what `outside` compares with the key: no version is a line break
+        let holds_other = commit.state.lapsed.as_ref().is_some_and(|lapsed| lapsed.holds.is_some());
+        let no_version = if holds_other { "\n" } else { "" };
+        let serving = commit.state.serving.as_ref().map_or(no_version, |s| s.version.as_str());
         cmd.arg(commit.active.as_ref().map_or("", VersionName::as_str))
             .arg(match commit.routing {
                 Routing::Keep => "keep",

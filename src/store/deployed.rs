@@ -2,15 +2,17 @@
 
 use redis::Pipeline;
 
-use super::query::if_permitted;
+use super::query::{Visible, if_permitted};
 use super::{Store, StoreError};
 use crate::decision::{IncidentId, PromptName, Timestamp};
-use crate::deployed::{Deployed, DeploymentEntry, NAMED, Other, WITHIN, in_service};
+use crate::deployed::{Deployed, Deployment, DeploymentEntry, NAMED, Other, WITHIN, in_service};
 
 /// Entries read from the prompt's own log, from the end.
 const OWN: usize = 100;
 /// Prompts whose logs are read, and how many entries of each.
 const LOOKED_INTO: usize = 20;
+/// Names of prompts from which those are chosen.
+const NAMES: usize = 500;
 const ENTRIES: usize = 5;
 /// Prompts of the same group that are considered.
 const OF_GROUP: usize = 50;
@@ -25,8 +27,9 @@ impl Store {
         group: Option<&PromptName>,
         at: Timestamp,
         incident: Option<&IncidentId>,
+        visible: &Visible<'_>,
     ) -> Result<Deployed, StoreError> {
-        match if_permitted(self.read_deployed(prompt, group, at, incident).await) {
+        match if_permitted(self.read_deployed(prompt, group, at, incident, visible).await) {
             Err(StoreError::Broken { .. }) => Ok(Deployed::default()),
             read => Ok(read?.unwrap_or_default()),
         }
@@ -38,13 +41,14 @@ impl Store {
         group: Option<&PromptName>,
         at: Timestamp,
         incident: Option<&IncidentId>,
+        visible: &Visible<'_>,
     ) -> Result<Deployed, StoreError> {
         let keys = &self.keys;
         let since = at.minus(WITHIN);
         let mut pipeline = Pipeline::new();
         pipeline.cmd("XREVRANGE").arg(keys.log(prompt)).arg("+").arg("-").arg("COUNT").arg(OWN);
         pipeline.cmd("ZRANGE").arg(keys.activity()).arg("+inf").arg(format!("({}", since.0));
-        pipeline.arg("BYSCORE").arg("REV").arg("LIMIT").arg(0).arg(LOOKED_INTO + 1);
+        pipeline.arg("BYSCORE").arg("REV").arg("LIMIT").arg(0).arg(NAMES + 1);
         let (own, active): (Raw, Vec<String>) = self.link.read(&pipeline).await?;
         let own: Vec<DeploymentEntry> = own.iter().filter_map(|(_, fields)| DeploymentEntry::read(fields)).collect();
         let before =
@@ -55,13 +59,13 @@ impl Store {
             Some(group) => self.related(group, OF_GROUP).await?.0,
             None => Vec::new(),
         };
-        related.retain(|name| name != prompt);
-        let at_least = active.len() > LOOKED_INTO;
+        related.retain(|name| name != prompt && visible(name));
         let names = active.iter().filter_map(|name| PromptName::parse(name).ok());
-        let others = names.filter(|name| name != prompt && !related.contains(name));
+        let others = names.filter(|name| name != prompt && !related.contains(name) && visible(name));
         let mut looked_into = self.changed_since(&related, since).await?;
         let of_group = looked_into.len();
         looked_into.extend(others);
+        let at_least = looked_into.len() > LOOKED_INTO || active.len() > NAMES;
         looked_into.truncate(LOOKED_INTO);
         let changes = self.last_changes(&looked_into, since, at).await?;
         let mut others: Vec<Other> = looked_into
@@ -95,13 +99,27 @@ impl Store {
         Ok(changed.into_iter().map(|(_, prompt)| prompt).collect())
     }
 
+    /// The versions with traffic of each prompt, as far as the last entries of its log tell.
+    pub async fn in_service(&self, prompts: &[PromptName]) -> Result<Vec<Vec<Deployment>>, StoreError> {
+        Ok(self.last_entries(prompts).await?.iter().map(|entries| in_service(entries.iter().rev())).collect())
+    }
+
     /// The last change of each prompt after `since` and until `at`.
-    pub(super) async fn last_changes(
+    async fn last_changes(
         &self,
         prompts: &[PromptName],
         since: Timestamp,
         at: Timestamp,
     ) -> Result<Vec<Option<DeploymentEntry>>, StoreError> {
+        let last = |entries: Vec<DeploymentEntry>| {
+            let mut changes = entries.into_iter().filter(DeploymentEntry::is_change);
+            changes.find(|entry| since < entry.at && entry.at <= at)
+        };
+        Ok(self.last_entries(prompts).await?.into_iter().map(last).collect())
+    }
+
+    /// The last entries of each log, the latest first; none of an unreadable one.
+    async fn last_entries(&self, prompts: &[PromptName]) -> Result<Vec<Vec<DeploymentEntry>>, StoreError> {
         if prompts.is_empty() {
             return Ok(Vec::new());
         }
@@ -109,15 +127,10 @@ impl Store {
         for prompt in prompts {
             pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg("+").arg("-").arg("COUNT").arg(ENTRIES);
         }
-        // another prompt's unreadable log must not hide this prompt's
-        let logs: Vec<Raw> = match if_permitted(self.link.read(&pipeline).await) {
-            Ok(None) | Err(StoreError::Broken { .. }) => return Ok(vec![None; prompts.len()]),
-            read => read?.unwrap_or_default(),
+        let Some(logs) = if_permitted(self.link.read_each::<Raw>(&pipeline).await)? else {
+            return Ok(vec![Vec::new(); prompts.len()]);
         };
-        let last = |log: Raw| {
-            let entries = log.iter().filter_map(|(_, fields)| DeploymentEntry::read(fields));
-            entries.filter(DeploymentEntry::is_change).find(|entry| since < entry.at && entry.at <= at)
-        };
-        Ok(logs.into_iter().map(last).collect())
+        let entries = |log: Raw| log.iter().filter_map(|(_, fields)| DeploymentEntry::read(fields)).collect();
+        Ok(logs.into_iter().map(|log| log.map_or_else(|_| Vec::new(), entries)).collect())
     }
 }

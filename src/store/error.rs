@@ -91,7 +91,8 @@ impl StoreError {
 
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
-        if error.code() == Some("WRONGTYPE") {
+        let of_server = error.clone().into_server_errors();
+        if of_server.is_some_and(|errors| errors.iter().all(|(_, error)| error.code() == "WRONGTYPE")) {
             return Self::Broken { key: "a key".to_owned(), detail: "holds the wrong type".to_owned() };
         }
         let kind = match error.kind() {
@@ -116,8 +117,9 @@ impl From<RedisError> for StoreError {
                 _ => RedisFault::Other,
             },
         };
-        // the server's message; the library's own text contains neither address nor password
-        let message = error.detail().unwrap_or(error.category()).chars().take(200).collect();
+        // the message of the server or of the system: neither contains address or password
+        let of_system = if error.kind() == ErrorKind::Io { Some(error.to_string()) } else { None };
+        let message = error.detail().or(of_system.as_deref()).unwrap_or(error.category()).chars().take(200).collect();
         Self::Unavailable { kind, message }
     }
 }

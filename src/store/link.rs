@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use redis::{Cmd, FromRedisValue, Pipeline};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -212,5 +212,25 @@ impl Link {
             Err(StoreError::Unavailable { kind: RedisFault::Connection, .. }) => self.run(request).await,
             other => other,
         }
+    }
+
+    /// The answers to commands that read different keys. A key of the wrong type is [`StoreError::Broken`] by itself:
+    /// it must not hide the others.
+    pub async fn read_each<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Result<T, StoreError>>, StoreError> {
+        match self.read::<Vec<T>>(pipeline).await {
+            Err(StoreError::Broken { .. }) => {}
+            all => return Ok(all?.into_iter().map(Ok).collect()),
+        }
+        let mut each = pipeline.clone();
+        each.ignore_errors();
+        let answers: Vec<RedisResult<T>> = self.read(&each).await?;
+        let answer = |answer: RedisResult<T>| match answer.map_err(StoreError::from) {
+            Err(error @ StoreError::Unavailable { .. }) => Err(error),
+            answer => Ok(answer),
+        };
+        answers.into_iter().map(answer).collect()
     }
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::query::describe_pause;
 use super::{ListedIncident, Store, StoreError};
-use crate::decision::{Incident, PromptName, Timestamp};
-use crate::deployed::DeploymentEntry;
+use crate::decision::{Incident, PromptName};
 
 /// Names that are read at once.
 const NAMES: usize = 2_000;
@@ -57,10 +56,5 @@ impl Store {
                 return Ok(OpenIncidents { incidents, partial: cursor.is_some() });
             }
         }
-    }
-
-    /// The latest entry of each prompt's log that changed its traffic. `None`: too long ago, or unreadable.
-    pub async fn latest_changes(&self, prompts: &[PromptName]) -> Result<Vec<Option<DeploymentEntry>>, StoreError> {
-        self.last_changes(prompts, Timestamp(i64::MIN), Timestamp(i64::MAX)).await
     }
 }

@@ -132,7 +132,9 @@ impl<'a> LogCursor<'a> {
 /// Whether `text` is the id of an entry of a log.
 pub fn is_entry(text: &str) -> bool {
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
-    text.split_once('-').is_some_and(|(at, seq)| number(at) && number(seq))
+    // no entry is 0-0, and Redis accepts no range that ends before it
+    text.split_once('-')
+        .is_some_and(|(at, seq)| number(at) && number(seq) && [at, seq].iter().any(|n| n.trim_start_matches('0') != ""))
 }
 
 impl Store {
@@ -313,7 +315,7 @@ impl Store {
             for id in ids {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
             }
-            let records: Vec<Option<String>> = self.link.read(&pipeline).await?;
+            let records = self.link.read_each::<Option<String>>(&pipeline).await?;
             let listed = ids.iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id.clone()), json));
             for listed in futures_util::future::join_all(listed).await {
                 // an expired or damaged record must not hide the others
@@ -327,8 +329,12 @@ impl Store {
     }
 
     /// The incident at whose key this was found.
-    async fn listed_as(&self, id: IncidentId, json: Option<String>) -> Result<Option<ListedIncident>, StoreError> {
-        let Some(json) = json else {
+    async fn listed_as(
+        &self,
+        id: IncidentId,
+        json: Result<Option<String>, StoreError>,
+    ) -> Result<Option<ListedIncident>, StoreError> {
+        let Some(json) = json? else {
             return Ok(self.outage(&id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         };
         let incident = match self.read_stored(&id, &json)? {
@@ -392,21 +398,22 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// The logs of all prompts since then: prompts by name, the latest entry of each first. The cursor is `PROMPT@ENTRY` after an
-    /// entry, or `PROMPT@` after all of a prompt. A page without entries can have a next one.
+    /// The logs of all prompts since then: prompts by name, the latest entry of each first; and the prompts whose log
+    /// cannot be read. The cursor is `PROMPT@ENTRY` after an entry, or `PROMPT@` after all of a prompt. A page without
+    /// entries can have a next one.
     pub async fn log_of_all(
         &self,
         cursor: Option<LogCursor<'_>>,
         since: Timestamp,
         limit: usize,
         visible: Option<&Visible<'_>>,
-    ) -> Result<Page<(PromptName, LoggedChange)>, StoreError> {
+    ) -> Result<(Page<(PromptName, LoggedChange)>, Vec<PromptName>), StoreError> {
         /// Prompts of one page.
         const PROMPTS: usize = 1_000;
         /// Prompts that are read at once, and entries of each.
         const CHUNK: usize = 50;
         const ENTRIES: usize = 100;
-        let mut items = Vec::new();
+        let (mut items, mut unreadable) = (Vec::new(), Vec::new());
         let mut read = async |prompts: &[PromptName], before: &str| -> Result<Option<String>, StoreError> {
             let most = (limit - items.len()).min(ENTRIES);
             let mut pipeline = Pipeline::new();
@@ -414,8 +421,12 @@ impl Store {
                 pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg(before).arg(since.0);
                 pipeline.arg("COUNT").arg(most + 1);
             }
-            let logs: Vec<Vec<StreamEntry>> = self.link.read(&pipeline).await?;
+            let logs = self.link.read_each::<Vec<StreamEntry>>(&pipeline).await?;
             for (prompt, entries) in prompts.iter().zip(logs) {
+                let Ok(entries) = entries else {
+                    unreadable.push(prompt.clone());
+                    continue;
+                };
                 let room = (limit - items.len()).min(most);
                 let more = entries.len() > room;
                 let taken = entries.into_iter().take(room);
@@ -434,7 +445,7 @@ impl Store {
         {
             let before = if *entry == "+" { "+".to_owned() } else { format!("({entry}") };
             if let next @ Some(_) = read(std::slice::from_ref(prompt), &before).await? {
-                return Ok(Page { items, next });
+                return Ok((Page { items, next }, unreadable));
             }
         }
         let after = cursor.as_ref().map(|cursor| cursor.prompt.as_str());
@@ -445,10 +456,10 @@ impl Store {
         let prompts: Vec<PromptName> = names.items.iter().filter_map(|name| PromptName::parse(name).ok()).collect();
         for chunk in prompts.chunks(CHUNK) {
             if let next @ Some(_) = read(chunk, "+").await? {
-                return Ok(Page { items, next });
+                return Ok((Page { items, next }, unreadable));
             }
         }
-        Ok(Page { items, next: names.next.map(|name| format!("{name}@")) })
+        Ok((Page { items, next: names.next.map(|name| format!("{name}@")) }, unreadable))
     }
 
     /// The versions with traffic of the `most` prompts with the latest activity, and the number of prompts left out.
@@ -466,9 +477,9 @@ impl Store {
             for prompt in &names {
                 pipeline.cmd("HGET").arg(self.keys.state(prompt)).arg("info");
             }
-            let infos: Vec<Option<String>> = self.link.read(&pipeline).await?;
+            let infos = self.link.read_each::<Option<String>>(&pipeline).await?;
             for (prompt, info) in names.iter().zip(infos) {
-                series.extend(read_info(prompt, info.as_deref().unwrap_or_default()));
+                series.extend(read_info(prompt, info.ok().flatten().as_deref().unwrap_or_default()));
             }
         }
         Ok((series, all.saturating_sub(most)))

@@ -169,13 +169,19 @@ fn marks(incident: &Incident) -> Marks<'_> {
         (MarkKind::Bad, "Never roll back to this version", bad.collect()),
         (MarkKind::Good, "Trust this version", good.collect()),
     ];
-    Marks { label: "Mark a version", groups, confirmation: marking(&incident.prompt) }
+    Marks { label: "Mark a version", groups, confirmation: marking(&incident.prompt, None) }
 }
 
 /// Asked before a version is marked.
-pub fn marking(prompt: &PromptName) -> Confirmation {
+/// Asked before a version is marked; `None`: the message offers several.
+pub fn marking(prompt: &PromptName, one: Option<(&VersionName, MarkKind)>) -> Confirmation {
+    let title = match one {
+        None => format!("Mark a version of {}?", shown(prompt)),
+        Some((version, MarkKind::Bad)) => format!("Mark {version} of {} as bad?", shown(prompt)),
+        Some((version, MarkKind::Good)) => format!("Trust {version} of {}?", shown(prompt)),
+    };
     Confirmation {
-        title: format!("Mark a version of {}?", shown(prompt)),
+        title,
         text: "A mark moves no traffic. A version marked as bad is never a rollback target; a trusted version can be \
                one at once."
             .to_owned(),

@@ -144,6 +144,30 @@ async fn the_overview_shows_first_what_needs_a_person() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_overview_says_since_when_by_whom_and_how_the_active_version_serves() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let serving = async || -> Result<String> {
+        let page = page(&world, "/").await?;
+        let row = page.split("href=\"/prompts/p\"").nth(1).context("no row")?;
+        Ok(row.split("data-label=\"Health\"").next().unwrap_or_default().to_owned())
+    };
+    eventually("the prompt is listed", SOON, async || serving().await.ok()).await?;
+    let time = |row: &str| row.split("<time datetime=\"").nth(1).map(|rest| rest[..24].to_owned());
+    let before = serving().await?;
+    let activate = "/api/prompts/p/activate";
+    for share in [10, 0] {
+        let body = json!({"version": "v3", "percent": share, "operator": "maya"});
+        world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
+        ensure!(world.post(activate, body).await?.0 == 200);
+    }
+    // a canary that came and went changes nothing about its base
+    let after = serving().await?;
+    assert_eq!((time(&after), after.contains("by maya")), (time(&before), false), "{before}\n{after}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_incident_is_decided_with_the_buttons_of_its_page() -> Result<()> {
     let world = World::start().await?;
     let id = asked(&world, "p").await?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
 
-use crate::common::{ROLLED_BACK, World, assert_rolled_back_once, critical, exchange};
+use crate::common::{ROLLED_BACK, World, alert, assert_rolled_back_once, critical, exchange};
 
 #[tokio::test]
 async fn the_curl_of_the_runbook_works_verbatim_against_the_default_config() -> Result<()> {
@@ -95,6 +95,39 @@ async fn a_rollback_is_refused_with_the_reason() -> Result<()> {
     // the version that was just rolled back requires force again
     let (status, body) = world.post("/api/rollback", json!({"prompt": "p", "target_version": "v2"})).await?;
     assert_eq!((status, &body["error"]["code"]), (409, &json!("needs_force")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_request_cannot_mean_is_refused() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let opened: serde_json::Value = world.receiver.deliver(&[alert("p", "v2", "high")]).await?.json()?;
+    let incident = opened["results"][0]["incident"].as_str().unwrap_or_default().to_owned();
+    let decide = format!("/api/incidents/{incident}/decide");
+    for (path, body, expected) in [
+        ("/api/rollback", json!(["p", "v1"]), "body: expected a JSON object"),
+        ("/api/pause", json!(["p"]), "body: expected a JSON object"),
+        ("/api/prompts/p/versions/v2/restore", json!({"a": 1}), "unknown field `a`"),
+        (
+            &decide,
+            json!({"decision": "dismiss", "target_version": "v1"}),
+            "only approve and approve_gradual have a target",
+        ),
+        (
+            "/api/prompts/p/activate",
+            json!({"version": "v1", "canary": true, "hold": {}}),
+            "expected a duration such as",
+        ),
+    ] {
+        let (status, answer) = world.post(path, body).await?;
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && message.contains(expected), "{path}: {status} {answer}");
+    }
+    for path in ["/api/prompts/p/log?cursor=0-0", "/api/log?cursor=p%400-0"] {
+        let answer = world.http().get(path).await?;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.text());
+    }
     Ok(())
 }
 

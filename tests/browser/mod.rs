@@ -184,6 +184,29 @@ async fn a_question_that_is_asked_again_at_once_can_be_answered() -> Result<()> 
 }
 
 #[tokio::test]
+async fn enter_in_the_reason_confirms_and_the_focus_stays_on_its_version() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let (mut maya, _) = Person::asked(&world).await?;
+    // the buttons of two versions differ in their path alone
+    maya.browser.eval("document.querySelectorAll('main details').forEach((one) => { one.open = true })").await?;
+    let focused = "document.activeElement.dataset.path || ''";
+    maya.browser.eval("document.querySelector('button[data-path$=\"/versions/v1/mark\"]').focus()").await?;
+    let before = maya.browser.eval(focused).await?;
+    for (path, shown) in [("/api/pause", "Resume automation"), ("/api/resume", "Pause automation")] {
+        ensure!(ops(&world).post_json(path, &json!({"prompt": "p"})).await?.status == 200);
+        maya.sees(shown).await?;
+        assert_eq!(maya.browser.eval(focused).await?, before);
+    }
+
+    maya.browser.click_label("Pause automation").await?;
+    maya.sees("Pause automation of").await?;
+    maya.browser.type_text("provider outage").await?;
+    maya.browser.press("Enter").await?;
+    maya.sees("Resume automation").await?;
+    maya.is_clean()
+}
+
+#[tokio::test]
 async fn an_automatic_rollback_appears_in_an_open_page() -> Result<()> {
     let world = World::with(&TOKENS).await?;
     ship(&ops(&world), "p").await?;

@@ -169,6 +169,19 @@ fn a_token_file_holds_the_token_and_perhaps_what_an_editor_added() {
     let seen = stub.seen();
     assert_eq!(seen.last().unwrap().authorization.as_deref(), Some("Bearer given"), "an argument beats the variable");
 
+    let file = dir.write("token", "file").unwrap();
+    for variable in ["", "variable"] {
+        let mut named = program(&["incidents", "--token-file", file.to_str().unwrap()]);
+        named.env("PROMPT_ROLLBACK_URL", stub.url()).env("PROMPT_ROLLBACK_TOKEN", variable);
+        succeeds(&named.output().unwrap(), "no incidents\n");
+        assert_eq!(
+            stub.seen().last().unwrap().authorization.as_deref(),
+            Some("Bearer file"),
+            "a file beats a variable"
+        );
+    }
+    let seen = stub.seen();
+
     let path = |name: &str, text: &str| dir.write(name, text).unwrap().to_str().unwrap().to_owned();
     for (path, why) in [
         (path("empty", " \n"), "expected a token, but the file is empty"),
@@ -284,6 +297,39 @@ fn pause_and_resume_one_or_all() {
     succeeds(&stub.run(&["resume", "p"]), "automatic rollbacks are resumed for p\n");
     let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
     assert_eq!(bodies, [json!({"reason": "outage", "operator": "ana"}), json!({"prompt": "p", "operator": "ana"})]);
+}
+
+#[test]
+fn an_argument_of_an_unset_variable_is_never_left_out() {
+    let stub = Stub::start(&[("POST /api/rollback", 400, json!({"error": {"code": "bad_request", "message": "no"}}))]);
+    for (arguments, name) in [
+        (&["pause", ""][..], "[PROMPT]"),
+        (&["resume", ""], "[PROMPT]"),
+        (&["rollback", ""], "<PROMPT>"),
+        (&["status", ""], "[PROMPT]"),
+        (&["log", ""], "[PROMPT]"),
+        (&["activate", "p", ""], "<VERSION>"),
+        (&["incidents", ""], "[ID]"),
+    ] {
+        let run = stub.run(arguments);
+        assert_eq!(run.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&run).contains(name), "{arguments:?}: {}", stderr(&run));
+    }
+    assert_eq!(stub.seen().len(), 0);
+    stub.run(&["rollback", "p", "--to", "v1", "--from", ""]);
+    let body: Value = serde_json::from_str(&stub.seen()[0].body).unwrap();
+    assert_eq!(body["from_version"], "", "the receiver refuses it");
+}
+
+#[test]
+fn an_address_with_a_password_is_refused_and_not_shown() {
+    let mut by_variable = program(&["status"]);
+    by_variable.env("PROMPT_ROLLBACK_URL", "http://u:hunter2@h");
+    for command in [&mut by_variable, &mut program(&["status", "--url", "http://u:hunter2@h"])] {
+        let run = command.output().unwrap();
+        let expected = "error: --url: expected http://HOST:PORT or https://…, without credentials and query\n";
+        fails(&run, 2, expected);
+    }
 }
 
 #[test]

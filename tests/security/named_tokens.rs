@@ -141,6 +141,10 @@ async fn a_token_sees_its_own_prompts_alone() -> Result<()> {
     for path in [format!("/api/incidents/{other}"), format!("/api/incidents/{other}/postmortem")] {
         assert_eq!(code(&ci.get(&path).await?), "404 unknown_incident", "{path}");
     }
+    // nothing tells a hidden incident from one that does not exist
+    for path in ["/api/incidents/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/incidents/01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
+        ensure!(ci.get(path).await?.status == 404, "{path}");
+    }
     ensure!(ci.get(&format!("/api/incidents/{}", incident(0))).await?.status == 200);
     // nor by what a list leaves out, nor as the incident of a mark
     let (mut seen, mut cursor) = (Vec::new(), String::new());

@@ -38,6 +38,20 @@ async fn who_approves_what_was_dismissed_is_told_by_whom() -> Result<()> {
 }
 
 #[tokio::test]
+async fn who_decides_otherwise_after_their_own_decision_is_told_that_it_stands() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    // Slack shows both buttons until the message is edited
+    let (dismiss, approve) =
+        (workspace.slack.click(MAYA, &root, "dismiss"), workspace.slack.click(MAYA, &root, "approve"));
+    dismiss.send().await?;
+    approve.send().await?;
+    let told = workspace.told(MAYA).await?;
+    assert!(told.contains("already decided this: dismissed"), "{told}");
+    workspace.serves("v2").await
+}
+
+#[tokio::test]
 async fn who_would_investigate_too_is_told_who_does() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;

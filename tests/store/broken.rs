@@ -54,6 +54,45 @@ async fn a_damaged_record_holds_its_alert_and_the_api_says_which() -> Result<()>
 }
 
 #[tokio::test]
+async fn a_key_of_the_wrong_type_hides_nothing_else_from_people_and_metrics() -> Result<()> {
+    let world = World::with(&[("GUARDS__MODE", "dry-run")]).await?;
+    for prompt in ["good", "bad"] {
+        world.ship(prompt).await?;
+    }
+    world.receiver.deliver(&[critical("good"), critical("bad")]).await?;
+    let id = crate::common::incidents(&world.redis, "bad").await?[0]["id"].as_str().unwrap_or_default().to_owned();
+    for broken in ["state:bad".to_owned(), "log:bad".to_owned(), format!("incident:{id}")] {
+        let (broken, aside) = (format!("{{prompts}}:{broken}"), "{prompts}:aside");
+        world.redis.cmd::<()>(&["RENAME", &broken, aside]).await?;
+        world.redis.cmd::<()>(&["SADD", &broken, "x"]).await?;
+        for path in [
+            "/api/prompts",
+            "/api/incidents",
+            "/api/log?since=1h",
+            "/api/report?since=1h",
+            "/",
+            "/incidents",
+            "/rollouts",
+        ] {
+            let answer = world.http().get(path).await?;
+            assert_eq!(answer.status, 200, "{broken}: {path}: {}", answer.text());
+            let lists_it = path != "/rollouts" && !path.contains("report");
+            assert!(!lists_it || answer.text().contains("good"), "{broken}: {path}: {}", answer.text());
+        }
+        eventually(&format!("metrics show the others, {broken}"), SOON, async || {
+            let metrics = world.http().get("/metrics").await.ok()?.text();
+            metrics.contains("active_version_info{prompt=\"good\"").then_some(())
+        })
+        .await?;
+        let log: serde_json::Value = world.http().get("/api/log?since=1h").await?.json()?;
+        let unreadable = if broken.ends_with("log:bad") { json!(["bad"]) } else { json!(null) };
+        assert_eq!(log["unreadable"], unreadable, "{log}");
+        world.redis.cmd::<()>(&["RENAME", aside, &broken]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_repaired_key_lets_the_next_delivery_act() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;

@@ -11,6 +11,7 @@ pub use incident::{incident, incidents};
 pub use report::report;
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::api::{
     AnyPrompt, CanaryView, ChangeResponse, CoverageView, DecideResponse, DeploymentLog, DeploymentView, GateView,
@@ -296,15 +297,19 @@ pub fn log(log: &DeploymentLog, color: bool) -> String {
 
 /// The log of all prompts.
 pub fn log_of_all(log: &DeploymentLog, color: bool) -> String {
-    if log.entries.is_empty() {
-        return "no deployments since then\n".into();
-    }
     let row = |entry: &LogEntryView| {
         let [at, event, from, to, operator, incident, reason] = log_entry(entry);
         [at, Cell::new(&shown_name(&entry.prompt)), event, from, to, operator, incident, reason]
     };
     let rows: Vec<_> = log.entries.iter().map(row).collect();
-    table(["AT", "PROMPT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color)
+    let mut out = match rows.as_slice() {
+        [] => "no deployments since then\n".to_owned(),
+        rows => table(["AT", "PROMPT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], rows, color),
+    };
+    for prompt in &log.unreadable {
+        let _ = writeln!(out, "the log of {} cannot be read: its key holds the wrong type", name(prompt));
+    }
+    out
 }
 
 fn log_entry(e: &LogEntryView) -> [Cell; 7] {

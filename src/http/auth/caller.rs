@@ -11,8 +11,7 @@ use secrecy::SecretString;
 use super::session::{self, Session};
 use super::{bearer, is_same, is_same_site, local, no_token, unauthorized, wrong};
 use crate::config::{Config, ProxyConfig, Role, allows, allows_all};
-use crate::decision::{Incident, Operator, PromptName};
-use crate::deployed::Deployed;
+use crate::decision::{Incident, IncidentId, Operator, PromptName};
 use crate::http::input::{ApiResult, line};
 use crate::http::reply::{ApiError, no_incident};
 use crate::http::{Door, Peer};
@@ -31,8 +30,8 @@ pub struct Admission {
     /// `server.api_token` and the named tokens.
     tokens: Vec<Credential>,
     proxy: ProxyConfig,
-    /// How long a sign-in lasts.
-    session: Duration,
+    /// How long a sign-in lasts; `None`: the page is off, and so is signing in.
+    session: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl Admission {
             prompts: vec!["*".to_owned()],
         });
         let tokens = whole.into_iter().chain(named).collect();
-        Self { tokens, proxy: config.proxy.clone(), session: config.page.session }
+        Self { tokens, proxy: config.proxy.clone(), session: config.page.enabled.then_some(config.page.session) }
     }
 
     /// Whether no token is needed, because the receiver listens on loopback addresses only.
@@ -157,8 +156,8 @@ impl Admission {
         let named = session.person.clone().is_none_or(|person| {
             line("name", Some(person.clone()), "").is_ok_and(|same| same == person) && !Operator::is_reserved(&person)
         });
-        let longest = self.session + CLOCKS;
-        named && session.until <= now.saturating_add(longest.as_secs())
+        let longest = self.session.map(|session| session + CLOCKS);
+        named && longest.is_some_and(|longest| session.until <= now.saturating_add(longest.as_secs()))
     }
 
     /// The cookie of a new session of whoever knows this token. `person`: as they call themselves.
@@ -240,14 +239,6 @@ impl Caller {
         self.sees_all() || PromptName::parse(prompt).is_ok_and(|prompt| self.sees(&prompt))
     }
 
-    /// Leaves out the changes of prompts that the caller may not see, and their number.
-    pub fn hide_others(&self, deployed: &mut Deployed) {
-        if !self.sees_all() {
-            deployed.others.retain(|other| self.may_see(&other.prompt));
-            (deployed.more, deployed.at_least) = (0, false);
-        }
-    }
-
     pub fn sees_all(&self) -> bool {
         allows_all(&self.prompts)
     }
@@ -274,6 +265,11 @@ impl Caller {
     /// An incident of a prompt that the caller may not see is answered like one that does not exist.
     pub fn require_incident(&self, incident: &Incident) -> Result<(), ApiError> {
         if self.sees(&incident.prompt) { Ok(()) } else { Err(no_incident(&incident.id)) }
+    }
+
+    /// Like [`require_incident`](Self::require_incident), for an id that no prompt's incident has.
+    pub fn require_outage(&self, id: &IncidentId) -> Result<(), ApiError> {
+        if self.sees_all() { Ok(()) } else { Err(no_incident(id)) }
     }
 
     /// For what concerns every prompt.
@@ -310,7 +306,8 @@ impl Caller {
 
     /// Whose the streams of this caller are: the person's, or the token's.
     pub fn owner(&self) -> String {
-        format!("{} ({})", self.name(), self.proof)
+        // a name that somebody chose at signing in is no proof
+        if self.proof == Operator::PROXY { self.name().to_owned() } else { format!("({})", self.proof) }
     }
 }
 

@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::reply::ApiError;
-use crate::config::SourceConfig;
+use crate::config::{SourceConfig, bare};
 use crate::metrics::Denial;
 
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -50,8 +50,11 @@ pub fn sender<'a>(
 }
 
 /// The token of a header `Authorization: Bearer TOKEN`.
+/// The token, without what [`bare`] removes: Alertmanager sends the file of its token with a byte order mark, if it has
+/// one.
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    let token = std::str::from_utf8(token).map_or(token, |text| bare(text).as_bytes());
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
@@ -199,6 +202,9 @@ mod tests {
         let with = |value: &str| sender(&head("POST", "/", &[("authorization", value)]), Some(&token), &none).is_ok();
         assert!(with("Bearer s3cret"));
         assert!(with("bearer s3cret"));
+        // what Alertmanager sends of a file that an editor has saved with a byte order mark
+        let marked = HeaderValue::from_bytes("Bearer \u{feff}s3cret".as_bytes()).unwrap();
+        assert_eq!(bearer(&marked), Some(&b"s3cret"[..]));
         for wrong in
             ["", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "Bearer S3CRET"]
         {

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 
 use super::{Visitor, html, secured};
-use crate::decision::{Incident, IncidentId};
+use crate::decision::{Incident, IncidentId, PromptName};
 use crate::deployed::{DeploymentEntry, group_of};
 use crate::elsewhere;
 use crate::http::Context;
@@ -23,7 +23,8 @@ use crate::store::ListedIncident;
 /// time.
 const ENTRIES: usize = 20;
 const LATER: Duration = Duration::from_secs(60);
-/// Prompts of the same group that are shown.
+/// Prompts of the same group that are considered, and that are shown.
+const OF_GROUP: usize = 1_000;
 const RELATED: usize = 20;
 
 pub async fn incidents(context: &Context, reader: &Visitor<'_>, query: &Query) -> ApiResult<Reply> {
@@ -50,7 +51,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     let id = incident_id(id)?;
     let (engine, store) = (&context.engine, &context.engine.store);
     let Some(found) = store.incident(&id).await? else {
-        reader.caller.require_all_prompts()?;
+        reader.caller.require_outage(&id)?;
         let outage = store.outage(&id).await?.ok_or_else(|| no_incident(&id))?;
         return Ok(html(StatusCode::OK, outage::outage(&outage.outage, &outage.members, &reader.viewer)));
     };
@@ -68,14 +69,15 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     };
     let log = log(context, &found).await?;
     let group = group_of(&found);
-    let mut deployed = store.deployed(&found.prompt, group.as_ref(), found.opened_at, Some(&id)).await?;
-    reader.caller.hide_others(&mut deployed);
-    let mut related: Vec<String> = match &group {
-        Some(group) => store.related(group, RELATED).await?.0.iter().map(ToString::to_string).collect(),
+    let visible = |prompt: &PromptName| reader.caller.sees(prompt);
+    let deployed = store.deployed(&found.prompt, group.as_ref(), found.opened_at, Some(&id), &visible).await?;
+    let of_group = match &group {
+        Some(group) => store.related(group, OF_GROUP).await?.0,
         None => Vec::new(),
     };
-    related.retain(|prompt| prompt != found.prompt.as_str() && reader.caller.may_see(prompt));
-    let measured = store.samples(&id).await?;
+    let others = of_group.iter().filter(|prompt| **prompt != found.prompt && visible(prompt));
+    let related: Vec<String> = others.take(RELATED).map(ToString::to_string).collect();
+    let measured = samples(context, &found).await?;
     let picture = match &measured {
         Some(IncidentMetric::Samples(_)) => Picture::Drawn,
         Some(IncidentMetric::Missing(missing)) => Picture::Missing(&missing.missing),
@@ -107,6 +109,12 @@ async fn log(context: &Context, found: &Incident) -> ApiResult<Vec<DeploymentEnt
     Ok(page.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect())
 }
 
+/// What was measured about the present rollback: the record may hold an earlier one.
+async fn samples(context: &Context, found: &Incident) -> ApiResult<Option<IncidentMetric>> {
+    let measured = context.engine.store.samples(&found.id).await?;
+    Ok(measured.filter(|measured| found.switch.as_ref().is_none_or(|switch| measured.is_of(switch.at))))
+}
+
 /// The picture of the post-mortem.
 pub async fn picture(context: &Context, reader: &Visitor<'_>, id: &str) -> ApiResult<Reply> {
     let id = incident_id(id)?;
@@ -114,7 +122,7 @@ pub async fn picture(context: &Context, reader: &Visitor<'_>, id: &str) -> ApiRe
     let store = &context.engine.store;
     let found = store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
     reader.caller.require_incident(&found)?;
-    let Some(IncidentMetric::Samples(samples)) = store.samples(&id).await? else { return Err(missing()) };
+    let Some(IncidentMetric::Samples(samples)) = samples(context, &found).await? else { return Err(missing()) };
     let switch = found.switch.as_ref().map(|switch| switch.at);
     let drawn = elsewhere::run(move || chart::svg(&samples, switch)).await.map_err(|error| impossible(&id, &error))?;
     let mut answer = secured(reply(StatusCode::OK, "image/svg+xml", drawn));

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use super::{Visitor, html};
 use crate::decision::{IncidentId, Outcome, OutcomeReason, Policy, PromptName, Rehearsed, Timestamp};
-use crate::deployed::DeploymentEntry;
+use crate::deployed::Deployment;
 use crate::elsewhere;
 use crate::figures::Known;
 use crate::http::board::{self, Concern, Entry, Index};
@@ -61,16 +61,16 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
         found.iter().skip((page - 1) * ROWS).take(ROWS).map(|entry| entry.prompt.clone()).collect();
     let found = found.len();
 
-    let changes = engine.store.latest_changes(&names).await?;
+    let in_service = engine.store.in_service(&names).await?;
     let listed = engine.store.rows(names, engine.policy.budget_window).await?;
     let mut now = None;
     let mut rows = Vec::with_capacity(listed.len());
-    for (at, (one, change)) in listed.into_iter().zip(changes).enumerate() {
+    for (at, (one, placed)) in listed.into_iter().zip(in_service).enumerate() {
         if at % AT_ONCE == AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
         now = one.loaded.as_ref().ok().map(|loaded| loaded.now).max(now);
-        rows.push(row(one, change, &engine.policy));
+        rows.push(row(one, placed, &engine.policy));
     }
     let now = match now {
         Some(now) => now,
@@ -153,7 +153,7 @@ fn shows(filter: Filter, entry: &Entry) -> bool {
     }
 }
 
-fn row(listed: ListedPrompt, change: Option<DeploymentEntry>, policy: &Policy) -> Row {
+fn row(listed: ListedPrompt, in_service: Vec<Deployment>, policy: &Policy) -> Row {
     let prompt = listed.prompt.to_string();
     let mut loaded = match listed.loaded {
         Ok(loaded) => loaded,
@@ -164,17 +164,17 @@ fn row(listed: ListedPrompt, change: Option<DeploymentEntry>, policy: &Policy) -
     let state = &snapshot.state;
     let active = snapshot.active.version();
     let record = active.and_then(|version| state.version(version));
-    // the log names who activated it only if it is the version that the last change led to
-    let change = change.filter(|change| active.is_some_and(|active| active.as_str() == change.to));
-    let (event, operator) = change.map(|change| (change.event, change.operator)).unzip();
+    let placed = in_service.into_iter().find(|placed| active.is_some_and(|active| active.as_str() == placed.version));
+    let placed = placed.unwrap_or_default();
+    let gained = record.and_then(|record| record.traffic_since);
     let shares = state.served().into_iter().map(|version| (version.to_string(), state.percent(&version)));
     Row {
         prompt,
         active: active.map(ToString::to_string),
         fault: views::fault(snapshot),
-        since: state.serving.as_ref().map(|serving| serving.since),
-        event,
-        operator: operator.filter(|operator| !operator.is_empty()),
+        since: gained.or(state.serving.as_ref().map(|serving| serving.since)),
+        event: Some(placed.event).filter(|event| !event.is_empty()),
+        operator: Some(placed.operator).filter(|operator| !operator.is_empty()),
         is_known_good: record.is_some_and(|record| record.known_good(policy, now).is_some()),
         shares: shares.collect(),
         rollout: moving(&loaded),

@@ -77,7 +77,7 @@ impl SlackNotifier {
         }
         let group = group_of(incident);
         let Incident { id, prompt, opened_at, .. } = incident;
-        let deployed = self.engine.store.deployed(prompt, group.as_ref(), *opened_at, Some(id)).await?;
+        let deployed = self.engine.store.deployed(prompt, group.as_ref(), *opened_at, Some(id), &|_| true).await?;
         let kept = serde_json::to_string(&deployed).unwrap_or_default();
         self.note(progress, &[("deployed", &kept)]).await?;
         Ok(Some(deployed))

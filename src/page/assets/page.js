@@ -28,6 +28,21 @@
     }
   }
 
+  // as the receiver writes it: 42 s, 5 min, 2 h, 3 d
+  function spoken(ms) {
+    const seconds = Math.floor(ms / 1000);
+    const [size, unit] = [[86400, 'd'], [3600, 'h'], [60, 'min']].find(([least]) => seconds >= least) || [1, 's'];
+    return `${Math.floor(seconds / size)} ${unit}`;
+  }
+
+  function distances(root) {
+    const now = Date.now();
+    for (const span of all('span[data-at]', root)) {
+      const left = Number(span.dataset.at) - now;
+      span.textContent = left > 0 ? `in ${spoken(left)}` : `${spoken(-left)} ago`;
+    }
+  }
+
   // --- what is said ------------------------------------------------------------------------------------------------
 
   function say(text, isFault = false) {
@@ -52,9 +67,8 @@
     if (element.id) return '#' + CSS.escape(element.id);
     const row = element.closest('[data-key]');
     const within = row && row !== element ? `[data-key="${CSS.escape(row.dataset.key)}"] ` : '';
-    for (const name of ['data-key', 'data-body', 'href']) {
-      if (element.hasAttribute(name)) return `${within}[${name}="${CSS.escape(element.getAttribute(name))}"]`;
-    }
+    const named = ['data-key', 'data-path', 'data-body', 'href'].filter((name) => element.hasAttribute(name));
+    if (named.length) return within + named.map((name) => `[${name}="${CSS.escape(element.getAttribute(name))}"]`).join('');
     return element.tagName === 'SUMMARY' ? `${within}summary` : null;
   }
 
@@ -62,11 +76,20 @@
     const answer = new DOMParser().parseFromString(text, 'text/html');
     const [next, main] = [find('main', answer), find('main')];
     if (!next || !main) return;
-    // this page was an error or a sign-in, without navigation and without news
-    if (answer.body.dataset.live && !document.body.dataset.live) {
+    // this page was an error or a sign-in, without navigation and without news; or another tab has signed in anew
+    const csrf = (page) => find('meta[name="csrf-token"]', page)?.content;
+    const isOver = !answer.body.dataset.live;
+    if (!isOver && (!document.body.dataset.live || csrf(answer) !== csrf(document))) {
       location.reload();
       return;
     }
+    // what was typed into the form stays
+    if (isOver && find('.sign-in', main) && find('.sign-in', next)) return;
+    if (isOver) {
+      delete document.body.dataset.live;
+      showLive('off', 'Not live');
+    }
+    document.title = answer.title;
     const focused = document.activeElement;
     const key = keyOf(focused);
     const typed = focused && focused.matches('main input') ? [focused.value, focused.selectionStart] : null;
@@ -74,10 +97,14 @@
     const [left, top] = [window.scrollX, window.scrollY];
     document.adoptNode(next);
     localTimes(next);
+    distances(next);
+    distances(main);
     for (const selector of opened) {
       const details = selector && find(selector, next);
       if (details) details.open = true;
     }
+    // a selection stays where nothing has changed
+    if (next.isEqualNode(main)) return;
     main.replaceWith(next);
     const again = key && find(key, next);
     if (again) {
@@ -156,7 +183,8 @@
       wasLost = true;
       const isOver = source.readyState === EventSource.CLOSED;
       showLive('off', isOver ? 'Not live' : 'Reconnecting');
-      if (isOver) setTimeout(follow, RETRY);
+      // the session has ended, or the receiver has too many open pages: the next look tells
+      if (isOver) look().then(() => setTimeout(follow, RETRY));
     });
     source.addEventListener('change', () => {
       plan(SETTLE);
@@ -198,6 +226,8 @@
     const dialog = last.cloneNode(true);
     last.replaceWith(dialog);
     const [refuse, accept] = all('button', dialog);
+    // no submit button: Enter in the text field accepts
+    refuse.addEventListener('click', () => dialog.close());
     const [input, frame] = [find('input', dialog), find('#question-label')];
     find('#question-title').textContent = title;
     find('#question-text').textContent = text;
@@ -257,6 +287,8 @@
 
   document.addEventListener('DOMContentLoaded', () => {
     localTimes(document);
+    distances(document);
+    setInterval(() => distances(document), 10000);
     follow();
     awaited();
     document.addEventListener('click', (event) => {

@@ -69,6 +69,7 @@ fn viewer() -> Viewer {
         may_deploy: true,
         may_decide: true,
         may_admin: false,
+        sees_all: true,
         csrf: Some("c5rf-t0ken".to_owned()),
         signs_out: true,
     }
