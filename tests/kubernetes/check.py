@@ -485,6 +485,10 @@ def check_refused():
         'operator.rules.sources=["otel", "otel"]',
         'redis.pasword="x"',
         'replicas="many"',
+        'podAnnotations={"team": 7}',
+        # The chart adds the name; these are misspelled.
+        'operator.alertmanagerConfig.pager={"name": "pager"}',
+        'operator.alertmanagerConfig.pager={"pagerduty_configs": []}',
         # A password in an address ends up in the Deployment.
         'redis.url="redis://receiver:password@redis:6379"',
         'prometheus.url="http://name:password@prometheus:9090"',
