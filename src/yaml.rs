@@ -12,6 +12,20 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 const MAX_BYTES: usize = 4 << 20;
 const MAX_NODES: usize = 200_000;
 const MAX_DEPTH: usize = 64;
+/// Beyond this column, a value with an anchor counts as one in flow style.
+const MAX_COLUMN: usize = 1_000;
+/// Keys whose values Alertmanager joins, if a table and the one that it merges have both.
+const JOINED: [&str; 9] = [
+    "matchers",
+    "match",
+    "match_re",
+    "source_matchers",
+    "source_match",
+    "source_match_re",
+    "target_matchers",
+    "target_match",
+    "target_match_re",
+];
 
 /// What is wrong in a file, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,14 +78,15 @@ impl Yaml {
         if text.len() > MAX_BYTES {
             return Err(YamlError { line: 1, message: format!("expected at most {MAX_BYTES} bytes") });
         }
-        let mut reader = YamlReader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
+        let lines = text.split('\n').collect();
+        let mut reader = YamlReader { parser: Parser::new_from_str(text), lines, anchors: HashMap::new(), nodes: 0 };
         loop {
             match reader.next()? {
                 (Event::StreamStart | Event::DocumentStart(_), _) => {}
                 (Event::StreamEnd | Event::DocumentEnd, span) => {
                     return Ok(Self::new(span, span, false, YamlContent::Table(Vec::new())));
                 }
-                (event, span) => return reader.node(event, span, 0).map(|node| (*node).clone()),
+                (event, span) => return reader.node(event, span, 0, false).map(|node| (*node).clone()),
             }
         }
     }
@@ -106,6 +121,7 @@ impl Yaml {
 
 struct YamlReader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    lines: Vec<&'a str>,
     anchors: HashMap<usize, Rc<Yaml>>,
     nodes: usize,
 }
@@ -120,7 +136,19 @@ impl<'a> YamlReader<'a> {
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Rc<Yaml>, YamlError> {
+    /// Whether what begins here begins with a bracket or a brace. An anchor or a tag before it is part of the span.
+    fn is_flow(&self, span: Span) -> bool {
+        let end = span.end;
+        // no person writes a list that far to the right, and looking there takes time
+        if span.is_empty() || end.col() > MAX_COLUMN {
+            return !span.is_empty();
+        }
+        let line = self.lines.get(end.line().saturating_sub(1)).copied().unwrap_or_default();
+        end.col().checked_sub(1).and_then(|column| line.chars().nth(column)).is_some_and(|c| "[{".contains(c))
+    }
+
+    /// `flow`: whether it is inside of brackets or braces.
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize, flow: bool) -> Result<Rc<Yaml>, YamlError> {
         let fail = |message: &str| Err(YamlError { line: span.start.line().max(1), message: message.to_owned() });
         if depth > MAX_DEPTH {
             return fail("expected fewer levels");
@@ -139,25 +167,27 @@ impl<'a> YamlReader<'a> {
             }
             Event::SequenceStart(anchor, _) => {
                 let mut items = Vec::new();
+                let flow = flow || self.is_flow(span);
                 let end = loop {
                     match self.next()? {
                         (Event::SequenceEnd, end) => break end,
-                        (event, span) => items.push(self.node(event, span, depth + 1)?),
+                        (event, span) => items.push(self.node(event, span, depth + 1, flow)?),
                     }
                 };
-                (anchor, Yaml::new(span, end, !span.is_empty(), YamlContent::List(items)))
+                (anchor, Yaml::new(span, end, flow, YamlContent::List(items)))
             }
             Event::MappingStart(anchor, _) => {
                 let mut entries = Entries::new();
+                let flow = flow || self.is_flow(span);
                 let end = loop {
                     let key = match self.next()? {
                         (Event::MappingEnd, end) => break end,
-                        (event, span) => self.node(event, span, depth + 1)?,
+                        (event, span) => self.node(event, span, depth + 1, flow)?,
                     };
                     let (event, span) = self.next()?;
-                    entries.push((key, self.node(event, span, depth + 1)?));
+                    entries.push((key, self.node(event, span, depth + 1, flow)?));
                 };
-                (anchor, Yaml::new(span, end, !span.is_empty(), YamlContent::Table(merged(entries)?)))
+                (anchor, Yaml::new(span, end, flow, YamlContent::Table(merged(entries)?)))
             }
             _ => return fail("invalid YAML"),
         };
@@ -178,15 +208,21 @@ impl<'a> YamlReader<'a> {
     }
 }
 
-/// The entries of a table with those of its `<<`, which the table's own override.
+/// The entries of a table with those of its `<<`, which the table's own override. Refuses what Alertmanager reads in
+/// another way: a `<<` after other keys overrides them there.
 fn merged(entries: Entries) -> Result<Entries, YamlError> {
     let mut own = Entries::new();
-    let mut inherited = Vec::new();
+    let mut inherited = Entries::new();
     let named = |entries: &Entries, key: &Yaml| {
         entries.iter().any(|(other, _)| scalar(other).is_some_and(|name| scalar(key) == Some(name)))
     };
     for (key, value) in entries {
         if scalar(&key) == Some("<<") {
+            if !own.is_empty() || !inherited.is_empty() {
+                let message =
+                    "found << after other keys, expected it once, as the first key: elsewhere it overrides them";
+                return Err(YamlError { line: key.start.line, message: message.to_owned() });
+            }
             let tables = match &value.content {
                 YamlContent::List(items) => items.clone(),
                 _ => vec![value],
@@ -197,6 +233,9 @@ fn merged(entries: Entries) -> Result<Entries, YamlError> {
             }));
         } else if named(&own, &key) {
             let message = format!("found the key {} twice, expected it once", key.shown());
+            return Err(YamlError { line: key.start.line, message });
+        } else if scalar(&key).is_some_and(|name| JOINED.contains(&name)) && named(&inherited, &key) {
+            let message = format!("found {} here and in <<, expected it in one of them: both would count", key.shown());
             return Err(YamlError { line: key.start.line, message });
         } else {
             own.push((key, value));
@@ -248,6 +287,24 @@ impl<'a> YamlNode<'a> {
     /// The value of a key; `None` if it is absent or null.
     pub fn get(&self, key: &str) -> Result<Option<YamlNode<'a>>, YamlError> {
         Ok(self.entries()?.into_iter().find(|(name, _)| *name == key).map(|(_, node)| node))
+    }
+
+    /// Where a key begins, also one without a value.
+    pub fn key(&self, key: &str) -> Option<Position> {
+        match &self.yaml.content {
+            YamlContent::Table(entries) => entries.iter().find(|(name, _)| scalar(name) == Some(key)),
+            _ => None,
+        }
+        .map(|(name, _)| name.start)
+    }
+
+    /// Whether it is a list or a table without anything in it.
+    pub fn is_empty(&self) -> bool {
+        match &self.yaml.content {
+            YamlContent::Scalar { .. } => false,
+            YamlContent::List(items) => items.is_empty(),
+            YamlContent::Table(entries) => entries.is_empty(),
+        }
     }
 
     /// The keys with values.
@@ -338,6 +395,11 @@ mod tests {
             ("a: 1\nb: 2\na: 3", "line 3: found the key \"a\" twice, expected it once"),
             ("a: &x [*x]", "line 1: an alias inside of what it names"),
             ("a: b: c", "line 1: invalid YAML: "),
+            ("x: &x {a: 1}\ny:\n  b: 2\n  <<: *x", "line 4: found << after other keys, expected it once, as the first"),
+            (
+                "x: &x {matchers: [a=1]}\ny:\n  <<: *x\n  matchers: [b=2]",
+                "line 4: found \"matchers\" here and in <<, expected it in one of them",
+            ),
         ] {
             let error = Yaml::parse(text).expect_err(text).to_string();
             assert!(error.starts_with(expected), "{text:?}: {error}");
@@ -356,6 +418,31 @@ mod tests {
             Yaml::parse("# nothing\n").map(|yaml| YamlNode::root(&yaml).entries().map(|all| all.len())),
             Ok(Ok(0))
         );
+    }
+
+    #[test]
+    fn brackets_and_braces_are_flow_style_and_anchors_and_tags_are_not() {
+        for (text, expected) in [
+            ("a: [b]", true),
+            ("a: &x [b]", true),
+            ("a: !!seq [b]", true),
+            ("a: &x\n  - b", false),
+            ("a: &x\n- b", false),
+            ("a:\n- b", false),
+            ("a: !!map\n  b: c", false),
+            ("a: &x {b: c}", true),
+            ("é:\n  - &x\n    b: c", false),
+        ] {
+            let yaml = Yaml::parse(text).expect(text);
+            let all = YamlNode::root(&yaml).entries().expect(text);
+            assert_eq!(all[0].1.yaml.flow, expected, "{text}");
+        }
+        let yaml = Yaml::parse("a: [{b: [ c: d ]}]\ne: &x\n  - f: g\n").expect("valid");
+        let root = YamlNode::root(&yaml);
+        let inner = root.list("a").expect("a list")[0].list("b").expect("a list");
+        assert!(inner[0].yaml.flow, "what is in brackets is too");
+        assert!(!root.list("e").expect("a list")[0].yaml.flow);
+        assert_eq!(YamlNode::root(&Yaml::parse("a:\nb: ~").expect("valid")).key("b").map(|at| at.line), Some(2));
     }
 
     #[test]

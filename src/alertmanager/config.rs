@@ -69,7 +69,7 @@ pub struct Receiver {
     pub name: String,
     pub line: usize,
     pub webhooks: Vec<WebhookEntry>,
-    /// Whether it has any integration.
+    /// Whether it has an integration besides our webhook.
     pub notifies: bool,
 }
 
@@ -85,6 +85,8 @@ pub struct WebhookEntry {
     pub timeout: Option<Duration>,
     pub follow_redirects: bool,
     pub authorization: Authorization,
+    /// Whether it replaces Alertmanager's own body.
+    pub has_payload: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,6 +236,11 @@ impl RouteNode {
         Ok(route)
     }
 
+    /// Whether it sends at any time of the day.
+    pub fn is_always_on(&self) -> bool {
+        self.muted_in.is_empty() && self.active_in.is_empty()
+    }
+
     /// How often it really repeats: a group is looked at once in each `group_interval`.
     pub fn repeat(&self) -> Duration {
         self.repeat_interval.max(self.group_interval)
@@ -272,10 +279,10 @@ impl Receiver {
     fn read(node: &YamlNode<'_>, global: Option<&YamlNode<'_>>) -> Result<Self, YamlError> {
         let name = node.text_of("name")?.ok_or_else(|| node.error("expected the key name"))?;
         let webhooks = node.list("webhook_configs")?;
-        let webhooks = webhooks.iter().map(|one| WebhookEntry::read(one, global)).collect::<Result<_, _>>()?;
-        let mut notifies = false;
+        let webhooks = webhooks.iter().map(|one| WebhookEntry::read(one, global)).collect::<Result<Vec<_>, _>>()?;
+        let mut notifies = webhooks.iter().any(|webhook| !webhook.is_ours());
         for (key, value) in node.entries()? {
-            notifies |= key.ends_with("_configs") && !value.items()?.is_empty();
+            notifies |= key.ends_with("_configs") && key != "webhook_configs" && !value.items()?.is_empty();
         }
         Ok(Self { name, line: node.line(), webhooks, notifies })
     }
@@ -299,6 +306,7 @@ impl WebhookEntry {
             timeout: duration(node, "timeout")?.filter(|timeout| !timeout.is_zero()),
             follow_redirects: http.map(|http| http.flag("follow_redirects")).transpose()?.flatten().unwrap_or(true),
             authorization: http.map_or(Ok(Authorization::Nothing), Authorization::read)?,
+            has_payload: node.get("payload")?.is_some(),
         })
     }
 }

@@ -70,6 +70,12 @@ Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
         /// Your Alertmanager's config: whether it delivers our alerts, and the lines that it lacks.
         #[arg(long, value_name = "FILE")]
         alertmanager_config: Option<PathBuf>,
+        /// Where Alertmanager reaches the receiver, for the lines to add [default: by server.listen].
+        #[arg(long, value_name = "URL", requires = "alertmanager_config")]
+        receiver_url: Option<BaseUrl>,
+        /// A label that all alerts have, as the Prometheus operator adds it, such as namespace=prompts; repeatable.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = label, requires = "alertmanager_config")]
+        alert_label: Vec<(String, String)>,
         /// Your Prometheus' config: whether it measures prompts and loads the rules.
         #[arg(long, value_name = "FILE")]
         prometheus_config: Option<PathBuf>,
@@ -594,6 +600,13 @@ Examples:
         #[command(flatten)]
         receiver: ReceiverArgs,
     },
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE, such as namespace=prompts".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

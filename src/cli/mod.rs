@@ -90,9 +90,21 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(file) => serve(&file).await,
-        Command::Check { config, connect, alertmanager_config, prometheus_config, prompt_job, format } => {
+        Command::Check {
+            config,
+            connect,
+            alertmanager_config,
+            receiver_url,
+            alert_label,
+            prometheus_config,
+            prompt_job,
+            format,
+        } => {
+            let receiver_url = receiver_url.map(|url| url.to_string());
             let files = StackFiles {
                 alertmanager: alertmanager_config.as_deref(),
+                receiver_url: receiver_url.as_deref(),
+                alert_labels: &alert_label,
                 prometheus: prometheus_config.as_deref(),
                 prompt_jobs: &prompt_job,
             };

@@ -18,6 +18,7 @@ mod routing;
 mod scraping;
 mod webhooks;
 
+use alerts::Sent;
 pub(super) use lines::whole;
 use routing::RoutingReport;
 
@@ -26,6 +27,10 @@ use routing::RoutingReport;
 pub struct StackFiles<'a> {
     pub alertmanager: Option<&'a Path>,
     pub prometheus: Option<&'a Path>,
+    /// Labels that all alerts have, as the Prometheus operator adds them.
+    pub alert_labels: &'a [(String, String)],
+    /// Where Alertmanager reaches the receiver.
+    pub receiver_url: Option<&'a str>,
     /// Jobs that scrape prompt servers; empty: those that look like it.
     pub prompt_jobs: &'a [String],
 }
@@ -48,12 +53,14 @@ pub fn review(files: &StackFiles<'_>, config: &Config) -> Result<StackReport, St
     let mut prometheus = None;
     if let Some(path) = files.prometheus {
         let reviewed = scraping::review(path, &read(path)?, config, files.prompt_jobs);
-        let (file, probes) = reviewed.map_err(|error| format!("{}: {error}", path.display()))?;
-        report.probes.extend(probes);
-        prometheus = Some(file);
+        let reviewed = reviewed.map_err(|error| format!("{}: {error}", path.display()))?;
+        report.probes.extend(reviewed.probes);
+        prometheus = Some((reviewed.file, reviewed.groups));
     }
     if let Some(path) = files.alertmanager {
-        let routing = routing::review(path, &read(path)?, config, prometheus.as_ref());
+        let (file, groups) = prometheus.as_ref().map_or((None, &[][..]), |(file, groups)| (Some(file), groups));
+        let sent = Sent { prometheus: file, groups, labels: files.alert_labels };
+        let routing = routing::review(path, &read(path)?, config, &sent, files.receiver_url);
         let mut routing = routing.map_err(|error| format!("{}: {error}", path.display()))?;
         report.probes.extend(std::mem::take(&mut routing.probes));
         report.routing = routing;
@@ -92,5 +99,6 @@ pub fn review_bytes(bytes: &[u8], config: &Config) -> Option<String> {
     let nowhere = Path::new("/nonexistent/file.yml");
     let prometheus = PrometheusFile::parse(text).ok();
     let _ = prometheus.as_ref().map(|file| scraping::judge(file, &[], config, &[]));
-    Some(routing::review(nowhere, text, config, prometheus.as_ref()).ok()?.patch)
+    let sent = Sent { prometheus: prometheus.as_ref(), ..Sent::default() };
+    Some(routing::review(nowhere, text, config, &sent, None).ok()?.patch)
 }

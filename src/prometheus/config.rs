@@ -23,10 +23,19 @@ pub struct PrometheusFile {
     /// Globs of files with more jobs, as written.
     pub scrape_config_files: Vec<String>,
     pub jobs: Vec<ScrapeJob>,
-    /// How many entries `alerting.alertmanagers` has.
-    pub alertmanagers: usize,
+    /// How far in the past rules read; zero: they read the newest samples.
+    pub rule_query_offset: Duration,
+    pub alertmanagers: Vec<AlertmanagerEntry>,
     alert_relabeling: Vec<Relabel>,
     scrape_interval: Duration,
+}
+
+/// An entry of `alerting.alertmanagers`.
+#[derive(Debug)]
+pub struct AlertmanagerEntry {
+    /// Such as `alerting.alertmanagers[0]`.
+    pub path: String,
+    relabeling: Vec<Relabel>,
 }
 
 #[derive(Debug)]
@@ -82,7 +91,19 @@ impl PrometheusFile {
             rule_files: file.texts("rule_files")?,
             scrape_config_files: file.texts("scrape_config_files")?,
             jobs: Vec::new(),
-            alertmanagers: alerting.map(|it| it.list("alertmanagers")).transpose()?.unwrap_or_default().len(),
+            rule_query_offset: global
+                .as_ref()
+                .map(|it| duration(it, "rule_query_offset"))
+                .transpose()?
+                .flatten()
+                .unwrap_or_default(),
+            alertmanagers: alerting
+                .map(|it| it.list("alertmanagers"))
+                .transpose()?
+                .unwrap_or_default()
+                .iter()
+                .map(AlertmanagerEntry::read)
+                .collect::<Result<_, _>>()?,
             alert_relabeling: alerting
                 .map(|it| relabeling(it, "alert_relabel_configs"))
                 .transpose()?
@@ -102,12 +123,31 @@ impl PrometheusFile {
         file.list("scrape_configs")?.iter().map(|job| ScrapeJob::read(job, self.scrape_interval)).collect()
     }
 
-    /// The labels that an alert carries when it leaves Prometheus; `None`: it is dropped.
-    pub fn sent(&self, mut labels: LabelSet) -> Option<LabelSet> {
+    /// The labels that an alert carries when it leaves for the first Alertmanager that gets it; `None`: it is dropped.
+    pub fn sent(&self, labels: LabelSet) -> Option<LabelSet> {
+        let mut entries = self.alertmanagers.iter();
+        match entries.len() {
+            0 => self.relabeled(labels),
+            _ => entries.find_map(|entry| self.sent_to(entry, labels.clone())),
+        }
+    }
+
+    /// The labels with which it gets to one of the Alertmanagers.
+    pub fn sent_to(&self, entry: &AlertmanagerEntry, labels: LabelSet) -> Option<LabelSet> {
+        relabel(&entry.relabeling, self.relabeled(labels)?)
+    }
+
+    fn relabeled(&self, mut labels: LabelSet) -> Option<LabelSet> {
         for (name, value) in &self.external_labels {
             labels.entry(name.clone()).or_insert_with(|| value.clone());
         }
         relabel(&self.alert_relabeling, labels)
+    }
+}
+
+impl AlertmanagerEntry {
+    fn read(node: &YamlNode<'_>) -> Result<Self, YamlError> {
+        Ok(Self { path: node.path.clone(), relabeling: relabeling(node, "alert_relabel_configs")? })
     }
 }
 
@@ -152,6 +192,38 @@ impl ScrapeJob {
         let mut by_name = self.metric_relabeling.iter().filter(|rule| rule.is_by_name());
         let mut labels = LabelSet::from([("__name__".to_owned(), metric.to_owned())]);
         by_name.all(|rule| rule.apply(&mut labels))
+    }
+
+    /// Which of these labels of a metric `metric_relabel_configs` change or remove. Whether they keep the sample does not
+    /// matter: they may be meant for other prompts.
+    pub fn changed_labels(&self, metric: &str, names: &[&str]) -> Vec<String> {
+        // what targets have most often
+        let of_target = ["app", "container", "endpoint", "instance", "job", "namespace", "node", "pod", "service"];
+        let pair = |name: &&str| ((*name).to_owned(), format!("a-{name}"));
+        let before: LabelSet = names.iter().chain(&of_target).map(pair).collect();
+        let mut labels = before.clone();
+        labels.insert("__name__".to_owned(), metric.to_owned());
+        for rule in &self.metric_relabeling {
+            // a label that the metric has under another name
+            let renames = rule.action == RelabelAction::Replace
+                && !rule.source_labels.is_empty()
+                && !rule.source_labels.iter().any(|name| labels.contains_key(name));
+            if !renames {
+                let _ = rule.apply(&mut labels);
+            }
+        }
+        let is_changed = |name: &&&str| labels.get(**name) != before.get(**name);
+        names.iter().filter(is_changed).map(|name| (*name).to_owned()).collect()
+    }
+
+    /// Whether its samples have another label `job` than its name.
+    pub fn renames_job(&self) -> bool {
+        let mut labels = LabelSet::from([("job".to_owned(), self.name.clone())]);
+        labels.extend(self.static_labels.clone());
+        for rule in self.relabeling.iter().chain(&self.metric_relabeling) {
+            let _ = rule.apply(&mut labels);
+        }
+        labels.get("job") != Some(&self.name)
     }
 
     /// Whether it has a rule to keep only some metrics.

@@ -33,9 +33,12 @@ pub fn groups(text: &str) -> Result<Vec<RuleGroup>, YamlError> {
     let mut groups = Vec::new();
     for group in YamlNode::root(&yaml).list("groups")? {
         let mut alerts = Vec::new();
+        // newer versions of Prometheus take labels for all rules of a group
+        let of_group = group.table("labels")?;
         for rule in group.list("rules")? {
             if let Some(name) = rule.text_of("alert")? {
-                alerts.push(AlertRule { name, labels: rule.table("labels")?.into_iter().collect() });
+                let labels = of_group.iter().cloned().chain(rule.table("labels")?).collect();
+                alerts.push(AlertRule { name, labels });
             }
         }
         groups.push(RuleGroup {

@@ -143,7 +143,32 @@ receivers:
   - name: last
     webhook_configs:
       - url: http://user:hunter2@receiver:8000/webhooks/alertmanager";
+    // one receiver for us and for people
+    let mixed = format!(
+        "route:
+  receiver: default
+  routes:
+    - matchers: ['prompt=~\".+\"']
+      receiver: both
+{RECEIVERS}  - name: both
+    slack_configs: [{{api_url: 'http://hunter2', channel: '#noise'}}]
+    webhook_configs:
+      - url: http://receiver:8000/webhooks/alertmanager
+        http_config: ~ # none
+"
+    );
+    let empty = |routes: &str| format!("route:\n  receiver: pager\n  {routes}\n{RECEIVERS}");
+    let marked = format!(
+        "route: &root\n  receiver: pager\n  routes: &routes\n  - receiver: default\n    matchers: ['severity=medium']\n{}\
+         inhibit_rules:\n- source_matchers: ['severity=critical']\n  target_matchers: []\n  equal: [cluster]\n",
+        RECEIVERS.replace("receivers:", "receivers: &all")
+    );
     let all = [
+        ("mixed", mixed),
+        ("routes without a value", empty("routes:")),
+        ("routes of null", empty("\"routes\": null # none yet")),
+        ("routes of an empty list", empty("routes: []")),
+        ("marked", marked),
         ("kube-prometheus-stack", kube.to_owned()),
         ("bare", bare),
         ("old syntax", old),
@@ -162,6 +187,7 @@ receivers:
 #[test]
 fn the_lines_that_check_prints_make_it_green() {
     let dir = Dir::new("stack").expect("a folder");
+    written(&dir, "webhook_token", "hunter2hunter2\n");
     for (name, text) in files() {
         let file = written(&dir, "alertmanager.yml", &text);
         let before = check(&["--alertmanager-config"], &file);
@@ -271,7 +297,7 @@ fn the_token_is_compared_and_never_shown() {
         ("authorization: {credentials_file: right}", ""),
         ("authorization: {type: bearer, credentials: hunter2hunter2}", ""),
         ("bearer_token: hunter2hunter2", ""),
-        ("authorization: {credentials_file: on-another-machine}", ""),
+        ("authorization: {credentials_file: on-another-machine}", "on-another-machine does not exist here: put a copy"),
         ("authorization: {credentials_file: wrong}", wrong),
         ("bearer_token: hunter3hunter3", wrong),
         ("basic_auth: {username: a, password: hunter2}", "found basic_auth, expected a bearer token"),
@@ -394,6 +420,41 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
             "alert_relabel_configs change the label version of PromptErrorRateCritical",
         ),
         (
+            "    - static_configs:\n        # List every",
+            "    - alert_relabel_configs: [{action: labeldrop, regex: version}]\n      static_configs:\n        # List every",
+            "FAIL    start it with --rules.alert.resend-delay=5s, which check --connect looks at: alert_relabel_configs change the label version",
+        ),
+        (
+            "    - static_configs:\n        # List every",
+            "    - static_configs: []\n    - alert_relabel_configs: [{action: labeldrop, regex: version}]\n      static_configs:\n        # List every",
+            "for alerting.alertmanagers[1], alert_relabel_configs change the label version",
+        ),
+        (
+            "      - source_labels: [prompt]\n",
+            "      - {action: labeldrop, regex: 'outcome|version'}\n      - source_labels: [prompt]\n",
+            "metric_relabel_configs change the label version and outcome of prompt_requests_total",
+        ),
+        (
+            "      - source_labels: [prompt]\n",
+            "      - {source_labels: [pod], target_label: gen_ai_prompt_version}\n      - source_labels: [prompt]\n",
+            "metric_relabel_configs change the label gen_ai_prompt_version of gen_ai_client_operation_duration_seconds_count",
+        ),
+        (
+            "      - source_labels: [prompt]\n",
+            "      - {source_labels: [__name__], regex: '.*_bucket', action: drop}\n      - source_labels: [prompt]\n",
+            "metric_relabel_configs drop prompt_request_duration_seconds_bucket: no latency is measured",
+        ),
+        (
+            "  evaluation_interval: 5s",
+            "  evaluation_interval: 5s\n  rule_query_offset: 1m",
+            "global.rule_query_offset: found 1m, expected at most 15s",
+        ),
+        (
+            "    # Enough for 20,000",
+            "    relabel_configs: [{target_label: job, replacement: receivers}]\n    # Enough for 20,000",
+            "relabeling changes the label job: the rules read the metrics with job=\"prompt-rollback\"",
+        ),
+        (
             "regex: runbooks_url|replica",
             "regex: nothing\n    - {source_labels: [action], regex: rollback, action: drop}",
             "alert_relabel_configs drop PromptErrorRateCritical",
@@ -402,6 +463,18 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
         assert!(shipped.contains(from), "{from}");
         let found = found(&shipped.replace(from, to)).join("\n");
         assert!(found.contains(expected), "{expected}\nis not in\n{found}");
+    }
+    for harmless in [
+        "{source_labels: [prompt_name], target_label: prompt}",
+        "{source_labels: [prompt], regex: '|billing', action: keep}",
+        "{action: labeldrop, regex: user_id}",
+        "{source_labels: [version], target_label: release}",
+    ] {
+        let text = shipped.replace(
+            "      - source_labels: [prompt]\n",
+            &format!("      - {harmless}\n      - source_labels: [prompt]\n"),
+        );
+        assert_eq!(found(&text), Vec::<String>::new(), "{harmless}");
     }
     let replica = shipped.replace("    # replica: a", "    replica: a");
     assert_eq!(found(&replica), Vec::<String>::new());
@@ -422,9 +495,119 @@ receivers:
     for expected in [
         "\nAdd to route.routes (line 1), which is in flow style:\n- matchers: ['alertname=\"PromptRollbackHeartbeat\"']\n",
         "\nSet receivers[0].webhook_configs[0].send_resolved (line 3) to true\n",
-        "\nAdd to receivers[0].webhook_configs[0].http_config (line 3), which is in flow style:\nfollow_redirects: false\nauthorization:\n",
+        "\nReplace http_config of receivers[0].webhook_configs[0] (line 3) by:\nhttp_config:\n  follow_redirects: false\n  authorization:\n",
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+    // half by hand, half as a patch
+    let text = format!("route: {{receiver: pager}}\n{RECEIVERS}");
+    let output = check(&["--alertmanager-config"], &written(&dir, "alertmanager.yml", &text));
+    let text = stdout(&output);
+    for expected in ["\n+  - name: prompt-rollback\n", "\nAdd to route (line 1), which is in flow style:\nroutes:\n"] {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+    let text = "route: {receiver: ours}
+receivers:
+- name: ours
+  webhook_configs:
+  - url: http://x/webhooks/alertmanager
+    payload: {a: b}
+";
+    let output = check(&["--alertmanager-config"], &written(&dir, "alertmanager.yml", text));
+    let text = stdout(&output);
+    for expected in
+        ["payload: found a body, expected none", "\nRemove receivers[0].webhook_configs[0].payload (line 6)"]
+    {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn the_lines_have_the_address_that_was_given() {
+    let dir = Dir::new("stack").expect("a folder");
+    let file = written(&dir, "alertmanager.yml", &format!("route:\n  receiver: pager\n{RECEIVERS}"));
+    for (url, expected) in [
+        ("https://rollback.example.com/x/", "+      - url: https://rollback.example.com/x/webhooks/alertmanager\n"),
+        ("http://[::1]:8000", "+      - url: http://[::1]:8000/webhooks/alertmanager\n"),
+    ] {
+        let text = stdout(&check(&["--receiver-url", url, "--alertmanager-config"], &file));
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// The operator's routes match a label that it adds to alerts.
+#[test]
+fn alerts_have_the_labels_that_were_given_and_those_of_the_loaded_rules() {
+    let dir = Dir::new("stack").expect("a folder");
+    let alertmanager = "route:
+  receiver: pager
+  routes:
+    - matchers: ['namespace=\"prompts\"', 'prompt=~\".+\"']
+      receiver: ours
+      continue: true
+      group_by: ['...']
+      group_wait: 0s
+      group_interval: 10s
+      repeat_interval: 1m
+    - matchers: ['prompt=~\".+\"']
+      receiver: pager
+receivers:
+  - name: pager
+    pagerduty_configs: [{routing_key: abc}]
+  - name: ours
+    webhook_configs: [{url: 'http://x/webhooks/alertmanager'}]
+";
+    let alertmanager = written(&dir, "alertmanager.yml", alertmanager);
+    let rules = std::fs::read_to_string(format!("{ROOT}/alert-rules/alerts.yml")).expect("rules");
+    let rules: String = rules
+        .lines()
+        .map(|line| {
+            if line.starts_with("  - name: ") {
+                format!("{line}\n    labels: {{namespace: prompts}}\n")
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    written(&dir, "alerts.yml", &rules);
+    let prometheus = written(&dir, "prometheus.yml", "rule_files: [alerts.yml]\n");
+    let prometheus = prometheus.to_str().expect("UTF-8");
+    let arrives = |arguments: &[&str]| {
+        let text = stdout(&check(&[arguments, &["--alertmanager-config"]].concat(), &alertmanager));
+        let of = |name: &str| text.lines().any(|line| line.contains(name) && line.contains("  ok  ")).to_string();
+        ["PromptErrorRateCritical", "PromptRollbackDrill"].map(|name| of(&format!("alertmanager {name} ")))
+    };
+    assert_eq!(arrives(&[]), ["false", "false"]);
+    assert_eq!(arrives(&["--prometheus-config", prometheus]), ["true", "false"]);
+    assert_eq!(arrives(&["--alert-label", "namespace=other"]), ["false", "false"]);
+    let output = check(&["--alert-label", "namespace=prompts", "--alertmanager-config"], &alertmanager);
+    let found = complaints(&output);
+    assert!(!found.iter().any(|line| line.contains("PromptErrorRate")), "{found:#?}");
+    assert!(!found.iter().any(|line| line.contains("PromptRollbackDrill") && line.contains("FAIL")), "{found:#?}");
+    let output = check(&["--alert-label", "namespace", "--alertmanager-config"], &alertmanager);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_pager_that_is_muted_at_night_is_no_pager_at_night() {
+    let dir = Dir::new("stack").expect("a folder");
+    let shipped = std::fs::read_to_string(format!("{ROOT}/config/alertmanager.yml")).expect("shipped");
+    written(&dir, "webhook_token", "hunter2hunter2\n");
+    let pages = shipped.replace("  - name: pager\n", "  - name: pager\n    pagerduty_configs: [{routing_key: abc}]\n");
+    let file = written(&dir, "alertmanager.yml", &pages);
+    assert_eq!(complaints(&check(&["--alertmanager-config"], &file)), Vec::<String>::new());
+    let muted = pages.replace("      receiver: pager\n", "      receiver: pager\n      mute_time_intervals: [night]\n");
+    let night =
+        "time_intervals: [{name: night, time_intervals: [{times: [{start_time: '00:00', end_time: '06:00'}]}]}]\n";
+    let file = written(&dir, "alertmanager.yml", &format!("{night}{muted}"));
+    let output = check(&["--alertmanager-config"], &file);
+    assert!(!stdout(&output).contains("+++"), "it is on purpose: {}", stdout(&output));
+    let found = complaints(&output).join("\n");
+    for expected in [
+        "expected a receiver that notifies somebody at any time: each route to one has mute_time_intervals",
+        "of them reach no receiver that notifies somebody at any time, such as",
+    ] {
+        assert!(found.contains(expected), "{expected}\nis not in\n{found}");
     }
 }
 

@@ -5,7 +5,8 @@ use crate::alertmanager::payload::{DRILL_ALERT, DRILL_LABEL};
 use crate::config::Config;
 use crate::decision::Severity;
 use crate::prometheus::config::PrometheusFile;
-use crate::rules::{AlertRule, files};
+use crate::rules::AlertRule;
+use crate::rules::files::{self, RuleGroup};
 
 /// The prompt of the alerts that are followed through the routes.
 const PROMPT: &str = "customer-support";
@@ -37,24 +38,56 @@ pub(super) struct OurAlert {
     pub labels: LabelSet,
 }
 
+/// What happens to the labels of our alerts on their way to Alertmanager.
+#[derive(Debug, Default)]
+pub(super) struct Sent<'a> {
+    pub prometheus: Option<&'a PrometheusFile>,
+    /// The groups of its rule files, whose alerts may have more labels than the shipped ones.
+    pub groups: &'a [RuleGroup],
+    /// Labels that every alert has, also those of the receiver.
+    pub labels: &'a [(String, String)],
+}
+
+impl Sent<'_> {
+    /// The alerts of a shipped group, with the labels that they have in the loaded group of this name.
+    fn labelled(&self, shipped: &RuleGroup) -> Vec<(String, LabelSet)> {
+        let loaded = self.groups.iter().filter(|group| group.name == shipped.name);
+        let mut loaded: Vec<_> = loaded.flat_map(|group| &group.alerts).collect();
+        let labels = |alert: &AlertRule| match loaded.iter().position(|one| one.name == alert.name) {
+            // a group may have several alerts of one name, in this order
+            Some(at) => loaded.remove(at).labels.clone(),
+            None => alert.labels.clone(),
+        };
+        shipped.alerts.iter().map(|alert| alert.name.clone()).zip(shipped.alerts.iter().map(labels)).collect()
+    }
+
+    fn with_labels(&self, mut labels: LabelSet) -> LabelSet {
+        for (name, value) in self.labels {
+            labels.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        labels
+    }
+}
+
 impl OurAlert {
     /// All alerts of the shipped rules as they leave this Prometheus, the drill and the escalation.
-    pub fn all(config: &Config, prometheus: Option<&PrometheusFile>) -> Vec<Self> {
+    pub fn all(config: &Config, sent: &Sent<'_>) -> Vec<Self> {
         let policy = config.policy();
         let of_prompt = [(&config.labels.prompt, PROMPT), (&config.labels.version, "v2.0.0")];
         let of_prompt = of_prompt.map(|(name, value)| (name.clone(), value.to_owned()));
         let mut all = Vec::new();
         for file in ["alerts.yml", "heartbeat.yml", "self.yml"] {
-            for AlertRule { name, mut labels } in files::shipped(file).into_iter().flat_map(|group| group.alerts) {
+            for (name, mut labels) in files::shipped(file).iter().flat_map(|group| sent.labelled(group)) {
                 labels.insert("alertname".to_owned(), name.clone());
                 if file == "alerts.yml" {
                     labels.extend(of_prompt.clone());
                 }
-                let sent = match prometheus {
+                let labels = sent.with_labels(labels);
+                let labels = match sent.prometheus {
                     None => Some(labels),
                     Some(prometheus) => prometheus.sent(labels),
                 };
-                let Some(labels) = sent else { continue };
+                let Some(labels) = labels else { continue };
                 let severity = labels.get("severity").and_then(|word| policy.severity(word));
                 let kind = match file {
                     "heartbeat.yml" => AlertKind::Heartbeat,
@@ -72,6 +105,7 @@ impl OurAlert {
             let mut labels: LabelSet = config.alertmanager.labels.clone();
             labels.extend([("alertname".to_owned(), name.to_owned()), ("severity".to_owned(), "critical".to_owned())]);
             labels.extend(more);
+            let labels = sent.with_labels(labels);
             Self { name: name.to_owned(), kind, labels }
         };
         let mut of_drill = of_prompt.to_vec();

@@ -28,9 +28,10 @@ impl Edits {
         }
     }
 
-    fn not_in_flow_style(&mut self, node: &YamlNode<'_>, lines: &[String]) {
+    fn add_by_hand(&mut self, node: &YamlNode<'_>, lines: &[String]) {
         let (path, line, lines) = (&node.path, node.line(), lines.join("\n"));
-        self.by_hand.push(format!("Add to {path} (line {line}), which is in flow style:\n{lines}"));
+        let why = if node.yaml.flow { ", which is in flow style" } else { "" };
+        self.by_hand.push(format!("Add to {path} (line {line}){why}:\n{lines}"));
     }
 
     fn line(&self, line: usize) -> &str {
@@ -54,8 +55,50 @@ impl Edits {
         self.change(at, at, lines.iter().map(|line| format!("{:columns$}{line}\n", "")).collect());
     }
 
-    /// Adds an entry to a table; `lines` begins with its key.
-    pub fn add_entry(&mut self, table: &YamlNode<'_>, lines: &[String]) -> Result<(), YamlError> {
+    /// Puts lines below a key of a table, which may have the key already, without a value or with an empty one.
+    pub fn put(&mut self, table: &YamlNode<'_>, key: &str, below: &[String]) -> Result<(), YamlError> {
+        let lines: Vec<String> =
+            std::iter::once(format!("{key}:")).chain(below.iter().map(|line| format!("  {line}"))).collect();
+        let Some(place) = table.key(key) else { return self.add_entries(table, &lines) };
+        match self.empty_value(table, key, place) {
+            Some((from, to)) => {
+                if from < to {
+                    self.change(from, to, String::new());
+                }
+                self.add_lines(place.line + 1, place.column + 2, below);
+            }
+            None => {
+                let lines = lines.join("\n");
+                self.by_hand.push(format!("Replace {key} of {} (line {}) by:\n{lines}", shown(table), place.line));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands for an empty value after a key on its line, with the blanks before it, in bytes. `None` if there is
+    /// something else, such as an anchor.
+    fn empty_value(&self, table: &YamlNode<'_>, key: &str, place: Position) -> Option<(usize, usize)> {
+        let at = self.byte(place);
+        let line = self.line(place.line);
+        // a merged table has it elsewhere
+        let is_here = (table.yaml.start..=table.yaml.end).contains(&place);
+        let rest = line.get(at - self.line_start(place.line)..).filter(|_| is_here && !table.yaml.flow)?;
+        let quoted = ['\'', '"'].map(|mark| format!("{mark}{key}{mark}"));
+        let name = [key, &quoted[0], &quoted[1]].into_iter().find(|name| rest.starts_with(*name))?;
+        let value = rest[name.len()..].trim_start().strip_prefix(':')?;
+        let from = at + rest.len() - value.len();
+        let bare = value.trim_start();
+        let blanks = value.len() - bare.len();
+        let bare = bare.trim_end();
+        let empty = ["null", "Null", "NULL", "~", "[]", "{}"].into_iter().find(|empty| bare.starts_with(empty));
+        let length = empty.map_or(0, str::len);
+        let follows = bare[length..].trim_start();
+        (follows.is_empty() || follows.starts_with('#'))
+            .then_some((from, if length == 0 { from } else { from + blanks + length }))
+    }
+
+    /// Adds entries to a table that has none of these keys.
+    pub fn add_entries(&mut self, table: &YamlNode<'_>, lines: &[String]) -> Result<(), YamlError> {
         let within = |place: &Position| (table.yaml.start..=table.yaml.end).contains(place);
         let entries = table.entries()?;
         let mut own = entries.iter().filter_map(|(_, node)| Some((node.key.filter(within)?, node.yaml.end)));
@@ -69,7 +112,7 @@ impl Edits {
                 let next = if end.column == 0 { end.line } else { end.line + 1 };
                 self.add_lines(next.max(key.line + 1), key.column, lines);
             }
-            _ => self.not_in_flow_style(table, lines),
+            _ => self.add_by_hand(table, lines),
         }
         Ok(())
     }
@@ -79,11 +122,15 @@ impl Edits {
         let after = list.key.map_or(list.line(), |key| key.line);
         let following =
             self.text.lines().skip(after).find(|line| !matches!(line.trim().chars().next(), None | Some('#')));
+        // an alias: the list is elsewhere, and used by others too
+        let is_here = list.key.is_none_or(|key| key < list.yaml.start);
         match following.map(|line| line.len() - line.trim_start().len()) {
-            Some(columns) if !list.yaml.flow && following.is_some_and(|line| line.trim().starts_with('-')) => {
+            Some(columns)
+                if is_here && !list.yaml.flow && following.is_some_and(|line| line.trim().starts_with('-')) =>
+            {
                 self.add_lines(after + 1, columns, lines);
             }
-            _ => self.not_in_flow_style(list, lines),
+            _ => self.add_by_hand(list, lines),
         }
     }
 
@@ -110,8 +157,27 @@ impl Edits {
                 self.by_hand.push(format!("Set {} (line {}) to {value}", old.path, old.line()));
                 Ok(())
             }
-            None => self.add_entry(table, &[format!("{key}: {value}")]),
+            None if table.key(key).is_some() => {
+                self.by_hand.push(format!("Set {key} of {} (line {}) to {value}", shown(table), table.line()));
+                Ok(())
+            }
+            None => self.add_entries(table, &[format!("{key}: {value}")]),
         }
+    }
+
+    /// All changes, for a person who has to make them.
+    pub fn all_by_hand(&self) -> Vec<String> {
+        let line = |at: usize| self.text.get(..at).unwrap_or_default().matches('\n').count() + 1;
+        let told = |(from, to, by): &(usize, usize, String)| {
+            let old = self.text.get(*from..*to).unwrap_or_default().trim();
+            let new = by.trim_end();
+            match (old, new) {
+                ("", new) => format!("Add before line {}:\n{new}", line(*from)),
+                (old, "") => format!("Remove {old} from line {}", line(*from)),
+                (old, new) => format!("Replace {old} in line {} by {new}", line(*from)),
+            }
+        };
+        self.by_hand.iter().cloned().chain(self.changes.iter().map(told)).collect()
     }
 
     pub fn applied(&self) -> String {
@@ -132,5 +198,46 @@ impl Edits {
         let new = self.applied();
         let diff = TextDiff::from_lines(&self.text, &new);
         diff.unified_diff().context_radius(0).header(path, path).to_string()
+    }
+}
+
+fn shown<'a>(node: &'a YamlNode<'_>) -> &'a str {
+    if node.path.is_empty() { "the file" } else { &node.path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::Yaml;
+
+    fn edits(text: &str) -> Edits {
+        let yaml = Yaml::parse(text).expect(text);
+        let mut edits = Edits::new(text);
+        edits.put(&YamlNode::root(&yaml), "b", &["- c".to_owned()]).expect(text);
+        edits
+    }
+
+    #[test]
+    fn an_empty_value_is_replaced_in_its_place() {
+        for (text, expected) in [
+            ("a: 1\n", "b:\n  - c\na: 1\n"),
+            ("b:\na: 1", "b:\n  - c\na: 1\n"),
+            ("b: [] # none\na: 1\n", "b: # none\n  - c\na: 1\n"),
+            ("'b' : null\n", "'b' :\n  - c\n"),
+            ("b: ~\n# more\n", "b:\n  - c\n# more\n"),
+        ] {
+            let edits = edits(text);
+            assert_eq!((edits.applied().as_str(), edits.by_hand.len()), (expected, 0), "{text}");
+        }
+        for text in ["b: &x\na: 1\n", "b: [\n  ]\n", "{b: }\n", "<<: {b: }\n"] {
+            let edits = edits(text);
+            assert_eq!((edits.applied().as_str(), edits.by_hand.len()), (text, 1), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_patch_is_told_in_full() {
+        let told = edits("b: []\na: 1\n").all_by_hand();
+        assert_eq!(told, ["Remove [] from line 1", "Add before line 2:\n  - c"]);
     }
 }

@@ -4,7 +4,7 @@ use super::alerts::OurAlert;
 use super::edits::Edits;
 use super::routing::{Review, is_ours};
 use super::webhooks::SHORTEST_TIMEOUT;
-use crate::alertmanager::config::{Authorization, WebhookEntry};
+use crate::alertmanager::config::{Authorization, WEBHOOK_PATH, WebhookEntry};
 use crate::alertmanager::matchers::LabelSet;
 use crate::alertmanager::payload::DRILL_LABEL;
 use crate::config::Config;
@@ -52,17 +52,20 @@ pub fn whole(config: &Config, url: &str) -> String {
 /// Our routes before the file's own, and our receiver if there is none.
 fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Result<(), YamlError> {
     let (file, config) = (&review.file, review.config);
-    let existing = file.receivers.iter().find(|receiver| is_ours(receiver)).map(|receiver| receiver.name.clone());
+    // the routes for us must not lead to a receiver that notifies people as well
+    let existing = file.receivers.iter().find(|receiver| is_ours(receiver) && !receiver.notifies);
+    let existing = existing.map(|receiver| receiver.name.clone());
     let mut receivers = Vec::new();
     let name = existing.unwrap_or_else(|| {
         let name = (1..).map(numbered).find(|name| file.receiver(name).is_none()).unwrap_or_default();
-        receivers.extend(receiver(config, &name));
+        receivers.extend(receiver(config, review.receiver_url, &name));
         name
     });
     let mut routes = routes(config, &name, &pager(review));
     if review.drills_notify() {
         // the file's own routes follow, and a drill must not reach them
-        let silent = file.receivers.iter().find(|receiver| !receiver.notifies).map(|receiver| receiver.name.clone());
+        let silent = file.receivers.iter().find(|receiver| !receiver.notifies && !is_ours(receiver));
+        let silent = silent.map(|receiver| receiver.name.clone());
         let silent = silent.unwrap_or_else(|| {
             receivers.push(format!("- name: {NAME}-drill"));
             format!("{NAME}-drill")
@@ -71,8 +74,8 @@ fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Re
     }
     if let Some(route) = node.get("route")? {
         match route.get("routes")? {
-            Some(list) => edits.add_items(&list, &routes),
-            None => edits.add_entry(&route, &nested("routes", &routes))?,
+            Some(list) if !list.is_empty() => edits.add_items(&list, &routes),
+            _ => edits.put(&route, "routes", &routes)?,
         }
     }
     if let Some(list) = node.get("receivers")?.filter(|_| !receivers.is_empty()) {
@@ -91,7 +94,11 @@ fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) 
     if webhook.timeout.is_some_and(|timeout| timeout < SHORTEST_TIMEOUT) {
         edits.set(node, "timeout", "10s")?;
     }
-    let http = node.get("http_config")?;
+    if let Some(payload) = node.get("payload")? {
+        let why = "the receiver reads Alertmanager's own body";
+        edits.by_hand.push(format!("Remove {} (line {}): {why}", payload.path, payload.line()));
+    }
+    let http = node.get("http_config")?.filter(|http| !http.is_empty());
     let mut lines = Vec::new();
     if webhook.follow_redirects {
         match &http {
@@ -105,8 +112,8 @@ fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) 
     }
     match http {
         _ if lines.is_empty() => Ok(()),
-        Some(http) => edits.add_entry(&http, &lines),
-        None => edits.add_entry(node, &nested("http_config", &lines)),
+        Some(http) => edits.add_entries(&http, &lines),
+        None => edits.put(node, "http_config", &lines),
     }
 }
 
@@ -121,8 +128,12 @@ fn exclude(edits: &mut Edits, rule: &YamlNode<'_>, alerts: &[&OurAlert], prompt:
     }
     match rule.get("target_matchers")? {
         _ if matchers.is_empty() => Ok(()),
-        Some(list) => matchers.iter().try_for_each(|matcher| edits.add_text(&list, matcher)),
-        None => edits.add_entry(rule, &[format!("target_matchers: [{}]", matchers.join(", "))]),
+        Some(list) if !list.is_empty() => matchers.iter().try_for_each(|matcher| edits.add_text(&list, matcher)),
+        _ if rule.key("target_matchers").is_some() => {
+            let matchers: Vec<String> = matchers.iter().map(|matcher| format!("- {matcher}")).collect();
+            edits.put(rule, "target_matchers", &matchers)
+        }
+        _ => edits.set(rule, "target_matchers", &format!("[{}]", matchers.join(", "))),
     }
 }
 
@@ -197,8 +208,11 @@ fn words(config: &Config, severity: Severity) -> Vec<String> {
     all.map(|word| regex::escape(word).replace('\\', "\\\\").replace('"', "\\\"")).collect()
 }
 
-/// The shipped receiver, at the address of this config as far as that is known.
-fn receiver(config: &Config, name: &str) -> Vec<String> {
+/// The shipped receiver, at this URL or, without it, at the address of this config as far as that is known.
+fn receiver(config: &Config, url: Option<&str>, name: &str) -> Vec<String> {
+    if let Some(url) = url {
+        return receiver_at(url, name);
+    }
     let listen = config.server.listen;
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
     let host = if listen.ip().is_unspecified() { "receiver".to_owned() } else { listen.ip().to_string() };
@@ -207,10 +221,18 @@ fn receiver(config: &Config, name: &str) -> Vec<String> {
 }
 
 fn receiver_at(url: &str, name: &str) -> Vec<String> {
-    let pairs =
-        [("name: prompt-rollback", format!("name: {}", quoted(name))), ("http://receiver:8000", url.to_owned())];
+    let pairs = [
+        ("name: prompt-rollback", format!("name: {}", quoted(name))),
+        ("http://receiver:8000/webhooks/alertmanager", url_in_yaml(&format!("{url}{WEBHOOK_PATH}"))),
+    ];
     let adapt = |line: &String| pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to));
     part("\nreceivers:\n", "\n  # Pages a person.").iter().map(adapt).collect()
+}
+
+/// A URL in YAML. A bracket of an IPv6 address, for example, is no beginning of a list there.
+fn url_in_yaml(url: &str) -> String {
+    let plain = url.chars().all(|c| c.is_ascii_alphanumeric() || "-._~:/[]%".contains(c));
+    if plain { url.to_owned() } else { format!("'{}'", url.replace('\'', "''")) }
 }
 
 #[cfg(test)]
@@ -221,7 +243,7 @@ mod tests {
     fn the_lines_are_those_of_the_shipped_file_with_names_of_the_config() {
         let mut config = Config::default();
         let shipped = |text: &str| SHIPPED.lines().filter(|line| line.trim() == text).count();
-        for line in routes(&config, NAME, "pager").iter().chain(&receiver(&config, NAME)) {
+        for line in routes(&config, NAME, "pager").iter().chain(&receiver(&config, None, NAME)) {
             let line = line.trim().replace("127.0.0.1", "receiver");
             assert!(shipped(&line) > 0, "{line}");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::alerts::{AlertKind, OurAlert};
+use super::alerts::{AlertKind, OurAlert, Sent};
 use super::faults::Faults;
 use super::lines;
 use crate::alertmanager::config::{AlertmanagerFile, Receiver, RouteNode, WEBHOOK_PATH, WebhookEntry};
@@ -14,7 +14,6 @@ use crate::alertmanager::payload::DRILL_LABEL;
 use crate::cli::check::Probe;
 use crate::config::{Config, format_prometheus_duration as written};
 use crate::decision::{Policy, Severity};
-use crate::prometheus::config::PrometheusFile;
 use crate::store::Level;
 use crate::yaml::{Yaml, YamlError, YamlNode};
 
@@ -41,12 +40,14 @@ pub fn review(
     path: &Path,
     text: &str,
     config: &Config,
-    prometheus: Option<&PrometheusFile>,
+    sent: &Sent<'_>,
+    receiver_url: Option<&str>,
 ) -> Result<RoutingReport, YamlError> {
     let yaml = Yaml::parse(text)?;
     let node = YamlNode::root(&yaml);
-    let alerts = OurAlert::all(config, prometheus);
-    let review = Review { path, file: AlertmanagerFile::read(&node)?, config, alerts: &alerts };
+    let alerts = OurAlert::all(config, sent);
+    let file = AlertmanagerFile::read(&node)?;
+    let review = Review { path, file, config, alerts: &alerts, receiver_url, token_is_there: false };
     let probes = review.probes();
     let for_scripts = alerts.iter().map(|alert| review.for_scripts(alert)).collect();
     let mut routing = RoutingReport { probes, alerts: for_scripts, ..RoutingReport::default() };
@@ -55,14 +56,19 @@ pub fn review(
     }
     let edits = lines::missing(text, &node, &review)?;
     // propose only changes that help, not, for example, routes to a pager without a receiver
-    let patched = AlertmanagerFile::parse(&edits.applied()).map(|file| Review { file, ..review }.probes());
-    if let Ok(patched) = patched.as_ref()
-        && faults(patched) < faults(&routing.probes)
-    {
-        routing.patch = edits.patch(&path.display().to_string());
-        routing.remaining = patched.iter().filter(|it| it.level != Level::Ok).map(|it| it.name.clone()).collect();
+    match AlertmanagerFile::parse(&edits.applied()) {
+        // unless the other half is to be done by hand
+        Ok(file) => {
+            let patched = Review { file, token_is_there: true, ..review }.probes();
+            if !edits.by_hand.is_empty() || faults(&patched) < faults(&routing.probes) {
+                routing.patch = edits.patch(&path.display().to_string());
+                let remaining = patched.iter().filter(|it| it.level != Level::Ok);
+                routing.remaining = remaining.map(|it| it.name.clone()).collect();
+            }
+            routing.by_hand = edits.by_hand;
+        }
+        Err(_) => routing.by_hand = edits.all_by_hand(),
     }
-    routing.by_hand = edits.by_hand;
     Ok(routing)
 }
 
@@ -78,6 +84,10 @@ pub(super) struct Review<'a> {
     pub file: AlertmanagerFile,
     pub config: &'a Config,
     pub alerts: &'a [OurAlert],
+    /// Where Alertmanager reaches the receiver, if it was said.
+    pub receiver_url: Option<&'a str>,
+    /// Whether to assume that a token's file exists, as after the steps that `init` prints.
+    pub token_is_there: bool,
 }
 
 impl Review<'_> {
@@ -95,7 +105,7 @@ impl Review<'_> {
         self.alerts.iter().any(|alert| match alert.kind {
             AlertKind::Own => !self.reaches_people(alert),
             AlertKind::Notice => false,
-            _ => self.follow(alert).level != Level::Ok,
+            _ => self.delivery(alert).count() != (0, 0),
         })
     }
 
@@ -192,6 +202,18 @@ impl Review<'_> {
             )
         };
         let routes: Vec<String> = self.file.routes(&alert.labels).iter().map(shown).collect();
+        let mut faults = self.delivery(alert);
+        let pages = matches!(alert.kind, AlertKind::Trigger(Severity::High | Severity::Critical));
+        // on purpose, perhaps: the lines to add do not change that
+        if pages && self.reaches_people(alert) && !self.always_reaches_people(alert) {
+            let text = "expected a receiver that notifies somebody at any time: each route to one has mute_time_intervals or active_time_intervals";
+            faults.add(Level::Warning, text);
+        }
+        faults.probe(format!("alertmanager {}", alert.name), format!("reaches {}", routes.join(", and ")))
+    }
+
+    /// What is wrong with the best way of an alert to our receiver, and with those to people.
+    fn delivery(&self, alert: &OurAlert) -> Faults {
         // one good way is enough: the receiver recognizes duplicates
         let best = self.ways(alert).min_by_key(Faults::count);
         let mut faults = best.unwrap_or_else(|| {
@@ -211,33 +233,40 @@ impl Review<'_> {
             }
             _ => {}
         }
-        faults.probe(format!("alertmanager {}", alert.name), format!("reaches {}", routes.join(", and ")))
+        faults
     }
 
-    /// Whether a receiver besides ours notifies somebody of it.
+    /// Whether somebody is notified of it, apart from our receiver.
     fn reaches_people(&self, alert: &OurAlert) -> bool {
-        let routes = self.file.routes(&alert.labels);
-        let mut receivers = routes.iter().filter_map(|route| self.receiver_of(route));
-        receivers.any(|receiver| !is_ours(receiver) && receiver.notifies)
+        self.file.routes(&alert.labels).into_iter().any(|route| self.notifies(route))
+    }
+
+    fn always_reaches_people(&self, alert: &OurAlert) -> bool {
+        self.file.routes(&alert.labels).into_iter().any(|route| self.notifies(route) && route.is_always_on())
+    }
+
+    fn notifies(&self, route: &RouteNode) -> bool {
+        self.receiver_of(route).is_some_and(|receiver| receiver.notifies)
     }
 
     /// Whether one of the file's own routes takes a drill to somebody.
     pub fn drills_notify(&self) -> bool {
         let drills = self.alerts.iter().filter(|alert| alert.kind == AlertKind::Drill);
         let mut routes = drills.flat_map(|alert| self.file.routes(&alert.labels)).filter(|route| route.path != "route");
-        routes.any(|route| self.receiver_of(route).is_some_and(|receiver| !is_ours(receiver) && receiver.notifies))
+        routes.any(|route| self.notifies(route))
     }
 
     fn own_alerts(&self) -> Probe {
         let own = || self.alerts.iter().filter(|alert| alert.kind == AlertKind::Own);
         let routes = own().flat_map(|alert| self.file.routes(&alert.labels));
         let receivers: BTreeSet<&str> = routes.map(|route| route.receiver.as_str()).collect();
-        let lost = own().filter(|alert| !self.reaches_people(alert)).map(|alert| alert.name.as_str());
+        let lost = own().filter(|alert| !self.always_reaches_people(alert)).map(|alert| alert.name.as_str());
         let lost: Vec<&str> = lost.collect();
         let mut faults = Faults::default();
         if !lost.is_empty() {
             let first = lost.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-            let text = format!("{} of them reach no receiver that notifies somebody, such as {first}", lost.len());
+            let text =
+                format!("{} of them reach no receiver that notifies somebody at any time, such as {first}", lost.len());
             faults.add(Level::Warning, text);
         }
         let receivers = receivers.into_iter().collect::<Vec<_>>().join(", ");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::alerts::OurAlert;
+use super::alerts::{OurAlert, Sent};
 use super::faults::Faults;
 use crate::alertmanager::matchers::LabelSet;
 use crate::alertmanager::payload::DRILL_LABEL;
@@ -23,18 +23,30 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
 const FAST_INTERVAL: Duration = Duration::from_secs(7);
 /// A metric of each source.
 const MEASURED: [&str; 2] = ["prompt_requests_total", "gen_ai_client_operation_duration_seconds_count"];
+/// A histogram of each source, and the labels by which its rules read it.
+const HISTOGRAMS: [(&str, &str, &[&str]); 2] = [
+    ("prompt_requests_total", "prompt_request_duration_seconds_bucket", &["prompt", "version", "outcome"]),
+    (
+        "gen_ai_client_operation_duration_seconds_count",
+        "gen_ai_client_operation_duration_seconds_bucket",
+        &["gen_ai_prompt_name", "gen_ai_prompt_version", "error_type"],
+    ),
+];
 /// The job of the receivers in the rules.
 const RECEIVERS: &str = "prompt-rollback";
 /// Longest list of files that a glob may match.
 const MAX_FILES: usize = 10_000;
 
+/// A file of Prometheus, and what it loads.
+pub struct ScrapingReport {
+    pub file: PrometheusFile,
+    /// Of its rule files.
+    pub groups: Vec<RuleGroup>,
+    pub probes: Vec<Probe>,
+}
+
 /// Reads a file of Prometheus. `jobs`: which of its jobs scrape prompt servers, if it was said.
-pub fn review(
-    path: &Path,
-    text: &str,
-    config: &Config,
-    jobs: &[String],
-) -> Result<(PrometheusFile, Vec<Probe>), YamlError> {
+pub fn review(path: &Path, text: &str, config: &Config, jobs: &[String]) -> Result<ScrapingReport, YamlError> {
     let mut file = PrometheusFile::parse(text)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut probes = Vec::new();
@@ -52,12 +64,12 @@ pub fn review(
         }
     }
     probes.extend(judge(&file, &groups, config, jobs));
-    Ok((file, probes))
+    Ok(ScrapingReport { file, groups, probes })
 }
 
 /// What the file says, with the groups of its rule files. Pure.
 pub fn judge(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, jobs: &[String]) -> Vec<Probe> {
-    let mut probes = scraped(file, config, jobs);
+    let mut probes = scraped(file, groups, config, jobs);
     probes.extend(rule_files(groups));
     probes.push(evaluation(file, groups));
     probes.push(alerting(file, config));
@@ -70,7 +82,7 @@ fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, YamlError>) -> Res
 }
 
 /// The jobs that scrape prompt servers, and that of the receivers.
-fn scraped(file: &PrometheusFile, config: &Config, named: &[String]) -> Vec<Probe> {
+fn scraped(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, named: &[String]) -> Vec<Probe> {
     let is_named = |job: &&ScrapeJob| match named {
         [] => {
             let selects = job.selects_metrics() && MEASURED.iter().any(|metric| job.keeps(metric));
@@ -79,7 +91,7 @@ fn scraped(file: &PrometheusFile, config: &Config, named: &[String]) -> Vec<Prob
         names => names.contains(&job.name),
     };
     let servers: Vec<&ScrapeJob> = file.jobs.iter().filter(is_named).collect();
-    let mut probes: Vec<Probe> = servers.iter().map(|job| scrape(job, config, &MEASURED)).collect();
+    let mut probes: Vec<Probe> = servers.iter().map(|job| scrape(job, groups, config, &MEASURED)).collect();
     for name in named.iter().filter(|name| !file.jobs.iter().any(|job| job.name == **name)) {
         probes.push(Probe::new(format!("prometheus job {name}"), false, "scrape_configs has no job of this name"));
     }
@@ -88,7 +100,7 @@ fn scraped(file: &PrometheusFile, config: &Config, named: &[String]) -> Vec<Prob
         probes.push(Probe::new("prometheus prompt servers", false, text));
     }
     probes.push(match file.jobs.iter().find(|job| job.name == RECEIVERS) {
-        Some(job) => scrape(job, config, &["prompt_rollback_active_version_info"]),
+        Some(job) => scrape(job, groups, config, &["prompt_rollback_active_version_info"]),
         None => {
             let text = format!(
                 "expected a job {RECEIVERS} for the receivers: the rules read which versions are active from it"
@@ -99,7 +111,7 @@ fn scraped(file: &PrometheusFile, config: &Config, named: &[String]) -> Vec<Prob
     probes
 }
 
-fn scrape(job: &ScrapeJob, config: &Config, metrics: &[&str]) -> Probe {
+fn scrape(job: &ScrapeJob, groups: &[RuleGroup], config: &Config, metrics: &[&str]) -> Probe {
     let mut faults = Faults::default();
     let interval = written(job.interval);
     if job.interval > LONGEST_INTERVAL {
@@ -122,7 +134,38 @@ fn scrape(job: &ScrapeJob, config: &Config, metrics: &[&str]) -> Probe {
     if !metrics.iter().any(|metric| job.keeps(metric)) {
         faults.add(Level::Problem, format!("metric_relabel_configs drop {}", metrics.join(" and ")));
     }
+    if job.name == RECEIVERS {
+        if job.renames_job() {
+            let text = format!("relabeling changes the label job: the rules read the metrics with job=\"{RECEIVERS}\"");
+            faults.add(Level::Warning, text);
+        }
+        changed(job, metrics[0], &["prompt", "version"], &mut faults);
+    } else {
+        for (metric, bucket, labels) in HISTOGRAMS.iter().filter(|(metric, ..)| job.keeps(metric)) {
+            if !changed(job, metric, labels, &mut faults) && !job.keeps(bucket) && !has_native_histograms(groups) {
+                let text = format!("metric_relabel_configs drop {bucket}: no latency is measured");
+                faults.add(Level::Warning, text);
+            }
+        }
+    }
     faults.probe(format!("prometheus job {}", job.name), format!("every {interval} (line {})", job.line))
+}
+
+/// Whether labels of a metric get lost, and says so.
+fn changed(job: &ScrapeJob, metric: &str, labels: &[&str], faults: &mut Faults) -> bool {
+    let changed = job.changed_labels(metric, labels);
+    if !changed.is_empty() {
+        let text = format!("metric_relabel_configs change the label {} of {metric}", changed.join(" and "));
+        faults.add(Level::Problem, text);
+    }
+    !changed.is_empty()
+}
+
+/// Native histograms have no buckets as series of their own.
+fn has_native_histograms(groups: &[RuleGroup]) -> bool {
+    let files = ["native-histograms.yml", "otel-native-histograms.yml"];
+    let mut names = files.into_iter().flat_map(rules::files::shipped).map(|group| group.name);
+    names.any(|name| groups.iter().any(|group| group.name == name))
 }
 
 /// Which of the shipped files are loaded, by the names of their groups.
@@ -164,16 +207,20 @@ fn evaluation(file: &PrometheusFile, groups: &[RuleGroup]) -> Probe {
         let why = format!("the alerts of {name} wait for it");
         faults.setting(Level::Problem, "evaluation_interval", &interval, "at most 15s, better 5s", &why);
     }
+    if file.rule_query_offset > LONGEST_INTERVAL {
+        let (found, why) = (written(file.rule_query_offset), "every alert is that much later");
+        faults.setting(Level::Problem, "global.rule_query_offset", found, "at most 15s, better none", why);
+    }
     faults.probe("prometheus evaluation_interval".to_owned(), interval)
 }
 
 fn alerting(file: &PrometheusFile, config: &Config) -> Probe {
     let mut faults = Faults::default();
-    if file.alertmanagers == 0 {
+    if file.alertmanagers.is_empty() {
         let why = "no alert is sent";
         faults.setting(Level::Problem, "alerting.alertmanagers", "none", "each Alertmanager", why);
     }
-    let alerts = OurAlert::all(config, None);
+    let alerts = OurAlert::all(config, &Sent::default());
     // every alert of ours carries these labels, whatever its own
     let added = file.sent(LabelSet::from([("alertname".to_owned(), String::new())])).unwrap_or_default();
     for (name, _) in &file.external_labels {
@@ -194,19 +241,30 @@ fn alerting(file: &PrometheusFile, config: &Config) -> Probe {
             faults.add(Level::Warning, text);
         }
     }
-    // the first one is enough: most often the others are changed in the same way
-    let changed = alerts.iter().find_map(|alert| match file.sent(alert.labels.clone()) {
-        None => Some(format!("alert_relabel_configs drop {}", alert.name)),
-        Some(sent) => {
-            let label = changed_label(config, &alert.labels, &sent)?;
-            Some(format!("alert_relabel_configs change the label {label} of {}", alert.name))
+    let sent = |alert: &OurAlert| file.sent(alert.labels.clone());
+    if let Some(text) = changed_alert(config, &alerts, sent) {
+        faults.add(Level::Problem, format!("alert_relabel_configs {text}"));
+    }
+    // another Alertmanager may be for others
+    for entry in file.alertmanagers.iter().skip(1) {
+        let sent = |alert: &OurAlert| file.sent_to(entry, alert.labels.clone());
+        if let Some(text) = changed_alert(config, &alerts, sent) {
+            faults.add(Level::Warning, format!("for {}, alert_relabel_configs {text}", entry.path));
         }
-    });
-    if let Some(text) = changed {
-        faults.add(Level::Problem, text);
     }
     let detail = "start it with --rules.alert.resend-delay=5s, which check --connect looks at";
     faults.probe("prometheus alerting".to_owned(), detail.to_owned())
+}
+
+/// What relabeling does to the first alert that it harms: most often it harms the others in the same way.
+fn changed_alert(config: &Config, alerts: &[OurAlert], sent: impl Fn(&OurAlert) -> Option<LabelSet>) -> Option<String> {
+    alerts.iter().find_map(|alert| match sent(alert) {
+        None => Some(format!("drop {}", alert.name)),
+        Some(sent) => {
+            let label = changed_label(config, &alert.labels, &sent)?;
+            Some(format!("change the label {label} of {}", alert.name))
+        }
+    })
 }
 
 /// A label whose meaning has changed. A severity may become another word for it.

@@ -1,6 +1,7 @@
 //! What someone's Alertmanager sends to our webhook, and with which token.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ impl Review<'_> {
         if webhook.max_alerts > 0 {
             let why = "the receiver never gets the alerts beyond it";
             faults.setting(Level::Problem, &key("max_alerts"), webhook.max_alerts, "0", why);
+        }
+        if webhook.has_payload {
+            let why = "the receiver reads Alertmanager's own body";
+            faults.setting(Level::Problem, &key("payload"), "a body", "none", why);
         }
         if let Some(timeout) = webhook.timeout.filter(|timeout| *timeout < SHORTEST_TIMEOUT) {
             let why = "an answer may take that long";
@@ -73,9 +78,21 @@ impl Review<'_> {
             Authorization::Token(token) => compared(token, ""),
             Authorization::TokenFile(file) => {
                 let path = self.path.parent().unwrap_or(Path::new("")).join(file);
-                // this check may run on another machine, or as another user
-                let content = fs::read_to_string(path).ok()?;
-                compared(&content, &format!(" in {file}"))
+                match fs::read_to_string(&path) {
+                    Ok(content) => compared(&content, &format!(" in {file}")),
+                    // this check may run on another machine
+                    Err(error) if error.kind() == ErrorKind::NotFound && !self.token_is_there => {
+                        let path = path.display();
+                        Some((
+                            Level::Warning,
+                            format!(
+                                "{path} does not exist here: put a copy of the token there that Alertmanager can read"
+                            ),
+                        ))
+                    }
+                    // or as another user
+                    Err(_) => None,
+                }
             }
         }
     }
