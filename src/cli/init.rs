@@ -1,5 +1,6 @@
 //! `init`: writes the files with which a receiver joins a Redis, a Prometheus and an Alertmanager that exist already.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -117,7 +118,7 @@ fn ask(args: &InitArgs) -> Result<Answers, CommandError> {
         "--redis-url",
         "At which URL does the receiver reach Redis? Without user and password.",
         usual("redis://127.0.0.1:6379", "redis://redis:6379"),
-        redis_url,
+        |text| redis_url(text, platform),
     )?;
     let prometheus = answer(
         args.prometheus_url.as_deref(),
@@ -205,28 +206,33 @@ fn visible(text: &str) -> Result<(), String> {
     if fits { Ok(()) } else { Err("expected a URL of visible ASCII characters".to_owned()) }
 }
 
-fn redis_url(text: &str) -> Result<String, String> {
+fn redis_url(text: &str, platform: Platform) -> Result<String, String> {
     if text.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
         // not quoted: it may hold a password
         return Err("expected a URL without user and password: init creates the users and their passwords".to_owned());
     }
-    visible(text)?;
+    let socket =
+        if platform == Platform::Systemd { ", or redis+unix:///PATH" } else { "; a pod has no socket of Redis" };
+    let expected = || format!("expected redis://HOST:PORT or rediss://HOST:PORT (TLS){socket}");
+    if visible(text).is_err() || platform == Platform::Kubernetes && text.starts_with("redis+unix:") {
+        return Err(expected());
+    }
     match problem("redis.url", &format!("[redis]\nurl = {}\n", quoted(text))) {
         None => Ok(text.to_owned()),
-        Some(why) => Err(why),
+        // its own words speak of users and passwords
+        Some(_) => Err(expected()),
     }
 }
 
 fn base_url(key: &str, section: &str, name: &str, text: &str) -> Result<String, String> {
     const EXPECTED: &str = "expected http://HOST:PORT or https://…, without user, password and query";
-    if text.contains('@') {
+    if text.contains('@') || text.is_empty() {
         return Err(EXPECTED.to_owned());
     }
     visible(text)?;
     let list = name == "urls";
     let value = if list { format!("[{}]", quoted(text)) } else { quoted(text) };
     match problem(key, &format!("[{section}]\n{name} = {value}\n")) {
-        None if text.is_empty() => Err(EXPECTED.to_owned()),
         None => Ok(text.trim_end_matches('/').to_owned()),
         Some(why) => Err(why),
     }
@@ -291,6 +297,9 @@ fn host_name() -> Option<String> {
 fn existing(args: &InitArgs) -> Result<Vec<&'static str>, CommandError> {
     let of_platform =
         ["prompt-rollback.toml", "prompt-rollback.service", "values.yaml", "users.acl", "alertmanager.yml"];
+    if fs::metadata(&args.dir).is_ok_and(|found| !found.is_dir()) {
+        return Err(CommandError::Misused(format!("--dir: {} is a file, expected a folder", args.dir.display())));
+    }
     let names = SECRETS.into_iter().chain(of_platform);
     // a link that leads nowhere is there, too
     let found: Vec<&str> = names.filter(|name| args.dir.join(name).symlink_metadata().is_ok()).collect();
@@ -342,6 +351,7 @@ fn outputs(answers: &Answers, secrets: &[String; 4]) -> Vec<OutputFile> {
     let users = USERS
         .replace("RECEIVER_PASSWORD_SHA256", &hex(&Sha256::digest(redis_password)))
         .replace("PROMPT_SERVER_PASSWORD_SHA256", &hex(&Sha256::digest(prompt_server_password)));
+    let users = if database(&answers.redis) == "0" { users } else { with_select(&users) };
     let url = answers.receiver.url();
     let alertmanager = format!(
         "# The routes and the receiver of prompt-rollback at {url}, by `prompt-rollback init`. The file webhook_token belongs\n\
@@ -388,11 +398,20 @@ fn values(answers: &Answers) -> String {
         }
     });
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let clients = std::iter::once(prometheus).chain(alertmanagers);
+    let namespaces: BTreeSet<String> = clients.filter_map(|url| namespace(url)).collect();
+    let line =
+        |name: &str| format!("    - namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}\n");
+    let admitted = match namespaces.len() {
+        0 => line("monitoring"),
+        _ => namespaces.iter().map(|name| line(&quoted(name))).collect(),
+    };
     VALUES
         .replace("\"redis://redis:6379\"", &quoted(redis))
         .replace("\"http://prometheus-operated.monitoring:9090\"", &quoted(prometheus))
         .replace("\"http://alertmanager-operated.monitoring:9093\"", &list(alertmanagers))
         .replace("6379, 9090, 9093, 443", &ports.join(", "))
+        .replace(&line("monitoring"), &admitted)
 }
 
 fn port(url: &str) -> Option<u16> {
@@ -405,6 +424,42 @@ fn port(url: &str) -> Option<u16> {
     };
     let uri: Uri = url.parse().ok()?;
     Some(uri.port_u16().unwrap_or(usual))
+}
+
+/// The number of the database in a URL of Redis, as written.
+fn database(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let written = if url.starts_with("redis+unix:") {
+        let query = rest.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').find_map(|pair| pair.strip_prefix("db="))
+    } else {
+        rest.split('?').next().and_then(|rest| rest.split_once('/')).map(|(_, path)| path)
+    };
+    written.filter(|number| !number.is_empty()).unwrap_or("0")
+}
+
+/// The users without a permission for SELECT see only database 0.
+fn with_select(users: &str) -> String {
+    let line = |line: &str| if line.contains(" +select") { format!("{line}\n") } else { format!("{line} +select\n") };
+    users.lines().map(line).collect()
+}
+
+/// The namespace of a host in a cluster: SERVICE.NAMESPACE or POD-0.SERVICE.NAMESPACE, which `.svc` may follow.
+fn namespace(url: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok()?;
+    let host = uri.host()?;
+    let labels: Vec<&str> = host.split('.').collect();
+    let ends_with_number =
+        |label: &str| label.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+    let of_pod = labels.first().is_some_and(|pod| ends_with_number(pod));
+    let found = match labels.iter().position(|label| *label == "svc") {
+        Some(at) => labels.get(at.checked_sub(1)?)?,
+        None if labels.len() == 2 => labels.get(1)?,
+        None if labels.len() == 3 && of_pod => labels.get(2)?,
+        None => return None,
+    };
+    let is_name = found.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && host_ip(host).is_none();
+    is_name.then(|| (*found).to_owned())
 }
 
 /// A string in TOML, and in YAML.
@@ -432,26 +487,52 @@ fn steps(answers: &Answers, dir: &Path) -> String {
         Some(socket) => format!("-s {}", shell(socket.split('?').next().unwrap_or_default())),
         None => format!("-u {}", shell(&answers.redis)),
     };
-    let load = match answers.platform {
-        Platform::Systemd => format!(
-            "grep -v '^user default' {dir}/users.acl | while read -r _ rules; do (set -f; redis-cli {redis} ACL SETUSER $rules); done"
+    let (load, login) = match answers.platform {
+        Platform::Systemd => (
+            format!(
+                "grep -v '^user default' {dir}/users.acl | while read -r _ rules; do (set -f; redis-cli {redis} ACL SETUSER $rules); done"
+            ),
+            "read -rsp 'password: ' REDISCLI_AUTH; export REDISCLI_AUTH   # then the line above, with redis-cli --user ADMIN"
+                .to_owned(),
         ),
         // from a pod, which reaches Redis by the address that the receiver uses
-        Platform::Kubernetes => format!(
-            "sed -n '/^user default/d; s/^user /ACL SETUSER /p' {dir}/users.acl | kubectl run redis-users --rm -i --quiet \
-             --restart=Never --image=redis:8 -- redis-cli {redis}"
-        ),
+        Platform::Kubernetes => {
+            let users = format!("sed -n '/^user default/d; s/^user /ACL SETUSER /p' {dir}/users.acl");
+            let run = format!(
+                "kubectl run redis-users --rm -i --quiet --restart=Never --image=redis:8 -- redis-cli {redis}"
+            );
+            let login = format!(
+                "read -rsp 'password: ' p; (printf 'AUTH ADMIN %s\\n' \"$p\"; {users}) | {run}"
+            );
+            (format!("{users} | {run}"), login)
+        }
     };
-    let users = format!(
-        "1. Redis: load the two users, and add their lines in users.acl to the ACL file of your Redis. If your Redis asks for\n\
-         \x20  a login, give redis-cli the name of an administrator with --user and --askpass:\n\n\
-         \x20    {load}\n",
+    let mut users = format!(
+        "1. Redis: load the two users. Add their lines in users.acl to its ACL file or, if it has none, to redis.conf itself.\n\
+         \x20  A new `aclfile` makes Redis ignore `requirepass`. After its next restart, run `check --connect` again (see below):\n\n\
+         \x20    {load}\n\n\
+         \x20  If Redis answers `ERR Protocol error: unauthenticated multibulk length`, log in as an administrator, here ADMIN:\n\n\
+         \x20    {login}\n",
     );
+    if answers.redis.starts_with("rediss:") {
+        users.push_str(
+            "\n   If a private CA has signed Redis' certificate, give redis-cli --cacert FILE, and set redis.tls_ca_file.\n",
+        );
+    }
+    if !answers.redis.starts_with("redis+unix:") {
+        users.push_str(
+            "\n   With Sentinel or Cluster, load the users on every node, give `receiver` +role and, with Cluster, also +cluster|nodes,\n\
+             \x20  and set the keys that docs/operations.md names.\n",
+        );
+    }
     let url = answers.receiver.url();
     let rest = match answers.platform {
         Platform::Systemd => {
             let system_user = SYSTEM_USER.lines().find(|line| line.starts_with("u ")).unwrap_or_default();
             let local = format!("http://127.0.0.1:{}", answers.receiver.port);
+            let of_socket = "     sudo usermod -aG redis prompt-rollback   # the group of Redis' socket\n";
+            let socket = if answers.redis.starts_with("redis+unix:") { of_socket } else { "" };
+            let quoted_url = shell(&url);
             let own = if answers.receiver.listen().ip().is_loopback() { url.as_str() } else { local.as_str() };
             format!(
                 "2. Check the config, every connection and every permission:\n\n\
@@ -461,11 +542,15 @@ fn steps(answers: &Answers, dir: &Path) -> String {
                  \x20    sudo install -m 0644 -D -t /etc/systemd/system {dir}/prompt-rollback.service && sudo install -D -t /usr/bin \"$(command -v prompt-rollback)\"\n\
                  \x20    sudo install -d -m 0750 -g prompt-rollback /etc/prompt-rollback\n\
                  \x20    (cd {dir} && sudo install -m 0600 -o prompt-rollback -t /etc/prompt-rollback prompt-rollback.toml webhook_token api_token redis_password)\n\
-                 \x20    sudo systemctl enable --now prompt-rollback\n\n\
-                 4. Prometheus: load alert-rules/, and scrape the receiver and your prompt servers: docs/your-stack/plain-hosts.md\n\n\
-                 5. Alertmanager reaches the receiver at {url}. This prints what your alertmanager.yml lacks, as a patch.\n\
-                 \x20  Without one of your own, take {dir}/alertmanager.yml. Put a copy of {dir}/webhook_token beside it:\n\n\
-                 \x20    prompt-rollback check --config {dir}/prompt-rollback.toml --alertmanager-config /etc/alertmanager/alertmanager.yml\n\n\
+                 {socket}\x20    sudo systemctl enable --now prompt-rollback\n\n\
+                 4. Prometheus: start it with --rules.alert.resend-delay=5s, load alert-rules/, and scrape the receiver and your\n\
+                 \x20  prompt servers: docs/your-stack/plain-hosts.md\n\n\
+                 5. Alertmanager reaches the receiver at {url}. The first command puts the token beside its config, which is\n\
+                 \x20  /etc/prometheus/alertmanager.yml in Debian; the second prints what the config lacks, and the third adds it. Without a\n\
+                 \x20  config of your own, take {dir}/alertmanager.yml. Then reload Alertmanager:\n\n\
+                 \x20    sudo install -m 0640 -g prometheus {dir}/webhook_token /etc/prometheus/webhook_token\n\
+                 \x20    prompt-rollback check --config {dir}/prompt-rollback.toml --receiver-url {quoted_url} --alertmanager-config /etc/prometheus/alertmanager.yml | tee {dir}/findings\n\
+                 \x20    sudo patch /etc/prometheus/alertmanager.yml {dir}/findings\n\n\
                  6. Drill:\n\n\
                  \x20    export PROMPT_ROLLBACK_URL={own} PROMPT_ROLLBACK_TOKEN_FILE={dir}/api_token\n\
                  \x20    prompt-rollback register customer-support v1.9.0 --known-good --first\n\
@@ -484,8 +569,9 @@ fn steps(answers: &Answers, dir: &Path) -> String {
                  3. In a checkout of the repository, with image.repository and operator.labels set in values.yaml:\n\n\
                  \x20    helm upgrade --install {release} deploy/helm/prompt-rollback --namespace {namespace} --values {dir}/values.yaml\n\
                  \x20    {exec} check --config /etc/prompt-rollback/prompt-rollback.toml --connect\n\n\
-                 4. Alertmanager reaches the receiver at {url}. With the Prometheus operator, the chart has added the routes:\n\
-                 \x20  docs/your-stack/kubernetes.md explains the namespace trap. Otherwise merge {dir}/alertmanager.yml into yours.\n\n\
+                 4. Prometheus: set its resend-delay to 5s. Alertmanager reaches the receiver at {url}. With the\n\
+                 \x20  Prometheus operator, the chart has added the routes: docs/your-stack/kubernetes.md explains both, and the namespace\n\
+                 \x20  trap. Otherwise merge {dir}/alertmanager.yml into yours.\n\n\
                  5. Drill:\n\n\
                  \x20    {exec} register customer-support v1.9.0 --known-good --first --operator \"$USER\"\n\
                  \x20    {exec} drill customer-support --operator \"$USER\"\n\n\
@@ -555,16 +641,58 @@ mod tests {
 
     #[test]
     fn urls_are_judged_as_the_config_judges_them_and_no_password_is_repeated() {
-        assert_eq!(redis_url("rediss://redis:6380").as_deref(), Ok("rediss://redis:6380"));
-        assert_eq!(redis_url("redis+unix:///run/redis.sock").as_deref(), Ok("redis+unix:///run/redis.sock"));
-        for url in ["", "redis:6379", "http://redis:6379", "redis://user:hunter2@redis:6379"] {
-            let why = redis_url(url).expect_err(url);
-            assert!(why.contains("expected") && !why.contains("hunter2"), "{url}: {why}");
+        for (url, fits_pods) in [("rediss://redis:6380", true), ("redis+unix:///run/redis.sock", false)] {
+            assert_eq!(redis_url(url, Platform::Systemd).as_deref(), Ok(url));
+            assert_eq!(redis_url(url, Platform::Kubernetes).is_ok(), fits_pods, "{url}");
+        }
+        for url in ["", "redis:6379", "http://redis:6379", "redis://user:hunter2@redis:6379", "redis+unix://"] {
+            for platform in [Platform::Systemd, Platform::Kubernetes] {
+                let why = redis_url(url, platform).expect_err(url);
+                assert!(why.starts_with("expected ") && !why.contains("hunter2"), "{url}: {why}");
+                assert!(!why.contains("user:"), "{url}: {why}");
+            }
         }
         assert_eq!(alertmanager_urls("http://a:9093, https://b/am/").unwrap(), ["http://a:9093", "https://b/am"]);
         for urls in ["", "http://a:9093,", "a:9093", "http://a:9093?x=1", "http://u:hunter2@a:9093"] {
             let why = alertmanager_urls(urls).expect_err(urls);
-            assert!(why.contains("expected") && !why.contains("hunter2"), "{urls}: {why}");
+            assert!(why.contains("expected http://") && !why.contains("hunter2"), "{urls}: {why}");
+        }
+    }
+
+    #[test]
+    fn the_users_may_select_another_database() {
+        for (url, number) in [
+            ("redis://redis:6379", "0"),
+            ("redis://redis:6379/", "0"),
+            ("redis://redis:6379/0?protocol=resp3", "0"),
+            ("rediss://redis/3", "3"),
+            ("redis+unix:///run/redis.sock", "0"),
+            ("redis+unix:///run/redis.sock?db=2", "2"),
+        ] {
+            assert_eq!(database(url), number, "{url}");
+        }
+        let secrets = ["a", "b", "c", "d"].map(str::to_owned);
+        let mut answers = answers(Platform::Systemd, "http://receiver:8000");
+        for (url, lines) in [("redis://h:6379", 1), ("redis://h:6379/3", 3)] {
+            url.clone_into(&mut answers.redis);
+            let outputs = outputs(&answers, &secrets);
+            let users = outputs.iter().find(|output| output.name == "users.acl").expect("users");
+            assert_eq!(users.text.lines().filter(|line| line.matches(" +select").count() == 1).count(), lines, "{url}");
+        }
+    }
+
+    #[test]
+    fn namespaces_are_read_from_names_of_services() {
+        for (url, expected) in [
+            ("http://prometheus-operated.monitoring:9090", Some("monitoring")),
+            ("http://prometheus.observability.svc:9090", Some("observability")),
+            ("http://alertmanager-main-0.alertmanager-operated.obs:9093", Some("obs")),
+            ("http://alertmanager-main-0.alertmanager-operated.obs.svc.cluster.local:9093", Some("obs")),
+            ("http://prometheus:9090", None),
+            ("http://prometheus.example.com", None),
+            ("http://10.0.0.7:9090", None),
+        ] {
+            assert_eq!(namespace(url).as_deref(), expected, "{url}");
         }
     }
 
@@ -594,9 +722,21 @@ mod tests {
             "  url: \"https://prometheus.example.com\"",
             "  urls: [\"http://a:9093\", \"http://b:9093\"]",
             "  egressPorts: [6380, 443, 9093]",
+            "    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}",
         ] {
             assert!(values.lines().any(|one| one == line), "{line}: {values}");
         }
         assert_eq!(pod.len(), 3);
+        let mut elsewhere = answers(Platform::Kubernetes, "http://prompt-rollback.prompts.svc:8000");
+        elsewhere.prometheus = "http://prometheus.obs:9090".to_owned();
+        elsewhere.alertmanagers =
+            vec!["http://am-0.am.alerts:9093".to_owned(), "http://am-1.am.alerts:9093".to_owned()];
+        let values = super::values(&elsewhere);
+        for name in ["alerts", "obs"] {
+            let line =
+                format!("    - namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: \"{name}\"}}}}\n");
+            assert_eq!(values.matches(&line).count(), 1, "{values}");
+        }
+        assert!(!values.contains("monitoring"), "{values}");
     }
 }

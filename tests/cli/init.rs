@@ -69,7 +69,13 @@ fn without_a_terminal_a_missing_flag_is_an_error_that_names_it() {
             "redis://me:hunter2@redis:6379",
             "error: --redis-url: expected a URL without user and password",
         ),
+        (
+            "--redis-url",
+            "redis:6379",
+            "error: --redis-url: expected redis://HOST:PORT or rediss://HOST:PORT (TLS), or redis+unix",
+        ),
         ("--prometheus-url", "prometheus:9090", "error: --prometheus-url: "),
+        ("--alertmanager-url", "", "error: --alertmanager-url: expected http://HOST:PORT"),
         ("--alertmanager-url", "http://a:9093,http://u:hunter2@b:9093", "error: --alertmanager-url: expected http://"),
         (
             "--receiver-url",
@@ -84,6 +90,9 @@ fn without_a_terminal_a_missing_flag_is_an_error_that_names_it() {
         assert!(error.starts_with(expected) && !error.contains("hunter2"), "{value}: {error}");
     }
     assert!(!out.exists(), "nothing was written");
+    let file = dir.write("file", "").expect("written");
+    let expected = format!("error: --dir: {} is a file, expected a folder\n", file.display());
+    fails(&init(&file, &[], &[]), 2, &expected);
 }
 
 #[test]
@@ -221,6 +230,7 @@ fn the_chart_takes_the_values_for_kubernetes() {
         "value: \"http://am-0.monitoring:9093,http://am-1.monitoring:9093\"",
         "/run/secrets/prompt-rollback/redis_password",
         "port: 6380",
+        "kubernetes.io/metadata.name: monitoring",
     ] {
         assert!(rendered.contains(text), "{text}: {rendered}");
     }
@@ -296,9 +306,28 @@ fn its_next_steps_lead_to_a_green_check_and_a_green_drill() -> Result<()> {
     let arguments = ["serve".to_owned(), "--config".to_owned(), config];
     let _receiver = spawn(PROGRAM, dir.path(), &receiver_port, &arguments)?;
     let own = out.join("alertmanager.yml").display().to_string();
-    let merged = of("--alertmanager-config")?.replace("/etc/alertmanager/alertmanager.yml", &own);
+    let check = of("--alertmanager-config")?;
+    let merged = check.replace("/etc/prometheus/alertmanager.yml", &own);
     let merged = paste(&[&format!("{merged} || true")])?;
     ensure!(!merged.contains("@@"), "the routes need no line more: {merged}");
+    // and somebody who has a config gets it by the same commands
+    let theirs = dir.write(
+        "theirs.yml",
+        "route:\n  receiver: mail\nreceivers:\n  - name: mail\n    webhook_configs: [{url: 'http://mail'}]\n",
+    )?;
+    let theirs = theirs.display().to_string();
+    let commands = [of("sudo install -m 0640")?, check, of("sudo patch ")?];
+    let commands = commands.map(|line| line.replace("/etc/prometheus/alertmanager.yml", &theirs));
+    let commands = commands.map(|line| line.replace("/etc/prometheus/", &format!("{here}/")));
+    let sudo = "sudo() { \"$@\"; }; install() { command install \"${@:1:2}\" \"${@:5}\"; }; set +o pipefail";
+    let patched = paste(&[sudo, &commands[0], &commands[1], &commands[2]])?;
+    ensure!(patched.contains("patching file"), "{patched}");
+    let patched = fs::read_to_string(&theirs)?;
+    ensure!(patched.contains(&format!("url: {receiver_url}/webhooks/alertmanager")), "{patched}");
+    ensure!(
+        patched.contains("credentials_file: webhook_token") && dir.path().join("webhook_token").exists(),
+        "{patched}"
+    );
     let drilled = paste(&[of("export PROMPT_ROLLBACK_URL")?, of(" register ")?, of(" drill ")?])?;
     ensure!(drilled.contains("the test alert arrived end to end"), "{drilled}");
     Ok(())
