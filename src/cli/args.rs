@@ -19,11 +19,11 @@ use crate::decision::Steer;
     version,
     after_help = "\
 A first session:
-  prompt-rollback serve &                                            # Redis on 127.0.0.1:6379
+  prompt-rollback serve &                         # Redis on 127.0.0.1:6379
   prompt-rollback register customer-support v1.9.0 --known-good
   prompt-rollback activate customer-support v1.9.0
   prompt-rollback register customer-support v2.0.0
-  prompt-rollback activate customer-support v2.0.0                   # release; an alert can roll it back
+  prompt-rollback activate customer-support v2.0.0 # an alert can roll it back
   prompt-rollback rollback customer-support --reason 'too many refusals'
   prompt-rollback status
 
@@ -43,8 +43,9 @@ Examples:
   prompt-rollback serve --config /etc/prompt-rollback/prompt-rollback.toml
   PROMPT_ROLLBACK_REDIS__URL=redis://redis:6379 prompt-rollback serve
 
-Each config key can also be set by an environment variable: [guards] cooldown is PROMPT_ROLLBACK_GUARDS__COOLDOWN.
-SIGHUP reloads the config, secrets and certificates. SIGTERM shuts down after requests in flight have finished.")]
+Each config key can also be set by an environment variable: [guards] cooldown
+is PROMPT_ROLLBACK_GUARDS__COOLDOWN. SIGHUP reloads the config, secrets and
+certificates. SIGTERM shuts down after requests in flight have finished.")]
     Serve(ConfigFile),
 
     /// Validate the config, and with --connect test every connection in it.
@@ -52,14 +53,22 @@ SIGHUP reloads the config, secrets and certificates. SIGTERM shuts down after re
 Examples:
   prompt-rollback check --config prompt-rollback.toml
   prompt-rollback check --config prompt-rollback.toml --connect
-  prompt-rollback check --config prompt-rollback.toml --alertmanager-config alertmanager.yml --prometheus-config prometheus.yml
-  prompt-rollback check --alertmanager-config alertmanager.yml | patch alertmanager.yml
+  prompt-rollback check --config prompt-rollback.toml \\
+    --alertmanager-config alertmanager.yml --prometheus-config prometheus.yml
+  prompt-rollback check --alertmanager-config alertmanager.yml \\
+    --receiver-url http://receiver:8000 | patch alertmanager.yml
+  prompt-rollback check --alertmanager-config alertmanager.yml \\
+    --alert-label namespace=prompts
 
---connect tests Redis (permissions, memory policy), Prometheus and each Alertmanager, and prints one line
-for each. It warns if Redis can lose data or accepts writes from anyone, and lists the prompts that have no
-rollback target.
---alertmanager-config follows every alert of the shipped rules through your routes and inhibit rules, and
-prints the lines that are missing, as a patch. --prometheus-config looks at scrapes, rule files and labels.
+--connect tests Redis (permissions, memory policy), Prometheus and each
+Alertmanager, and prints one line for each. It warns if Redis can lose data or
+accepts writes from anyone, and lists the prompts that have no rollback
+target.
+--alertmanager-config follows every alert of the shipped rules through your
+routes and inhibit rules, and prints the lines that are missing, as a patch.
+--receiver-url is the address in it. Alerts carry the labels of --alert-label
+and, with --prometheus-config, those of its rule files. --prometheus-config
+looks at scrapes, rule files and labels.
 Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
     Check {
         #[command(flatten)]
@@ -89,11 +98,14 @@ Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
     /// Copy everything in Redis to a new file, without its files and CONFIG.
     #[command(after_help = "\
 Examples:
-  prompt-rollback backup prompts.backup --config backup.toml    # whose [redis] names the user of backups
+  prompt-rollback backup prompts.backup --config backup.toml
 
-Reads everything until two passes agree, so that the copy is of one moment. Receivers may run, unless they
-write all the time. The user needs +scan +dump +pexpiretime, which the receiver's own user lacks. The file
-holds prompts: its mode is 0600.")]
+The [redis] of backup.toml names the user of backups.
+
+Reads everything until two passes agree, so that the copy is of one moment.
+Receivers may run, unless they write all the time. The user needs +scan +dump
++pexpiretime, which the receiver's own user lacks. The file holds prompts: its
+mode is 0600.")]
     Backup {
         /// The file, which must not exist.
         file: PathBuf,
@@ -104,10 +116,13 @@ holds prompts: its mode is 0600.")]
     /// Write a backup to an empty Redis.
     #[command(after_help = "\
 Examples:
-  prompt-rollback restore-backup prompts.backup --config backup.toml    # whose [redis] names the user of backups
+  prompt-rollback restore-backup prompts.backup --config backup.toml
 
-Stop all receivers first. Keys of other namespaces stay. If it is interrupted, run it again. The user needs
-+scan +get +set +del +restore. Redis must be as new as the one of the backup, or newer.")]
+The [redis] of backup.toml names the user of backups.
+
+Stop all receivers first. Keys of other namespaces stay. If it is interrupted,
+run it again. The user needs +scan +get +set +del +restore. Redis must be as
+new as the one of the backup, or newer.")]
     RestoreBackup {
         /// The file that `backup` wrote.
         file: PathBuf,
@@ -118,25 +133,36 @@ Stop all receivers first. Keys of other namespaces stay. If it is interrupted, r
     /// Write the files with which a receiver joins your Redis, Prometheus and Alertmanager.
     #[command(after_help = "\
 Examples:
-  prompt-rollback init                                               # asks five questions
-  prompt-rollback init --dir receiver --platform systemd --redis-url redis://127.0.0.1:6379 --prometheus-url http://127.0.0.1:9090 \\
-    --alertmanager-url http://127.0.0.1:9093 --receiver-url http://127.0.0.1:8000
+  prompt-rollback init                              # asks five questions
+  prompt-rollback init --dir receiver --platform systemd \\
+    --redis-url redis://127.0.0.1:6379 \\
+    --prometheus-url http://127.0.0.1:9090 \\
+    --alertmanager-url http://127.0.0.1:9093 \\
+    --receiver-url http://127.0.0.1:8000
 
-Writes a config with only the settings that you need, new tokens and passwords, the Redis users, the routes and
-the receiver for Alertmanager, and a systemd unit or values for the Helm chart. Then prints the next steps, in
-their order. It connects to nothing and overwrites nothing. Files with secrets can be read by you alone.
-With all five flags it asks nothing. Without a terminal, all five are required.")]
+Writes a config with only the settings that you need, new tokens and
+passwords, the Redis users, the routes and the receiver for Alertmanager, and
+a systemd unit or values for the Helm chart. Then prints the next steps, in
+their order. It connects to nothing and overwrites nothing. Files with secrets
+can be read by you alone. With all five flags it asks nothing. Without a
+terminal, all five are required.")]
     Init(InitArgs),
 
     /// Register a version, optionally with its content, without activating it.
     #[command(after_help = "\
 Examples:
-  prompt-rollback register customer-support v2.0.0 --content-file prompt.txt --contact mia
-  git show HEAD:prompt.txt | prompt-rollback register customer-support v2.0.0 --content-file -
-  prompt-rollback register customer-support v1.9.0 --known-good      # can be rolled back to at once
-  prompt-rollback register customer-support v1.9.0 --known-good --first    # and active, if the prompt is new
+  prompt-rollback register customer-support v2.0.0 \\
+    --content-file prompt.txt --contact mia
+  git show HEAD:prompt.txt |
+    prompt-rollback register customer-support v2.0.0 --content-file -
+  prompt-rollback register customer-support v1.9.0 --known-good
+  prompt-rollback register customer-support v1.9.0 --known-good --first
 
-Registering a version again changes nothing. Different content for a registered version is refused.")]
+With --known-good, it can be rolled back to at once. With --first, it also
+becomes active if the prompt is new.
+
+Registering a version again changes nothing. Different content for a
+registered version is refused.")]
     Register {
         /// The prompt's name, such as team/greeting.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -168,14 +194,17 @@ Registering a version again changes nothing. Different content for a registered 
     /// Import prompts that are already being served.
     #[command(after_help = "\
 Examples:
-  prompt-rollback import --dry-run                                   # show what would change
-  prompt-rollback import --known-good                                # mark active versions as known-good
+  prompt-rollback import --dry-run        # show what would change
+  prompt-rollback import --known-good     # mark active versions as known-good
   prompt-rollback import --pattern 'team-a/*'
-  prompt-rollback import --pattern 'myapp:prompt:{prompt}:version'   # keys of another layout
+  prompt-rollback import --pattern 'myapp:prompt:{prompt}:version'
 
-Import activates a version found in Redis only if the prompt has no active version; it never overwrites one.
-To read keys of another layout, the receiver's Redis user needs permission for them. Running import again
-changes nothing.")]
+The last example reads keys of another layout.
+
+Import activates a version found in Redis only if the prompt has no active
+version; it never overwrites one. To read keys of another layout, the
+receiver's Redis user needs permission for them. Running import again changes
+nothing.")]
     Import {
         /// Glob for prompt names, or the pattern of a key that holds the version, with {prompt} in it.
         #[arg(long, default_value = "*")]
@@ -196,13 +225,16 @@ changes nothing.")]
     #[command(after_help = "\
 Examples:
   prompt-rollback activate customer-support v2.0.0
-  prompt-rollback activate customer-support v2.0.0 --canary          # 1, 5, 25, 100 %; rolled back at its first alert
-  prompt-rollback activate customer-support v2.0.0 --canary --stages 10,50,100 --hold 30m
-  prompt-rollback activate customer-support v2.0.0 --percent 20      # until you change it; 0 ends it
-  prompt-rollback activate customer-support v2.0.0 --force           # it is quarantined
-  prompt-rollback activate customer-support v2.0.0 --force --reason hotfix   # a gate is closed
+  prompt-rollback activate customer-support v2.0.0 --canary  # 1, 5, 25, 100 %
+  prompt-rollback activate customer-support v2.0.0 --canary \\
+    --stages 10,50,100 --hold 30m
+  prompt-rollback activate customer-support v2.0.0 --percent 20
+  prompt-rollback activate customer-support v2.0.0 --force
+  prompt-rollback activate customer-support v2.0.0 --force --reason hotfix
 
-A version that was rolled back is quarantined and needs --force.")]
+The first alert about a canary rolls it back. A percentage stays until you
+change it; 0 ends it. With --force and --reason, a closed gate does not
+matter. A version that was rolled back is quarantined and needs --force.")]
     Activate {
         /// The prompt's name, such as team/greeting.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -242,13 +274,14 @@ A version that was rolled back is quarantined and needs --force.")]
     /// Control a running canary.
     #[command(after_help = "\
 Examples:
-  prompt-rollback canary customer-support pause      # stay at this stage until `resume`
-  prompt-rollback canary customer-support skip       # go to the next stage now
-  prompt-rollback canary customer-support hold       # keep this share until you change it
-  prompt-rollback canary customer-support promote    # send it all traffic now
-  prompt-rollback canary customer-support abort      # back to the previous version, without quarantine
+  prompt-rollback canary customer-support pause    # stay here until `resume`
+  prompt-rollback canary customer-support skip     # go to the next stage now
+  prompt-rollback canary customer-support hold     # keep this share
+  prompt-rollback canary customer-support promote  # send it all traffic now
+  prompt-rollback canary customer-support abort    # back, without quarantine
 
-`prompt-rollback status PROMPT` shows the canary, its measurements and what it waits for.")]
+`prompt-rollback status PROMPT` shows the canary, its measurements and what it
+waits for.")]
     Canary {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -273,8 +306,8 @@ Examples:
 Examples:
   prompt-rollback gates customer-support v2.0.0
 
-Prints each promotion gate with its measurements. [gates] in the receiver's config enables gates. Exit 1: an
-enabled gate is closed.")]
+Prints each promotion gate with its measurements. [gates] in the receiver's
+config enables gates. Exit 1: an enabled gate is closed.")]
     Gates {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -291,11 +324,12 @@ enabled gate is closed.")]
 Examples:
   prompt-rollback rollback customer-support
   prompt-rollback rollback customer-support --to v1.9.0 --reason 'wrong tone'
-  prompt-rollback rollback customer-support --from v2.0.0            # only while v2.0.0 is active
-  prompt-rollback rollback customer-support --gradual                # leaves 75, 50, 25, 0 % on it
+  prompt-rollback rollback customer-support --from v2.0.0
+  prompt-rollback rollback customer-support --gradual # leaves 75, 50, 25, 0 %
   prompt-rollback rollback customer-support --gradual --stages 50,0 --hold 5m
 
-With --from, a script cannot roll back twice if someone else has just rolled back.")]
+With --from, it happens only while that version is active: a script cannot
+roll back twice if someone else has just rolled back.")]
     Rollback {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -331,11 +365,16 @@ With --from, a script cannot roll back twice if someone else has just rolled bac
     /// Mark a version as bad (never a rollback target) or good (known-good).
     #[command(after_help = "\
 Examples:
-  prompt-rollback mark customer-support v1.8.2 --bad --reason 'lacks the safety fix'
-  prompt-rollback mark customer-support v1.9.0 --good --reason 'in production for a month'
+  prompt-rollback mark customer-support v1.8.2 --bad \\
+    --reason 'lacks the safety fix'
+  prompt-rollback mark customer-support v1.9.0 --good \\
+    --reason 'in production for a month'
 
---bad: neither an automatic rollback nor a Slack button goes to this version; a person needs --force.
---good: the version is known-good at once; this also removes a bad mark and a quarantine.
+--bad: neither an automatic rollback nor a Slack button goes to this version;
+a person needs --force.
+--good: the version is known-good at once; this also removes a bad mark and a
+quarantine.
+
 A mark changes no traffic.")]
     #[command(group = clap::ArgGroup::new("mark").required(true).args(["bad", "good"]))]
     Mark {
@@ -365,7 +404,8 @@ A mark changes no traffic.")]
 Examples:
   prompt-rollback restore customer-support v1.8.2
 
-A rollback to an archived version restores its content first. Restored content stays in Redis for a week.")]
+A rollback to an archived version restores its content first. Restored content
+stays in Redis for a week.")]
     Restore {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -380,10 +420,11 @@ A rollback to an archived version restores its content first. Restored content s
     /// Show active versions and their rollback targets.
     #[command(after_help = "\
 Examples:
-  prompt-rollback status                       # all prompts
-  prompt-rollback status --without-target      # prompts that cannot be rolled back, and what to do
-  prompt-rollback status customer-support      # one prompt with its versions
-  prompt-rollback status --output json | jq -r '.prompts[] | [.prompt, .active] | @tsv'")]
+  prompt-rollback status                    # all prompts
+  prompt-rollback status --without-target   # those that cannot be rolled back
+  prompt-rollback status customer-support   # one prompt with its versions
+  prompt-rollback status --output json |
+    jq -r '.prompts[] | [.prompt, .active] | @tsv'")]
     Status {
         /// Show one prompt, with its versions and open incidents.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -403,10 +444,12 @@ Examples:
 Examples:
   prompt-rollback explain customer-support
   prompt-rollback explain customer-support --alert PromptErrorRateCritical
-  prompt-rollback explain customer-support --output json | jq -r '.alerts[] | [.alert, .outcome, .reason] | @tsv'
+  prompt-rollback explain customer-support --output json |
+    jq -r '.alerts[] | [.alert, .outcome, .reason] | @tsv'
 
-The receiver decides about an alert of each rule as if Alertmanager had delivered it, and commits nothing. The
-rules are those that Prometheus has (prometheus.url) or, without Prometheus, those that ship.")]
+The receiver decides about an alert of each rule as if Alertmanager had
+delivered it, and commits nothing. The rules are those that Prometheus has
+(prometheus.url) or, without Prometheus, those that ship.")]
     Explain {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -423,9 +466,10 @@ rules are those that Prometheus has (prometheus.url) or, without Prometheus, tho
 Examples:
   prompt-rollback log customer-support
   prompt-rollback log customer-support --limit 500 --output json
-  prompt-rollback log --all --since 30d --output json      # who changed what, for an audit
+  prompt-rollback log --all --since 30d --output json    # for an audit
 
-`external` entries are changes that were made in Redis without prompt-rollback.")]
+`external` entries are changes that were made in Redis without
+prompt-rollback.")]
     Log {
         /// The prompt's name.
         #[arg(required_unless_present = "all", value_parser = NonEmptyStringValueParser::new())]
@@ -467,8 +511,8 @@ Examples:
 Examples:
   prompt-rollback postmortem 01KAJ4B8N4GZQ6V9C2M7T5R3XW > postmortem.md
 
-The draft contains the timeline, durations, impact and the prompt diff, as far as they are known, and four
-questions for the team to answer.")]
+The draft contains the timeline, durations, impact and the prompt diff, as far
+as they are known, and four questions for the team to answer.")]
     Postmortem {
         /// The incident's id, from `prompt-rollback incidents`.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -483,8 +527,9 @@ Examples:
   prompt-rollback report --since 7d
   prompt-rollback report --since 2026-11-01T00:00:00Z --output json
 
-Right: a person made the same rollback later. Wrong: the alerts resolved without a rollback, a person declined
-or undid it, or it did not help. Everything else is unclear. Saved: how much earlier the right ones would have
+Right: a person made the same rollback later. Wrong: the alerts resolved
+without a rollback, a person declined or undid it, or it did not help.
+Everything else is unclear. Saved: how much earlier the right ones would have
 happened.")]
     Report {
         /// A duration such as 7d, or a time such as 2026-11-21T00:38:12Z.
@@ -499,10 +544,12 @@ happened.")]
 Examples:
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve --to v1.8.2
-  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # silences its alerts until they resolve or get worse
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss
 
-If many prompts fail together, one bulk incident covers them: approve rolls back every prompt that waits,
-dismiss holds them all, release ends the hold, undo reverts the automatic rollbacks made before.")]
+Dismiss silences its alerts until they resolve or get worse. If many prompts
+fail together, one bulk incident covers them: approve rolls back every prompt
+that waits, dismiss holds them all, release ends the hold, undo reverts the
+automatic rollbacks made before.")]
     Decide {
         /// The incident's id, from `prompt-rollback incidents --open`.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -527,7 +574,8 @@ Examples:
   prompt-rollback pause --reason 'provider outage, do not touch'
   prompt-rollback pause customer-support
 
-As soon as this command succeeds, no automatic rollback happens until `resume`.")]
+As soon as this command succeeds, no automatic rollback happens until
+`resume`.")]
     Pause {
         /// Pause only this prompt [default: all prompts].
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -547,7 +595,8 @@ Examples:
   prompt-rollback resume
   prompt-rollback resume customer-support
 
-`pause` and `pause PROMPT` are independent: `resume` without a prompt leaves paused prompts paused.")]
+`pause` and `pause PROMPT` are independent: `resume` without a prompt leaves
+paused prompts paused.")]
     Resume {
         /// Resume only this prompt [default: the pause of all prompts].
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -562,9 +611,11 @@ Examples:
     #[command(after_help = "\
 Examples:
   prompt-rollback reload
-  prompt-rollback check --config prompt-rollback.toml && prompt-rollback reload
+  prompt-rollback check --config prompt-rollback.toml &&
+    prompt-rollback reload
 
-Same as SIGHUP, for one receiver; run it once per replica. Exit 1: the config is invalid and nothing has changed.")]
+Same as SIGHUP, for one receiver; run it once per replica. Exit 1: the config
+is invalid and nothing has changed.")]
     Reload {
         #[command(flatten)]
         receiver: ReceiverArgs,
@@ -576,8 +627,9 @@ Examples:
   prompt-rollback drill customer-support
   prompt-rollback drill customer-support --wait 120 --output json
 
-A critical alert, marked as a drill, passes through Alertmanager, the webhook and Slack. The receiver decides it
-like a real alert and reports what it would do, but rolls nothing back. Exit 1: a step did not finish in time.")]
+A critical alert, marked as a drill, passes through Alertmanager, the webhook
+and Slack. The receiver decides it like a real alert and reports what it would
+do, but rolls nothing back. Exit 1: a step did not finish in time.")]
     Drill {
         /// The prompt's name; the test alert names its active version.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -595,7 +647,7 @@ like a real alert and reports what it would do, but rolls nothing back. Exit 1: 
     #[command(after_help = "\
 Examples:
   prompt-rollback healthcheck && echo ready
-  healthcheck: { test: [CMD, prompt-rollback, healthcheck] }         # in a compose file")]
+  healthcheck: { test: [CMD, prompt-rollback, healthcheck] } # in compose")]
     Healthcheck {
         #[command(flatten)]
         receiver: ReceiverArgs,

@@ -38,6 +38,24 @@ fn every_command_teaches_by_example() {
         assert_eq!(output.status.code(), Some(0));
         assert!(text.contains(&format!("Examples:\n  prompt-rollback {command}")), "{text}");
     }
+    // examples fit into a terminal of 80 columns
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<String> = commands
+        .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    for command in commands.iter().map(String::as_str).filter(|name| *name != "help").chain([""]) {
+        let arguments: Vec<&str> = [command, "--help"].into_iter().filter(|one| !one.is_empty()).collect();
+        let text = stdout(&program(&arguments).output().unwrap());
+        let after = text.find("\nExamples:").or_else(|| text.find("\nA first session:"));
+        let after = &text[after.unwrap_or_else(|| panic!("{command}: {text}"))..];
+        for line in after.lines() {
+            assert!(line.chars().count() <= 78, "{command}: {line}");
+        }
+    }
     assert!(help.contains("Exit codes: 0 success, 1 refused or failed, 2 invalid usage or config."), "{help}");
 }
 
