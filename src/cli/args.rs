@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::client::Token;
+use super::client::{BaseUrl, Token};
 use crate::decision::Steer;
 
 /// Rolls a misbehaving LLM prompt back to its last known-good version.

@@ -246,7 +246,7 @@ fn what_others_set_and_people_mark_and_share_is_told() {
     assert_eq!(world.data("version.removed")["active"], Value::Null);
     assert_eq!(world.outside(Active::Foreign("no version".to_owned())), ["version.removed"]);
     // the next request notices what was set before it, in one commit
-    for found in [Active::Absent, Active::Foreign("other".to_owned())] {
+    for found in [Active::Absent, Active::Foreign("not a version".to_owned())] {
         world.snapshot.active = found;
         assert_eq!(world.activates("v3", TrafficShare::All), ["version.removed", "version.activated"]);
         assert_eq!(world.data("version.activated")["to"], "v3");
