@@ -72,7 +72,7 @@ use linger::{Lingering, Unread};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Limits of a request's head: headers, and bytes.
 const MAX_HEADERS: usize = 64;
-const MAX_HEAD: usize = 24 << 10;
+const MAX_HEAD: usize = 32 << 10;
 /// Longest time without the client reading any of its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS connection is closed after this time, after the current response: the certificates of its handshake may have

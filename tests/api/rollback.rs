@@ -111,7 +111,7 @@ async fn what_a_request_cannot_mean_is_refused() -> Result<()> {
         ("/api/prompts/p/versions/v2/restore", json!({"a": 1}), "unknown field `a`"),
         (
             &decide,
-            json!({"decision": "dismiss", "target_version": "v1"}),
+            json!({"decision": "dismiss", "target_version": "v1", "operator": "mia"}),
             "only approve and approve_gradual have a target",
         ),
         (

@@ -73,7 +73,7 @@ async fn a_target_that_exports_another_teams_prompt_causes_no_rollback_of_it() -
     stack.until_active(OWN, GOOD).await?;
     // and none were accepted for the other: not for a minute, although the same metrics would need much less, except
     // for those that the rules derive from the receiver's own series
-    let ours = "prompt_rollback_.*|prompt_version_signal:.*|prompt_version:(active|age|first_activated|reactivated[0-9]+m|rollback_target|served_hour):.*";
+    let ours = "prompt_rollback_.*|prompt_version_signal:.*|prompt_signal:.*|prompt_version:(active|age|first_activated|reactivated[0-9]+m|rollback_target|served_hour):.*";
     let known = format!(r#"{{__name__!~"{ours}",prompt="{VICTIM}"}} or {{gen_ai_prompt_name="{VICTIM}"}}"#);
     let scraped = r#"sum(count_over_time(scrape_samples_scraped{job="prompt-servers"}[1h]))"#;
     let enough = async || {
