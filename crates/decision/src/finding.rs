@@ -29,9 +29,10 @@ impl Finding {
         Self { verdict, text: text.into() }
     }
 
-    /// Healthy if all findings are; otherwise what is wrong, or unknown.
+    /// Healthy if all findings are; otherwise what is wrong, or missing, or unknown. What is missing counts against a version
+    /// that was healthy before, and a finding that is unknown must not hide it.
     pub fn all(findings: Vec<Self>) -> Self {
-        const WORST_FIRST: [Verdict; 4] = [Verdict::Unhealthy, Verdict::Unknown, Verdict::NoData, Verdict::Healthy];
+        const WORST_FIRST: [Verdict; 4] = [Verdict::Unhealthy, Verdict::NoData, Verdict::Unknown, Verdict::Healthy];
         let any = |verdict: &Verdict| findings.iter().any(|finding| finding.verdict == *verdict);
         let verdict = WORST_FIRST.into_iter().find(any).unwrap_or(Verdict::NoData);
         let texts: Vec<_> = findings.into_iter().map(|finding| finding.text).collect();

@@ -104,9 +104,9 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Whether every instance that serves follows the key.
+    /// Whether every instance that serves follows the key. False if nothing is known of any.
     pub fn all_follow(&self) -> bool {
-        self.still.is_empty() && self.unknown.is_empty()
+        self.following > 0 && self.still.is_empty() && self.unknown.is_empty()
     }
 
     /// `9 of 10 instances follow`, and the names of the others.
@@ -146,6 +146,12 @@ pub struct Verification {
     pub last: Option<Check>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
+    /// When `traffic` was measured. An earlier release did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_at: Option<Timestamp>,
+    /// In how many of the latest checks that measured traffic, in a row, every instance followed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub followed: u32,
     /// Whether too little was measured by the deadline, so that the checks continue.
     #[serde(default, skip_serializing_if = "is_default")]
     pub late: bool,
@@ -161,7 +167,7 @@ impl Verification {
     /// Another version is the target now: what was measured of the earlier one, or is being measured, does not count.
     pub fn begin_anew(&mut self) {
         self.checks += 1;
-        (self.healthy, self.healthy_since, self.unhealthy, self.found_bad) = (0, None, 0, None);
+        (self.healthy, self.healthy_since, self.unhealthy, self.found_bad, self.followed) = (0, None, 0, None, 0);
     }
 
     pub fn starting(now: Timestamp, every: Duration) -> Self {
@@ -174,10 +180,17 @@ impl Verification {
             next: now.plus(every),
             last: None,
             traffic: None,
+            traffic_at: None,
+            followed: 0,
             late: false,
             stale: false,
             blamed: false,
         }
+    }
+
+    /// Whether the last check measured `traffic`.
+    pub fn traffic_is_latest(&self) -> bool {
+        self.traffic_at.is_none_or(|at| self.last.as_ref().is_none_or(|last| last.at == at))
     }
 
     /// Since when users have been served well: the target is healthy, and the bad version was not seen any more.

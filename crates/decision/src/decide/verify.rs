@@ -31,21 +31,23 @@ pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
         verification.stale = true;
         incident.note(now, NoteKind::Checked, still_serving(still, switch.from.as_str()));
     }
-    let followed = verification.traffic.as_ref().is_some_and(Traffic::all_follow);
+    // an earlier measurement says nothing about now, so only what this check itself found counts
+    let follows = check.traffic.as_ref().is_some_and(Traffic::all_follow);
+    let still = check.traffic.as_ref().is_some_and(|traffic| !traffic.still.is_empty());
+    let healthy = check.finding.verdict == Verdict::Healthy && verification.healthy >= policy.verify_healthy;
     let late = verification.late;
     let failing = late && verification.unhealthy >= policy.verify_healthy;
-    let still = verification.traffic.as_ref().is_some_and(|traffic| !traffic.still.is_empty());
-    let healthy = verification.healthy >= policy.verify_healthy;
+    let followed = verification.followed >= policy.verify_healthy;
     let waits_for_servers = incident.failure() == Some(RollbackFailure::NotFollowed);
     if let Some(switch) = &mut incident.switch {
         switch.verification = Some(verification);
     }
     // figures of one metric prove nothing where another one's alert fires
     let fires = tx.fires_on(&switch.to).is_some();
-    if followed && healthy && !fires {
+    if follows && healthy && !fires {
         recovered(tx, &check.incident);
     } else if waits_for_servers {
-        if !still {
+        if followed {
             followed_at_last(tx, &check.incident);
         }
     } else if failing || (late && still) {
@@ -80,8 +82,10 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
     let often = verification.checks < policy.verify_fast_checks;
     verification.next = now.plus(if often { policy.verify_every } else { Policy::VERIFY_SLOWLY });
     verification.last = Some(Check { at: now, finding: finding.clone() });
-    if check.traffic.is_some() {
-        verification.traffic.clone_from(&check.traffic);
+    if let Some(traffic) = &check.traffic {
+        verification.followed = if traffic.all_follow() { verification.followed + 1 } else { 0 };
+        verification.traffic = Some(traffic.clone());
+        verification.traffic_at = Some(now);
     }
 }
 
@@ -117,7 +121,9 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
         return;
     };
     let limit = spoken(now.since(switch.at));
-    if let Some(traffic) = verification.traffic.as_ref().filter(|traffic| !traffic.still.is_empty()) {
+    // servers may have followed since an earlier check: the page must be true now
+    let latest = verification.traffic.as_ref().filter(|_| verification.traffic_is_latest());
+    if let Some(traffic) = latest.filter(|traffic| !traffic.still.is_empty()) {
         let text =
             format!("prompt servers do not follow the rollback: {}", still_serving(traffic, switch.from.as_str()));
         escalate(tx, id, RollbackFailure::NotFollowed, text);
@@ -190,7 +196,11 @@ fn missing(verification: &Verification) -> String {
     let finding =
         verification.last.as_ref().map_or_else(|| "nothing was measured".to_owned(), |c| c.finding.text.clone());
     match &verification.traffic {
-        Some(traffic) if !traffic.all_follow() => format!("{finding}; {}", traffic.followers()),
+        Some(traffic) if !traffic.all_follow() => {
+            let measured = verification.traffic_at.filter(|_| !verification.traffic_is_latest());
+            let at = measured.map(|at| format!(" (measured at {})", at.time_of_day())).unwrap_or_default();
+            format!("{finding}; {}{at}", traffic.followers())
+        }
         _ => finding,
     }
 }

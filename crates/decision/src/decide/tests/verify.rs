@@ -224,7 +224,7 @@ fn once_all_servers_follow_the_target_has_five_minutes() {
     world.traffic = traffic(Some(world.now), &["pod-3"], &[]);
     world.pass(minutes(10));
     world.traffic = traffic(Some(world.now), &[], &[]);
-    world.pass(seconds(30));
+    world.pass(seconds(60));
     assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
     assert!(said(&world, "no instance serves v2 any more"));
     says(&mut world, Verdict::Healthy);
@@ -289,4 +289,98 @@ fn another_version_is_checked_instead() {
     world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.20 %"));
     world.pass(minutes(1));
     assert_eq!(world.phase(), PhaseKind::Recovered);
+}
+
+#[test]
+fn a_check_that_knows_nothing_itself_is_no_recovery() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::Healthy);
+    world.traffic = traffic(None, &[], &["pod-7"]);
+    world.pass(seconds(10));
+    // it was healthy twice, and now every server follows, but whether it is healthy now is unknown
+    says(&mut world, Verdict::Unknown);
+    world.traffic = traffic(None, &[], &[]);
+    world.pass(minutes(20));
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+    // it is healthy, and every server followed earlier, but whether they do now is unknown
+    says(&mut world, Verdict::Healthy);
+    world.traffic = None;
+    world.pass(minutes(2));
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+    world.traffic = traffic(None, &[], &[]);
+    world.pass(seconds(30));
+    assert_eq!(world.phase(), PhaseKind::Recovered);
+}
+
+#[test]
+fn the_end_of_the_targets_alert_does_not_make_an_old_measurement_a_recovery() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::Healthy);
+    world.alert(high("v1"));
+    world.pass(seconds(20));
+    says(&mut world, Verdict::Unknown);
+    world.traffic = None;
+    world.pass(minutes(2));
+    world.alert(high("v1").resolved());
+    world.pass(minutes(1));
+    let rolled_back = world.state.incidents.iter().find(|incident| incident.version == v("v2"));
+    assert!(rolled_back.is_some_and(|incident| incident.phase.kind() == PhaseKind::Verifying), "{rolled_back:?}");
+}
+
+#[test]
+fn what_is_missing_ends_a_run_of_healthy_checks_although_something_else_is_unknown() {
+    let both = |one, other| Finding::all(vec![Finding::new(one, "errors"), Finding::new(other, "quality")]).verdict;
+    for (one, other, all) in [
+        (Verdict::Unknown, Verdict::NoData, Verdict::NoData),
+        (Verdict::Unknown, Verdict::Unhealthy, Verdict::Unhealthy),
+        (Verdict::NoData, Verdict::Unhealthy, Verdict::Unhealthy),
+        (Verdict::Healthy, Verdict::Unknown, Verdict::Unknown),
+        (Verdict::Healthy, Verdict::Healthy, Verdict::Healthy),
+    ] {
+        assert_eq!((both(one, other), both(other, one)), (all, all), "{one:?} and {other:?}");
+    }
+}
+
+#[test]
+fn only_two_checks_that_see_every_server_follow_end_the_page() {
+    for nothing in [traffic(None, &[], &["pod-3"]), Some(Traffic::default()), None] {
+        let mut world = rolled_back();
+        says(&mut world, Verdict::NoData);
+        world.traffic = traffic(Some(world.now), &["pod-3"], &[]);
+        world.pass(minutes(10));
+        assert_eq!(world.latest().failure(), Some(RollbackFailure::NotFollowed));
+        world.traffic = nothing.clone();
+        world.pass(minutes(5));
+        assert!(world.latest().pages(), "{nothing:?}");
+        for _ in 0..2 {
+            world.traffic = traffic(None, &[], &[]);
+            world.pass(seconds(30));
+            assert!(world.latest().pages(), "one check is not enough");
+            world.traffic = traffic(None, &[], &["pod-3"]);
+            world.pass(seconds(30));
+        }
+        world.traffic = traffic(None, &[], &[]);
+        world.pass(seconds(60));
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false), "{nothing:?}");
+    }
+}
+
+#[test]
+fn servers_are_not_paged_for_by_what_an_earlier_check_saw() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::Healthy);
+    world.traffic = traffic(Some(world.now), &["pod-3"], &[]);
+    world.pass(seconds(50));
+    let seen = world.latest().verification().and_then(|v| v.traffic_at).expect("a measurement");
+    says(&mut world, Verdict::Unknown);
+    world.traffic = None;
+    world.pass(minutes(5));
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
+    let text = format!("2 of 3 instances follow, not: pod-3 (measured at {})", seen.time_of_day());
+    assert!(said(&world, &text), "{:?}", world.latest().notes);
+    // once it is measured again, it pages
+    says(&mut world, Verdict::Healthy);
+    world.traffic = traffic(Some(world.now), &["pod-3"], &[]);
+    world.pass(seconds(30));
+    assert_eq!(world.latest().failure(), Some(RollbackFailure::NotFollowed));
 }
