@@ -284,15 +284,10 @@ fn checked() -> Incident {
     let verification = Some(Verification {
         checks: 1,
         healthy: 1,
-        unhealthy: 0,
-        found_bad: None,
-        late: false,
         next: after(10),
         last: Some(Check { at: after(5), finding }),
         traffic: Some(traffic),
-        stale: false,
-        blamed: false,
-        healthy_since: None,
+        ..Verification::starting(after(0), Duration::from_secs(5))
     });
     if let Some(switch) = &mut incident.switch {
         switch.verification = verification;
