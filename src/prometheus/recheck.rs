@@ -16,6 +16,8 @@ const FAILURES: f64 = 5.0;
 
 /// 99.9 %, as in `alert-rules/alerts.yml`.
 const CERTAIN: f64 = 6.2146;
+/// 99.99 %, which the critical row wants of fewer than [`EVIDENCE`] requests.
+const CERTAIN_OF_FEW: f64 = 8.5172;
 
 /// The exponent of Chernoff's bound: if the share `ratio` of requests failed, this many failures or more would have a
 /// probability of at most exp(-divergence).
@@ -30,12 +32,12 @@ pub fn threshold(incident: &Incident) -> Option<f64> {
     metric.threshold.filter(|_| metric.is_errors())
 }
 
-/// Requests and failures since the activation, `age` ago; `None`: too early to separate them from earlier ones.
+/// Whole requests and failures since the activation, `age` ago, as the row counts them; `None`: too early to separate them from earlier ones.
 pub fn question(labels: &Labels, prompt: &PromptName, version: &VersionName, age: Duration) -> Option<String> {
     let window = match age.as_secs() {
         0..60 => return None,
-        60..300 => "increase1m",
-        _ => "increase5m",
+        60..300 => "count1m",
+        _ => "count5m",
     };
     let Labels { prompt: p, version: v, .. } = labels;
     let prompt = super::quoting::in_string(prompt);
@@ -55,11 +57,13 @@ pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Fi
         series.iter().find(of_rule).map(Series::value).filter(|value| value.is_finite()).unwrap_or(0.0)
     };
     let (requests, failures) = (count("prompt_version:requests:"), count("prompt_version:request_errors:"));
-    if requests < f64::from(EVIDENCE) {
+    let few = requests < f64::from(EVIDENCE);
+    let certain = if few { CERTAIN_OF_FEW } else { CERTAIN };
+    let bad =
+        failures > threshold * requests && failures >= FAILURES && divergence(failures, requests, threshold) > certain;
+    if few && !bad {
         return Finding::new(Verdict::NoData, format!("no data yet: {requests:.0} requests"));
     }
-    let bad =
-        failures > threshold * requests && failures >= FAILURES && divergence(failures, requests, threshold) > CERTAIN;
     let verdict = if bad { Verdict::Unhealthy } else { Verdict::Healthy };
     Finding::new(verdict, format!("error ratio {:.2} % of {requests:.0} requests", 100.0 * failures / requests))
 }
@@ -84,22 +88,25 @@ mod tests {
         let (prompt, version) = (PromptName::parse("p").expect("a name"), VersionName::parse("v2").expect("a version"));
         let asked = |seconds| question(&labels, &prompt, &version, Duration::from_secs(seconds));
         assert_eq!(asked(59), None);
-        assert!(asked(60).is_some_and(|query| query.contains("increase1m\"") && query.contains("\"v2\"")));
-        assert!(asked(300).is_some_and(|query| query.contains("increase5m\"")));
+        assert!(asked(60).is_some_and(|query| query.contains("count1m\"") && query.contains("\"v2\"")));
+        assert!(asked(300).is_some_and(|query| query.contains("count5m\"")));
     }
 
     #[test]
     fn a_version_is_bad_beyond_doubt() {
         for (window, requests, failures, verdict) in [
-            ("increase1m", 19.0, 19.0, Verdict::NoData),
-            ("increase1m", 100.0, 20.0, Verdict::Unhealthy),
-            ("increase1m", 100.0, 9.0, Verdict::Healthy), // 9 % by chance, of a true 5 %
-            ("increase5m", 100.0, 9.0, Verdict::Healthy),
-            ("increase5m", 100.0, 14.0, Verdict::Healthy), // the row needs 15
-            ("increase5m", 100.0, 15.0, Verdict::Unhealthy),
-            ("increase5m", 20.0, 20.0, Verdict::Unhealthy),
-            ("increase5m", 100.0, 5.0, Verdict::Healthy),
-            ("increase5m", 40.0, 4.0, Verdict::Healthy),
+            ("count1m", 19.0, 19.0, Verdict::Unhealthy), // fewer than 20, beyond more doubt
+            ("count1m", 5.0, 5.0, Verdict::Unhealthy),
+            ("count1m", 4.0, 4.0, Verdict::NoData),
+            ("count1m", 19.0, 5.0, Verdict::NoData),
+            ("count1m", 100.0, 20.0, Verdict::Unhealthy),
+            ("count1m", 100.0, 9.0, Verdict::Healthy), // 9 % by chance, of a true 5 %
+            ("count5m", 100.0, 9.0, Verdict::Healthy),
+            ("count5m", 100.0, 14.0, Verdict::Healthy), // the row needs 15
+            ("count5m", 100.0, 15.0, Verdict::Unhealthy),
+            ("count5m", 20.0, 20.0, Verdict::Unhealthy),
+            ("count5m", 100.0, 5.0, Verdict::Healthy),
+            ("count5m", 40.0, 4.0, Verdict::Healthy),
         ] {
             assert_eq!(
                 read(&answer(window, requests, failures), 0.05).verdict,
@@ -127,7 +134,7 @@ mod tests {
             (0.01, 100, CERTAIN, 0.001),
             (0.005, 20, CERTAIN, 0.001),
             // critical with fewer than 20 requests
-            (0.05, 5, 8.5172, 0.0001),
+            (0.05, 5, CERTAIN_OF_FEW, 0.0001),
         ] {
             for requests in fewest..=MOST {
                 let beyond = |failures: &u32| {
