@@ -35,7 +35,8 @@ fn text(by: Earned, from: Timestamp, last: Option<String>, policy: &Policy, now:
     match (by, last) {
         (Earned::Mark | Earned::Evidence, _) => {
             format!(
-                "known-good: {served} with at least {} requests and no error threshold exceeded",
+                "known-good: {served}; Prometheus measured at least {} requests, and no error threshold was exceeded while it \
+                 measured",
                 policy.soak_requests
             )
         }

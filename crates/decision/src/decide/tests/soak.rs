@@ -40,7 +40,7 @@ fn evidence_makes_a_version_known_good_after_its_soak() {
     assert_eq!(by(&world, "v2"), None);
     world.pass(seconds(1));
     assert_eq!(by(&world, "v2"), Some(Earned::Evidence));
-    let expected = "v2: known-good: served for 1 h with at least 20 requests and no error threshold exceeded";
+    let expected = "v2: known-good: served for 1 h; Prometheus measured at least 20 requests, and no error threshold was exceeded while it measured";
     assert_eq!(told(&world), [expected]);
 }
 
