@@ -33,6 +33,8 @@ const MAX_MESSAGE: usize = 200;
 pub enum PrometheusError {
     #[error("prometheus: {0}")]
     NoAnswer(String),
+    #[error("prometheus: {0}")]
+    TooLarge(String),
     /// For example an expression that does not parse.
     #[error("Prometheus rejected the query ({status}): {message}")]
     Refused { status: StatusCode, message: String },
@@ -47,7 +49,10 @@ pub enum PrometheusError {
 
 impl From<OutgoingError> for PrometheusError {
     fn from(error: OutgoingError) -> Self {
-        Self::NoAnswer(error.to_string())
+        match error {
+            OutgoingError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            OutgoingError::Unreachable { .. } | OutgoingError::Timeout { .. } => Self::NoAnswer(error.to_string()),
+        }
     }
 }
 

@@ -4,11 +4,12 @@
 //! requests, where `increase()` would extrapolate. The slices depend on when the comparison began, never on when it is
 //! queried, so each look includes the slices of all earlier looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::client::Series;
 use super::exposure::{FAILURES, REQUESTS, grown};
+use super::server::{Replica, Server};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
 use crate::prometheus::ab_test::{ComparisonSamples, Counts, Slice};
@@ -100,7 +101,7 @@ pub fn requests_since(
     let in_span = |(span, series): (&QueryRange, &Vec<Series>)| -> f64 {
         let of =
             |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
-        let counts = counts(span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed);
+        let counts = counts(labels, span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed);
         counts.into_iter().filter(|(end, _)| *end >= since.plus(span.step)).map(|(_, counts)| counts.all).sum()
     };
     spans.iter().zip(answers).map(in_span).sum()
@@ -147,8 +148,8 @@ impl VersionSamples {
                 series.iter().filter(|one| is_of(labels, one, name, version)).collect()
             };
             let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
-            read.requests.extend(counts(span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed));
-            read.scores.extend(counts(span.step, &of(SCORES), &of(SCORE_SUM), lost));
+            read.requests.extend(counts(labels, span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed));
+            read.scores.extend(counts(labels, span.step, &of(SCORES), &of(SCORE_SUM), lost));
             read.covered.extend(of(COVERED).into_iter().flat_map(|one| one.points.iter().copied()));
             // the first moment of a span is the last one of the span before
             let mut buckets: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
@@ -197,30 +198,41 @@ fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>
 
 /// The counts of all instances whose two counters are known at both ends of a slice.
 fn counts(
+    labels: &Labels,
     step: Duration,
     all: &[&Series],
     parts: &[&Series],
     failed: fn(f64, f64) -> f64,
 ) -> BTreeMap<Timestamp, Counts> {
     let mut counts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
+    let mut counted = BTreeSet::new();
     for all in all {
-        let Some(part) = parts.iter().find(|part| part.label("instance") == all.label("instance")) else { continue };
-        let part = growth(step, part);
-        for (end, grown) in growth(step, all) {
-            let Some(part) = part.get(&end) else { continue };
-            counts.entry(end).or_default().add(Counts { all: grown, failed: failed(grown, *part) });
+        let (server, replica) = (Server::of(labels, all), Replica::of(all));
+        let same = |part: &&&Series| Server::of(labels, part) == server && Replica::of(part) == replica;
+        let Some(part) = parts.iter().find(same) else { continue };
+        // of a pair of Prometheus servers that measure the same instance, one
+        if !counted.insert(server) {
+            continue;
+        }
+        for (end, [grown, part]) in growth(step, all, part) {
+            counts.entry(end).or_default().add(Counts { all: grown, failed: failed(grown, part) });
         }
     }
     counts
 }
 
-/// The growth before the first point, or in a gap, is not counted.
-fn growth(step: Duration, series: &Series) -> Growth {
-    let mut growth = Growth::new();
-    for pair in series.points.windows(2) {
+/// The growth of a counter of all and of one of a part of them. Before the first point, or in a gap, it is not counted.
+/// If the first one fell, the server was restarted: the second one counts from 0 too, also if it is higher than before.
+fn growth(step: Duration, all: &Series, part: &Series) -> BTreeMap<Timestamp, [f64; 2]> {
+    let parts: BTreeMap<Timestamp, f64> = part.points.iter().copied().collect();
+    let mut growth = BTreeMap::new();
+    for pair in all.points.windows(2) {
         let [(before_at, before), (at, value)] = [pair[0], pair[1]];
-        if before.is_finite() && value.is_finite() && at > before_at && at.since(before_at) == step {
-            growth.insert(at, grown(before, value));
+        let (Some(part_before), Some(part)) = (parts.get(&before_at), parts.get(&at)) else { continue };
+        let known = [before, value, *part_before, *part].iter().all(|value| value.is_finite());
+        if known && at > before_at && at.since(before_at) == step {
+            let part_before = if value < before { 0.0 } else { *part_before };
+            growth.insert(at, [grown(before, value), grown(part_before, *part)]);
         }
     }
     growth
@@ -300,6 +312,34 @@ mod tests {
             [[3.0, 1.0, 15.0, 1.0], [0.0, 0.0, 25.0, 5.0], [0.0, 0.0, 5.0, 1.0], [1.0, 0.0, 1.0, 0.0]],
             "a reset, an instance that ended, a sample that is no number"
         );
+    }
+
+    #[test]
+    fn a_server_that_was_restarted_counts_its_failures_from_zero() {
+        let measured = read_first(vec![
+            series(REQUESTS, "v1", "a", &[1_000.0, 50.0]),
+            series(FAILURES, "v1", "a", &[5.0, 20.0]),
+            series(REQUESTS, "v2", "a", &[1_000.0, 50.0]),
+            series(FAILURES, "v2", "a", &[20.0, 5.0]),
+        ]);
+        assert_eq!(all(&measured.errors), [[50.0, 5.0, 50.0, 20.0]]);
+    }
+
+    #[test]
+    fn instances_of_the_same_name_in_two_clusters_are_two() {
+        let labelled = |mut one: Series, label: &str, value: &str| {
+            one.labels.insert(label.to_owned(), value.to_owned());
+            one
+        };
+        for (label, expected) in [("cluster", [30.0, 3.0, 0.0, 0.0]), ("replica", [10.0, 1.0, 0.0, 0.0])] {
+            let measured = read_first(vec![
+                labelled(series(REQUESTS, "v2", "a", &[0.0, 10.0]), label, "a"),
+                labelled(series(FAILURES, "v2", "a", &[0.0, 1.0]), label, "a"),
+                labelled(series(REQUESTS, "v2", "a", &[0.0, 20.0]), label, "b"),
+                labelled(series(FAILURES, "v2", "a", &[0.0, 2.0]), label, "b"),
+            ]);
+            assert_eq!(all(&measured.errors), [expected]);
+        }
     }
 
     #[test]

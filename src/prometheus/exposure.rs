@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::bound::bounds;
 use super::client::Series;
+use super::question::FAILS_ABOVE;
+use super::server::{Replica, Server};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Instances, Traffic};
@@ -21,8 +23,12 @@ const FINELY: Duration = Duration::from_secs(900);
 const POINTS: u64 = 180;
 /// After this time, requests to the bad version can no longer have been in flight when the key changed.
 const UNDER_WAY: Duration = Duration::from_secs(45);
-/// If this many requests were expected and none came, that is chance only one time in a thousand.
+/// A silence is a proof if it would be chance only this rarely.
+const CHANCE: f64 = 0.001;
+/// If this many requests were expected and none came, that is as rare.
 const EXPECTED: f64 = 7.0;
+/// So many of the last requests to the bad version show its share of the traffic when the traffic moved.
+const RECENT: f64 = 20.0;
 /// An instance that was not scraped for this long, while others were, is gone.
 const VANISHED: Duration = Duration::from_secs(60);
 /// The number of requests below which a failure ratio means nothing.
@@ -59,11 +65,14 @@ type Scrapes<'a> = BTreeMap<&'a str, Vec<Sample>>;
 
 struct Instance<'a> {
     scrapes: Scrapes<'a>,
+    /// When it was scraped, for any version, oldest first.
+    times: Vec<Timestamp>,
     /// When Prometheus last had a value for it.
     recorded: Timestamp,
 }
 
 /// What was counted between two scrapes.
+#[derive(Debug, Clone, Copy)]
 struct Interval {
     from: Timestamp,
     to: Timestamp,
@@ -75,41 +84,46 @@ struct Interval {
 #[derive(Debug)]
 pub struct Recorded {
     by_prompt: HashMap<String, Vec<Series>>,
-    /// The latest moment in the answer.
-    newest: Timestamp,
 }
 
 impl Recorded {
     pub fn new(labels: &Labels, series: Vec<Series>) -> Self {
-        let newest = series.iter().filter_map(|one| one.points.last()).map(|(at, _)| *at).max().unwrap_or_default();
         let mut by_prompt: HashMap<String, Vec<Series>> = HashMap::new();
         for one in series {
             by_prompt.entry(one.label(&labels.prompt).to_owned()).or_default().push(one);
         }
-        Self { by_prompt, newest }
+        Self { by_prompt }
     }
 
     /// The counters of one prompt.
     pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
-        let own = self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice);
-        Counters::of(labels, own, self.newest)
+        Counters::of(labels, self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice))
     }
 }
 
 /// The counters of one prompt.
 pub struct Counters<'a> {
-    instances: BTreeMap<&'a str, Instance<'a>>,
+    instances: BTreeMap<Server<'a>, Instance<'a>>,
     /// The failure ratio of each version before the moment.
     references: BTreeMap<&'a str, &'a Series>,
+    /// The latest moment at which Prometheus had a value for any instance.
     newest: Timestamp,
 }
 
+/// The recorded series of one instance, by version: requests, failures, times of scrapes.
+type Parts<'a> = BTreeMap<&'a str, [Option<&'a Series>; 3]>;
+
+fn newest_of(versions: &Parts<'_>) -> Timestamp {
+    let last = versions.values().flatten().flatten().filter_map(|one| one.points.last());
+    last.map(|(at, _)| *at).max().unwrap_or_default()
+}
+
 impl<'a> Counters<'a> {
-    fn of(labels: &Labels, own: &'a [Series], newest: Timestamp) -> Self {
-        let mut found: BTreeMap<&str, BTreeMap<&str, [Option<&Series>; 3]>> = BTreeMap::new();
+    fn of(labels: &Labels, own: &'a [Series]) -> Self {
+        let mut found: BTreeMap<Server<'a>, BTreeMap<Replica<'a>, Parts<'a>>> = BTreeMap::new();
         let mut references = BTreeMap::new();
         for one in own {
-            let (version, instance) = (one.label(&labels.version), one.label("instance"));
+            let version = one.label(&labels.version);
             let place = match one.label("__name__") {
                 REFERENCE => {
                     references.insert(version, one);
@@ -119,16 +133,18 @@ impl<'a> Counters<'a> {
                 SCRAPED => 2,
                 _ => 0,
             };
-            found.entry(instance).or_default().entry(version).or_default()[place] = Some(one);
+            let replicas = found.entry(Server::of(labels, one)).or_default();
+            replicas.entry(Replica::of(one)).or_default().entry(version).or_default()[place] = Some(one);
         }
-        let instance = |versions: BTreeMap<&'a str, [Option<&'a Series>; 3]>| {
-            let changes = changes(&versions);
-            let last = versions.values().flatten().flatten().filter_map(|one| one.points.last());
-            let recorded = last.map(|(at, _)| *at).max().unwrap_or_default();
-            let samples = |(version, parts): (&'a str, [Option<&Series>; 3])| (version, samples(parts, &changes));
-            Instance { scrapes: versions.into_iter().map(samples).collect(), recorded }
+        // of several Prometheus servers that measure the same instance, the one that knows the latest
+        let latest = |replicas: BTreeMap<Replica<'a>, Parts<'a>>| {
+            replicas.into_values().reduce(|one, other| if newest_of(&other) > newest_of(&one) { other } else { one })
         };
-        let instances = found.into_iter().map(|(name, versions)| (name, instance(versions))).collect();
+        let instances: BTreeMap<_, _> = found
+            .into_iter()
+            .filter_map(|(server, replicas)| Some((server, Instance::of(latest(replicas)?))))
+            .collect();
+        let newest = instances.values().map(|one| one.recorded).max().unwrap_or_default();
         Self { instances, references, newest }
     }
 
@@ -137,14 +153,16 @@ impl<'a> Counters<'a> {
     pub fn since(&self, since: Timestamp, bad: &VersionName, target: &VersionName) -> Option<Traffic> {
         let known = |one: &&Instance<'_>| [bad, target].iter().any(|v| one.scrapes.contains_key(v.as_str()));
         self.instances.values().find(known)?;
+        let all: Vec<_> =
+            self.instances.values().map(|one| [bad, target].map(|version| one.intervals(version.as_str()))).collect();
+        let before = Split::before(since, &all);
         let mut traffic = Traffic::default();
         let (mut still, mut unknown) = (Vec::new(), Vec::new());
         let (mut latest_bad, mut latest_target) = (0.0, 0.0);
-        for (name, Instance { scrapes, recorded }) in &self.instances {
-            let [of_bad, of_target] = [bad, target].map(|version| intervals(scrapes, version.as_str()));
+        for ((server, instance), [of_bad, of_target]) in self.instances.iter().zip(&all) {
             let later = |interval: &&Interval| interval.from >= since;
             let served = |intervals: &[Interval]| intervals.iter().filter(later).map(|i| i.requests).sum::<f64>();
-            let (bad_requests, target_requests) = (served(&of_bad), served(&of_target));
+            let (bad_requests, target_requests) = (served(of_bad), served(of_target));
             traffic.bad = traffic.bad.saturating_add(whole(bad_requests));
             traffic.target = traffic.target.saturating_add(whole(target_requests));
             for interval in of_target.iter().filter(later) {
@@ -153,22 +171,23 @@ impl<'a> Counters<'a> {
             }
             let grown = of_bad.iter().filter(later).filter(|interval| interval.requests > 0.0);
             traffic.bad_last_seen = traffic.bad_last_seen.max(grown.map(|interval| interval.to).max());
-            if self.newest.since(*recorded) > VANISHED {
+            if self.newest.since(instance.recorded) > VANISHED {
                 continue;
             }
             let latest = |intervals: &[Interval]| intervals.last().filter(later).map_or(0.0, |i| i.requests);
-            latest_bad += latest(&of_bad);
-            latest_target += latest(&of_target);
-            match follows(&of_bad, target_requests > 0.0, since) {
+            latest_bad += latest(of_bad);
+            latest_target += latest(of_target);
+            let name = || self.shown(server);
+            match instance.follows(bad, of_bad, of_target, &before, since) {
                 None | Some(Follows::Yes)
-                    if target_requests <= 0.0 && serves_another(scrapes, [bad, target], since, self.newest) =>
+                    if target_requests <= 0.0 && serves_another(instance, [bad, target], since, self.newest) =>
                 {
-                    unknown.push(shown(name));
+                    unknown.push(name());
                 }
                 None => {}
                 Some(Follows::Yes) => traffic.following += 1,
-                Some(Follows::No) => still.push(shown(name)),
-                Some(Follows::Unknown) => unknown.push(shown(name)),
+                Some(Follows::No) => still.push(name()),
+                Some(Follows::Unknown) => unknown.push(name()),
             }
         }
         let latest = latest_bad + latest_target;
@@ -178,9 +197,19 @@ impl<'a> Counters<'a> {
         Some(traffic)
     }
 
+    /// The name of an instance, with its other labels where another one has the same.
+    fn shown(&self, server: &Server<'_>) -> String {
+        let mut name = shown(server.instance);
+        if self.instances.keys().any(|other| other.instance == server.instance && other != server) {
+            let others: Vec<_> = server.others.iter().map(|(label, value)| format!("{label}={value}")).collect();
+            name = shown(&format!("{name} ({})", others.join(", ")));
+        }
+        name
+    }
+
     /// Requests and failures of `version` since `since`.
     pub fn served(&self, since: Timestamp, version: &VersionName) -> (u64, u64) {
-        let all = self.instances.values().flat_map(|one| intervals(&one.scrapes, version.as_str()));
+        let all = self.instances.values().flat_map(|one| one.intervals(version.as_str()));
         let counted =
             all.filter(|interval| interval.from >= since).fold((0.0, 0.0), |(requests, failures), interval| {
                 (requests + interval.requests, failures + interval.failures.unwrap_or(0.0))
@@ -188,13 +217,14 @@ impl<'a> Counters<'a> {
         (whole(counted.0), whole(counted.1))
     }
 
-    /// The failure ratio above which `version` is unhealthy: more than `least`, and worse than before `since`.
+    /// The failure ratio above which `version` is unhealthy: more than `least`, and worse than before `since`. What fails
+    /// as much as a failing prompt is unhealthy, whatever it did before.
     pub fn limit(&self, least: f64, since: Timestamp, version: &VersionName) -> f64 {
         let before =
             |series: &&&Series| series.points.iter().rev().find(|(at, _)| *at <= since).map(|(_, value)| *value);
         let reference = self.references.get(version.as_str()).as_ref().and_then(before);
         let reference = reference.filter(|ratio| (0.0..=1.0).contains(ratio)).unwrap_or(0.0);
-        (WORSE * reference).max(least)
+        (WORSE * reference).min(FAILS_ABOVE).max(least)
     }
 }
 
@@ -288,39 +318,174 @@ enum Follows {
     Unknown,
 }
 
-/// Whether an instance follows the key. `None`: it serves neither version.
-fn follows(bad: &[Interval], serves_target: bool, since: Timestamp) -> Option<Follows> {
-    let grown = |interval: &&Interval| interval.requests > 0.0;
-    let Some(last) = bad.iter().rfind(grown) else { return serves_target.then_some(Follows::Yes) };
-    let quiet = bad.iter().filter(|interval| interval.from >= last.to);
-    let (samples, silence) =
-        (quiet.clone().count(), quiet.clone().next_back().map_or(Duration::ZERO, |q| q.to.since(last.to)));
-    let expected = |from: Timestamp| {
-        let until_then = bad.iter().filter(|interval| interval.from >= from && interval.to <= last.to);
-        let requests: f64 = until_then.clone().map(|interval| interval.requests).sum();
-        let time = until_then.clone().next().map_or(Duration::ZERO, |first| last.to.since(first.from));
-        if time.is_zero() { 0.0 } else { requests / time.as_secs_f64() * silence.as_secs_f64() }
-    };
-    let is_quiet = |from: Timestamp| samples >= 2 && expected(from) >= EXPECTED;
-    let settled = since.plus(UNDER_WAY);
-    if last.from >= settled {
-        return Some(if is_quiet(settled) { Follows::Yes } else { Follows::No });
+/// Whether none of many requests went to the bad version by chance: `count` did while `seen` passed (requests, or
+/// seconds), and none in the `silent` that followed. If nothing had changed, all of them would be in the first part only
+/// this rarely, also in the last one of `silences`: the sum of 1 / n² is less than two.
+fn is_proof(count: f64, seen: f64, silent: f64, silences: usize) -> bool {
+    #[allow(clippy::cast_precision_loss, reason = "a few scrapes")]
+    let chance = CHANCE / (silences.max(1) as f64).powi(2);
+    count > 0.0 && silent > 0.0 && count * (seen / (seen + silent)).ln() <= chance.ln()
+}
+
+/// How requests were divided between the bad version and the target before the traffic moved, for example by a canary.
+struct Split {
+    /// Since when they are counted: the moment of the first of the last [`RECENT`] to the bad version.
+    from: Timestamp,
+    /// Requests to the bad version, and to both.
+    bad: f64,
+    all: f64,
+    /// Whether the target served at all.
+    serves_target: bool,
+}
+
+impl Split {
+    fn before(since: Timestamp, all: &[[Vec<Interval>; 2]]) -> Self {
+        let earlier = |place: usize| all.iter().flat_map(move |each| &each[place]).filter(move |i| i.to <= since);
+        let mut counted: Vec<_> = earlier(0).map(|i| (i.to, i.requests, i.requests)).collect();
+        counted.extend(earlier(1).map(|i| (i.to, 0.0, i.requests)));
+        counted.sort_by_key(|(to, ..)| std::cmp::Reverse(*to));
+        let serves_target = earlier(1).any(|i| i.requests > 0.0);
+        let mut split = Self { from: since, bad: 0.0, all: 0.0, serves_target };
+        for (to, bad, requests) in counted {
+            if split.bad >= RECENT && to < split.from {
+                break;
+            }
+            (split.from, split.bad, split.all) = (to, split.bad + bad, split.all + requests);
+        }
+        split
     }
-    let switching = last.from >= since && samples == 0;
-    let yes = !switching && (serves_target || is_quiet(Timestamp(i64::MIN)));
-    Some(if yes { Follows::Yes } else { Follows::Unknown })
+
+    /// Requests to the bad version and to both, as far as the instance that served these is concerned: those of all
+    /// instances, unless it had clearly a smaller share of the bad version than the others, as with users that stay on
+    /// their instance.
+    fn of(&self, bad: &[Interval], target: &[Interval], since: Timestamp) -> (f64, f64) {
+        let own = |intervals: &[Interval]| -> f64 {
+            intervals.iter().filter(|i| i.to >= self.from && i.to <= since).map(|i| i.requests).sum()
+        };
+        let own_bad = own(bad);
+        let own_all = own_bad + own(target);
+        let expected = if self.all > 0.0 { own_all * self.bad / self.all } else { 0.0 };
+        let surprise = if own_bad > 0.0 { own_bad * (own_bad / expected).ln() } else { 0.0 };
+        let clearly_less = own_bad < expected && expected - own_bad + surprise > -CHANCE.ln();
+        if clearly_less { (own_bad, own_all) } else { (self.bad, self.all) }
+    }
+}
+
+impl<'a> Instance<'a> {
+    fn of(versions: Parts<'a>) -> Self {
+        let (changes, recorded) = (changes(&versions), newest_of(&versions));
+        let samples = |(version, parts): (&'a str, [Option<&Series>; 3])| (version, samples(parts, &changes));
+        let scrapes: Scrapes<'a> = versions.into_iter().map(samples).collect();
+        let times: BTreeSet<_> = scrapes.values().flatten().map(|sample| sample.at).collect();
+        Self { scrapes, times: times.into_iter().collect(), recorded }
+    }
+
+    /// What was counted for `version` from scrape to scrape. A counter that falls was reset and counts from 0. One that
+    /// starts on an instance that was scraped before started at 0; one that starts with its instance may be older than
+    /// that. One that ended, or that there never was, while the instance is scraped serves nothing: a server that was
+    /// restarted may expose only the version that it serves.
+    fn intervals(&self, version: &str) -> Vec<Interval> {
+        let samples = self.scrapes.get(version).map_or(&[][..], Vec::as_slice);
+        let born = samples.first().and_then(|first| {
+            let from = *self.times.iter().rfind(|at| **at < first.at)?;
+            Some(Interval { from, to: first.at, requests: first.requests, failures: first.failures })
+        });
+        let between = samples.windows(2).map(|pair| {
+            let reset = pair[1].requests < pair[0].requests;
+            let failed = pair[0].failures.filter(|_| !reset).unwrap_or(0.0);
+            Interval {
+                from: pair[0].at,
+                to: pair[1].at,
+                requests: grown(pair[0].requests, pair[1].requests),
+                failures: pair[1].failures.map(|after| grown(failed, after)),
+            }
+        });
+        let ended = samples.last().map(|last| last.at);
+        let after = self.times.windows(2).filter(|pair| ended.is_none_or(|ended| pair[0] >= ended));
+        let after = after.map(|pair| Interval { from: pair[0], to: pair[1], requests: 0.0, failures: Some(0.0) });
+        born.into_iter().chain(between).chain(after).collect()
+    }
+
+    /// Requests to `bad` that it had already counted when it appeared after `since`. If it served them since, it does so
+    /// at this rate at least.
+    fn appeared_with(&self, bad: &VersionName, since: Timestamp) -> Option<Interval> {
+        let first = self.scrapes.get(bad.as_str())?.first()?;
+        let appeared = self.times.first().is_some_and(|at| *at == first.at && *at >= since) && first.requests > 0.0;
+        appeared.then_some(Interval { from: since, to: first.at, requests: first.requests, failures: None })
+    }
+
+    /// Whether the instance follows the key. `None`: it serves neither version.
+    fn follows(
+        &self,
+        bad: &VersionName,
+        of_bad: &[Interval],
+        of_target: &[Interval],
+        before: &Split,
+        since: Timestamp,
+    ) -> Option<Follows> {
+        let of_bad: Vec<_> = self.appeared_with(bad, since).into_iter().chain(of_bad.iter().copied()).collect();
+        let last = of_bad.iter().rfind(|interval| interval.requests > 0.0);
+        // of an instance that served before, a silence begins when the traffic moved
+        let moved = last.map_or(since, |last| last.to.max(since));
+        let quiet = || of_bad.iter().filter(|interval| interval.from >= moved);
+        let (samples, silence) =
+            (quiet().count(), quiet().next_back().map_or(Duration::ZERO, |interval| interval.to.since(moved)));
+        let served = |from: Timestamp| -> f64 {
+            of_target.iter().filter(|interval| interval.from >= from).map(|interval| interval.requests).sum()
+        };
+        let serves_target = served(since) > 0.0;
+        if last.is_none() && !serves_target {
+            return None;
+        }
+        let settled = since.plus(UNDER_WAY);
+        // each time that it is seen to serve the bad version again, another silence begins that may be chance
+        let silences = of_bad.iter().filter(|interval| interval.from >= settled && interval.requests > 0.0).count();
+        let (silence, until_then) = (silence.as_secs_f64(), || of_bad.iter().filter(|interval| interval.to <= moved));
+        let is_silent = || {
+            let time = until_then().next().map_or(Duration::ZERO, |first| moved.since(first.from));
+            is_proof(until_then().map(|interval| interval.requests).sum(), time.as_secs_f64(), silence, silences)
+        };
+        let late = last.filter(|last| last.from >= settled);
+        // since requests could no longer be under way, at the rate of since then
+        let is_silent_again = |last: &Interval| {
+            let lately = || until_then().filter(|interval| interval.from >= settled);
+            let requests: f64 = lately().map(|interval| interval.requests).sum();
+            let time = lately().next().map_or(Duration::ZERO, |first| last.to.since(first.from)).as_secs_f64();
+            time > 0.0 && requests / time * silence >= EXPECTED
+        };
+        let earlier = |intervals: &[Interval]| -> f64 {
+            intervals.iter().filter(|interval| interval.to <= since).map(|interval| interval.requests).sum()
+        };
+        // with few requests of its own, as of a new instance, what the others served tells more
+        let served_target_before = earlier(of_target) > 0.0 || (before.serves_target && earlier(&of_bad) < RECENT);
+        // where both were served before, serving the target proves nothing: only the silence of the bad version does
+        let share =
+            served_target_before.then(|| before.of(&of_bad, of_target, since)).filter(|(count, _)| *count > 0.0);
+        let is_quiet = match share {
+            Some((count, seen)) if served(moved) > 0.0 => is_proof(count, seen, served(moved), silences),
+            Some(_) => is_silent(),
+            None => (late.is_none() && serves_target) || (is_silent() && late.is_none_or(is_silent_again)),
+        };
+        let enough = samples >= 2 || (share.is_none() && serves_target && late.is_none());
+        let switching = last.is_some_and(|last| last.from >= since) && samples == 0;
+        Some(match (is_quiet && enough && !switching, late) {
+            (true, _) => Follows::Yes,
+            (false, Some(_)) => Follows::No,
+            (false, None) => Follows::Unknown,
+        })
+    }
 }
 
 /// Whether an instance serves a third version. For the first moments after `since`, also requests that were under way count.
-fn serves_another(scrapes: &Scrapes<'_>, than: [&VersionName; 2], since: Timestamp, newest: Timestamp) -> bool {
+fn serves_another(instance: &Instance<'_>, than: [&VersionName; 2], since: Timestamp, newest: Timestamp) -> bool {
     let settled = since.plus(UNDER_WAY);
     let from = if newest < settled { since } else { settled };
-    let others = scrapes.keys().filter(|version| than.iter().all(|known| known.as_str() != **version));
-    others.flat_map(|version| intervals(scrapes, version)).any(|i| i.from >= from && i.requests > 0.0)
+    let others = instance.scrapes.keys().filter(|version| than.iter().all(|known| known.as_str() != **version));
+    others.flat_map(|version| instance.intervals(version)).any(|i| i.from >= from && i.requests > 0.0)
 }
 
 /// The moments when any counter of an instance changed: each implies a scrape.
-fn changes(versions: &BTreeMap<&str, [Option<&Series>; 3]>) -> BTreeSet<Timestamp> {
+fn changes(versions: &Parts<'_>) -> BTreeSet<Timestamp> {
     let all = versions.values().flat_map(|parts| parts[..2].iter().flatten());
     let changed = |pair: &[(Timestamp, f64)]| (pair[0].1.to_bits() != pair[1].1.to_bits()).then_some(pair[1].0);
     let first = |series: &&Series| series.points.first().map(|(at, _)| *at);
@@ -349,29 +514,6 @@ fn samples([requests, failures, scraped]: [Option<&Series>; 3], changes: &BTreeS
         }
     }
     samples
-}
-
-/// What was counted for `version` from scrape to scrape. A counter that falls was reset and counts from 0. One that
-/// starts on an instance that was scraped before started at 0; one that starts with its instance may be older than
-/// that.
-fn intervals(scrapes: &Scrapes<'_>, version: &str) -> Vec<Interval> {
-    let samples = scrapes.get(version).map_or(&[][..], Vec::as_slice);
-    let all = || scrapes.values().flatten().map(|sample| sample.at);
-    let born = samples.first().and_then(|first| {
-        let from = all().filter(|at| *at < first.at).max()?;
-        Some(Interval { from, to: first.at, requests: first.requests, failures: first.failures })
-    });
-    let between = samples.windows(2).map(|pair| {
-        let reset = pair[1].requests < pair[0].requests;
-        let failed = pair[0].failures.filter(|_| !reset).unwrap_or(0.0);
-        Interval {
-            from: pair[0].at,
-            to: pair[1].at,
-            requests: grown(pair[0].requests, pair[1].requests),
-            failures: pair[1].failures.map(|after| grown(failed, after)),
-        }
-    });
-    born.into_iter().chain(between).collect()
 }
 
 /// The growth of a counter between two samples. One that falls was reset and counts from 0.

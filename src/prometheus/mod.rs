@@ -1,6 +1,7 @@
 //! Prometheus: queries, and the meaning of their answers.
 
 pub mod ab_test;
+mod alone;
 pub mod bound;
 pub mod client;
 pub mod comparison;
@@ -11,3 +12,4 @@ pub mod figures;
 pub mod question;
 mod quoting;
 pub mod recheck;
+mod server;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::alone::stands_alone;
 use super::client::{PrometheusError, Series};
 use super::exposure;
 use super::quoting::{in_pattern, in_string};
@@ -18,8 +19,8 @@ use crate::postmortem::Unit;
 
 /// A version with a lower failure ratio is healthy, unless a firing rule is stricter.
 const HEALTHY_BELOW: f64 = 0.01;
-/// A prompt with a higher failure ratio is failing.
-const FAILS_ABOVE: f64 = 0.05;
+/// A prompt with a higher failure ratio is failing, as in `PromptErrorRateCritical`.
+pub(super) const FAILS_ABOVE: f64 = 0.05;
 /// The number of requests since the switch below which the default expression means nothing: its window may include
 /// older ones.
 pub const EVIDENCE: u32 = 20;
@@ -51,13 +52,23 @@ impl Verify {
 /// The label that identifies the expression of a result of [`together`].
 const ASKED: &str = "prompt_rollback_asked";
 
-/// One query that evaluates all of `expressions`.
+/// One query that evaluates all of `expressions`, each of which [stands alone](stands_alone).
 pub fn together(expressions: &[&str]) -> String {
-    // an expression may end in a comment
     let tagged = |(number, expression): (usize, &&str)| {
-        format!("label_replace(({expression}\n), \"{ASKED}\", \"{number}\", \"\", \"\")")
+        format!("label_replace(({expression}), \"{ASKED}\", \"{number}\", \"\", \"\")")
     };
     expressions.iter().enumerate().map(tagged).collect::<Vec<_>>().join(" or ")
+}
+
+/// Most expressions of one rule in one query.
+const AT_ONCE: usize = 32;
+
+/// The queries for these expressions: those of one query are asked [`together`]. One that does not [stand alone](stands_alone) is asked
+/// by itself, so that its author decides nothing about the others.
+pub fn batches(expressions: &[String]) -> Vec<Vec<String>> {
+    let (alone, others): (Vec<String>, Vec<String>) =
+        expressions.iter().cloned().partition(|expression| stands_alone(expression));
+    alone.chunks(AT_ONCE).map(<[String]>::to_vec).chain(others.into_iter().map(|other| vec![other])).collect()
 }
 
 /// The result of each expression, from the answer to all.
@@ -278,7 +289,8 @@ const FIGURE: &str = "figure";
 /// latter, so it is the team's threshold.
 ///
 /// Requests are counted minute by minute while rules were evaluated: the counters of a server would include requests
-/// while Prometheus was unreachable and nothing was watched.
+/// while Prometheus was unreachable and nothing was watched. Prometheus repeats the last value for five minutes after it
+/// stopped, so only values that were recorded within the minute count.
 pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
     let these = format!("{p}=\"{}\",{v}=\"{version}\"", in_string(prompt));
@@ -286,8 +298,11 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
     // overlapping windows of a minute, of which each counts for its step
     let step = (seconds / 240).clamp(1, 15);
     let span = format!("{seconds}s:{step}s");
-    let counted =
-        |rule: &str| format!("sum(sum_over_time(prompt_version:{rule}:increase1m{{{these}}}[{span}])) * {step} / 60");
+    let counted = |rule: &str| {
+        let recorded = format!("prompt_version:{rule}:increase1m{{{these}}}");
+        let fresh = format!("{recorded} * (time() - timestamp({recorded}) < bool 60)");
+        format!("sum(sum_over_time(({fresh})[{span}])) * {step} / 60")
+    };
     let rows = [
         format!("ALERTS{{{these},alertstate=\"firing\"}}"),
         format!("ALERTS{{{these},alertname=~\"PromptErrorRate.+\"}}"),
@@ -351,6 +366,20 @@ mod tests {
         assert_eq!(found(&incident), (Verdict::Healthy, "quality is back (error ratio 12.00 %)".to_owned()));
         incident.alerts.push(alert(""));
         assert_eq!(found(&incident), (Verdict::Unhealthy, "quality is back; error ratio 12.00 %".to_owned()));
+    }
+
+    /// Two alerts may be about two prompts, and their senders may not trust each other.
+    #[test]
+    fn an_expression_that_would_answer_for_another_is_asked_by_itself() {
+        let evil = r#"vector(1)), "prompt_rollback_asked", "1", "", "") or label_replace((vector(1)"#;
+        let all = ["vector(0)", evil, "a{b=\"c\"} # all of it", "vector(1)"].map(str::to_owned);
+        assert_eq!(batches(&all), [vec![all[0].clone(), all[3].clone()], vec![all[1].clone()], vec![all[2].clone()]]);
+        let many: Vec<_> = (0..70).map(|number| format!("vector({number})")).collect();
+        assert_eq!(batches(&many).iter().map(Vec::len).collect::<Vec<_>>(), [32, 32, 6]);
+        assert!(
+            together(&["vector(0)", "vector(1)"])
+                .ends_with(r#"label_replace((vector(1)), "prompt_rollback_asked", "1", "", "")"#)
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! However many incidents are open, all replicas together send fewer than twenty queries a second: queries that every
 //! check needs are sent once for all incidents of a tick, and the `verify` expressions of a rule are combined.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +32,8 @@ use crate::store::StoreError;
 const QUERY_INTERVAL: Duration = Duration::from_millis(70);
 /// Longest wait for a slot, well below a lease; after it, the check is made later.
 const PATIENCE: Duration = Duration::from_secs(8);
-
-/// Expressions of one rule that are combined in one query.
-const TOGETHER: usize = 32;
+/// The counters of older rollbacks are queried by themselves: over a longer time, fewer points of each counter are read.
+const RECENTLY: Duration = Duration::from_secs(600);
 
 type QueryResult = Result<Vec<Series>, PrometheusError>;
 
@@ -62,14 +61,32 @@ impl ComparisonData {
     }
 }
 
+/// The counters of some prompts since their rollbacks.
+#[derive(Debug)]
+struct CountersRead {
+    prompts: BTreeSet<PromptName>,
+    /// Whether they reach back to rollbacks that are older than [`RECENTLY`].
+    old: bool,
+    answer: Result<Recorded, PrometheusError>,
+}
+
 /// Prometheus' answers about all incidents that are checked together.
 #[derive(Debug)]
 pub struct Measurements {
-    counters: Result<Recorded, PrometheusError>,
+    /// What is missing got no slot.
+    counters: Vec<CountersRead>,
     /// Queried only soon after a switch.
     all_prompts: Option<[Vec<Series>; 3]>,
     /// The results of the `verify` expressions. One that is missing got no slot.
     verified: HashMap<String, QueryResult>,
+}
+
+impl Measurements {
+    fn counters(&self, incident: &Incident, now: Timestamp) -> Option<&Result<Recorded, PrometheusError>> {
+        let old = is_old(incident, now);
+        let about = |read: &&CountersRead| read.old == old && read.prompts.contains(&incident.prompt);
+        self.counters.iter().find(about).map(|read| &read.answer)
+    }
 }
 
 impl Verifier {
@@ -101,11 +118,29 @@ impl Verifier {
 
     /// Queries what the checks of all `due` need.
     pub async fn look(&self, due: &[&Incident], now: Timestamp) -> Result<Option<Measurements>, StoreError> {
-        let oldest = due.iter().filter_map(|incident| incident.switch.as_ref()).map(|switch| switch.at).min();
-        let (Some(prometheus), Some(oldest)) = (&self.prometheus, oldest) else { return Ok(None) };
+        let Some(prometheus) = &self.prometheus else { return Ok(None) };
         let prompts = || due.iter().map(|incident| &incident.prompt);
-        let counters = question::counters(&self.labels, prompts(), oldest, now);
-        let Some(counters) = self.query_rate_limited(prometheus, &counters).await? else { return Ok(None) };
+        let mut counters = Vec::new();
+        for old in [false, true] {
+            let due = || due.iter().filter(|incident| is_old(incident, now) == old);
+            let oldest = due().filter_map(|incident| incident.switch.as_ref()).map(|switch| switch.at).min();
+            let Some(oldest) = oldest else { continue };
+            let mut parts = Parts::of(due().map(|incident| incident.prompt.clone()).collect());
+            while let Some(prompts) = parts.left.pop() {
+                let query = question::counters(&self.labels, &prompts, oldest, now);
+                if let Some(answer) = self.query_rate_limited(prometheus, &query).await? {
+                    parts.answered(prompts, answer);
+                }
+            }
+            counters.extend(parts.answers.into_iter().map(|(prompts, answer)| CountersRead {
+                prompts,
+                old,
+                answer: answer.map(|series| Recorded::new(&self.labels, series)),
+            }));
+        }
+        if counters.is_empty() {
+            return Ok(None);
+        }
         let blames = async {
             if !due.iter().any(|incident| is_new(incident, now)) {
                 return Ok(None);
@@ -119,7 +154,6 @@ impl Verifier {
             })
         };
         let (all_prompts, verified) = join(blames, self.verify_all(prometheus, due, &counters, now)).await;
-        let counters = counters.map(|series| Recorded::new(&self.labels, series));
         Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
     }
 
@@ -128,7 +162,7 @@ impl Verifier {
         &self,
         prometheus: &Prometheus,
         due: &[&Incident],
-        counters: &QueryResult,
+        counters: &[CountersRead],
         now: Timestamp,
     ) -> Result<HashMap<String, QueryResult>, StoreError> {
         let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -138,13 +172,17 @@ impl Verifier {
                 rules.entry(alertname).or_default().push(expression);
             }
         }
-        if let Err(error @ PrometheusError::NoAnswer(_)) = counters {
-            // unreachable: each would wait for its slot in vain
+        let unreachable = counters.iter().find_map(|read| match &read.answer {
+            Err(error @ PrometheusError::NoAnswer(_)) => Some(error),
+            _ => None,
+        });
+        if let Some(error) = unreachable {
+            // each would wait for its slot in vain
             let all = rules.into_values().flatten();
             return Ok(all.map(|expression| (expression, Err(error.clone()))).collect());
         }
-        let chunks = rules.values().flat_map(|expressions| expressions.chunks(TOGETHER));
-        let answers = join_all(chunks.map(|chunk| self.ask_together(prometheus, chunk))).await;
+        let batches: Vec<_> = rules.values().flat_map(|expressions| question::batches(expressions)).collect();
+        let answers = join_all(batches.iter().map(|batch| self.ask_together(prometheus, batch))).await;
         let mut verified = HashMap::new();
         for answered in answers {
             verified.extend(answered?);
@@ -468,7 +506,7 @@ impl Verifier {
     /// One check of a rollback. `None`: no slot was free.
     fn check(&self, incident: &Incident, seen: &Measurements, now: Timestamp) -> Option<Checked> {
         let (switch, verification) = (incident.switch.as_ref()?, incident.verification()?);
-        let (traffic, errors) = match &seen.counters {
+        let (traffic, errors) = match seen.counters(incident, now)? {
             Ok(recorded) => {
                 let counters = recorded.of(&self.labels, &incident.prompt);
                 let traffic = counters.since(switch.at, &switch.from, &switch.to);
@@ -580,6 +618,34 @@ fn provider(version: &str, text: &str) -> String {
     format!("{version} fails too ({text}): this looks like a provider outage")
 }
 
+/// Whether the rollback is older than [`RECENTLY`].
+fn is_old(incident: &Incident, now: Timestamp) -> bool {
+    incident.switch.as_ref().is_some_and(|switch| now.since(switch.at) > RECENTLY)
+}
+
+/// Prompts that one query is about, or several queries if the answer is too large.
+struct Parts {
+    left: Vec<BTreeSet<PromptName>>,
+    answers: Vec<(BTreeSet<PromptName>, QueryResult)>,
+}
+
+impl Parts {
+    fn of(prompts: BTreeSet<PromptName>) -> Self {
+        Self { left: vec![prompts], answers: Vec::new() }
+    }
+
+    fn answered(&mut self, mut prompts: BTreeSet<PromptName>, answer: QueryResult) {
+        let middle = prompts.iter().nth(prompts.len() / 2).filter(|_| prompts.len() > 1).cloned();
+        match (&answer, middle) {
+            (Err(PrometheusError::TooLarge(_)), Some(middle)) => {
+                let rest = prompts.split_off(&middle);
+                self.left.extend([rest, prompts]);
+            }
+            _ => self.answers.push((prompts, answer)),
+        }
+    }
+}
+
 /// Whether a check is due. After the deadline only a first check is: if Prometheus has no free slots, the end must not
 /// wait for them.
 fn is_due(incident: &Incident, late: bool, now: Timestamp) -> bool {
@@ -597,6 +663,25 @@ fn is_new(incident: &Incident, now: Timestamp) -> bool {
 mod tests {
     use super::*;
     use crate::decision::{CommitId, IncidentId, Operator, Phase, Policy, Switch};
+
+    #[test]
+    fn an_answer_that_is_too_large_is_asked_for_in_parts() {
+        let prompt = |number: u32| PromptName::parse(&format!("p{number}")).expect("a name");
+        let all: BTreeSet<_> = (0..128).map(prompt).collect();
+        let mut parts = Parts::of(all.clone());
+        while let Some(some) = parts.left.pop() {
+            // the answer about p7 is too large by itself
+            let too_large = some.len() > 20 || some.contains(&prompt(7));
+            let answer =
+                if too_large { Err(PrometheusError::TooLarge("too large".to_owned())) } else { Ok(Vec::new()) };
+            parts.answered(some, answer);
+        }
+        let missing: Vec<_> =
+            parts.answers.iter().filter(|(_, answer)| answer.is_err()).map(|(some, _)| some).collect();
+        assert_eq!(missing, [&BTreeSet::from([prompt(7)])]);
+        assert_eq!(parts.answers.iter().map(|(some, _)| some.len()).sum::<usize>(), 128, "each once");
+        assert_eq!(parts.answers.iter().flat_map(|(some, _)| some.clone()).collect::<BTreeSet<_>>(), all);
+    }
 
     #[test]
     fn after_the_deadline_only_a_first_look_is_due() {

@@ -279,6 +279,11 @@ fn what_a_version_has_always_failed_is_no_harm() {
     let counters = recorded.of(&labels(), &prompt());
     assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "later records do not count");
     assert!((counters.limit(0.01, at(0), &v("v9")) - 0.01).abs() < 1e-12);
+    for failing in [0.05, 0.6, 0.7] {
+        let all = [series(REFERENCE, "v1", "", vec![(at(-240), failing)])];
+        let limit = |least| recorded_of(&all).of(&labels(), &prompt()).limit(least, at(0), &v("v1"));
+        assert_eq!((limit(0.01), limit(0.1)), (0.05, 0.1), "what fails that often is not healthy");
+    }
     for wrong in [f64::NAN, -1.0, 7.0] {
         let all = [series(REFERENCE, "v1", "", vec![(at(-240), wrong)])];
         assert!((recorded_of(&all).of(&labels(), &prompt()).limit(0.01, at(0), &v("v1")) - 0.01).abs() < 1e-12);
@@ -297,4 +302,166 @@ fn what_is_asked_stays_within_bounds() {
 fn names_of_instances_are_shown_without_hidden_characters() {
     assert_eq!(shown("10.0.0.1\u{202e}:8000\u{9b}2J"), "10.0.0.1:80002J");
     assert_eq!(shown(&"x".repeat(1_000)).len(), 100);
+}
+
+/// Serves `rate` a second, of which the part `share` is of the bad version: until `end`, and then none.
+fn split(rate: f64, share: f64, end: i64) -> (impl Fn(i64) -> (f64, f64), impl Fn(i64) -> (f64, f64)) {
+    let bad = move |second: i64| ((second.min(end) + 1_000) as f64 * rate * share).floor();
+    (
+        move |second: i64| (bad(second), 0.0),
+        move |second: i64| (((second + 1_000) as f64 * rate - bad(second)).floor(), 0.0),
+    )
+}
+
+#[test]
+fn after_a_canary_a_pod_that_goes_on_splitting_never_counts_as_following() {
+    for (rate, share, scrape) in [(1.0, 0.01, 5), (1.0, 0.05, 5), (10.0, 0.01, 15), (2.0, 0.25, 60)] {
+        let (bad, good) = split(rate, share, 1);
+        let (stuck_bad, stuck_good) = split(rate, share, 10_000);
+        let names: Vec<_> = (0..9).map(|i| format!("pod-{i}")).collect();
+        let all = names.iter().flat_map(|name| [always("v2", name, &bad), always("v1", name, &good)]);
+        let mut all: Vec<_> = all.collect();
+        all.extend([always("v2", "stuck", &stuck_bad), always("v1", "stuck", &stuck_good)]);
+        for now in (5..1_800).step_by(35) {
+            let traffic = traffic(&recorded(scrape, now, &all));
+            let named = traffic.still.names.iter().chain(&traffic.unknown.names).any(|name| name == "stuck");
+            assert!(named, "{rate}/s, {share}, {scrape} s, {now} s after the switch: {traffic:?}");
+            // nine requests to the bad version were expected
+            let proved = now as f64 > 9.0 / (rate * share) + 3.0 * scrape as f64;
+            assert_eq!(traffic.following, if proved { 9 } else { traffic.following }, "{rate} {share} {scrape} {now}");
+        }
+    }
+}
+
+#[test]
+fn where_both_were_served_before_a_few_requests_prove_nothing() {
+    let (bad, good) = split(1.0, 0.05, 0);
+    let follows = |now| traffic(&recorded(5, now, &[always("v2", "a", &bad), always("v1", "a", &good)]));
+    assert_eq!(follows(100).unknown.names, ["a"]);
+    assert!(follows(240).all_follow());
+    // one that had no request to the bad version is judged by the share of the others, and so is a new one
+    let few = |second: i64| (((second + 1_000) as f64 * 0.2).floor(), 0.0);
+    let (many, none) = (|second: i64| ((second + 1_000) as f64, 0.0), |_: i64| (0.0, 0.0));
+    let all = |now| {
+        let new = Served { from: 20, ..always("v1", "new", &many) };
+        let known = [always("v2", "a", &bad), always("v1", "a", &good)];
+        let others = [always("v2", "b", &none), always("v1", "b", &few), new];
+        traffic(&recorded(5, now, &known.into_iter().chain(others).collect::<Vec<_>>()))
+    };
+    assert_eq!(all(100).unknown.names, ["a", "b", "new"]);
+    assert_eq!((all(300).following, &all(300).unknown.names[..]), (2, &["b".to_owned()][..]));
+    assert!(all(1_200).all_follow());
+    // one that clearly took no part in the split has nothing to stop
+    let apart = [always("v2", "a", &bad), always("v1", "a", &good), always("v1", "b", &many)];
+    assert_eq!(traffic(&recorded(5, 30, &apart)).unknown.names, ["a"]);
+}
+
+#[test]
+fn a_pod_with_fewer_of_the_bad_versions_users_is_judged_by_its_own_share() {
+    let ((bad, good), (rarely, mostly)) = (split(10.0, 0.5, 0), split(10.0, 0.02, 0));
+    let all =
+        [always("v2", "a", &bad), always("v1", "a", &good), always("v2", "b", &rarely), always("v1", "b", &mostly)];
+    let traffic = traffic(&recorded(5, 20, &all));
+    assert_eq!((traffic.following, &traffic.unknown.names[..]), (1, &["b".to_owned()][..]), "{traffic:?}");
+}
+
+#[test]
+fn a_version_that_was_shipped_a_moment_ago_is_no_split() {
+    let before = |end: i64| move |second: i64| ((second.min(end) + 1_000) as f64 * 2.0, 0.0);
+    let shipped = |second: i64| ((second.min(1) + 120).max(0) as f64 * 2.0, 0.0);
+    let again = |second: i64| (before(-120)(second).0 + (second - 1).max(0) as f64 * 2.0, 0.0);
+    let traffic = traffic(&recorded(5, 30, &[always("v2", "a", &shipped), always("v1", "a", &again)]));
+    assert!(traffic.all_follow(), "{traffic:?}");
+}
+
+#[test]
+fn few_requests_of_the_bad_version_prove_nothing_by_their_absence() {
+    // one request in five minutes: that none comes in the next hour may be chance
+    let (once, idle) = (|second: i64| (f64::from(u8::from(second >= -100)), 0.0), |_| (0.0, 0.0));
+    let quiet = |now| traffic(&recorded(15, now, &[always("v2", "a", &once), always("v1", "a", &idle)]));
+    assert_eq!(quiet(3_600).unknown.names, ["a"]);
+    for (count, seen, silent, proved) in
+        [(1.0, 1.0, 998.0, false), (1.0, 1.0, 1_000.0, true), (20.0, 100.0, 41.0, false), (20.0, 100.0, 42.0, true)]
+    {
+        assert_eq!(is_proof(count, seen, silent, 1), proved, "{count} in {seen}, none in {silent}");
+    }
+    assert!(!is_proof(0.0, 0.0, 100.0, 0) && !is_proof(5.0, 10.0, 0.0, 0) && is_proof(5.0, 0.0, 1.0, 0));
+    assert!(!is_proof(20.0, 100.0, 42.0, 2), "the second silence of one that was seen again");
+}
+
+#[test]
+fn a_pod_that_is_restarted_under_its_name_follows_by_what_it_serves_now() {
+    let (bad, good, restarted) =
+        (until(10_000, 5.0), from(0, 5.0, f64::INFINITY), |second: i64| ((second - 122).max(0) as f64 * 5.0, 0.0));
+    let all = [
+        Served { until: 120, ..always("v2", "a", &bad) },
+        Served { from: 125, ..always("v1", "a", &restarted) },
+        always("v1", "b", &good),
+    ];
+    for scrape in [5, 15] {
+        assert_eq!(traffic(&recorded(scrape, 115, &all)).still.names, ["a"]);
+        for now in [200, 300, 600] {
+            let traffic = traffic(&recorded(scrape, now, &all));
+            assert!(traffic.all_follow() && traffic.following == 2, "{scrape} s, {now} s: {traffic:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_drops_the_bad_versions_series_follows() {
+    let (bad, good) = (until(6, 5.0), from(6, 5.0, f64::INFINITY));
+    for gone in [1, 6, 11, 16] {
+        let all = [Served { until: gone, ..always("v2", "a", &bad) }, always("v1", "a", &good)];
+        for now in [60, 300] {
+            let traffic = traffic(&recorded(5, now, &all));
+            assert!(traffic.all_follow(), "{gone} s, {now} s: {traffic:?}");
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_appears_with_the_bad_version_is_unknown() {
+    let (old, good) = (until(0, 50.0), from(1, 50.0, f64::INFINITY));
+    let new = |second: i64| ((second - 20).max(0) as f64 * 10.0, 0.0);
+    let known = |now, from| {
+        let new = Served { from, ..always("v2", "new", &new) };
+        traffic(&recorded(60, now, &[always("v2", "a", &old), always("v1", "a", &good), new]))
+    };
+    assert_eq!(known(90, 60).unknown.names, ["new"]);
+    assert_eq!(known(185, 60).still.names, ["new"]);
+}
+
+#[test]
+fn instances_of_the_same_name_in_two_clusters_are_two() {
+    let (bad, stuck, good) = (until(1, 10.0), until(10_000, 10.0), from(1, 10.0, f64::INFINITY));
+    let instance =
+        |bad, good| recorded(5, 200, &[always("v2", "10.0.0.5:9100", bad), always("v1", "10.0.0.5:9100", good)]);
+    let labelled = |mut all: Vec<Series>, label: &str, value: &str| {
+        all.iter_mut().for_each(|one| drop(one.labels.insert(label.to_owned(), value.to_owned())));
+        all
+    };
+    for (first, second) in [("a", "b"), ("b", "a")] {
+        let mut all = labelled(instance(&stuck, &|_| (0.0, 0.0)), "cluster", first);
+        all.extend(labelled(instance(&bad, &good), "cluster", second));
+        let traffic = traffic(&all);
+        assert_eq!((traffic.following, &traffic.still.names), (1, &vec![format!("10.0.0.5:9100 (cluster={first})")]));
+    }
+    // two Prometheus servers of a pair measure the same instance
+    let once = traffic(&instance(&bad, &good));
+    let mut pair = labelled(instance(&bad, &good), "prometheus_replica", "0");
+    pair.extend(labelled(instance(&bad, &good), "prometheus_replica", "1"));
+    assert_eq!(traffic(&pair), once);
+}
+
+#[test]
+fn an_instance_is_gone_only_if_others_of_its_prompt_are_scraped() {
+    let (stuck, good) = (until(10_000, 10.0), from(1, 50.0, f64::INFINITY));
+    let of_prompt =
+        [Served { until: 30, ..always("v1", "a", &good) }, Served { until: 30, ..always("v2", "b", &stuck) }];
+    let mut all = recorded(5, 120, &of_prompt);
+    let mut other = recorded(5, 120, &[always("v1", "z", &good)]);
+    other.iter_mut().for_each(|one| drop(one.labels.insert("prompt".to_owned(), "another".to_owned())));
+    all.extend(other);
+    all.push(series(REFERENCE, "v1", "", vec![(at(120), 0.01)]));
+    assert!(!traffic(&all).all_follow(), "{:?}", traffic(&all));
 }

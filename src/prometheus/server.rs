@@ -1,0 +1,37 @@
+//! Which prompt server recorded series are about. Pure.
+//!
+//! The rules keep the label `instance`. Behind one address for several Prometheus servers (Thanos, Mimir), series have
+//! further labels, such as the cluster, and the same `instance` may exist in several clusters.
+
+use super::client::Series;
+use crate::config::Labels;
+
+/// Labels by which Prometheus servers of a high-availability pair differ. They measure the same prompt servers.
+const REPLICAS: [&str; 5] = ["replica", "prometheus_replica", "__replica__", "rule_replica", "receive_replica"];
+
+/// A prompt server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Server<'a> {
+    pub instance: &'a str,
+    /// The other labels that tell servers apart.
+    pub others: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Server<'a> {
+    pub fn of(labels: &Labels, series: &'a Series) -> Self {
+        let known = ["__name__", "instance", labels.prompt.as_str(), labels.version.as_str()];
+        let others = series.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let others = others.filter(|(name, _)| !known.contains(name) && !REPLICAS.contains(name)).collect();
+        Self { instance: series.label("instance"), others }
+    }
+}
+
+/// Which Prometheus server of a pair recorded the series.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Replica<'a>(Vec<&'a str>);
+
+impl<'a> Replica<'a> {
+    pub fn of(series: &'a Series) -> Self {
+        Self(REPLICAS.iter().map(|name| series.label(name)).collect())
+    }
+}
