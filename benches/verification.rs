@@ -38,17 +38,23 @@ struct Case {
     fails: f64,
     /// How many instances keep the bad version.
     stuck: usize,
+    /// The bad version's share of the requests before the rollback, and where it is kept: below 1 for a canary.
+    share: f64,
     away: bool,
 }
 
-const USUAL: Case = Case { name: "healthy (0.2 %)", rate: 20.0, instances: 10, fails: 0.002, stuck: 0, away: false };
-const CASES: [Case; 6] = [
+const USUAL: Case =
+    Case { name: "healthy (0.2 %)", rate: 20.0, instances: 10, fails: 0.002, stuck: 0, share: 1.0, away: false };
+const CASES: [Case; 9] = [
     USUAL,
     Case { name: "fails 2 %, twice the limit", fails: 0.02, ..USUAL },
     Case { name: "fails 5 %", fails: 0.05, ..USUAL },
     Case { name: "one of ten does not follow", stuck: 1, ..USUAL },
     Case { name: "0.5 requests a second", rate: 0.5, instances: 3, fails: 0.0, ..USUAL },
     Case { name: "Prometheus is away", away: true, ..USUAL },
+    Case { name: "a canary of 5 %", share: 0.05, ..USUAL },
+    Case { name: "a canary of 5 %, one of ten goes on splitting", share: 0.05, stuck: 1, ..USUAL },
+    Case { name: "a canary of 1 %, one of ten goes on splitting", rate: 10.0, share: 0.01, stuck: 1, ..USUAL },
 ];
 
 /// xorshift64*: the same seed always gives the same runs.
@@ -110,11 +116,13 @@ impl Fleet {
             for (place, counters) in self.counters.iter_mut().enumerate() {
                 let follows = now > 1 && place >= self.case.stuck;
                 let requests = self.dice.poisson(each);
-                let fails = if follows { self.case.fails } else { 0.3 };
-                let failures = (0..requests).filter(|_| self.dice.roll() < fails).count();
-                let served = &mut counters[usize::from(follows)];
-                served.requests += f64::from(requests);
-                served.failures += failures as f64;
+                for _ in 0..requests {
+                    let is_bad = !follows && (self.case.share >= 1.0 || self.dice.roll() < self.case.share);
+                    let fails = if is_bad { 0.3 } else { self.case.fails };
+                    let served = &mut counters[usize::from(!is_bad)];
+                    served.requests += 1.0;
+                    served.failures += f64::from(u8::from(self.dice.roll() < fails));
+                }
                 for counter in counters {
                     if (now - self.phases[place]).rem_euclid(self.scrape) == 0 {
                         counter.scraped = (counter.requests, counter.failures, now);
