@@ -88,6 +88,9 @@ pub fn of_incident(incident: &Incident) -> Vec<Offered<'_>> {
 
 /// The version for an approval, and the other versions that it may name.
 fn ways(incident: &Incident) -> (Option<&VersionName>, Vec<&VersionName>) {
+    if incident.waits_for_servers() {
+        return (None, Vec::new()); // another rollback does not help
+    }
     let possible = |version: &&VersionName| *version != incident.subject() && **version != incident.version;
     let way = incident.target.iter().chain(&incident.choices).find(possible);
     let others = incident.choices.iter().filter(|v| possible(v) && Some(*v) != way).collect();

@@ -323,6 +323,11 @@ impl Incident {
         }
     }
 
+    /// Whether nothing is known against the version rolled back to: prompt servers only do not follow the rollback.
+    pub fn waits_for_servers(&self) -> bool {
+        self.failure() == Some(RollbackFailure::NotFollowed) && self.subject() != &self.version
+    }
+
     /// Whether its rollback is checked regularly.
     pub fn is_checked(&self) -> bool {
         matches!(self.phase, Phase::Verifying { .. }) || self.failure() == Some(RollbackFailure::NotFollowed)

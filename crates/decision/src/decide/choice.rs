@@ -10,7 +10,7 @@ use crate::state::Silence;
 use crate::time::spoken;
 use crate::{
     Choice, Decide, InactiveAlert, Incident, IncidentId, NoteKind, OrRefusal, Pending, Phase, PhaseKind, Plan, Refusal,
-    RefusalCode, SwitchMode, TrafficSplit,
+    RefusalCode, SwitchMode, TrafficSplit, VersionName,
 };
 
 /// A person answers an incident's question.
@@ -84,9 +84,19 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     let incident = undecided(tx, click, |phase| {
         phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
     })?;
+    let (waits_for_servers, version) = (incident.waits_for_servers(), incident.version.clone());
     // after a failed rollback, the served version is the one rolled back to
     let (subject, switch) = (incident.subject().clone(), incident.switch.clone());
     let reason = incident.summary().to_owned();
+    if waits_for_servers {
+        let why =
+            format!("prompt servers do not follow the rollback to {subject}, and nothing is known against {subject}");
+        return Err(elsewhere(tx, &why, &subject, ""));
+    }
+    if plan.is_some() && subject != version {
+        let why = format!("this incident is about {version}, which was already rolled back");
+        return Err(elsewhere(tx, &why, &subject, " --gradual"));
+    }
     if let Some(switch) = switch {
         must_be_last_move(tx, &switch)?;
     }
@@ -134,6 +144,14 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     tx.switch(Some(&pending.from), &target, SwitchMode::Approved, cause);
     let incident = Some(click.incident.clone());
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(SwitchMode::Approved) })
+}
+
+/// The incident is not about `subject`, which serves: a request opens an incident of its own.
+fn elsewhere(tx: &Transaction<'_>, why: &str, subject: &VersionName, how: &str) -> Refusal {
+    let prompt = &tx.snapshot.prompt;
+    let message =
+        format!("{why}: to roll {subject} back, use `prompt-rollback rollback {prompt}{how}` or POST /api/rollback");
+    Refusal::new(RefusalCode::AlreadyDecided, message)
 }
 
 fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {

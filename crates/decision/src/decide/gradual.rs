@@ -27,6 +27,7 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending)
     incident.decided_by = Some(operator);
     incident.quiet_since = None;
     incident.held = None;
+    incident.switch = None; // people left the version that an earlier rollback went to
     incident.note(now, NoteKind::Decided, text);
     tx.state.last_rollback = Some(now);
     tx.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));

@@ -58,7 +58,7 @@ pub(super) fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefu
         return Ok(());
     }
     let serving = tx.served_text().map_or_else(|| "nothing is".to_owned(), |version| format!("{version} is"));
-    let message = format!("the active version has changed since this rollback to {}: {serving} active now", switch.to);
+    let message = format!("the traffic has changed since this rollback to {}: {serving} active now", switch.to);
     Err(Refusal::new(RefusalCode::Moved, message))
 }
 

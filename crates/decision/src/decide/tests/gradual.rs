@@ -268,3 +268,56 @@ fn whoever_wants_the_rest_at_once_waits_for_no_second_answer() {
     assert!(matches!(answer, Answer::Changed { .. }), "{answer:?}");
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Verifying));
 }
+
+/// v2 was rolled back to v1, which fails too.
+fn escalated() -> World {
+    let mut world = world();
+    world.mark_known_good("v0");
+    world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
+    world.alert(critical("v2"));
+    world.pass(minutes(6));
+    assert_eq!((world.phase(), world.served()), (PhaseKind::Escalated, "v1"));
+    world
+}
+
+#[test]
+fn after_a_rollback_that_did_not_help_the_stages_are_an_incident_of_their_own() {
+    let mut world = escalated();
+    let refused = world.choose(Choice::ApproveGradual);
+    assert!(
+        matches!(&refused, Answer::Refused(refusal) if refusal.code == RefusalCode::AlreadyDecided
+        && refusal.message.contains("prompt-rollback rollback customer-support --gradual")),
+        "{refused:?}"
+    );
+    assert!(world.latest().pages());
+    let plan = Some(Policy::default().gradual);
+    let begun = world.roll_back(Rollback { from: Some(v("v1")), gradual: plan, ..world::rollback() });
+    assert!(matches!(begun, Answer::Shared { percent: 25, .. }), "{begun:?}");
+    assert_eq!((world.latest().version.as_str(), world.phase()), ("v1", PhaseKind::RollingBack));
+    world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.10 %"));
+    let mut completed = world.clone();
+    assert!(matches!(completed.choose(Choice::Approve), Answer::Changed { .. }));
+    assert_eq!(completed.served(), "v0");
+    assert_eq!(world.alert(critical("v1")), "rolled_back alert");
+    assert_eq!((world.served(), world.rollbacks()), ("v0", vec!["v2>v1".to_owned(), "v1>v0".to_owned()]));
+}
+
+#[test]
+fn a_page_about_a_paused_rollback_goes_on_when_the_split_ends_outside() {
+    for way in ["deleted", "no version", "no routing"] {
+        let mut world = world();
+        world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
+        world.paused = Some("dana".to_owned());
+        world.alert(critical("v2"));
+        world.choose(Choice::ApproveGradual);
+        world.pass(minutes(2));
+        assert!(world.latest().is_stuck() && world.latest().pages());
+        match way {
+            "deleted" => world.active = Active::Absent,
+            "no version" => world.set_value(b"{}"),
+            _ => world.routing.clear(),
+        }
+        world.look();
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::AwaitingDecision, true), "{way}");
+    }
+}

@@ -80,24 +80,3 @@ fn a_deleted_key_moves_no_traffic_so_that_a_rollback_can_still_be_undone() {
     assert!(matches!(world.happens(&undo).answer, Answer::Changed { .. }));
     assert_eq!(world.served(), "v2");
 }
-
-#[test]
-fn a_gradual_undo_opens_no_second_incident() {
-    let mut world = World::with_a_fresh_release();
-    (world.policy.confirm, world.policy.verify) = (true, true);
-    world.mark_known_good("v0");
-    world.alert(high("v2"));
-    world.pass(minutes(6));
-    world.activate("v0", false);
-    world.pass(hours(1));
-    assert_eq!(world.phase(), PhaseKind::Escalated);
-    world.mark_known_good("v2");
-    let Event::Decide(click) = world.click(Choice::ApproveGradual) else { panic!("a decision") };
-    world.happens(&Event::Decide(Decide { target: Some(v("v2")), force: true, ..click }));
-    world.alert(high("v2"));
-    let open = |world: &World| world.state.open_incidents().map(|i| i.phase.kind()).collect::<Vec<_>>();
-    assert_eq!(open(&world), [PhaseKind::RollingBack], "the alert joins it");
-    world.pass(hours(1));
-    assert_eq!(world.served(), "v2");
-    assert_eq!(open(&world).len(), 1);
-}

@@ -267,3 +267,41 @@ fn an_undo_silences_only_what_fires_on() {
     world.pass(hours(3));
     assert_eq!(world.alert(critical("v2")), "rolled_back alert", "a new outbreak");
 }
+
+#[test]
+fn servers_that_do_not_follow_are_no_reason_to_leave_the_healthy_target() {
+    for choice in [Choice::Approve, Choice::ApproveGradual] {
+        let mut world = World::with_a_fresh_release();
+        world.policy.verify = true;
+        world.mark_known_good("v0");
+        world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.10 %"));
+        let still = Instances::of(vec!["pod-3".to_owned()]);
+        world.traffic = Some(Traffic { target: 2_000, following: 2, still, ..Traffic::default() });
+        world.alert(critical("v2"));
+        world.pass(minutes(6));
+        assert_eq!(world.latest().failure(), Some(RollbackFailure::NotFollowed));
+        let refused = world.choose(choice);
+        assert!(
+            matches!(&refused, Answer::Refused(refusal) if refusal.message.contains("POST /api/rollback")),
+            "{refused:?}"
+        );
+        assert_eq!((world.served(), world.latest().pages()), ("v1", true), "pod-3 serves v2");
+        assert!(world.is_known_good("v1"));
+    }
+}
+
+#[test]
+fn a_canary_in_between_is_named_as_a_change_of_the_traffic() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    let undo = world.click(Choice::Undo);
+    world.register("v3");
+    world.share("v3", TrafficShare::Percent(10), false);
+    world.share("v3", TrafficShare::Percent(0), false);
+    let refused = world.happens(&undo).answer;
+    assert_eq!(refusal(&refused), RefusalCode::Moved);
+    assert!(
+        matches!(&refused, Answer::Refused(refusal) if refusal.message.starts_with("the traffic has changed")),
+        "{refused:?}"
+    );
+}

@@ -61,6 +61,8 @@ pub(super) enum Step {
         works: bool,
     },
     Says(Option<Verdict>, bool),
+    /// Whether some servers keep serving the version that was rolled back.
+    Follow(bool),
     /// What the analysis of canaries measures.
     Looks(bool, super::world::Looks),
     Steer(Steer),
@@ -178,6 +180,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
+        1 => any::<bool>().prop_map(Step::Follow),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(confirm, requery)| Step::Ask { confirm, requery }),
         1 => prop_oneof![0..20_u64, 170..190_u64].prop_map(Step::Days),
         6 => Just(Step::Tidy),
@@ -269,6 +272,11 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Says(verdict, blame) => {
             world.says = verdict.map(|verdict| Finding::new(verdict, "figures"));
             world.blame = blame.then(|| "all fail".to_owned());
+            return None;
+        }
+        Step::Follow(all) => {
+            let still = Instances::of(if *all { Vec::new() } else { vec!["pod-3".to_owned()] });
+            world.traffic = Some(Traffic { target: 2_000, following: 2, still, ..Traffic::default() });
             return None;
         }
         Step::Spent(n) => {
@@ -512,7 +520,7 @@ proptest! {
             prop_assert!(now.is_some() || only_trimmed && last.len() > 1, "{was:?}");
             if let Some(now) = now.filter(|_| world.active.version().is_none()) {
                 let asks = now.phase.kind() != PhaseKind::AwaitingDecision || now.is_held_back() || now.deadline().is_some() || now.pages();
-                prop_assert!(asks && (now.pages() || !was.pages() || was.phase.kind() == PhaseKind::RollingBack), "{now:?}");
+                prop_assert!(asks && (now.pages() || !was.pages()), "{now:?}");
             }
         }
         // an alert on a version that served last has an open incident, or is silenced
