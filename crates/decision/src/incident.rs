@@ -197,10 +197,16 @@ impl Incident {
         self.question_number += 1;
         self.escalations = 0;
         self.phase = Phase::AwaitingDecision(question);
-        if !self.is_firing() {
+        if !self.is_firing() && !self.asks_about_canary() {
             // no alert will end it, and an obsolete question must close
             self.quiet_since = Some(now);
         }
+    }
+
+    /// Whether neither an alert nor a person opened it, but a canary that waits. It closes with the canary, or after
+    /// [`Policy::CANARY_QUESTION`].
+    fn asks_about_canary(&self) -> bool {
+        self.alerts.is_empty() && self.action == Action::Recommend
     }
 
     /// Postpones `pending` until it is answered.

@@ -164,6 +164,9 @@ pub struct CanaryWait {
     /// The incident that asks people about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<IncidentId>,
+    /// Whether it asks because the new version does harm. Older records do not say it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub harm: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -170,8 +170,13 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     if let Some((why, patience)) = waits {
         canary.split.paused = Some(why.clone());
         canary.split.next = Some(now.plus(TrafficSplit::CHECK_EVERY));
-        let waiting = canary.waiting.get_or_insert(CanaryWait { since: now, asked: None });
-        if waiting.asked.is_none() && now.since(waiting.since) >= patience {
+        let waiting = canary.waiting.get_or_insert(CanaryWait { since: now, ..CanaryWait::default() });
+        // harm is news to people who were asked because too little was known
+        let harm = matches!(judged, Err(Obstacle::Harm(_)));
+        let is_news = waiting.asked.is_none() || (harm && !waiting.harm);
+        if is_news && now.since(waiting.since) >= patience {
+            waiting.harm = harm;
+            question::close_about_canary(tx, &why);
             question::ask_about_canary(tx, &why);
         }
         return Answer::Noted;

@@ -246,7 +246,7 @@ fn open_about_canary(tx: &mut Transaction<'_>, split: &TrafficSplit, text: Strin
         severity: Severity::Medium,
         action: Action::Recommend,
         target: Some(split.leaving.clone()),
-        time_limit: Action::Recommend.default_time_limit(),
+        time_limit: Policy::CANARY_QUESTION,
         ..Incident::new(id.clone(), prompt, split.arriving.clone(), decider, now)
     };
     incident.note(now, NoteKind::Opened, text);

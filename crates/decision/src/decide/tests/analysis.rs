@@ -395,3 +395,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn harm_is_asked_about_although_people_were_asked_for_lack_of_figures() {
+    for way in ["open", "investigated", "dismissed", "withdrawn"] {
+        let mut world = begun();
+        world.looks.compared = Some(Ok(compared(19, true)));
+        world.pass(minutes(75));
+        assert_eq!(questions(&world), 1);
+        match way {
+            "investigated" => drop(world.choose(Choice::Investigate)),
+            "dismissed" => drop(world.choose(Choice::Dismiss)),
+            "withdrawn" => world.pass(hours(25)),
+            _ => {}
+        }
+        world.looks.compared = Some(Ok(harmful()));
+        world.pass(minutes(2));
+        let open: Vec<_> = world.state.open_incidents().collect();
+        assert_eq!(open.len(), 1, "{way}");
+        assert!(open[0].summary().contains("v2 is worse"), "{way}: {}", open[0].summary());
+        world.looks.compared = Some(Ok(compared(19, true)));
+        world.pass(hours(2));
+        world.looks.compared = Some(Ok(harmful()));
+        world.pass(hours(2));
+        assert_eq!(questions(&world), 2, "{way}: once");
+    }
+}
+
+#[test]
+fn a_question_about_harm_stays_for_a_day_after_an_investigation_too() {
+    let mut world = begun();
+    world.looks.compared = Some(Ok(harmful()));
+    world.pass(minutes(11));
+    world.choose(Choice::Investigate);
+    world.pass(hours(24));
+    assert_eq!((questions(&world), world.phase()), (1, PhaseKind::AwaitingDecision), "asked again");
+    world.pass(hours(23));
+    assert!(world.latest().phase.is_open() && !world.latest().pages());
+    world.pass(hours(1));
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Resolved, false));
+}
