@@ -141,10 +141,11 @@ impl Incident {
 
     /// Whether so many alerts fire that `alert`, which is new and no stronger, is not stored.
     pub fn has_enough_without(&self, alert: &Alert) -> bool {
-        let rank = (alert.trigger.action, alert.trigger.severity);
+        let (action, severity) = (alert.trigger.action, alert.trigger.severity);
         self.alerts.len() >= Policy::MAX_ALERTS
             && self.alerts.iter().all(|r| r.firing && r.fingerprint != alert.fingerprint)
-            && self.strongest().is_some_and(|strongest| strongest.rank() >= rank)
+            && self.strongest().is_some_and(|strongest| strongest.rank() >= (action, severity))
+            && self.worst().is_some_and(|worst| worst.severity >= severity)
     }
 
     /// Whether it is open and means that `version` is unhealthy: it is about this version, or a rollback to it did not

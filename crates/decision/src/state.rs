@@ -345,12 +345,13 @@ impl PromptState {
         self.trouble(policy, now).find(|(of, _)| *of == version).map(|(_, alert)| alert)
     }
 
-    /// Alerts on possible rollback targets: on versions without traffic, and, while `active` holds no version, on those
-    /// that may have traffic, which have incidents of their own.
+    /// Alerts on possible rollback targets: on versions without traffic, and on those with traffic that a rollback may
+    /// go to, which have incidents of their own: a canary, and while `active` holds no version, each that may have any.
     pub fn trouble(&self, policy: &Policy, now: Timestamp) -> impl Iterator<Item = (&VersionName, &AlertRecord)> {
         let alert_resolve_timeout = policy.alert_resolve_timeout;
-        let lapsed = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions);
-        let incidents = lapsed.flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
+        let canary = self.running_canary().map(|canary| &canary.split.arriving);
+        let served = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions).chain(canary);
+        let incidents = served.flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
         let own = incidents.flat_map(|incident| incident.alerts.iter().map(move |alert| (&incident.version, alert)));
         let inactive_alerts = self.inactive_alerts.iter().map(|inactive| (&inactive.version, &inactive.alert));
         let all = inactive_alerts.chain(own.filter(|(_, alert)| alert.firing));

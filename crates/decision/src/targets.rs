@@ -82,9 +82,11 @@ impl<'s> Targets<'s> {
         &'a self,
         from: Option<&'a VersionName>,
     ) -> impl Iterator<Item = (&'s VersionName, Option<&'s AlertRecord>)> + 'a {
-        // of two versions that share the traffic, only the determined one is a target
+        // of two versions that share the traffic, only the determined one is a target, or a canary that is trusted
         let split = self.split.filter(|split| from.is_some_and(|from| split.has(from)));
-        let other = move |version: &VersionName| split.is_none_or(|split| !split.has(version));
+        let is_canary = |split: &TrafficSplit, version: &VersionName| !split.is_rollback && split.arriving == *version;
+        let other =
+            move |version: &VersionName| split.is_none_or(|split| !split.has(version) || is_canary(split, version));
         self.proved.iter().copied().filter(move |(version, _)| Some(*version) != from && other(version))
     }
 }

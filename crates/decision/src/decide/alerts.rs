@@ -38,14 +38,18 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
     }
     let mut groups = by_version(alerts, &outcomes);
     // the base of a canary comes first: a rollback from it also ends the canary, so traffic moves once
-    let base = tx.state.running_canary().map(|canary| canary.split.leaving.clone());
+    let canary = tx.state.running_canary().map(|canary| canary.split.clone());
+    let is_base = |version: &VersionName| canary.as_ref().is_some_and(|split| split.leaving == *version);
     groups.sort_by_cached_key(|(version, _)| {
         let target = tx.state.gradual_to(version).is_some();
-        (tx.has_traffic(version), !target, base.as_ref() != Some(*version))
+        (tx.has_traffic(version), !target, !is_base(version))
     });
+    let of_canary = canary.as_ref().and_then(|split| groups.iter().find(|(version, _)| **version == split.arriving));
+    let of_canary: Vec<&Alert> = of_canary.iter().flat_map(|(_, places)| places).map(|place| &alerts[*place]).collect();
     for (version, places) in groups {
         let group: Vec<&Alert> = places.iter().map(|place| &alerts[*place]).collect();
-        for (place, outcome) in places.into_iter().zip(firing(tx, version, &group)) {
+        let beside: &[&Alert] = if is_base(version) { &of_canary } else { &[] };
+        for (place, outcome) in places.into_iter().zip(firing_beside(tx, version, &group, beside)) {
             outcomes[place] = Some(outcome);
         }
     }
@@ -101,6 +105,23 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
         }
         (incident.target, incident.choices) = (target, choices);
     }
+}
+
+/// As [`firing`]. A rollback from `version` goes to no version that `beside` fires on, although that is handled later.
+fn firing_beside(
+    tx: &mut Transaction<'_>,
+    version: &VersionName,
+    group: &[&Alert],
+    beside: &[&Alert],
+) -> Vec<AlertOutcome> {
+    let now = tx.now;
+    let is_beside = |s: &InactiveAlert| beside.iter().any(|alert| alert.version == s.version);
+    let inactive =
+        |alert: &&Alert| InactiveAlert { version: alert.version.clone(), alert: AlertRecord::new(alert, now) };
+    tx.state.inactive_alerts.extend(beside.iter().map(inactive));
+    let outcomes = firing(tx, version, group);
+    tx.state.inactive_alerts.retain(|s| !is_beside(s));
+    outcomes
 }
 
 fn firing(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {

@@ -242,3 +242,32 @@ fn the_failed_version_is_no_target_of_the_next_question() {
     let on_v2 = world.state.open_incidents().find(|incident| incident.version == v("v2")).expect("a question");
     assert_eq!(on_v2.target, Some(v("v1")));
 }
+
+#[test]
+fn a_rollback_from_the_base_goes_to_a_canary_that_is_known_good_and_healthy() {
+    let returns = || {
+        let mut world = World::with_a_fresh_release();
+        world.share("v1", TrafficShare::Percent(50), false);
+        world.pass(minutes(5));
+        world
+    };
+    let mut world = returns();
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!((active(&world), percent(&world)), ("v1", None));
+    let mut world = returns();
+    world.alert(medium("v1"));
+    assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
+    let mut world = returns();
+    assert_eq!(world.deliver(&[critical("v2"), high("v1")]), ["held target_unhealthy", "rolled_back alert"]);
+    assert_eq!((active(&world), percent(&world)), ("v2", None), "the canary failed");
+    assert!(world.state.inactive_alerts.iter().all(|inactive| inactive.version == v("v1")));
+}
+
+#[test]
+fn a_high_alert_ends_a_canary_on_which_many_others_fire() {
+    let mut world = begun();
+    let row = |n| world::firing(&format!("Row{n}"), "v2", Severity::Medium, Action::Page);
+    world.deliver(&(0..Policy::MAX_ALERTS).map(row).collect::<Vec<_>>());
+    assert_eq!(world.alert(recommend("v2")), "rolled_back alert");
+    assert_eq!(percent(&world), None);
+}
