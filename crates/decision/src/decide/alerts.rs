@@ -204,14 +204,15 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     }
     let served = tx.has_traffic(&alert.version);
     if let Some(incident) = tx.state.open_incident_on(&alert.version) {
-        let predates = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
+        let waits_for_news = |guard: Guard| guard == Guard::PredatesActivation || guard.waits_for_news();
+        let waits = incident.held.as_ref().is_some_and(|held| waits_for_news(held.guard));
         if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
             record.absent_since = None; // it fires, whatever the last list of Alertmanager said
             if alert.began(now) > record.began(now) {
                 // it resolved and fires again, but the `resolved` was not received
                 record.starts_at = alert.starts_at;
                 record.last_seen = now;
-                if predates {
+                if waits {
                     return Ok((incident.id.clone(), Joined::Updated(OutcomeReason::FiringAgain)));
                 }
             }

@@ -74,9 +74,13 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
                     true => pending.reason.clone(),
                     false => format!("{} (asked again: {text})", pending.reason),
                 };
-                // the target may have changed since
+                // the target may have changed since, and its content may be in the archive
                 let target = tx.state.target(Some(&pending.from), tx.policy, now).cloned();
-                let target = target.filter(|target| !tx.lacks_content(target)).unwrap_or(pending.to);
+                let target = target.unwrap_or_else(|| pending.to.clone());
+                if tx.lacks_content(&target) {
+                    begin(tx, id, Pending { to: target, reason, skip_confirmation: true, at: now, ..pending });
+                    return Answer::Noted;
+                }
                 let cause = Cause { operator: &Operator::SYSTEM, reason: &reason, incident: Some(id) };
                 tx.switch(Some(&pending.from), &target, SwitchMode::Auto, cause);
             }

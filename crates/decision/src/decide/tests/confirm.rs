@@ -217,3 +217,40 @@ fn a_rollback_asked_for_during_a_verification_returns_to_it_after_a_restart() {
     assert_eq!(confirming.before, crate::Phase::Verifying { until: Timestamp(400) });
     assert_eq!(serde_json::to_string(&incident).unwrap(), record);
 }
+
+#[test]
+fn a_confirmed_rollback_waits_for_the_content_of_the_target_that_no_alert_fires_on() {
+    let mut world = World::new();
+    (world.policy.archive, world.policy.hot_versions) = (true, 1);
+    for version in ["v0", "v1"] {
+        world.release_text(version);
+        world.pass(hours(2));
+    }
+    world.release_text("v2");
+    world.pass(minutes(10));
+    (world.policy.verify, world.policy.requery) = (true, true);
+    world.tidy();
+    assert!(world.is_archived("v0") && !world.is_archived("v1"));
+    world.says = None;
+    world.alert(critical("v2"));
+    world.alert(high("v1"));
+    world.says = finding(Verdict::Unhealthy);
+    world.pass(seconds(2));
+    assert_eq!((world.served(), world.is_archived("v0")), ("v0", false));
+    assert_eq!(world.rollbacks(), ["v2>v0"]);
+}
+
+#[test]
+fn a_new_outbreak_whose_end_was_lost_is_asked_about_again() {
+    let mut world = asking();
+    world.policy.requery = true;
+    world.says = finding(Verdict::Healthy);
+    world.alert(critical("v2").starting(world.now.minus(seconds(10))));
+    world.pass(seconds(11));
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::Unconfirmed));
+    world.pass(hours(2));
+    world.says = finding(Verdict::Unhealthy);
+    world.alert(critical("v2").starting(world.now.minus(seconds(10))));
+    world.pass(seconds(11));
+    assert_eq!(world.served(), "v1");
+}
