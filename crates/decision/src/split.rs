@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::encoding::is_default;
+use super::encoding::{is_default, millis};
 use super::finding::Check;
 use super::ids::IncidentId;
 use super::names::VersionName;
 use super::operator::Operator;
 use super::plan::Plan;
+use super::policy::Policy;
 use super::time::Timestamp;
 
 /// Two versions that share the traffic.
@@ -143,6 +144,9 @@ pub struct Canary {
     pub id: IncidentId,
     pub split: TrafficSplit,
     pub started: Timestamp,
+    /// How long the base had soaked when the new version got the larger share. Its soak continues from there.
+    #[serde(with = "millis::option", default, skip_serializing_if = "Option::is_none")]
+    pub soaked: Option<Duration>,
     /// Set once the time of the current stage is over and it still waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<CanaryWait>,
@@ -183,7 +187,21 @@ impl fmt::Display for CanaryPause {
 
 impl Canary {
     pub fn new(id: IncidentId, split: TrafficSplit, started: Timestamp, by_time: bool) -> Self {
-        Self { id, split, started, waiting: None, pause: None, by_time, end: None }
+        Self { id, split, started, soaked: None, waiting: None, pause: None, by_time, end: None }
+    }
+
+    /// As [`super::Incident::rewind`].
+    pub(crate) fn rewind(&mut self, now: Timestamp) {
+        let TrafficSplit { began, since, next, last, .. } = &mut self.split;
+        let last = last.as_mut().map(|check| &mut check.at);
+        let waiting = self.waiting.as_mut().map(|waiting| &mut waiting.since);
+        let mut written: Vec<_> = [began, since].into_iter().chain(last).chain(waiting).collect();
+        let back = written.iter().map(|at| at.since(now)).max().unwrap_or_default();
+        if back < Policy::CLOCK_STEP {
+            return;
+        }
+        written.iter_mut().for_each(|at| **at = (**at).min(now));
+        *next = next.map(|at| at.minus(back));
     }
 }
 

@@ -35,8 +35,8 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
     };
     let overridden = must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
     // a fixed share of the same version may be changed; anything else must wait until the split ends
-    let (id, base, started) = match running {
-        Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
+    let (id, base, started, soaked) = match running {
+        Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started, canary.soaked),
         _ => {
             must_be_free(tx, None)?;
             let Some(base) = tx.serving().cloned() else {
@@ -46,13 +46,14 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
             if base == *version {
                 return Err(Refusal::new(RefusalCode::Moved, format!("{version} already has all traffic")));
             }
-            (tx.next_id(), base, now)
+            (tx.next_id(), base, now, None)
         }
     };
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
     let split = TrafficSplit::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
     question::close_about_canary(tx, "someone changed the share");
-    tx.state.canary = Some(Canary::new(id, split.clone(), started, !policy(tx).analysis));
+    let by_time = !policy(tx).analysis;
+    tx.state.canary = Some(Canary { soaked, ..Canary::new(id, split.clone(), started, by_time) });
     tx.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
 }

@@ -6,7 +6,7 @@ use super::question;
 use super::transaction::Transaction;
 use crate::soak::{Earned, KnownGood, Soak, SoakVerdict};
 use crate::time::spoken;
-use crate::{Incident, IncidentId, Operator, Policy, SoakLook, Timestamp, VersionName, VersionRecord};
+use crate::{Incident, IncidentId, Operator, Policy, PromptState, SoakLook, Timestamp, VersionName, VersionRecord};
 
 /// Handles a measurement of a soak.
 pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
@@ -66,18 +66,35 @@ impl Transaction<'_> {
         let (policy, now) = (self.policy, self.now);
         let serving = self.serving().cloned();
         let soaking = serving.and_then(|version| self.untroubled_since(&version).map(|since| (version, since)));
-        for record in &mut self.state.versions {
+        let suspended = self.suspended().cloned();
+        let PromptState { versions, canary, .. } = &mut self.state;
+        let mut soaked = canary.as_mut().and_then(|canary| canary.soaked.take());
+        for record in versions {
             match &soaking {
                 Some((version, since)) if *version == record.version && record.must_soak() => {
-                    let from = record.soak.as_ref().map_or(*since, |soak| soak.from);
+                    let is_base = canary.as_ref().is_some_and(|canary| canary.split.leaving == *version);
+                    let earlier = soaked.filter(|_| is_base).unwrap_or_default();
+                    let from = record.soak.as_ref().map_or(since.minus(earlier), |soak| soak.from);
                     if record.soak.as_ref().is_none_or(|soak| soak.watch.is_none()) {
                         record.soak = Some(Soak::begin(from, policy, now));
                     }
                 }
-                _ => record.soak = None,
+                _ => {
+                    let soak = record.soak.take().filter(|_| suspended.as_ref() == Some(&record.version));
+                    soaked = soak.map(|soak| now.since(soak.from)).or(soaked);
+                }
             }
         }
+        if let Some(canary) = canary {
+            canary.soaked = soaked.filter(|_| suspended.is_some());
+        }
         self.earn_by_time(); // it may have begun long ago, when an alert was forgotten
+    }
+
+    /// The base whose canary has the larger share, while nothing contradicts the base: what it has soaked is kept.
+    fn suspended(&self) -> Option<&VersionName> {
+        let base = &self.state.running_canary()?.split.leaving;
+        (self.serving() != Some(base) && self.untroubled_since(base).is_some()).then_some(base)
     }
 
     fn earn_by_time(&mut self) {

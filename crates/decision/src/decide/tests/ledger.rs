@@ -19,6 +19,8 @@ pub(super) struct Ledger {
 struct Page {
     /// Since when it has served, alone or with the larger share, with no incident open on it.
     untroubled: Option<Duration>,
+    /// Since when it has served with the smaller share, as the base of a canary: that time does not count.
+    suspended: Option<Duration>,
     /// Whether a person or a soak made it known-good, and people have not moved away from it since.
     good: bool,
     /// Whether an undo of its rollback restores that.
@@ -84,8 +86,14 @@ impl Ledger {
             }
             let serves = commit.state.serving.as_ref().is_some_and(|s| s.version == record.version);
             let open = commit.state.open_incidents().any(|i| i.version == record.version);
+            let is_base = commit.state.running_canary().is_some_and(|c| c.split.leaving == record.version);
             let page = self.page(&record.version);
-            page.untroubled = (serves && !open).then(|| page.untroubled.unwrap_or(now));
+            if is_base && !serves && !open {
+                page.suspended.get_or_insert(now);
+                continue;
+            }
+            let without = page.suspended.take().map(|since| now - since).unwrap_or_default();
+            page.untroubled = (serves && !open).then(|| page.untroubled.map_or(now, |since| since + without));
         }
     }
 

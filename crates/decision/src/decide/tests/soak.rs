@@ -300,3 +300,36 @@ fn a_soak_begins_when_the_dismissed_alert_is_forgotten() {
     world.pass(world.policy.alert_resolve_timeout + hours(1));
     assert_eq!(by(&world, "v2"), Some(Earned::Evidence));
 }
+
+#[test]
+fn the_soak_of_a_base_is_suspended_while_its_canary_has_the_larger_share() {
+    for percent in [40, 60] {
+        let mut world = World::with_a_fresh_release();
+        world.pass(minutes(20));
+        world.register("v3");
+        world.share("v3", TrafficShare::Percent(percent), false);
+        world.pass(minutes(10));
+        world.share("v3", TrafficShare::Percent(0), false);
+        let lost = if percent > 50 { 10 } else { 0 };
+        world.pass(minutes(19 + lost));
+        assert!(!world.is_known_good("v2"), "{percent} %: 59 minutes with the larger share");
+        world.pass(minutes(1));
+        assert!(world.is_known_good("v2"), "{percent} %");
+    }
+}
+
+#[test]
+fn a_suspended_soak_ends_with_an_alert_on_the_base() {
+    let mut world = World::with_a_fresh_release();
+    world.pass(minutes(40));
+    world.register("v3");
+    world.share("v3", TrafficShare::Percent(60), false);
+    world.alert(medium("v2"));
+    world.alert(medium("v2").resolved());
+    world.pass(minutes(2));
+    world.share("v3", TrafficShare::Percent(0), false);
+    world.pass(minutes(59));
+    assert!(!world.is_known_good("v2"));
+    world.pass(minutes(1));
+    assert!(world.is_known_good("v2"));
+}
