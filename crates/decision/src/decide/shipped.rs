@@ -4,12 +4,26 @@
 use std::collections::HashMap;
 
 use super::transaction::Transaction;
-use crate::{Incident, NoteKind, Operator, Phase, Switch, SwitchMode, Verification, VersionName};
+use crate::{Incident, NoteKind, Operator, Phase, Question, Switch, SwitchMode, Timestamp, Verification, VersionName};
 
 /// Whether the problem persists, so that `heir` must be verified.
 pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
     let unproved = matches!(incident.phase, Phase::Escalated { .. } | Phase::Verifying { .. });
     incident.version != *heir && (unproved || incident.is_firing())
+}
+
+/// Whether the version in trouble serves again, and people are paged about it.
+pub(super) fn is_taken_back(incident: &Incident, heir: &VersionName) -> bool {
+    incident.version == *heir && incident.is_firing() && incident.pages()
+}
+
+/// The page goes on as a question about its version, whose alerts are handled as those of any version that gets traffic.
+pub(super) fn take_back(incident: &mut Incident, now: Timestamp) {
+    incident.note(now, NoteKind::Asked, format!("{} is served again", incident.version));
+    incident.alerts.iter_mut().for_each(|alert| alert.firing = false);
+    (incident.switch, incident.held) = (None, None);
+    incident.ask(Question::until(now.plus(incident.time_limit)), now);
+    incident.escalations = 1;
 }
 
 /// The indexes of the incidents that `heir` has taken over, by misbehaving version.

@@ -130,6 +130,7 @@ impl Transaction<'_> {
                 (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir) => {
                     shipped::hand_on(self, place, heir, operator, &mut taken);
                 }
+                (Some(heir), _) if shipped::is_taken_back(incident, heir) => shipped::take_back(incident, now),
                 _ => {
                     let phase = Phase::Superseded { by: successor.cloned() };
                     incident.close(phase, now, format!("{version} no longer has traffic"));

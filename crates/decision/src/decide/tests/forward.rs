@@ -93,3 +93,17 @@ fn returning_to_the_firing_version_escalates_in_time() {
     assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(RollbackFailure::NotRecovered)));
     assert!(world.latest().pages());
 }
+
+#[test]
+fn a_key_that_goes_to_a_fix_and_back_pages_on() {
+    let mut world = shipped();
+    assert!(world.latest().pages());
+    world.pass(seconds(30));
+    world.set_active("v2");
+    world.look();
+    assert_eq!((world.incidents.len(), world.phase(), world.latest().pages()), (1, PhaseKind::AwaitingDecision, true));
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::Paused));
+    world.paused = None;
+    world.pass(minutes(10));
+    assert_eq!(world.alert(critical("v2").starting(world.now)), "rolled_back alert");
+}
