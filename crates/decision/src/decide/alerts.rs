@@ -184,10 +184,10 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
 
 /// Adds a firing alert to the incident that it belongs to.
 fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined), AlertOutcome> {
-    let now = tx.now;
-    let refresh_after = tx.policy.refresh_after();
+    let (policy, now) = (tx.policy, tx.now);
+    let refresh_after = policy.refresh_after();
     let severity = alert.trigger.severity;
-    let alert_resolve_timeout = tx.policy.alert_resolve_timeout;
+    let alert_resolve_timeout = policy.alert_resolve_timeout;
     let silenced = tx.state.silences.iter_mut().find(|s| {
         s.fingerprint == alert.fingerprint
             && s.version == alert.version
@@ -218,6 +218,10 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
             }
             if now.since(record.last_seen) >= refresh_after {
                 record.last_seen = now;
+            }
+            if record.decider != alert.trigger.decider && !policy.is_decider(&record.decider) {
+                record.decider.clone_from(&alert.trigger.decider); // the config has changed
+                return Ok((incident.id.clone(), Joined::Updated(OutcomeReason::Joined)));
             }
             return Ok((incident.id.clone(), Joined::Again));
         }

@@ -357,3 +357,16 @@ proptest! {
         prop_assert_eq!(by_version(&alerts, &outcomes), searched);
     }
 }
+
+#[test]
+fn a_repeat_asks_the_fallback_decider_once_the_config_no_longer_has_the_one_that_was_asked() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2").decided_by("product-pm"));
+    let asked = world.latest().question_number;
+    world.alert(high("v2").decided_by("on-call"));
+    assert_eq!(world.latest().decider, "product-pm", "both may decide");
+    world.policy.deciders = vec!["on-call".to_owned()];
+    assert_eq!(world.alert(high("v2").decided_by("on-call")), "incident_updated joined");
+    assert_eq!((world.latest().decider.as_str(), world.latest().question_number), ("on-call", asked + 1));
+    assert_eq!(world.alert(high("v2").decided_by("on-call")), "duplicate duplicate");
+}
