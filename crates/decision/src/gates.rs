@@ -57,7 +57,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
             (None, None) => "not measured".to_owned(),
         },
     };
-    let served = age(record.and_then(|record| record.first_active));
+    let served = age(record.and_then(|record| record.traffic_since));
     let wanted = first_hour.unwrap_or(Policy::FIRST_HOUR);
     let trouble = state.open_incidents().find(|incident| incident.version == *version);
     let first_hour = Gate {
@@ -67,7 +67,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         text: match (served, trouble) {
             (_, Some(incident)) => format!("incident {} is open on it", incident.id),
             (Some(age), None) => format!("{} with traffic, {} required", spoken(age), spoken(wanted)),
-            (None, None) => format!("no traffic yet, {} required: begin with a canary", spoken(wanted)),
+            (None, None) => format!("no traffic, {} required: begin with a canary", spoken(wanted)),
         },
     };
     [staging, ab_test, first_hour]

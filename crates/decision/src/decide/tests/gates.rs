@@ -140,3 +140,13 @@ fn figures_are_asked_for_once_and_told_for_each_gate() {
     let unknown = world.happens(&Event::AskGates { version: v("v9") }).answer;
     assert!(matches!(unknown, Answer::Refused(refusal) if refusal.code == RefusalCode::UnknownVersion));
 }
+
+#[test]
+fn an_hour_after_a_minute_of_traffic_is_no_hour_with_traffic() {
+    let mut world = world(GatePolicy { first_hour: Some(hours(1)), ..GatePolicy::default() });
+    world.share("v2", TrafficShare::Percent(1), false);
+    world.pass(minutes(1));
+    world.share("v2", TrafficShare::Percent(0), false);
+    world.pass(hours(2));
+    assert!(closed(world.activate("v2", false)).contains("no traffic"));
+}
