@@ -372,7 +372,8 @@ pub fn room_at(automatic: &[Timestamp], policy: &Policy, now: Timestamp) -> Opti
         return None;
     }
     let window: Duration = policy.budget_window;
-    let recent: Vec<_> = automatic.iter().filter(|at| at.plus(window) > now).collect();
+    // one in the future was made before the clock went back
+    let recent: Vec<_> = automatic.iter().map(|at| now.min(*at)).filter(|at| at.plus(window) > now).collect();
     Some(if recent.len() < most { now } else { recent[recent.len() - most].plus(window) })
 }
 

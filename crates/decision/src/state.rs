@@ -340,6 +340,21 @@ impl PromptState {
         &mut self.versions[index]
     }
 
+    /// Moments that were the present when they were written. One in the future was written before Redis' clock went back.
+    /// Incidents, soaks and the canary have more than these, and move their plans along with them.
+    pub(crate) fn written(&mut self) -> impl Iterator<Item = &mut Timestamp> {
+        let Self { serving, versions, inactive_alerts, silences, ended, last_rollback, .. } = self;
+        let versions = versions.iter_mut().flat_map(|record| {
+            record.traffic_since.iter_mut().chain(record.returns.iter_mut().map(|earlier| &mut earlier.at))
+        });
+        let alerts = inactive_alerts.iter_mut().map(|inactive| &mut inactive.alert);
+        let alerts = alerts.flat_map(|alert| [&mut alert.last_seen].into_iter().chain(&mut alert.absent_since));
+        let silences = silences.iter_mut().flat_map(|s| [&mut s.since].into_iter().chain(&mut s.dismissed_at));
+        let ended = ended.iter_mut().map(|ended| &mut ended.at);
+        let serving = serving.iter_mut().map(|serving| &mut serving.since);
+        serving.chain(versions).chain(alerts).chain(silences).chain(ended).chain(last_rollback)
+    }
+
     /// An alert that fires on `version`, a possible rollback target.
     pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&AlertRecord> {
         self.trouble(policy, now).find(|(of, _)| *of == version).map(|(_, alert)| alert)

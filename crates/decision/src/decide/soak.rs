@@ -51,12 +51,10 @@ impl Transaction<'_> {
     /// over.
     pub(super) fn pass_time(&mut self) {
         let now = self.now;
-        // a time in the future was written before the clock went back: count from now
-        let serving = self.state.serving.iter_mut().map(|serving| &mut serving.since);
-        let versions = self.state.versions.iter_mut().filter_map(|record| record.traffic_since.as_mut());
-        let began = serving.chain(versions).filter(|at| at.since(now) >= Policy::CLOCK_STEP);
-        began.for_each(|at| *at = now);
+        let ahead = self.state.written().filter(|at| at.since(now) >= Policy::CLOCK_STEP);
+        ahead.for_each(|at| *at = now);
         self.state.versions.iter_mut().filter_map(|record| record.soak.as_mut()).for_each(|soak| soak.rewind(now));
+        self.state.canary.iter_mut().filter(|canary| canary.end.is_none()).for_each(|canary| canary.rewind(now));
         self.earn_by_time();
     }
 

@@ -10,7 +10,9 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId, early: bool) -> Ans
     let (policy, now) = (tx.policy, tx.now);
     let Some(incident) = tx.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
     if incident.phase.is_undecided() && incident.phase.kind() != PhaseKind::Confirming {
-        forget_silent_alerts(incident, policy, now);
+        if !early {
+            forget_silent_alerts(incident, policy, now);
+        }
         if incident.quiet_since.is_some_and(|since| now.since(since) >= Policy::QUIET) {
             incident.close(Phase::Resolved, now, "all alerts resolved before a decision was made");
             return Answer::Noted;
@@ -30,11 +32,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId, early: bool) -> Ans
             PhaseKind::Verifying => verify::overdue(tx, id),
             PhaseKind::Escalated => rest(tx, id),
             PhaseKind::AwaitingDecision if question::withdraw_about_canary(tx, id) => {}
-            _ => {
-                if let Some(incident) = tx.incident(id) {
-                    question::deadline_passed(incident, now);
-                }
-            }
+            _ => question::deadline_passed(tx, id),
         }
     }
     Answer::Noted

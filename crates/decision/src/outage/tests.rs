@@ -294,3 +294,10 @@ fn a_member_follows_its_incident_and_keeps_what_it_knew() {
     member.follow(&incident);
     assert_eq!(member, Member { phase: PhaseKind::Verifying, question_number: 7, ..before });
 }
+
+#[test]
+fn a_clock_that_goes_back_spends_the_budget_for_one_window() {
+    let policy = Policy::default();
+    let automatic: Vec<_> = (0..u64::from(policy.max_auto_rollbacks)).map(|n| later(86_400 + n)).collect();
+    assert_eq!(room_at(&automatic, &policy, NOW), Some(NOW.plus(policy.budget_window)));
+}

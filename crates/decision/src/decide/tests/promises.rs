@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::properties::{Step, a_world, at, delivery, step, take};
+use super::properties::{Step, a_world, at, delivery, step, step_or_jump, take};
 use super::*;
 
 /// The number of histories is PROPTEST_CASES, from a random seed; by default `cases`, which are always the same.
@@ -26,17 +26,18 @@ pub(super) fn config(cases: u32) -> ProptestConfig {
 }
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..60)
+    prop::collection::vec(step_or_jump(), 1..60)
 }
 
-/// The alerts that fire now, as in Alertmanager: by fingerprint, with the time of the last delivery.
+/// The alerts that fire now, as in Alertmanager: by fingerprint, with the time of the last delivery. Times are those that
+/// have really passed, whatever Redis' clock shows.
 #[derive(Default, Clone)]
 struct Firing {
-    alerts: BTreeMap<(VersionName, String), (Alert, Timestamp)>,
+    alerts: BTreeMap<(VersionName, String), (Alert, Duration)>,
     /// Fingerprints that Alertmanager has listed.
     listed: BTreeSet<String>,
     /// Of these, those that its latest list lacks, and since when.
-    absent: BTreeMap<String, Timestamp>,
+    absent: BTreeMap<String, Duration>,
 }
 
 impl Firing {
@@ -44,21 +45,22 @@ impl Firing {
     fn take(&mut self, step: &Step, world: &World) {
         match step {
             Step::Deliver(alerts) => self.deliver(alerts, world),
-            Step::List(alerts) => self.list(alerts.iter().map(|alert| alert.fingerprint.clone()).collect(), world.now),
+            Step::List(alerts) => {
+                self.list(alerts.iter().map(|alert| alert.fingerprint.clone()).collect(), world.ledger.elapsed)
+            }
             _ => {}
         }
     }
 
     /// What Alertmanager no longer lists has ended, although it has sent no `resolved`.
-    fn list(&mut self, listed: BTreeSet<String>, now: Timestamp) {
+    fn list(&mut self, listed: BTreeSet<String>, now: Duration) {
         let firing: BTreeSet<String> = self.alerts.keys().map(|(_, fingerprint)| fingerprint.clone()).collect();
         self.absent.retain(|fingerprint, _| firing.contains(fingerprint) && !listed.contains(fingerprint));
         for fingerprint in self.listed.intersection(&firing).filter(|fingerprint| !listed.contains(*fingerprint)) {
             self.absent.entry(fingerprint.clone()).or_insert(now);
         }
         self.listed.extend(listed);
-        let over =
-            |fingerprint: &String| self.absent.get(fingerprint).is_some_and(|at| now.since(*at) >= Policy::ABSENT);
+        let over = |fingerprint: &String| self.absent.get(fingerprint).is_some_and(|at| now - *at >= Policy::ABSENT);
         self.alerts.retain(|(_, fingerprint), _| !over(fingerprint));
     }
 
@@ -71,7 +73,7 @@ impl Firing {
                 (&ended.version, &ended.fingerprint) == (&key.0, &key.1) && ended.starts_at == alert.began(world.now)
             });
             match alert.status {
-                AlertStatus::Firing if !over => drop(self.alerts.insert(key, (alert.clone(), world.now))),
+                AlertStatus::Firing if !over => drop(self.alerts.insert(key, (alert.clone(), world.ledger.elapsed))),
                 AlertStatus::Firing => {}
                 AlertStatus::Resolved => drop(self.alerts.remove(&key)),
             }
@@ -81,8 +83,9 @@ impl Firing {
     /// Firing critical alerts that ask for a rollback and that no one dismissed.
     fn criticals(&self, world: &World) -> impl Iterator<Item = &Alert> {
         // a repeat is recorded only now and then
-        let recent =
-            |at: Timestamp| world.now.since(at) + world.policy.refresh_after() < world.policy.alert_resolve_timeout;
+        let recent = |at: Duration| {
+            world.ledger.elapsed - at + world.policy.refresh_after() < world.policy.alert_resolve_timeout
+        };
         let all = self.alerts.values().filter(move |(_, at)| recent(*at)).map(|(alert, _)| alert);
         all.filter(|alert| alert.trigger.action == Action::Rollback)
     }

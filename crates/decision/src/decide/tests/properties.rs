@@ -152,7 +152,7 @@ fn clock() -> impl Strategy<Value = i64> {
 }
 
 /// Like `step`, with a Redis whose clock jumps sometimes.
-fn step_or_jump() -> impl Strategy<Value = Step> {
+pub(super) fn step_or_jump() -> impl Strategy<Value = Step> {
     prop_oneof![40 => step(), 1 => clock().prop_map(Step::Clock)]
 }
 

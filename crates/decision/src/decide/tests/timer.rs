@@ -281,3 +281,67 @@ fn time_alone_never_rolls_back() {
     world.pass(hours(5));
     assert_eq!(world.served(), "v2", "only an alert says that it is still bad");
 }
+
+#[test]
+fn a_jump_ahead_that_was_seen_forgets_no_firing_alert() {
+    let mut world = World::with_a_fresh_release();
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.pass(minutes(5));
+    let early = Event::Timer { incident: world.latest().id.clone(), early: true };
+    for ahead in [hours(7), seconds(61)] {
+        world.now = world.now.plus(ahead);
+        world.happens(&early);
+    }
+    assert!(world.latest().is_firing() && world.latest().pages());
+}
+
+/// What is remembered lasts no longer because Redis' clock went back by a day.
+#[test]
+fn a_clock_that_goes_back_prolongs_nothing_that_is_remembered() {
+    fn back(world: &mut World) {
+        world.step_clock(-86_400);
+        world.look();
+    }
+    let mut silence = World::with_a_fresh_release();
+    silence.alert(high("v2").starting(silence.now.minus(hours(24))));
+    silence.choose(Choice::Dismiss);
+    back(&mut silence);
+    silence.pass(hours(7));
+    let anew = high("v2").starting(silence.now.minus(minutes(1)));
+    assert_eq!(silence.alert(anew), "incident_opened page");
+
+    let mut inactive = World::with_a_fresh_release();
+    inactive.alert(medium("v1"));
+    back(&mut inactive);
+    inactive.pass(hours(8));
+    assert_eq!(inactive.alert(critical("v2")), "rolled_back alert");
+
+    let mut ended = World::with_a_fresh_release();
+    let began = ended.now.minus(hours(24));
+    ended.alert(high("v2").starting(began).ended_at(began.plus(seconds(30))));
+    back(&mut ended);
+    ended.pass(minutes(30));
+    assert_eq!(ended.alert(high("v2").starting(began)), "incident_opened page", "no late copy");
+
+    let mut canary = World::with_a_fresh_release();
+    canary.register("v3");
+    canary.share("v3", TrafficShare::Canary(Policy::default().canary.usual.plan), false);
+    back(&mut canary);
+    canary.pass(minutes(10));
+    assert_eq!(canary.state.percent(&v("v3")), 5);
+
+    let mut rolled_back = World::with_a_fresh_release();
+    rolled_back.mark_known_good("v0");
+    rolled_back.roll_back(world::rollback());
+    back(&mut rolled_back);
+    rolled_back.pass(minutes(2));
+    assert!(matches!(rolled_back.roll_back(world::rollback()), Answer::Changed { .. }));
+
+    let mut returned = World::with_a_fresh_release();
+    let by_hand = Return { at: returned.now, operator: Operator::EXTERNAL };
+    returned.state.version_mut(&v("v2")).expect("v2").returns = vec![by_hand; Policy::RETURNS];
+    back(&mut returned);
+    returned.pass(hours(2));
+    assert_eq!(returned.alert(critical("v2")), "rolled_back alert");
+}
