@@ -92,6 +92,8 @@ impl Policy {
     /// automatically.
     pub const RETURNS: usize = 3;
     pub const RETURN_WINDOW: Duration = Duration::from_secs(3_600);
+    /// Remembered returns, by whomever.
+    pub const MAX_RETURNS: usize = 16;
     /// After this time, an alert that began before its version was activated acts automatically, if no Prometheus can
     /// be asked about the requests since.
     pub const PREDATES: Duration = Duration::from_secs(5 * 60);

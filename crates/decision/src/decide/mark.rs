@@ -6,7 +6,7 @@ use super::answer::{Answer, Marked};
 use super::commit::{LogEntry, LogEvent};
 use super::precondition::{must_be_known, unknown_version};
 use super::transaction::Transaction;
-use super::{gradual, transaction};
+use super::{gradual, question, transaction};
 use crate::incident::Never;
 use crate::{
     Incident, IncidentId, Mark, MarkKind, Marking, NoteKind, OrRefusal, Pending, Phase, PhaseKind, Policy, Question,
@@ -136,6 +136,7 @@ fn leave_it(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, in
     if incident.phase.is_undecided() {
         incident.ask(Question::until(now.plus(incident.time_limit)), now);
     }
+    question::recheck(tx, id);
     true
 }
 

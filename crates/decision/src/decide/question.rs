@@ -5,7 +5,7 @@ use super::transaction::Transaction;
 use crate::phase::Objection;
 use crate::{
     Action, Guard, Held, Incident, IncidentId, NoteKind, Pending, Phase, PhaseKind, Policy, Question, Recheck,
-    Severity, SwitchMode, Timestamp, TrafficSplit, Verdict, VersionName,
+    Severity, SwitchMode, Timestamp, TrafficSplit, Verdict,
 };
 
 /// Asks the decider, within the time limit. A deadline that is already running can only move earlier. `heard`: the last
@@ -72,25 +72,19 @@ pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) {
     }
 }
 
-/// As [`hold`], for an alert on `version`. If its age is what holds it, Prometheus is asked about the requests since then.
-pub(super) fn hold_alert(
-    tx: &mut Transaction<'_>,
-    id: &IncidentId,
-    version: &VersionName,
-    held: Held,
-    changed: bool,
-    heard: Option<u32>,
-) {
+/// As [`hold`], for an alert. If its age is what holds it, Prometheus is asked about the requests since then.
+pub(super) fn hold_alert(tx: &mut Transaction<'_>, id: &IncidentId, held: Held, changed: bool, heard: Option<u32>) {
     let now = tx.now;
     if let Some(incident) = tx.incident(id) {
         hold_by(incident, now, held, changed, heard);
     }
-    recheck(tx, id, version);
+    recheck(tx, id);
 }
 
-/// Asks about the requests since `version` got its traffic, while this guard holds `id`.
-pub(super) fn recheck(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) {
-    let since = tx.state.version(version).and_then(|record| record.traffic_since);
+/// Asks about the requests since its version got its traffic, while this guard holds `id`.
+pub(super) fn recheck(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let Some(version) = tx.incident(id).map(|incident| incident.version.clone()) else { return };
+    let since = tx.state.version(&version).and_then(|record| record.traffic_since);
     let next = tx.now.plus(Policy::RECHECK_EVERY);
     let Some(incident) = tx.incident(id) else { return };
     let holds = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
@@ -146,6 +140,7 @@ pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pendin
             incident.ask(Question { objection: Some(objection), ..question }, now);
         }
     }
+    recheck(tx, id);
 }
 
 /// `active` lost its version after a person decided: the person decides again, because nothing is overwritten unseen.
@@ -167,7 +162,9 @@ pub(super) fn object_by_lapse(tx: &mut Transaction<'_>, id: &IncidentId, pending
 }
 
 /// The deadline of its phase has passed.
-pub(super) fn deadline_passed(incident: &mut Incident, now: Timestamp) {
+pub(super) fn deadline_passed(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let now = tx.now;
+    let Some(incident) = tx.incident(id) else { return };
     let firing = incident.is_firing();
     let limit = incident.time_limit;
     match &mut incident.phase {
@@ -194,6 +191,7 @@ pub(super) fn deadline_passed(incident: &mut Incident, now: Timestamp) {
         }
         _ => {}
     }
+    recheck(tx, id);
 }
 
 /// Pages the decider of `id`, because Slack permanently rejects the question everywhere, or in the decider's channel.

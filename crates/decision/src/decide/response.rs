@@ -100,7 +100,7 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
     }
     if let Some(held) = fails {
         let guard = held.guard;
-        question::hold_alert(tx, id, version, held, other, heard);
+        question::hold_alert(tx, id, held, other, heard);
         return Some(Acted::Held(guard));
     }
     match strongest.action {
@@ -127,7 +127,7 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
                     incident.dry_run = Some(DryRunRollback { at: now, from, to, trigger });
                 }
                 let guard = held.guard;
-                question::hold_alert(tx, id, version, held, other, heard);
+                question::hold_alert(tx, id, held, other, heard);
                 return Some(Acted::Held(guard));
             }
         },
@@ -199,7 +199,7 @@ pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, versi
     if incident.held.as_ref().is_none_or(|before| before.guard != held.guard) {
         question::note_held(incident, now, held);
     }
-    question::recheck(tx, id, version);
+    question::recheck(tx, id);
     None
 }
 

@@ -37,8 +37,9 @@ impl Transaction<'_> {
         }
         record.traffic_since = Some(now);
         if record.quarantine.is_some() {
+            record.returns.retain(|earlier| now.since(earlier.at) < Policy::RETURN_WINDOW);
             record.returns.push(Return { at: now, operator: operator.clone() });
-            let excess = record.returns.len().saturating_sub(Policy::RETURNS + 1);
+            let excess = record.returns.len().saturating_sub(Policy::MAX_RETURNS);
             record.returns.drain(..excess);
         }
         self.hear_of(version);

@@ -223,3 +223,43 @@ fn an_alert_that_fires_anew_after_months_is_heard_now_and_not_then() {
     let asked = world.state.open_incidents().any(|i| i.version == v("v3") && i.switch.is_none());
     assert!(asked, "{:?}", world.state.incidents);
 }
+
+#[test]
+fn returns_by_one_hand_count_whoever_returns_it_in_between() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.cooldown = Duration::ZERO;
+    let mut rolled_back = 0;
+    for n in 0..10 {
+        let alert = since(critical("v2"), world.now);
+        rolled_back += usize::from(world.alert(alert.clone()).starts_with("rolled_back"));
+        world.alert(alert.ended_at(world.now));
+        world.pass(minutes(1));
+        if n % 2 == 0 {
+            world.set_active("v2");
+            world.look();
+        } else if world.served() != "v2" {
+            world.activate("v2", true);
+        }
+        world.pass(minutes(2));
+    }
+    assert_eq!(rolled_back, 2 * Policy::RETURNS - 1, "the third return by the first hand");
+}
+
+#[test]
+fn the_check_of_an_early_alert_goes_on_after_an_investigation_and_an_objection() {
+    for investigates in [true, false] {
+        let mut world = World::with_a_fresh_release();
+        (world.policy.verify, world.policy.confirm) = (true, !investigates);
+        world.register("v3");
+        world.says = Some(Finding::new(Verdict::Healthy, "fine"));
+        world.alert(since(critical("v3"), world.now.minus(minutes(1))));
+        world.activate("v3", false);
+        assert_eq!((held(&world), world.latest().recheck().is_some()), (Some(Guard::PredatesActivation), true));
+        world.choose(if investigates { Choice::Investigate } else { Choice::Approve });
+        world.pass(minutes(3));
+        assert_eq!((world.phase(), world.latest().recheck().is_some()), (PhaseKind::AwaitingDecision, true));
+        world.says = Some(Finding::new(Verdict::Unhealthy, "5 of 20 fail"));
+        world.pass(minutes(1));
+        assert_ne!(world.served(), "v3");
+    }
+}
