@@ -2,6 +2,7 @@
 
 use super::answer::{AlertOutcome, Outcome};
 use super::transaction::Transaction;
+use crate::alert::plausible;
 use crate::state::EndedAlert;
 use crate::{Alert, AlertRecord, Incident, NoteKind, OutcomeReason, Policy, VersionName};
 
@@ -46,8 +47,10 @@ pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome 
     remember(tx, alert);
     let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
     let before = tx.state.inactive_alerts.len() + tx.state.silences.len();
-    tx.state.inactive_alerts.retain(|s| !ours(&s.version, &s.alert.fingerprint));
-    tx.state.silences.retain(|s| !ours(&s.version, &s.fingerprint));
+    // the end of an earlier outbreak, delivered late, does not end this one
+    let earlier = |began| alert.ended(now).zip(plausible(began, now)).is_some_and(|(ended, began)| ended <= began);
+    tx.state.inactive_alerts.retain(|s| !ours(&s.version, &s.alert.fingerprint) || earlier(s.alert.starts_at));
+    tx.state.silences.retain(|s| !ours(&s.version, &s.fingerprint) || earlier(s.starts_at));
     let mut ended = before != tx.state.inactive_alerts.len() + tx.state.silences.len();
     let mut id = None;
     if let Some(incident) = tx.state.open_incident_on(&alert.version)
@@ -55,9 +58,7 @@ pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome 
     {
         known = true;
         id = Some(incident.id.clone());
-        // the end of an earlier outbreak, delivered late, does not end this one
-        let earlier = alert.ended(now).zip(record.began(now)).is_some_and(|(ended, began)| ended <= began);
-        if record.firing && !earlier {
+        if record.firing && !earlier(record.starts_at) {
             record.firing = false;
             ended = true;
             let text = format!("{} has ended", record.alertname);
@@ -72,9 +73,8 @@ pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome 
     for incident in tx.state.incidents.iter_mut().filter(about) {
         let same = |r: &&mut AlertRecord| r.firing && r.fingerprint == alert.fingerprint;
         for record in incident.alerts.iter_mut().filter(same) {
-            let earlier = alert.ended(now).zip(record.began(now)).is_some_and(|(ended, began)| ended <= began);
-            record.firing = earlier;
-            ended |= !earlier;
+            record.firing = earlier(record.starts_at);
+            ended |= !record.firing;
         }
     }
     match (ended, known) {

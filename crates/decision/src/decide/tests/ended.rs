@@ -94,3 +94,19 @@ fn a_burst_of_ends_is_remembered_within_bounds() {
     world.alert(nobodys.ended_at(world.now));
     assert!(world.state.ended.iter().all(|ended| ended.version == v("v2")), "v99 is unknown");
 }
+
+#[test]
+fn a_late_resolved_ends_neither_an_alert_on_a_target_nor_a_silence_of_a_later_outbreak() {
+    let mut world = World::with_a_fresh_release();
+    world.mark_known_good("v0");
+    let (earlier, later) = (world.now.minus(minutes(5)), world.now.minus(minutes(1)));
+    let late = |version| high(version).starting(earlier).ended_at(earlier.plus(minutes(2)));
+    world.alert(high("v2").starting(later));
+    world.choose(Choice::Dismiss);
+    world.alert(late("v2"));
+    assert_eq!(world.alert(high("v2").starting(later)), "ignored dismissed");
+    world.alert(high("v1").starting(later));
+    assert_eq!(world.alert(late("v1")), "ignored unknown_alert");
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!(world.served(), "v0", "an alert fires on v1");
+}
