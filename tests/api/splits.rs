@@ -196,8 +196,8 @@ async fn what_is_refused_says_why_and_changes_nothing() -> Result<()> {
     };
     let before = dump(&world.redis).await?;
     for ((path, body), status, code, says) in [
-        ((activate, json!({"version": "v2", "percent": 101})), 409, "bad_stages", "0 to 100"),
-        ((activate, json!({"version": "v2", "percent": 0})), 409, "bad_stages", "0 to 100"),
+        ((activate, json!({"version": "v2", "percent": 101})), 409, "bad_stages", "expected 1 to 99, or 0"),
+        ((activate, json!({"version": "v2", "percent": 0})), 409, "bad_stages", "expected 1 to 99, or 0"),
         ((activate, json!({"version": "v2", "percent": 300})), 400, "bad_request", "percent"),
         ((activate, json!({"version": "v9", "percent": 5})), 409, "unknown_version", "register it first"),
         ((activate, json!({"version": "v1", "canary": true})), 409, "moved", "already has all traffic"),

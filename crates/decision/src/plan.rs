@@ -54,7 +54,7 @@ impl Plan {
     pub fn fixed(percent: u8) -> Result<Self, String> {
         match percent {
             1..=99 => Ok(Self { stages: vec![percent], holds: Vec::new(), limit: None }),
-            _ => Err(format!("percent: expected 0 to 100, got {percent}")),
+            _ => Err(format!("percent: expected 1 to 99, or 0 to end a running canary of this version, got {percent}")),
         }
     }
 
