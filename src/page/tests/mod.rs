@@ -185,15 +185,7 @@ fn split(texts: Texts) -> TrafficSplit {
 }
 
 fn canary(texts: Texts) -> Canary {
-    Canary {
-        id: IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XX".to_owned()),
-        split: split(texts),
-        started: before(900),
-        waiting: None,
-        pause: None,
-        by_time: false,
-        end: None,
-    }
+    Canary::new(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XX".to_owned()), split(texts), before(900), false)
 }
 
 fn entry(texts: Texts) -> DeploymentEntry {
