@@ -12,9 +12,11 @@ pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
     incident.version != *heir && (unproved || incident.is_firing())
 }
 
-/// Whether the version in trouble serves again, and people are paged about it.
-pub(super) fn is_taken_back(incident: &Incident, heir: &VersionName) -> bool {
-    incident.version == *heir && incident.is_firing() && incident.pages()
+/// Whether the version in trouble serves again, and people are paged about it in the incident at `place` alone.
+pub(super) fn is_taken_back(incidents: &[Incident], place: usize, heir: &VersionName) -> bool {
+    let incident = &incidents[place];
+    let other = |i: &Incident| i.phase.is_open() && i.version == *heir && i.subject() == heir;
+    incident.version == *heir && incident.is_firing() && incident.pages() && !incidents.iter().any(other)
 }
 
 /// The page goes on as a question about its version, whose alerts are handled as those of any version that gets traffic.

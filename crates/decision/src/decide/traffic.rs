@@ -125,13 +125,14 @@ impl Transaction<'_> {
             if successor.is_some_and(|heir| self.follows_on(place, heir)) {
                 continue;
             }
+            let taken_back = successor.is_some_and(|heir| shipped::is_taken_back(&self.state.incidents, place, heir));
             let incident = &mut self.state.incidents[place];
             inactive_alerts.extend(inactive_alerts_of(incident));
             match (successor, shipped) {
                 (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir) => {
                     shipped::hand_on(self, place, heir, operator, &mut taken);
                 }
-                (Some(heir), _) if shipped::is_taken_back(incident, heir) => shipped::take_back(incident, now),
+                _ if taken_back => shipped::take_back(incident, now),
                 _ => {
                     let phase = Phase::Superseded { by: successor.cloned() };
                     incident.close(phase, now, format!("{version} no longer has traffic"));

@@ -95,6 +95,21 @@ fn returning_to_the_firing_version_escalates_in_time() {
 }
 
 #[test]
+fn a_version_that_returns_as_a_canary_has_one_incident_when_it_gets_all_traffic() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    let still = Instances::of(vec!["pod-3".to_owned()]);
+    world.traffic = Some(Traffic { target: 2_000, following: 2, still, ..Traffic::default() });
+    world.alert(critical("v2"));
+    world.pass(minutes(6));
+    assert_eq!(world.latest().failure(), Some(RollbackFailure::NotFollowed));
+    world.share("v2", TrafficShare::Percent(10), true);
+    world.set_active("v2");
+    world.look();
+    assert_eq!(world.state.open_incidents().filter(|incident| incident.version == v("v2")).count(), 1);
+}
+
+#[test]
 fn a_key_that_goes_to_a_fix_and_back_pages_on() {
     let mut world = shipped();
     assert!(world.latest().pages());
