@@ -110,7 +110,7 @@ fn logged(making: &mut Making<'_>, happened: &Happened<'_>, entry: &LogEntry) {
         LogEvent::Gradual if was == Some(PhaseKind::RollingBack) => Kind::RollbackProgressed,
         LogEvent::Gradual => Kind::RollbackStarted,
         LogEvent::Canary => Kind::CanaryProgressed,
-        LogEvent::External if !entry.to.as_deref().is_some_and(|to| VersionName::parse(to).is_ok()) => {
+        LogEvent::External if entry.to.as_deref().is_none_or(|to| VersionName::parse(to).is_err()) => {
             Kind::VersionRemoved
         }
         LogEvent::Activate | LogEvent::External => Kind::VersionActivated,

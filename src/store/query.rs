@@ -133,8 +133,8 @@ impl<'a> LogCursor<'a> {
 pub fn is_entry(text: &str) -> bool {
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
     // no entry is 0-0, and Redis accepts no range that ends before it
-    text.split_once('-')
-        .is_some_and(|(at, seq)| number(at) && number(seq) && [at, seq].iter().any(|n| n.trim_start_matches('0') != ""))
+    let is_first = |seq: &str| seq.bytes().all(|byte| byte == b'0');
+    text.split_once('-').is_some_and(|(at, seq)| number(at) && number(seq) && !(is_first(at) && is_first(seq)))
 }
 
 impl Store {

@@ -304,8 +304,12 @@ fn names_of_instances_are_shown_without_hidden_characters() {
     assert_eq!(shown(&"x".repeat(1_000)).len(), 100);
 }
 
+/// Requests and failures of a version until a second.
+trait Counter: Fn(i64) -> (f64, f64) {}
+impl<F: Fn(i64) -> (f64, f64)> Counter for F {}
+
 /// Serves `rate` a second, of which the part `share` is of the bad version: until `end`, and then none.
-fn split(rate: f64, share: f64, end: i64) -> (impl Fn(i64) -> (f64, f64), impl Fn(i64) -> (f64, f64)) {
+fn split(rate: f64, share: f64, end: i64) -> (impl Counter, impl Counter) {
     let bad = move |second: i64| ((second.min(end) + 1_000) as f64 * rate * share).floor();
     (
         move |second: i64| (bad(second), 0.0),
