@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::names::PromptName;
 use super::plan::Plan;
 use super::severity::Severity;
-use super::trigger::Trigger;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -63,11 +62,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether `name` may decide, or is the receiver itself.
-    pub(crate) fn is_decider(&self, name: &str) -> bool {
-        name == Trigger::SYSTEM || name == self.fallback_decider || self.deciders.iter().any(|known| known == name)
-    }
-
     /// The severity that a word of an alert means.
     pub fn severity(&self, word: &str) -> Option<Severity> {
         let exact = Severity::parse(word).or_else(|| self.severity_aliases.get(word).copied());

@@ -190,7 +190,7 @@ impl Canary {
         Self { id, split, started, soaked: None, waiting: None, pause: None, by_time, end: None }
     }
 
-    /// As [`super::Incident::rewind`].
+    /// Counts from `now` what was written before the clock went back.
     pub(crate) fn rewind(&mut self, now: Timestamp) {
         let TrafficSplit { began, since, next, last, .. } = &mut self.split;
         let last = last.as_mut().map(|check| &mut check.at);

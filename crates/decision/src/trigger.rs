@@ -34,6 +34,12 @@ impl Trigger {
     pub const SHORTEST: Duration = Duration::from_secs(60);
     pub const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
+    /// Whether the config knows this decider, or it is the receiver itself.
+    pub(crate) fn knows(decider: &str, policy: &Policy) -> bool {
+        let known = &policy.deciders;
+        decider == Self::SYSTEM || decider == policy.fallback_decider || known.iter().any(|known| known == decider)
+    }
+
     pub fn read(labels: TriggerLabels<'_>, policy: &Policy) -> Self {
         let mut remarks = Vec::new();
         let severity = match labels.severity {

@@ -9,7 +9,7 @@ use super::transaction::Transaction;
 use super::{ended, gradual, response, transaction};
 use crate::{
     Action, Alert, AlertRecord, AlertStatus, Guard, InactiveAlert, Incident, IncidentId, NoteKind, OutcomeReason,
-    Phase, PhaseKind, Policy, Severity, Timestamp, VersionName,
+    Phase, PhaseKind, Policy, Severity, Timestamp, Trigger, VersionName,
 };
 
 /// What an alert did to the incident of its version.
@@ -219,7 +219,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
             if now.since(record.last_seen) >= refresh_after {
                 record.last_seen = now;
             }
-            if record.decider != alert.trigger.decider && !policy.is_decider(&record.decider) {
+            if record.decider != alert.trigger.decider && !Trigger::knows(&record.decider, policy) {
                 record.decider.clone_from(&alert.trigger.decider); // the config has changed
                 return Ok((incident.id.clone(), Joined::Updated(OutcomeReason::Joined)));
             }
