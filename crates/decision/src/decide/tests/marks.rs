@@ -366,3 +366,19 @@ fn a_mark_is_the_last_to_be_forgotten() {
     assert!(world.state.marked_bad(&v("v0")).is_some());
     assert!(world.state.version(&v("ci-0")).is_none());
 }
+
+#[test]
+fn a_bad_mark_on_an_approved_target_leaves_the_page_on() {
+    let mut world = World::with_a_fresh_release();
+    (world.policy.verify, world.policy.confirm) = (true, true);
+    world.mark_known_good("v0");
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.pass(minutes(5));
+    world.says = None;
+    world.choose(Choice::Approve);
+    assert!(world.latest().pages());
+    world.mark("v1", MarkKind::Bad);
+    assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
+    assert!(world.latest().pages(), "nothing has been decided");
+}
