@@ -159,7 +159,9 @@ async fn a_token_sees_its_own_prompts_alone() -> Result<()> {
     ship(&whole, "team-b/r").await?;
     world.receiver.deliver(&[critical("team-b/r")]).await?;
     let page: Value = ci.get("/api/incidents?limit=1").await?.json()?;
-    assert_eq!((&page["incidents"][0]["id"], &page["next"]), (&json!(incident(0)), &Value::Null), "{page}");
+    let (found, own) = (&page["incidents"][0]["id"], json!(incident(0)));
+    // whether an older one follows is not known yet: incidents of one delivery have no order
+    ensure!(*found == own && (page["next"].is_null() || page["next"] == own), "{page}");
     seen.push(ci.get("/api/log?since=1h&limit=1&cursor=team-b%2Fq%40%2B").await?.text());
     ensure!(seen.iter().all(|page| !page.contains("team-b")), "{seen:?}");
     let mark = json!({"mark": "bad", "reason": "r", "incident": other});
