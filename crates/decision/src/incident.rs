@@ -204,6 +204,13 @@ impl Incident {
         }
     }
 
+    /// Asks people again, because nothing has been decided: a page goes on.
+    pub fn ask_again(&mut self, question: Question, now: Timestamp) {
+        let paged = self.pages();
+        self.ask(question, now);
+        self.escalations = u32::from(paged);
+    }
+
     /// Whether neither an alert nor a person opened it, but a canary that waits. It closes with the canary, or after
     /// [`Policy::CANARY_QUESTION`].
     fn asks_about_canary(&self) -> bool {

@@ -129,14 +129,12 @@ fn leave_it(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, in
         incident.confirm(Pending { to: to.clone(), at: now, ..pending }, now.plus(Policy::CONFIRM));
         return false;
     }
-    let paged = incident.pages();
     incident.answered(pending.at);
     let held = tx.guard(&pending.from).filter(|_| pending.by == SwitchMode::Auto);
     let Some(incident) = tx.incident(id) else { return false };
     incident.held = held.or(incident.held.take());
     if incident.phase.is_undecided() {
-        incident.ask(Question::until(now.plus(incident.time_limit)), now);
-        incident.escalations = u32::from(paged); // nothing has been decided
+        incident.ask_again(Question::until(now.plus(incident.time_limit)), now);
     }
     question::recheck(tx, id);
     true

@@ -213,10 +213,8 @@ impl Transaction<'_> {
                 Some(_) => continue, // closed with its version's traffic, or by the switch to the target
                 None => format!("the gradual rollback to {} has stopped", split.arriving),
             };
-            let paged = incident.pages();
             incident.note(now, NoteKind::Asked, text);
-            incident.ask(Question::until(now.plus(incident.time_limit)), now);
-            incident.escalations = u32::from(paged); // nothing has been decided
+            incident.ask_again(Question::until(now.plus(incident.time_limit)), now);
         }
     }
 
