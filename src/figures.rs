@@ -1,7 +1,7 @@
 //! What Prometheus measures about every version, for people who look at many prompts. A request reads the latest
 //! answer and never waits for one: a worker asks Prometheus, and only while somebody looks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -185,13 +185,12 @@ impl Figures {
 
     /// The prompts of which a version's health differs from `before`.
     pub fn changed_since(&self, before: &Self) -> Vec<PromptName> {
-        let health = |figures: &Self, prompt: &str| -> BTreeMap<String, Health> {
-            let versions = figures.versions.get(prompt).into_iter().flatten();
-            versions.map(|(version, figures)| (version.clone(), figures.health())).collect()
-        };
-        let prompts: BTreeSet<&String> = self.versions.keys().chain(before.versions.keys()).collect();
-        let changed = prompts.into_iter().filter(|prompt| health(self, prompt) != health(before, prompt));
-        changed.filter_map(|prompt| PromptName::parse(prompt).ok()).collect()
+        let health = |of: &Self, prompt, version| of.of(prompt, version).map(VersionFigures::health);
+        let each = [self, before].into_iter().flat_map(|figures| &figures.versions);
+        let each = each.flat_map(|(prompt, versions)| versions.keys().map(move |version| (prompt, version)));
+        let changed = each.filter(|(prompt, version)| health(self, prompt, version) != health(before, prompt, version));
+        let prompts: BTreeSet<&String> = changed.map(|(prompt, _)| prompt).collect();
+        prompts.into_iter().filter_map(|prompt| PromptName::parse(prompt).ok()).collect()
     }
 
     pub fn entry(&mut self, prompt: &PromptName, version: &str) -> &mut VersionFigures {
@@ -271,8 +270,8 @@ impl FigureBook {
     }
 
     /// `None`: no Prometheus is configured.
-    pub fn publish(&self, figures: Option<Figures>) {
-        let latest = Some((Instant::now(), figures.map(Arc::new)));
+    pub fn publish(&self, figures: Option<Arc<Figures>>) {
+        let latest = Some((Instant::now(), figures));
         *self.0.latest.write().unwrap_or_else(PoisonError::into_inner) = latest;
         self.0.published.notify_waiters();
     }
@@ -361,7 +360,7 @@ mod tests {
         assert!(book.wanted().now_or_never().is_none());
         assert!(matches!(book.look(), Known::Awaited));
         assert!(book.wanted().now_or_never().is_some(), "somebody looked");
-        book.publish(Some(Figures::default()));
+        book.publish(Some(Arc::default()));
         assert!(matches!(book.look(), Known::Since(..)));
         assert!(book.wanted().now_or_never().is_none(), "it is fresh");
         tokio::time::sleep(EVERY).await;
@@ -381,7 +380,7 @@ mod tests {
         assert_eq!(started.elapsed(), STEP);
         let publish = async {
             tokio::time::sleep(EVERY).await;
-            book.publish(Some(Figures::default()));
+            book.publish(Some(Arc::default()));
         };
         let (known, ()) = tokio::join!(book.within(STEP), publish);
         assert!(matches!(known, Known::Since(..)));

@@ -12,14 +12,14 @@ use crate::service::updates::Updates;
 /// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`]. Open pages are
 /// told when the health of a version changes.
 pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, updates: Updates) {
-    let mut shown = Figures::default();
+    let mut shown = Arc::default();
     loop {
         if updates.open() == 0 {
             book.wanted().await;
         }
         let worker = workers.get();
         let figures = match &worker.verifier.prometheus {
-            Some(prometheus) => Some(read(&worker, prometheus, &book).await),
+            Some(prometheus) => Some(Arc::new(read(&worker, prometheus, &book).await)),
             None => None,
         };
         book.publish(figures.clone());
@@ -49,7 +49,7 @@ async fn fill(
     read_present(labels, &prometheus.instant(&present()).await?, figures);
     if book.is_awaited() {
         // the lines of the last hour take longer
-        book.publish(Some(figures.clone()));
+        book.publish(Some(Arc::new(figures.clone())));
     }
     // both clocks are near enough for a line of an hour
     let now = worker.engine.store.now().await.map_err(|error| PrometheusError::NoAnswer(error.to_string()))?;
