@@ -343,7 +343,7 @@ receivers:
     std::os::unix::fs::symlink(root().join("alert-rules"), place.dir.path().join("etc/prometheus/prompt-rollback"))?;
     place.instead("/etc/", format!("{}/etc/", place.dir.path().display()));
     place.dir.write("webhook_token", "0123456789abcdef\n")?;
-    // nobody is root here
+    // the test does not run as root
     let prelude = r#"
 sudo() { "$@"; }
 install() { [[ $3 == -g ]] && command install "${@:1:2}" "${@:5}"; }
