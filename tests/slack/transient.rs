@@ -262,6 +262,25 @@ async fn an_edit_that_fails_holds_back_neither_replies_nor_other_threads() -> Re
 }
 
 #[tokio::test]
+async fn a_root_returns_to_an_earlier_state_after_an_edit_whose_answer_was_lost() -> Result<()> {
+    let office = office().await?;
+    let (medium, high) = (alert("p", "v2", "medium"), alert("p", "v2", "high"));
+    office.fires("p", medium).await?;
+    office.fires("p", high.clone()).await?;
+    office.notify_all().await?;
+    office.slack.inject(Fault::drop_connection().applied().on(UPDATE));
+    office.fires("p", resolved(high.clone())).await?;
+    office.notify().await?;
+    let root = office.root_of("p").context("a root")?;
+    ensure!(root.visible_text().contains("(resolved)"), "{}", root.visible_text());
+    office.slack.heal();
+    office.fires("p", again(high)).await?;
+    office.pass(A_WHILE).await?;
+    office.notify_all().await?;
+    told(&office, &office.incident("p").await?).await
+}
+
+#[tokio::test]
 async fn a_reply_that_fails_keeps_later_ones_behind_it_and_the_root_goes_on() -> Result<()> {
     let office = office().await?;
     for (n, answer) in bad_answers().into_iter().enumerate() {

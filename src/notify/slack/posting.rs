@@ -127,7 +127,7 @@ impl SlackNotifier {
             if progress.get(&hash_field) == Some(&hash) || progress.get(&frozen_field).is_some() {
                 return Ok(Ok(posted));
             }
-            let updated = self.update(progress, &posted, message).await;
+            let updated = self.update(progress, &posted, message, &hash_field).await;
             match progress.put_off(updated)? {
                 None => return Ok(Ok(posted)),
                 Some(Ok(())) => {
@@ -179,7 +179,7 @@ impl SlackNotifier {
         }
         self.note(progress, &fields).await?;
         if !is_new {
-            let updated = self.update(progress, &posted, message).await;
+            let updated = self.update(progress, &posted, message, &hash_field).await;
             if let Some(Ok(())) = progress.put_off(updated)? {
                 self.note(progress, &[(&hash_field, &hash)]).await?;
             }
@@ -200,11 +200,18 @@ impl SlackNotifier {
         Ok(self.call(progress, method, &[], self.slack.permalink(&posted.channel, &posted.ts)).await?.is_ok())
     }
 
-    /// Updates a message, as plain text if Slack rejects its blocks.
-    async fn update(&self, progress: &mut ThreadProgress<'_>, posted: &Posted, message: &Message) -> Taken<()> {
+    /// Updates a message, as plain text if Slack rejects its blocks. Clears `hash_field` first: an edit whose answer is
+    /// lost may be visible, and the next one must not be skipped because the incident is in its earlier state again.
+    async fn update(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        posted: &Posted,
+        message: &Message,
+        hash_field: &str,
+    ) -> Taken<()> {
         let Posted { channel, ts } = posted;
-        let updated =
-            self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
+        let edit = self.slack.update(channel, ts, message);
+        let updated = self.call(progress, Method::Update { channel }, &[(hash_field, "")], edit).await?;
         let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
         let incident = &progress.claim.item;
         tracing::error!(%incident, code, "Slack permanently rejects the blocks: updated as plain text");
