@@ -111,7 +111,7 @@ fn said(incident: &Incident) -> Markup {
 fn facts(view: &IncidentPage<'_>) -> Markup {
     let incident = view.incident;
     let began = began(incident, incident.opened_at).unwrap_or(incident.opened_at);
-    let asks = incident.phase.is_undecided() || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck();
+    let asks = incident.awaits_decision() || incident.is_stuck();
     html! {
         dl class="facts" {
             div { dt { "Rollback" } dd {

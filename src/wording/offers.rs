@@ -59,7 +59,7 @@ pub fn of_incident(incident: &Incident) -> Vec<Offered<'_>> {
     let undecided = incident.phase.is_undecided();
     let phase = incident.phase.kind();
     let mut offered: Vec<Offered<'_>> = Vec::new();
-    if (undecided && phase != PhaseKind::Confirming) || phase == PhaseKind::Escalated {
+    if incident.awaits_decision() && phase != PhaseKind::Confirming {
         let (way, others) = ways(incident);
         // for less urgent incidents, the first one is gradual
         let gently = incident.action == Action::Observe;

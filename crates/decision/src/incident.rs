@@ -329,6 +329,13 @@ impl Incident {
         }
     }
 
+    /// Whether a person may decide: it asks them, or it pages them about a rollback, or about a version that was activated
+    /// instead of one.
+    pub fn awaits_decision(&self) -> bool {
+        let checked = matches!(self.phase, Phase::Verifying { .. }) && self.pages();
+        self.phase.is_undecided() || self.failure().is_some() || checked
+    }
+
     /// Why people are paged about the rollback.
     pub fn failure(&self) -> Option<RollbackFailure> {
         match self.phase {

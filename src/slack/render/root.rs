@@ -235,7 +235,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
         field("Severity").and(incident.severity.as_str()),
         field("Began").date(began(incident, incident.opened_at).unwrap_or(incident.opened_at)),
     ];
-    if incident.phase.is_undecided() || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
+    if incident.awaits_decision() || incident.is_stuck() {
         let decides = field("Who decides").code(&incident.decider);
         fields.push(if mention.is_some() { decides.and(" ").mention(mention) } else { decides });
     }

@@ -49,13 +49,13 @@ pub(super) fn choose(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answ
 fn undecided<'d>(
     tx: &'d mut Transaction<'_>,
     click: &Decide,
-    still: fn(PhaseKind) -> bool,
+    still: fn(&Incident) -> bool,
 ) -> OrRefusal<&'d mut Incident> {
     let now = tx.now;
     let Some(incident) = tx.incident(&click.incident) else {
         return Err(Refusal::new(RefusalCode::UnknownIncident, format!("no incident {}", click.incident)));
     };
-    if still(incident.phase.kind()) {
+    if still(incident) {
         if click.question_number.is_some_and(|question_number| question_number != incident.question_number) {
             let message = "the question has changed: check the message again".to_owned();
             return Err(Refusal::new(RefusalCode::Stale, message));
@@ -81,9 +81,7 @@ fn undecided<'d>(
 
 fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRefusal<Answer> {
     let (policy, now) = (tx.policy, tx.now);
-    let incident = undecided(tx, click, |phase| {
-        phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
-    })?;
+    let incident = undecided(tx, click, |incident| incident.awaits_decision() || incident.gradual().is_some())?;
     let (waits_for_servers, version) = (incident.waits_for_servers(), incident.version.clone());
     // after a failed rollback, the served version is the one rolled back to
     let (subject, switch) = (incident.subject().clone(), incident.switch.clone());
@@ -156,8 +154,8 @@ fn elsewhere(tx: &Transaction<'_>, why: &str, subject: &VersionName, how: &str) 
 
 fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let now = tx.now;
-    let incident = undecided(tx, click, |phase| {
-        matches!(phase, PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::AwaitingDecision)
+    let incident = undecided(tx, click, |incident| {
+        incident.phase.is_undecided() && incident.phase.kind() != PhaseKind::Investigating
     })?;
     // no escalation until the question is asked again
     incident.phase = Phase::Investigating { until: now.plus(incident.time_limit) };
@@ -168,7 +166,7 @@ fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
 
 fn dismiss(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let now = tx.now;
-    let incident = undecided(tx, click, |phase| phase.is_undecided() || phase == PhaseKind::Escalated)?;
+    let incident = undecided(tx, click, Incident::awaits_decision)?;
     incident.decided_by = Some(click.operator.clone());
     silence(tx, &click.incident);
     if let Some(incident) = tx.incident(&click.incident) {
@@ -208,7 +206,9 @@ fn silence(tx: &mut Transaction<'_>, id: &IncidentId) {
 /// The rollback was a mistake: serves the version again, and trusts it as before.
 fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let now = tx.now;
-    let incident = undecided(tx, click, |phase| !matches!(phase, PhaseKind::Dismissed | PhaseKind::Superseded))?;
+    let incident = undecided(tx, click, |incident| {
+        !matches!(incident.phase.kind(), PhaseKind::Dismissed | PhaseKind::Superseded)
+    })?;
     if let Some(split) = incident.gradual().cloned() {
         must_not_be_bad(tx, &split.leaving, click.force)?;
         return Ok(back(tx, click, &split));

@@ -48,6 +48,7 @@ pub(super) fn hand_on(
     taken: &mut HashMap<VersionName, usize>,
 ) {
     let (policy, now, commit) = (tx.policy, tx.now, tx.snapshot.commit.clone());
+    let choices = tx.choices(heir, tx.state.incidents[place].subject());
     let incidents = &mut tx.state.incidents;
     let incident = &incidents[place];
     let (from, to) = (incident.subject().clone(), heir.clone());
@@ -63,6 +64,8 @@ pub(super) fn hand_on(
         return;
     }
     let incident = &mut incidents[place];
+    incident.question_number += 1; // an answer to the question about `from` is not about `to`
+    incident.choices = choices;
     incident.note(
         now,
         NoteKind::Checked,

@@ -31,6 +31,31 @@ fn a_fix_that_is_shipped_is_verified_like_a_rollback() {
 }
 
 #[test]
+fn who_is_paged_about_a_fix_that_was_shipped_may_decide_before_its_deadline() {
+    let world = shipped();
+    let mut back = world.clone();
+    assert!(matches!(back.choose(Choice::Approve), Answer::Changed { .. }));
+    assert_eq!((back.served(), back.latest().pages()), ("v1", false));
+    let mut enough = world.clone();
+    assert_eq!(enough.choose(Choice::Dismiss), Answer::Decided(PhaseKind::Dismissed));
+    assert_eq!((enough.served(), enough.latest().pages()), ("v3", false));
+}
+
+#[test]
+fn an_answer_about_the_version_that_a_fix_replaced_is_stale() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.pass(minutes(3));
+    let Event::Decide(click) = world.click(Choice::Approve) else { panic!("a click") };
+    let click = Event::Decide(Decide { question_number: Some(world.latest().question_number), ..click });
+    world.release("v3");
+    assert_eq!(world::refusal(&world.happens(&click).answer), RefusalCode::Stale);
+    assert_eq!(world.served(), "v3");
+}
+
+#[test]
 fn a_fix_that_does_not_help_escalates() {
     for verdict in [Verdict::Unhealthy, Verdict::NoData] {
         let mut world = shipped();

@@ -153,8 +153,29 @@ impl World {
         if let Some(commit) = &decision.commit {
             self.apply(commit);
             self.ledger.take(&self.policy, &snapshot, event, commit);
+            self.whoever_is_paged_may_decide();
         }
         decision
+    }
+
+    fn whoever_is_paged_may_decide(&self) {
+        for paging in self.state.open_incidents().filter(|incident| incident.pages()) {
+            let refused = |choice| {
+                let click = Event::Decide(Decide {
+                    incident: paging.id.clone(),
+                    choice,
+                    operator: Operator::recorded("dana"),
+                    target: None,
+                    force: true,
+                    question_number: None,
+                });
+                let decision = decide(&self.policy, &self.snapshot(&click), &click, self.now);
+                matches!(decision.answer, Answer::Refused(_))
+            };
+            // a paused gradual rollback ends with one of its versions
+            let choices = [Choice::Dismiss, Choice::Approve, Choice::Undo];
+            assert!(!choices.into_iter().all(refused), "nobody can end this page: {paging:?}");
+        }
     }
 
     fn apply(&mut self, commit: &Commit) {
