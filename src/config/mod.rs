@@ -102,7 +102,7 @@ section! {
         /// Largest request body, in bytes; a larger one is answered with 413.
         pub max_body_bytes: usize = get("16MiB"),
         /// Memory for the bodies and responses of all requests together, besides a little for each.
-        pub max_buffered_bytes: usize = get("20MiB"),
+        pub max_buffered_bytes: usize = get("18MiB"),
         /// Longest time for one request, below the 5 s promised to Alertmanager.
         pub request_timeout: Duration = get("4s"),
         /// Longest time that a shutdown takes.
