@@ -473,13 +473,11 @@ impl PromptState {
         self.incidents.iter().filter(|i| i.phase.is_open())
     }
 
-    /// The open incident about `version`. An incident that rolled it back is not about its next traffic, unless that
-    /// incident itself gives it traffic again.
+    /// The open incident about `version`. An incident that rolled it back is not about its next traffic.
     pub fn open_incident_on(&mut self, version: &VersionName) -> Option<&mut Incident> {
         let may_serve = |lapsed: &Lapsed| lapsed.versions.contains(version);
         let served = self.served().contains(version) || self.lapsed.as_ref().is_some_and(may_serve);
-        let returns = |i: &Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-        let is_about = |i: &&mut Incident| i.version == *version && (!served || i.subject() == version || returns(i));
+        let is_about = |i: &&mut Incident| i.version == *version && (!served || i.subject() == version);
         self.incidents.iter_mut().filter(|i| i.phase.is_open()).filter(is_about).last()
     }
 

@@ -146,7 +146,8 @@ pub(super) fn ask_first(
     }
     // after a rollback that failed, the checks have said how bad it is, and those of a canary why it waits; what is on its way
     // was confirmed when it began
-    let known = of_canary || matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack | PhaseKind::Verifying);
+    let known = of_canary
+        || matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack | PhaseKind::Verifying);
     let overruled = force || incident.objection().is_some() || known;
     pending.skip_confirmation = !policy.confirm || overruled;
     if pending.skip_confirmation && has_text {

@@ -57,8 +57,16 @@ pub(super) fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefu
     if tx.state.is_last_move(switch) && tx.has_traffic(&switch.to) {
         return Ok(());
     }
-    let serving = tx.served_text().map_or_else(|| "nothing is".to_owned(), |version| format!("{version} is"));
-    let message = format!("the traffic has changed since this rollback to {}: {serving} active now", switch.to);
+    let to = &switch.to;
+    let message = match tx.served_text() {
+        None => format!("the traffic has changed since this rollback to {to}: nothing is active now"),
+        Some(active) if active == to.as_str() => {
+            format!(
+                "a canary or another activation followed this rollback to {to}: use `prompt-rollback rollback` or `prompt-rollback activate`"
+            )
+        }
+        Some(active) => format!("the traffic has changed since this rollback to {to}: {active} is active now"),
+    };
     Err(Refusal::new(RefusalCode::Moved, message))
 }
 
