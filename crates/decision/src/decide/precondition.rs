@@ -60,11 +60,9 @@ pub(super) fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefu
     let to = &switch.to;
     let message = match tx.served_text() {
         None => format!("the traffic has changed since this rollback to {to}: nothing is active now"),
-        Some(active) if active == to.as_str() => {
-            format!(
-                "a canary or another activation followed this rollback to {to}: use `prompt-rollback rollback` or `prompt-rollback activate`"
-            )
-        }
+        Some(active) if active == to.as_str() => format!(
+            "the traffic has changed since this rollback to {to}, which is active again or was shared: use `prompt-rollback rollback` or `prompt-rollback activate`"
+        ),
         Some(active) => format!("the traffic has changed since this rollback to {to}: {active} is active now"),
     };
     Err(Refusal::new(RefusalCode::Moved, message))

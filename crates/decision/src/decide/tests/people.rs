@@ -301,7 +301,7 @@ fn a_canary_in_between_is_named_as_a_change_of_the_traffic() {
     let refused = world.happens(&undo).answer;
     assert_eq!(refusal(&refused), RefusalCode::Moved);
     assert!(
-        matches!(&refused, Answer::Refused(refusal) if refusal.message.starts_with("the traffic has changed")),
+        matches!(&refused, Answer::Refused(refusal) if refusal.message.contains("prompt-rollback activate")),
         "{refused:?}"
     );
 }
