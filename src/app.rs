@@ -17,6 +17,7 @@ use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
 use crate::figures::FigureBook;
 use crate::http::{self, Books, Site};
+use crate::http_client::Proxies;
 use crate::live::{Current, Live, Reloader};
 use crate::notify::slack::{self, MESSAGE_INTERVAL, Schedule, SlackNotifier};
 use crate::notify::{self, Notifiers};
@@ -109,6 +110,9 @@ struct LongLived {
 
 impl Running {
     fn new(settings: LoadedConfig, clock: Clock, shared: &LongLived) -> Result<Self, AppError> {
+        for problem in Proxies::invalid_variables() {
+            tracing::warn!("{problem}");
+        }
         let store = Store::new(&settings.config.redis, clock)?;
         let reloader = shared.reloader.clone();
         store.read_login_by(LoginReader::new(move || {

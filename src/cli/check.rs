@@ -10,12 +10,25 @@ use super::output;
 use super::table::{Cell, table};
 use crate::api::PromptSummary;
 use crate::config::{Config, HttpTarget, RenamedKey, parse_prometheus_duration};
-use crate::http_client::{Access, Outgoing};
+use crate::http_client::{Access, Outgoing, Proxies};
 use crate::prometheus::client::Prometheus;
 use crate::store::Level;
 
-/// As recommended; Prometheus' default is a minute.
-const RESEND_DELAY: Duration = Duration::from_secs(5);
+/// Flags of Prometheus: the probe, the recommended value, and what a longer one leads to.
+const FLAGS: [(&str, &str, Duration, &str); 2] = [
+    (
+        "rules.alert.resend-delay",
+        "prometheus resend delay",
+        Duration::from_secs(5),
+        "after a short outage of Alertmanager, an alert arrives that much later",
+    ),
+    (
+        "rules.alert.for-grace-period",
+        "prometheus grace period",
+        Duration::from_secs(10),
+        "a restart of Prometheus ends and repeats firing alerts that have `for: 30s`",
+    ),
+];
 
 /// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +62,8 @@ pub struct StoreReport {
 
 /// Tests whether Prometheus and each Alertmanager answer, with the credentials and through the proxy of the config.
 pub async fn probe_http(config: &Config) -> Vec<Probe> {
-    let mut probes = Vec::new();
+    let invalid = |detail| Probe { name: "proxy".to_owned(), level: Level::Warning, detail };
+    let mut probes: Vec<_> = Proxies::invalid_variables().map(invalid).collect();
     if let Some(url) = &config.prometheus.url {
         let target = &config.prometheus.http;
         let server = probe_server("prometheus", url, target, "/api/v1/status/buildinfo", &["data", "version"]).await;
@@ -58,7 +72,7 @@ pub async fn probe_http(config: &Config) -> Vec<Probe> {
         if answers {
             probes.push(probe_query(config, url).await);
         }
-        probes.extend(probe_resend_delay(url, target).await);
+        probes.extend(probe_flags(url, target).await);
     }
     let target = &config.alertmanager.http;
     for url in &config.alertmanager.urls {
@@ -116,17 +130,22 @@ async fn probe_query(config: &Config, url: &str) -> Probe {
     Probe::new("prometheus queries", result.is_ok(), result.unwrap_or_else(|error| error))
 }
 
-/// How long Prometheus waits before it sends a firing alert again. Other servers with its API have no such flag.
-async fn probe_resend_delay(url: &str, target: &HttpTarget) -> Option<Probe> {
-    let client = ApiClient::of(Outgoing::with(url.parse().ok()?, Access::of(target)).ok()?);
-    let flags = client.get("/api/v1/status/flags").await.ok()?;
-    let delay = flags["data"]["rules.alert.resend-delay"].as_str()?;
-    let is_short = parse_prometheus_duration(delay).ok()? <= RESEND_DELAY;
-    let text = "expected at most 5s: after a short outage of Alertmanager, an alert arrives that much later";
-    let (level, text) = if is_short { (Level::Ok, "") } else { (Level::Warning, text) };
-    let colon = if is_short { "" } else { ": " };
-    let detail = format!("{url} has --rules.alert.resend-delay={delay}{colon}{text}");
-    Some(Probe { name: "prometheus resend delay".to_owned(), level, detail })
+/// The flags that decide when a firing alert arrives. Other servers with Prometheus' API have none of them.
+async fn probe_flags(url: &str, target: &HttpTarget) -> Vec<Probe> {
+    let flags = async {
+        let client = ApiClient::of(Outgoing::with(url.parse().ok()?, Access::of(target)).ok()?);
+        client.get("/api/v1/status/flags").await.ok()
+    };
+    let Some(flags) = flags.await else { return Vec::new() };
+    let probe = |(flag, name, most, consequence): &(&str, &str, Duration, &str)| {
+        let value = flags["data"][flag].as_str()?;
+        let is_short = parse_prometheus_duration(value).ok()? <= *most;
+        let expected = format!(": expected at most {}s: {consequence}", most.as_secs());
+        let (level, expected) = if is_short { (Level::Ok, String::new()) } else { (Level::Warning, expected) };
+        let detail = format!("{url} has --{flag}={value}{expected}");
+        Some(Probe { name: (*name).to_owned(), level, detail })
+    };
+    FLAGS.iter().filter_map(probe).collect()
 }
 
 /// One line for each test.

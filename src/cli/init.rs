@@ -543,8 +543,8 @@ fn steps(answers: &Answers, dir: &Path) -> String {
                  \x20    sudo install -d -m 0750 -g prompt-rollback /etc/prompt-rollback\n\
                  \x20    (cd {dir} && sudo install -m 0600 -o prompt-rollback -t /etc/prompt-rollback prompt-rollback.toml webhook_token api_token redis_password)\n\
                  {socket}\x20    sudo systemctl enable --now prompt-rollback\n\n\
-                 4. Prometheus: start it with --rules.alert.resend-delay=5s, load alert-rules/, and scrape the receiver and your\n\
-                 \x20  prompt servers: docs/your-stack/plain-hosts.md\n\n\
+                 4. Prometheus: start it with --rules.alert.resend-delay=5s and --rules.alert.for-grace-period=10s, load alert-rules/,\n\
+                 \x20  and scrape the receiver and your prompt servers: docs/your-stack/plain-hosts.md\n\n\
                  5. Alertmanager reaches the receiver at {url}. The first command puts the token beside its config, which is\n\
                  \x20  /etc/prometheus/alertmanager.yml in Debian; the second prints what the config lacks, and the third adds it. Without a\n\
                  \x20  config of your own, take {dir}/alertmanager.yml. Then reload Alertmanager:\n\n\
@@ -569,9 +569,10 @@ fn steps(answers: &Answers, dir: &Path) -> String {
                  3. In a checkout of the repository, with image.repository and operator.labels set in values.yaml:\n\n\
                  \x20    helm upgrade --install {release} deploy/helm/prompt-rollback --namespace {namespace} --values {dir}/values.yaml\n\
                  \x20    {exec} check --config /etc/prompt-rollback/prompt-rollback.toml --connect\n\n\
-                 4. Prometheus: set its resend-delay to 5s. Alertmanager reaches the receiver at {url}. With the\n\
-                 \x20  Prometheus operator, the chart has added the routes: docs/your-stack/kubernetes.md explains both, and the namespace\n\
-                 \x20  trap. Otherwise merge {dir}/alertmanager.yml into yours.\n\n\
+                 4. Prometheus: set --rules.alert.resend-delay=5s and --rules.alert.for-grace-period=10s. Alertmanager reaches the\n\
+                 \x20  receiver at {url}. With the Prometheus operator, the chart has added the routes:\n\
+                 \x20  docs/your-stack/kubernetes.md explains the flags, the routes and the namespace trap. Otherwise merge\n\
+                 \x20  {dir}/alertmanager.yml into yours.\n\n\
                  5. Drill:\n\n\
                  \x20    {exec} register customer-support v1.9.0 --known-good --first --operator \"$USER\"\n\
                  \x20    {exec} drill customer-support --operator \"$USER\"\n\n\

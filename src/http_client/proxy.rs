@@ -23,6 +23,9 @@ use tower_service::Service;
 
 use crate::config::HttpTarget;
 
+const PROXY_VARIABLES: [&str; 6] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Which proxy leads to a server, if any.
@@ -45,6 +48,16 @@ impl Proxies {
     /// Those of `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY`, except for `NO_PROXY` and servers on this machine.
     pub fn of_environment() -> Self {
         Self { matcher: Some(Arc::new(Matcher::from_env())), loopback: false }
+    }
+
+    /// Describes each variable of the environment that does not name an HTTP proxy. The library ignores most of them.
+    pub fn invalid_variables() -> impl Iterator<Item = String> {
+        let invalid = |name: &&str| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.is_some_and(|value| !value.to_str().is_some_and(names_a_proxy))
+        };
+        let described = |name| format!("the environment variable {name} does not name a proxy: expected http://HOST:PORT");
+        PROXY_VARIABLES.into_iter().filter(invalid).map(described)
     }
 
     /// Straight to the server.
@@ -76,6 +89,12 @@ impl Proxies {
         let proxy = self.to(target).filter(|_| target.scheme() == Some(&Scheme::HTTP))?;
         proxy.basic_auth().cloned()
     }
+}
+
+fn names_a_proxy(value: &str) -> bool {
+    let matcher = Matcher::builder().all(value).build();
+    let proxy = matcher.intercept(&Uri::from_static("http://server"));
+    proxy.is_some_and(|proxy| proxy.uri().scheme() == Some(&Scheme::HTTP))
 }
 
 fn shown(proxy: &Intercept) -> String {
@@ -293,6 +312,16 @@ mod tests {
         assert!(proxies.authorization(&"https://prometheus".parse().unwrap()).is_none());
         let header = proxies.authorization(&"http://prometheus:9090".parse().unwrap()).unwrap();
         assert!(header.is_sensitive() && header == "Basic bWU6aHVudGVyMg==", "{header:?}");
+    }
+
+    #[test]
+    fn a_value_that_is_no_proxy_of_http_is_recognized() {
+        for value in ["http://proxy:3128", "http://me:hunter2@proxy:3128", "proxy:3128", "proxy"] {
+            assert!(names_a_proxy(value), "{value}");
+        }
+        for value in ["http://", "http:// proxy", "http://proxy:port", "https://proxy", "socks5://proxy:1080", " "] {
+            assert!(!names_a_proxy(value), "{value}");
+        }
     }
 
     #[test]

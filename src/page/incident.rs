@@ -10,7 +10,7 @@ use super::parts::{Text, Tone, badge, distance, how, outward, prompt_link, secon
 use super::{Viewer, actions};
 use crate::decision::alert::AlertRecord;
 use crate::decision::verification::{Traffic, Verification};
-use crate::decision::{Incident, PhaseKind, Rehearsed, Severity, Timestamp};
+use crate::decision::{Incident, Rehearsed, Severity, Timestamp};
 use crate::deployed::{Deployed, DeploymentEntry};
 use crate::visible::shown;
 use crate::wording::{began, stages, title, until, what_was_done};

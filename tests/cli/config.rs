@@ -60,13 +60,18 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
             200,
             json!({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [0, "1"]}]}}),
         ),
-        ("GET /api/v1/status/flags", 200, json!({"status": "success", "data": {"rules.alert.resend-delay": "1m"}})),
+        (
+            "GET /api/v1/status/flags",
+            200,
+            json!({"status": "success", "data": {"rules.alert.resend-delay": "1m", "rules.alert.for-grace-period": "10m"}}),
+        ),
         ("GET /api/v2/status", 200, json!({"versionInfo": {"version": "0.25.0"}})),
     ]);
     let other =
         Stub::start(&[("GET /-/ready", 200, json!("ok")), ("GET /api/v2/status", 200, json!({"status": "up"}))]);
     let gone = free_address();
     let output = program(&["check", "--connect"])
+        .env("HTTP_PROXY", "socks5://proxy:1080")
         .env("PROMPT_ROLLBACK_PROMETHEUS__URL", good.url())
         .env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", format!("{},{},http://{gone}", good.url(), other.url()))
         .env("PROMPT_ROLLBACK_REDIS__URL", format!("redis://{}", free_address()))
@@ -81,8 +86,11 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
     assert!(text.starts_with("config: ok\n"), "{text}");
     assert_eq!(line("prometheus", &format!("{} is ready, version 2.42.0", good.url())), "ok");
     assert!(text.contains(&format!("{} answers queries", good.url())), "{text}");
-    let delay = format!("{} has --rules.alert.resend-delay=1m: expected at most 5s", good.url());
-    assert!(text.lines().any(|line| line.contains("warning") && line.contains(&delay)), "{text}");
+    for flag in ["resend-delay=1m: expected at most 5s", "for-grace-period=10m: expected at most 10s"] {
+        let warned = format!("{} has --rules.alert.{flag}", good.url());
+        assert!(text.lines().any(|line| line.contains("warning") && line.contains(&warned)), "{text}");
+    }
+    assert!(text.contains("the environment variable HTTP_PROXY does not name a proxy: expected http://HOST:PORT"), "{text}");
     assert_eq!(line("alertmanager", &format!("{} is ready, version 0.25.0", good.url())), "ok");
     assert_eq!(line("alertmanager", &format!("{} answers, but not as alertmanager does", other.url())), "FAIL");
     assert_eq!(line("alertmanager", &format!("cannot reach http://{gone}: Connection refused (os error 111)")), "FAIL");
