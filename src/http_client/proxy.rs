@@ -21,7 +21,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use secrecy::{ExposeSecret, SecretString};
 use tower_service::Service;
 
-use crate::config::HttpTarget;
+use crate::config::{HttpTarget, is_server};
 
 const PROXY_VARIABLES: [&str; 6] =
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -94,7 +94,7 @@ impl Proxies {
 fn names_a_proxy(value: &str) -> bool {
     let matcher = Matcher::builder().all(value).build();
     let proxy = matcher.intercept(&Uri::from_static("http://server"));
-    proxy.is_some_and(|proxy| proxy.uri().scheme() == Some(&Scheme::HTTP))
+    proxy.is_some_and(|proxy| proxy.uri().scheme() == Some(&Scheme::HTTP) && is_server(proxy.uri()))
 }
 
 fn shown(proxy: &Intercept) -> String {

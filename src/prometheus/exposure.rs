@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::bound::bounds;
 use super::client::Series;
 use super::question::FAILS_ABOVE;
-use super::server::{Replica, Server};
+use super::server::{Replica, Server, Unscraped};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Instances, Traffic};
@@ -29,7 +29,8 @@ const CHANCE: f64 = 0.001;
 const EXPECTED: f64 = 7.0;
 /// So many of the last requests to the bad version show its share of the traffic when the traffic moved.
 const RECENT: f64 = 20.0;
-/// An instance that was not scraped for this long, while others were, is gone.
+/// An instance that was not scraped for this long, while others were, has vanished. It is gone unless Prometheus still tries
+/// to scrape it.
 const VANISHED: Duration = Duration::from_secs(60);
 /// The number of requests below which a failure ratio means nothing.
 pub const EVIDENCE: u64 = 20;
@@ -84,6 +85,7 @@ struct Interval {
 #[derive(Debug)]
 pub struct Recorded {
     by_prompt: HashMap<String, Vec<Series>>,
+    unscraped: Unscraped,
 }
 
 impl Recorded {
@@ -92,12 +94,33 @@ impl Recorded {
         for one in series {
             by_prompt.entry(one.label(&labels.prompt).to_owned()).or_default().push(one);
         }
-        Self { by_prompt }
+        Self { by_prompt, unscraped: Unscraped::Known(Vec::new()) }
+    }
+
+    /// The values of the label `instance` of instances that vanished.
+    pub fn vanished(&self, labels: &Labels) -> BTreeSet<String> {
+        let vanished_of = |own: &Vec<Series>| {
+            let mut last: BTreeMap<Server<'_>, Timestamp> = BTreeMap::new();
+            for one in own.iter().filter(|one| one.label("__name__") != REFERENCE) {
+                let (at, recorded) = (last.entry(Server::of(labels, one)).or_default(), one.points.last());
+                *at = recorded.map_or(*at, |(recorded, _)| *recorded.max(at));
+            }
+            let newest = last.values().max().copied().unwrap_or_default();
+            let vanished = last.into_iter().filter(|(_, at)| newest.since(*at) > VANISHED);
+            vanished.map(|(server, _)| server.instance.to_owned()).collect::<Vec<_>>()
+        };
+        self.by_prompt.values().flat_map(vanished_of).collect()
+    }
+
+    /// Those of the instances that vanished which Prometheus still tries to scrape.
+    pub fn know(&mut self, unscraped: Unscraped) {
+        self.unscraped = unscraped;
     }
 
     /// The counters of one prompt.
     pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
-        Counters::of(labels, self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice))
+        let own = self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice);
+        Counters::of(labels, own, &self.unscraped)
     }
 }
 
@@ -108,6 +131,7 @@ pub struct Counters<'a> {
     references: BTreeMap<&'a str, &'a Series>,
     /// The latest moment at which Prometheus had a value for any instance.
     newest: Timestamp,
+    unscraped: &'a Unscraped,
 }
 
 /// The recorded series of one instance, by version: requests, failures, times of scrapes.
@@ -119,7 +143,7 @@ fn newest_of(versions: &Parts<'_>) -> Timestamp {
 }
 
 impl<'a> Counters<'a> {
-    fn of(labels: &Labels, own: &'a [Series]) -> Self {
+    fn of(labels: &Labels, own: &'a [Series], unscraped: &'a Unscraped) -> Self {
         let mut found: BTreeMap<Server<'a>, BTreeMap<Replica<'a>, Parts<'a>>> = BTreeMap::new();
         let mut references = BTreeMap::new();
         for one in own {
@@ -145,7 +169,7 @@ impl<'a> Counters<'a> {
             .filter_map(|(server, replicas)| Some((server, Instance::of(latest(replicas)?))))
             .collect();
         let newest = instances.values().map(|one| one.recorded).max().unwrap_or_default();
-        Self { instances, references, newest }
+        Self { instances, references, newest, unscraped }
     }
 
     /// What was served since `since`, when traffic moved from `bad` to `target`. `None`: requests of neither are
@@ -171,7 +195,8 @@ impl<'a> Counters<'a> {
             }
             let grown = of_bad.iter().filter(later).filter(|interval| interval.requests > 0.0);
             traffic.bad_last_seen = traffic.bad_last_seen.max(grown.map(|interval| interval.to).max());
-            if self.newest.since(instance.recorded) > VANISHED {
+            let vanished = self.newest.since(instance.recorded) > VANISHED;
+            if vanished && !self.unscraped.may_hold(server) {
                 continue;
             }
             let latest = |intervals: &[Interval]| intervals.last().filter(later).map_or(0.0, |i| i.requests);
@@ -186,8 +211,8 @@ impl<'a> Counters<'a> {
                 }
                 None => {}
                 Some(Follows::Yes) => traffic.following += 1,
-                Some(Follows::No) => still.push(name()),
-                Some(Follows::Unknown) => unknown.push(name()),
+                Some(Follows::No) if !vanished => still.push(name()),
+                Some(Follows::No | Follows::Unknown) => unknown.push(name()),
             }
         }
         let latest = latest_bad + latest_target;

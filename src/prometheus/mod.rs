@@ -12,4 +12,4 @@ pub mod figures;
 pub mod question;
 mod quoting;
 pub mod recheck;
-mod server;
+pub mod server;

@@ -20,8 +20,13 @@ pub fn in_string(prompt: &PromptName) -> String {
 
 /// The name inside a string of PromQL that is a regular expression: it matches only itself.
 pub fn in_pattern(prompt: &PromptName) -> String {
+    text_in_pattern(&prompt.name())
+}
+
+/// Any text inside a string of PromQL that is a regular expression: it matches only itself.
+pub fn text_in_pattern(all: &str) -> String {
     let mut text = String::new();
-    for c in prompt.name().chars() {
+    for c in all.chars() {
         match c {
             '.' => text.push_str("[.]"),
             c if is_plain(c) || " :@,".contains(c) => text.push(c),

@@ -4,6 +4,7 @@
 //! further labels, such as the cluster, and the same `instance` may exist in several clusters.
 
 use super::client::Series;
+use super::quoting::text_in_pattern;
 use crate::config::Labels;
 
 /// Labels by which Prometheus servers of a high-availability pair differ. They measure the same prompt servers.
@@ -23,6 +24,31 @@ impl<'a> Server<'a> {
         let others = series.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let others = others.filter(|(name, _)| !known.contains(name) && !REPLICAS.contains(name)).collect();
         Self { instance: series.label("instance"), others }
+    }
+}
+
+/// Prompt servers that Prometheus knows, but cannot scrape now. Whether they still serve, and what, is unknown.
+#[derive(Debug, Clone)]
+pub enum Unscraped {
+    Known(Vec<Series>),
+    /// Prometheus did not say.
+    Unknown,
+}
+
+impl Unscraped {
+    /// The query for those of `instances`.
+    pub fn question<'a>(instances: impl IntoIterator<Item = &'a str>) -> String {
+        let any: Vec<_> = instances.into_iter().map(text_in_pattern).collect();
+        format!("up{{instance=~\"{}\"}} == 0", any.join("|"))
+    }
+
+    /// Whether `server` may be one. A label that `up` does not have tells nothing.
+    pub fn may_hold(&self, server: &Server<'_>) -> bool {
+        let Self::Known(unscraped) = self else { return true };
+        unscraped.iter().any(|up| {
+            let agrees = |(name, value): &(&str, &str)| ["", *value].contains(&up.label(name));
+            up.label("instance") == server.instance && server.others.iter().all(agrees)
+        })
     }
 }
 

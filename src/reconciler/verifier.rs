@@ -26,6 +26,7 @@ use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
+use crate::prometheus::server::Unscraped;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.
@@ -141,6 +142,7 @@ impl Verifier {
         if counters.is_empty() {
             return Ok(None);
         }
+        self.look_for_vanished(prometheus, &mut counters).await?;
         let blames = async {
             if !due.iter().any(|incident| is_new(incident, now)) {
                 return Ok(None);
@@ -155,6 +157,31 @@ impl Verifier {
         };
         let (all_prompts, verified) = join(blames, self.verify_all(prometheus, due, &counters, now)).await;
         Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
+    }
+
+    /// Asks which of the instances that vanished are only not scraped: they may still serve anything.
+    async fn look_for_vanished(
+        &self,
+        prometheus: &Prometheus,
+        counters: &mut [CountersRead],
+    ) -> Result<(), StoreError> {
+        let read = || counters.iter().filter_map(|read| read.answer.as_ref().ok());
+        let vanished: BTreeSet<String> = read().flat_map(|recorded| recorded.vanished(&self.labels)).collect();
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        let query = Unscraped::question(vanished.iter().map(String::as_str));
+        let unscraped = match self.query_rate_limited(prometheus, &query).await? {
+            Some(Ok(unscraped)) => Unscraped::Known(unscraped),
+            // for example a proxy that permits no query without the label of a tenant
+            Some(Err(PrometheusError::Refused { status, .. })) if status.is_client_error() => {
+                Unscraped::Known(Vec::new())
+            }
+            Some(Err(_)) | None => Unscraped::Unknown,
+        };
+        let read = counters.iter_mut().filter_map(|read| read.answer.as_mut().ok());
+        read.for_each(|recorded| recorded.know(unscraped.clone()));
+        Ok(())
     }
 
     /// Evaluates the `verify` expressions of all `due`, those of one rule together.

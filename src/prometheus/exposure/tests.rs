@@ -208,6 +208,42 @@ fn a_vanished_instance_is_waited_for_one_minute() {
     assert!(!traffic(&recorded(5, 50, &[always("v2", "a", &bad)])).all_follow());
 }
 
+/// A prompt server may serve on while the scrapes of its metrics fail.
+#[test]
+fn an_instance_that_prometheus_cannot_scrape_is_unknown_unless_it_had_followed() {
+    let (bad, good) = (until(10_000, 5.0), from(0, 5.0, f64::INFINITY));
+    for until in [-10, 30, 100] {
+        let all = [
+            Served { until, ..always("v2", "a:9", &bad) },
+            always("v1", "b", &good),
+            Served { until: 40, ..always("v1", "c", &good) },
+        ];
+        let mut recorded = recorded_of(&recorded(5, 200, &all));
+        assert_eq!(recorded.vanished(&labels()).into_iter().collect::<Vec<_>>(), ["a:9", "c"]);
+        let traffic = |recorded: &Recorded| recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).unwrap();
+        assert!(traffic(&recorded).all_follow(), "gone: {until}");
+        let up = |instance: &str| Series { points: vec![(at(200), 0.0)], ..series("up", "", instance, Vec::new()) };
+        recorded.know(Unscraped::Known(["a:9", "c", "b"].map(up).into()));
+        let Traffic { unknown, still, following, .. } = traffic(&recorded);
+        assert_eq!((unknown.names, still.names, following), (vec!["a:9".to_owned()], vec![], 2), "{until}");
+        recorded.know(Unscraped::Unknown);
+        assert!(!traffic(&recorded).all_follow(), "{until}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
+    let in_cluster = |cluster: &str| {
+        let mut one = series("up", "", "a", vec![(at(0), 0.0)]);
+        one.labels.insert("cluster".to_owned(), cluster.to_owned());
+        one
+    };
+    let (here, there) = (in_cluster("eu"), in_cluster("us"));
+    let unscraped = Unscraped::Known(vec![here.clone()]);
+    assert!(unscraped.may_hold(&Server::of(&labels(), &here)) && !unscraped.may_hold(&Server::of(&labels(), &there)));
+    assert_eq!(Unscraped::question(["10.0.0.1:9100", "b"]), "up{instance=~\"10[.]0[.]0[.]1:9100|b\"} == 0");
+}
+
 #[test]
 fn an_instance_that_serves_neither_version_is_none() {
     let traffic =

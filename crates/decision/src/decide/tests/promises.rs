@@ -189,9 +189,12 @@ proptest! {
         }
         world.says = says.map(|verdict| Finding::new(verdict, "figures"));
         world.look();
+        let known: BTreeSet<_> = world.state.open_incidents().map(|incident| incident.id.clone()).collect();
         // the longest time limit, then the deadline of the last question, then a day
         world.pass(hours(24 + 24));
-        for incident in world.state.open_incidents() {
+        // while Prometheus' clock is behind, each stage of a canary lasts that much longer, and asks a question of its own
+        let is_due = |incident: &&Incident| known.contains(&incident.id) || world.now.since(incident.opened_at) > hours(25);
+        for incident in world.state.open_incidents().filter(is_due) {
             prop_assert!(incident.pages() || incident.is_held_back(), "it waits in silence: {incident:?}");
         }
     }
