@@ -23,8 +23,7 @@ use tower_service::Service;
 
 use crate::config::{HttpTarget, is_server};
 
-const PROXY_VARIABLES: [&str; 6] =
-    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -56,7 +55,8 @@ impl Proxies {
             let value = std::env::var_os(name).filter(|value| !value.is_empty());
             value.is_some_and(|value| !value.to_str().is_some_and(names_a_proxy))
         };
-        let described = |name| format!("the environment variable {name} does not name a proxy: expected http://HOST:PORT");
+        let described =
+            |name| format!("the environment variable {name} does not name a proxy: expected http://HOST:PORT");
         PROXY_VARIABLES.into_iter().filter(invalid).map(described)
     }
 

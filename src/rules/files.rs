@@ -24,6 +24,8 @@ pub struct RuleGroup {
     pub name: String,
     /// `None`: Prometheus' `global.evaluation_interval`.
     pub interval: Option<Duration>,
+    /// `None`: Prometheus' `global.rule_query_offset`.
+    pub query_offset: Option<Duration>,
     pub alerts: Vec<AlertRule>,
 }
 
@@ -41,9 +43,11 @@ pub fn groups(text: &str) -> Result<Vec<RuleGroup>, YamlError> {
                 alerts.push(AlertRule { name, labels });
             }
         }
+        let duration = |key| group.read(key, "a duration such as 5s", |text| parse_prometheus_duration(text).ok());
         groups.push(RuleGroup {
             name: group.text_of("name")?.ok_or_else(|| group.error("expected the key name"))?,
-            interval: group.read("interval", "a duration such as 5s", |text| parse_prometheus_duration(text).ok())?,
+            interval: duration("interval")?,
+            query_offset: duration("query_offset")?,
             alerts,
         });
     }

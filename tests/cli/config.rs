@@ -90,7 +90,10 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
         let warned = format!("{} has --rules.alert.{flag}", good.url());
         assert!(text.lines().any(|line| line.contains("warning") && line.contains(&warned)), "{text}");
     }
-    assert!(text.contains("the environment variable HTTP_PROXY does not name a proxy: expected http://HOST:PORT"), "{text}");
+    assert!(
+        text.contains("the environment variable HTTP_PROXY does not name a proxy: expected http://HOST:PORT"),
+        "{text}"
+    );
     assert_eq!(line("alertmanager", &format!("{} is ready, version 0.25.0", good.url())), "ok");
     assert_eq!(line("alertmanager", &format!("{} answers, but not as alertmanager does", other.url())), "FAIL");
     assert_eq!(line("alertmanager", &format!("cannot reach http://{gone}: Connection refused (os error 111)")), "FAIL");

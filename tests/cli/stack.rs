@@ -422,7 +422,7 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
         (
             "    - static_configs:\n        # List every",
             "    - alert_relabel_configs: [{action: labeldrop, regex: version}]\n      static_configs:\n        # List every",
-            "FAIL    start it with --rules.alert.resend-delay=5s, which check --connect looks at: alert_relabel_configs change the label version",
+            "FAIL    start it with --rules.alert.resend-delay=5s and --rules.alert.for-grace-period=10s: alert_relabel_configs change the label version",
         ),
         (
             "    - static_configs:\n        # List every",
@@ -476,6 +476,22 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
         );
         assert_eq!(found(&text), Vec::<String>::new(), "{harmless}");
     }
+    let by_operator = shipped.replace(
+        "job_name: prompt-rollback\n",
+        "job_name: serviceMonitor/prompts/prompt-rollback/0\n    relabel_configs: [{source_labels: [__meta_kubernetes_service_name], target_label: job}]\n",
+    );
+    assert_eq!(found(&by_operator), Vec::<String>::new());
+    let rules = dir.path().join("rules/alerts.yml");
+    let alerts = std::fs::read_to_string(&rules).expect("rules");
+    let late = alerts
+        .replace("  - name: prompt_rollback_critical\n", "  - name: prompt_rollback_critical\n    query_offset: 1m\n");
+    std::fs::write(&rules, late).expect("written");
+    let late = found(&shipped).join("\n");
+    assert!(
+        late.contains("query_offset of the group prompt_rollback_critical: found 1m, expected at most 15s"),
+        "{late}"
+    );
+    std::fs::write(&rules, alerts).expect("written");
     let replica = shipped.replace("    # replica: a", "    replica: a");
     assert_eq!(found(&replica), Vec::<String>::new());
     let kept = found(&replica.replace("runbooks_url|replica", "runbooks_url")).join("\n");

@@ -86,7 +86,7 @@ fn scraped(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, named: 
     let is_named = |job: &&ScrapeJob| match named {
         [] => {
             let selects = job.selects_metrics() && MEASURED.iter().any(|metric| job.keeps(metric));
-            job.name != RECEIVERS && (selects || job.name.contains("prompt") && !job.selects_metrics())
+            !scrapes_receivers(job) && (selects || job.name.contains("prompt") && !job.selects_metrics())
         }
         names => names.contains(&job.name),
     };
@@ -99,7 +99,7 @@ fn scraped(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, named: 
         let text = "no job looks like that of prompt servers: name it with --prompt-job";
         probes.push(Probe::new("prometheus prompt servers", false, text));
     }
-    probes.push(match file.jobs.iter().find(|job| job.name == RECEIVERS) {
+    probes.push(match file.jobs.iter().find(|job| scrapes_receivers(job)) {
         Some(job) => scrape(job, groups, config, &["prompt_rollback_active_version_info"]),
         None => {
             let text = format!(
@@ -109,6 +109,12 @@ fn scraped(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, named: 
         }
     });
     probes
+}
+
+/// Whether it is the job of the receivers, also as the Prometheus operator names it: `serviceMonitor/NAMESPACE/NAME/0`.
+fn scrapes_receivers(job: &ScrapeJob) -> bool {
+    let by_operator = |parts: &[&str]| matches!(parts, ["serviceMonitor" | "podMonitor", _, RECEIVERS, _]);
+    job.name == RECEIVERS || by_operator(&job.name.split('/').collect::<Vec<_>>())
 }
 
 fn scrape(job: &ScrapeJob, groups: &[RuleGroup], config: &Config, metrics: &[&str]) -> Probe {
@@ -134,8 +140,9 @@ fn scrape(job: &ScrapeJob, groups: &[RuleGroup], config: &Config, metrics: &[&st
     if !metrics.iter().any(|metric| job.keeps(metric)) {
         faults.add(Level::Problem, format!("metric_relabel_configs drop {}", metrics.join(" and ")));
     }
-    if job.name == RECEIVERS {
-        if job.renames_job() {
+    if scrapes_receivers(job) {
+        // the Prometheus operator sets the label to the name of the Service
+        if job.name == RECEIVERS && job.renames_job() {
             let text = format!("relabeling changes the label job: the rules read the metrics with job=\"{RECEIVERS}\"");
             faults.add(Level::Warning, text);
         }
@@ -207,9 +214,16 @@ fn evaluation(file: &PrometheusFile, groups: &[RuleGroup]) -> Probe {
         let why = format!("the alerts of {name} wait for it");
         faults.setting(Level::Problem, "evaluation_interval", &interval, "at most 15s, better 5s", &why);
     }
+    let (expected, why) = ("at most 15s, better none", "every alert is that much later");
     if file.rule_query_offset > LONGEST_INTERVAL {
-        let (found, why) = (written(file.rule_query_offset), "every alert is that much later");
-        faults.setting(Level::Problem, "global.rule_query_offset", found, "at most 15s, better none", why);
+        let found = written(file.rule_query_offset);
+        faults.setting(Level::Problem, "global.rule_query_offset", found, expected, why);
+    }
+    for group in groups.iter().filter(ours) {
+        if let Some(offset) = group.query_offset.filter(|offset| *offset > LONGEST_INTERVAL) {
+            let setting = format!("query_offset of the group {}", group.name);
+            faults.setting(Level::Problem, &setting, written(offset), expected, why);
+        }
     }
     faults.probe("prometheus evaluation_interval".to_owned(), interval)
 }
@@ -252,7 +266,7 @@ fn alerting(file: &PrometheusFile, config: &Config) -> Probe {
             faults.add(Level::Warning, format!("for {}, alert_relabel_configs {text}", entry.path));
         }
     }
-    let detail = "start it with --rules.alert.resend-delay=5s, which check --connect looks at";
+    let detail = "start it with --rules.alert.resend-delay=5s and --rules.alert.for-grace-period=10s";
     faults.probe("prometheus alerting".to_owned(), detail.to_owned())
 }
 
