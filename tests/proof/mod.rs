@@ -182,6 +182,25 @@ async fn a_prompt_server_that_ignores_the_key_is_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_server_whose_scrapes_fail_may_serve_the_bad_version_on() -> Result<()> {
+    let servers = PromptServers::start(2)?;
+    servers.serve(0, "v2", 50, 50);
+    servers.serve(1, "v2", 50, 50);
+    let (prometheus, url) = prometheus(&servers)?;
+    // long enough for it to count as vanished
+    let ends = [("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "80s"), ("PROMPT_ROLLBACK_VERIFICATION__MAX", "80s")];
+    let world = World::start(&url, &ends).await?;
+    measured(&prometheus, "v2").await?;
+    ensure!(world.critical("").await? == "rolled_back alert");
+    servers.serve(0, "v1", 5_000, 0);
+    servers.fail_scrapes(1);
+    let incident = world.until("unverified").await?;
+    let traffic = &incident["verification"]["traffic"];
+    ensure!(traffic["unknown"] == json!([servers.addresses()[1]]) && traffic["following"] == 1, "{incident:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_that_does_not_help_is_escalated() -> Result<()> {
     let servers = PromptServers::start(1)?;
     servers.serve(0, "v2", 50, 50);

@@ -16,6 +16,8 @@ struct Counters {
     total: BTreeMap<(String, &'static str), u64>,
     /// Version, good and bad requests between two scrapes.
     now: Option<(String, u64, u64)>,
+    /// It serves on, but its metrics cannot be scraped.
+    unscraped: bool,
 }
 
 pub struct PromptServers(Vec<(String, Arc<Mutex<Counters>>)>);
@@ -37,6 +39,11 @@ impl PromptServers {
         }
         counters.now = Some((version.to_owned(), good, bad));
     }
+
+    /// From now on, each scrape of server `which` fails.
+    pub fn fail_scrapes(&self, which: usize) {
+        self.0[which].1.lock().unwrap_or_else(PoisonError::into_inner).unscraped = true;
+    }
 }
 
 fn start() -> Result<(String, Arc<Mutex<Counters>>)> {
@@ -48,8 +55,10 @@ fn start() -> Result<(String, Arc<Mutex<Counters>>)> {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
             let _ = stream.read(&mut [0; 4096]);
-            let text = scrape(&mut shared.lock().unwrap_or_else(PoisonError::into_inner));
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close";
+            let mut counters = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let status = if counters.unscraped { "503 Service Unavailable" } else { "200 OK" };
+            let text = scrape(&mut counters);
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close");
             let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len());
         }
     });
