@@ -27,7 +27,7 @@ fn verified(verdict: Verdict, time: Duration) -> World {
     world
 }
 
-const STATES: [State; 10] = [
+const STATES: [State; 11] = [
     ("nothing is open", fresh),
     ("`observing`", || after(medium("v2").named("Earlier"))),
     ("`awaiting_decision`", || after(recommend("v2").named("Earlier"))),
@@ -49,6 +49,14 @@ const STATES: [State; 10] = [
     }),
     ("rolled back, `verifying`", || verified(Verdict::NoData, seconds(20))),
     ("the rollback did not help, `escalated`", || verified(Verdict::Unhealthy, minutes(6))),
+    ("v3 was activated while people were paged, `verifying`", || {
+        let mut world = fresh();
+        world.policy.verify = true;
+        world.alert(high("v2"));
+        world.pass(minutes(6));
+        world.release("v3");
+        world
+    }),
     ("`resolved` less than an hour ago", || {
         let mut world = after(high("v2"));
         world.alert(high("v2").resolved());
