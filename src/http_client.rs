@@ -245,7 +245,7 @@ impl Outgoing {
     }
 }
 
-/// The span of this request, which is told the trace that it belongs to.
+/// The span of this request, and adds the header that names its trace.
 fn traced(request: &mut Request<Full<Bytes>>) -> Span {
     let uri = request.uri();
     let span = trace::http(request.method(), uri.host().unwrap_or_default(), uri.port_u16());

@@ -98,7 +98,7 @@ pub fn parse(body: &[u8]) -> Option<Vec<AlertRule>> {
 #[derive(Debug, Clone)]
 pub struct RuleBook(mpsc::Sender<oneshot::Sender<Rules>>);
 
-/// The requests to whoever knows the rules.
+/// Requests for the rules, for the task that reads them.
 #[derive(Debug)]
 pub struct RuleRequests(mpsc::Receiver<oneshot::Sender<Rules>>);
 
@@ -123,7 +123,7 @@ impl RuleBook {
 }
 
 impl RuleRequests {
-    /// All requests that wait, at least one. `None` if nobody can ask any more.
+    /// All requests that wait, at least one. `None` after the last [`RuleBook`] was dropped.
     pub async fn next(&mut self) -> Option<Vec<oneshot::Sender<Rules>>> {
         let mut waiting = vec![self.0.recv().await?];
         while let Ok(more) = self.0.try_recv() {

@@ -48,8 +48,8 @@ pub fn escape_hidden(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The name of a prompt, on one line. What could not be seen in it is replaced by `\u` and its number, and so is what would
-/// end a code span. Most names need no change.
+/// The name of a prompt, on one line. Invisible characters, and those that would end a code span, are replaced by
+/// `\u` and their number. Most names need no change.
 pub fn shown(prompt: &PromptName) -> Cow<'_, str> {
     let name = prompt.name();
     if matches!(name, Cow::Borrowed(_)) {

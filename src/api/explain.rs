@@ -41,7 +41,7 @@ answers! {
         pub incident: Option<String>,
         /// Phase of the incident afterwards.
         pub phase: Option<String>,
-        /// Whoever would decide.
+        /// The decider of that incident.
         pub decider: Option<String>,
         /// When the incident would next ask, escalate or end.
         pub deadline_at: Option<String>,

@@ -171,7 +171,7 @@ pub async fn logs(context: &Context, caller: &Caller, query: &Query) -> ApiResul
 pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {
     // an empty body means all prompts
     let request: api::PauseRequest = if bytes.is_empty() { api::PauseRequest::default() } else { body(bytes).await? };
-    // whoever means all prompts must not pause a prompt of this name instead
+    // a caller that means all prompts must not pause a prompt of this name instead
     if request.prompt.as_deref() == Some("*") {
         return Err(ApiError::bad_request("prompt: expected a prompt name, found *; leave it out for all prompts"));
     }

@@ -88,7 +88,7 @@ pub struct Index {
 pub struct Board(Mutex<Option<(Instant, Arc<Index>)>>);
 
 impl Board {
-    /// The latest reading, or a new one; whoever waits for it shares it.
+    /// The latest reading, or a new one, which all waiting requests share.
     pub async fn index(&self, engine: &Engine, max_prompts: usize) -> Result<Arc<Index>, StoreError> {
         let mut latest = self.0.lock().await;
         if let Some((at, index)) = &*latest

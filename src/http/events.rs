@@ -1,5 +1,5 @@
-//! `GET /events`: what has changed, as Server-Sent Events. Each event names a prompt, and whoever gets it reads the API again:
-//! an event carries no state, so none can be outdated.
+//! `GET /events`: what has changed, as Server-Sent Events. Each event names a prompt whose state the
+//! client then reads from the API: an event carries no state, so none can be outdated.
 
 use std::fmt;
 use std::pin::Pin;

@@ -152,7 +152,7 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
 }
 
 /// What all measures of the incident's alerts say together: their own expressions and, for an alert that has none, the error
-/// ratio. `known`: there is a ratio, which people are told in any case.
+/// ratio. `known`: there is a ratio, which is always shown to people.
 pub fn all_measures(incident: &Incident, mut verified: Vec<Finding>, errors: Finding, known: bool) -> Finding {
     let text = errors.text.clone();
     let by_ratio = incident.alerts.iter().any(|alert| alert.verify.trim().is_empty());

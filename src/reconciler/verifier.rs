@@ -204,7 +204,7 @@ impl Verifier {
             _ => None,
         });
         if let Some(error) = unreachable {
-            // each would wait for its slot in vain
+            // none of the other queries would be answered
             let all = rules.into_values().flatten();
             return Ok(all.map(|expression| (expression, Err(error.clone()))).collect());
         }

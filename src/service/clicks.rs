@@ -301,7 +301,7 @@ impl Clicks {
     }
 }
 
-/// Handles a click that is acknowledged already: a fault is waited out, and if it lasts, the clicker is told. `clicks` gives
+/// Handles a click that is already acknowledged: retries during a fault, and answers the user if the fault lasts. `clicks` gives
 /// those in force, if Slack is configured; `caller` is the trace that the request came with.
 pub async fn handle_patiently(clicks: impl Fn() -> Option<Arc<Clicks>>, click: &Click, caller: Option<&TraceContext>) {
     for attempt in 1..=TRIES {

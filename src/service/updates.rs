@@ -55,7 +55,7 @@ impl ChangedPrompts {
     }
 }
 
-/// What a page is told.
+/// An update for one page.
 #[derive(Debug, Clone)]
 pub enum Update {
     /// Redis cannot be reached: changes are not heard of until a `Resync`.
@@ -64,7 +64,7 @@ pub enum Update {
     Resync,
     /// These prompts have changed.
     Changed(Arc<ChangedPrompts>),
-    /// The config was replaced: whoever was admitted may not be any more.
+    /// The config was replaced: a page that was admitted may be refused now.
     Reloaded,
 }
 
@@ -135,7 +135,7 @@ enum Hearing {
 #[derive(Debug)]
 struct OpenPage {
     inbox: Arc<Mutex<Inbox>>,
-    /// Whoever opened it.
+    /// Who opened it.
     owner: Option<String>,
 }
 
@@ -363,7 +363,7 @@ impl Batches {
         changes.into_iter().chain(resync).min()
     }
 
-    /// What is told at `now`.
+    /// The update to send at `now`.
     fn next(&mut self, now: Instant) -> Option<Update> {
         if self.due().is_none_or(|due| due > now) {
             return None;

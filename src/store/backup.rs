@@ -1,4 +1,4 @@
-//! A copy of the namespace by DUMP and RESTORE, for a Redis of which nobody gets a file.
+//! A copy of the namespace by DUMP and RESTORE, for a managed Redis whose RDB file is not accessible.
 
 use std::collections::BTreeMap;
 

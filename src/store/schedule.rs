@@ -15,7 +15,7 @@ use pulse::ClockStep;
 pub(super) use pulse::Pulse;
 pub use work::{Claim, Shows, Subscription, Target, Work, WorkItem};
 
-/// Longest pause that a target may request. Half a minute is usual; a call that comes too early is told again.
+/// Longest pause that a target may request. Half a minute is usual; a call that comes too early gets another pause.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
 /// When a notification is due: at once, but a backlog goes by severity, then by time.

@@ -248,7 +248,7 @@ mod tests {
             if let Ok(other_prompt) = PromptName::of(&other) {
                 prop_assert_eq!(other_prompt == prompt, other == name);
             }
-            // whoever writes the name means the same prompt, or is told to encode it
+            // the unencoded name means the same prompt, or is refused with a request to encode it
             prop_assert!(PromptName::written(&name).is_ok_and(|written| written == prompt) || name.contains('%'));
         }
 

@@ -31,9 +31,9 @@ impl Operator {
     pub const EXTERNAL: Self = Self(Cow::Borrowed("external"));
     /// Compared without case.
     pub const RESERVED: [&str; 5] = ["system", "external", "automatic", "auto", "prompt-rollback"];
-    /// What verifies whoever sends `server.api_token`.
+    /// The verifier of callers that send `server.api_token`.
     pub const API: &str = "api";
-    /// What verifies whom a reverse proxy names.
+    /// The verifier of people that a reverse proxy names.
     pub const PROXY: &str = "proxy";
     /// Longer names are cut.
     const MAX_NAME: usize = 200;

@@ -29,7 +29,7 @@ pub struct Rehearsed {
     pub incident: Option<IncidentId>,
     /// The phase of its incident afterwards.
     pub phase: Option<PhaseKind>,
-    /// Whoever would decide about its incident.
+    /// The decider of its incident.
     pub decider: Option<String>,
     /// When its incident would next ask, escalate or end.
     pub deadline: Option<Timestamp>,

@@ -30,7 +30,7 @@ pub struct Admission {
     /// `server.api_token` and the named tokens.
     tokens: Vec<Credential>,
     proxy: ProxyConfig,
-    /// How long a sign-in lasts; `None`: the page is off, and so is signing in.
+    /// How long a sign-in lasts; `None` if the page is off.
     session: Option<Duration>,
 }
 
@@ -151,7 +151,7 @@ impl Admission {
         Some((session, csrf))
     }
 
-    /// Whether a sign-in could have led to this session: whoever holds a token can sign other contents with it.
+    /// Whether a sign-in can have created this session. The holder of a token can sign any other contents with it.
     fn would_sign(&self, session: &Session, now: u64) -> bool {
         let named = session.person.clone().is_none_or(|person| {
             line("name", Some(person.clone()), "").is_ok_and(|same| same == person) && !Operator::is_reserved(&person)
@@ -160,7 +160,7 @@ impl Admission {
         named && longest.is_some_and(|longest| session.until <= now.saturating_add(longest.as_secs()))
     }
 
-    /// The cookie of a new session of whoever knows this token. `person`: as they call themselves.
+    /// The cookie of a new session, signed in with this token. `person`: the name that was entered.
     pub fn sign_in(&self, token: &str, person: Option<String>, until: u64) -> Result<String, ApiError> {
         let credential = self.by_token(token.as_bytes()).ok_or_else(wrong)?;
         // verifies the name, too

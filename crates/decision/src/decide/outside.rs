@@ -19,7 +19,7 @@ impl Transaction<'_> {
         let tampered =
             !shares.is_empty() && (shares.len() != snapshot.routing.len() || !shares.iter().enumerate().all(as_left));
         if left.as_ref() == actual && tampered {
-            // whoever removed the split wants all traffic on the version in `active`
+            // removing the split means: all traffic to the version in `active`
             let text = actual.map(VersionName::to_string);
             self.record(
                 LogEvent::External,
