@@ -206,7 +206,24 @@ impl Store {
         for work in Work::OWN.into_iter().chain([Work::Notify(Target::FIRST)]).chain(further) {
             hurried += self.hurry_kind(work).await?;
         }
+        self.rewind_budget().await?;
         Ok(hurried)
+    }
+
+    /// Automatic rollbacks with a time in the future were before now: without this, they would count against the budget for as
+    /// much longer as Redis' clock went back.
+    async fn rewind_budget(&self) -> Result<(), StoreError> {
+        let now = self.now().await?;
+        let later = self.automatic_since(now).await?;
+        if later.is_empty() {
+            return Ok(());
+        }
+        let mut command = redis::cmd("ZADD");
+        command.arg(self.keys.automatic()).arg("XX").arg("LT");
+        for (prompt, _) in &later {
+            command.arg(now.0).arg(prompt.as_str());
+        }
+        self.link.run::<redis::Value>(&command).await.map(drop)
     }
 
     async fn hurry_kind(&self, work: Work) -> Result<usize, StoreError> {

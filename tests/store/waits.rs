@@ -170,6 +170,23 @@ async fn a_clock_set_back_makes_waits_of_minutes_due_but_not_waits_of_days() -> 
 }
 
 #[tokio::test]
+async fn a_clock_that_goes_back_keeps_no_rollback_in_the_budget_for_longer() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.store.claim(Work::Report, 1, LEASE, "a").await?;
+    let (now, before) = (kit.now().await?, kit.now().await?.minus(60 * SECOND).0.to_string());
+    for (prompt, at) in [("p", &now.0.to_string()), ("q", &before)] {
+        kit.cmd::<()>(&["ZADD", &key("automatic"), at, prompt]).await?;
+    }
+    kit.clock.go_back(HOUR);
+    kit.store.claim(Work::Report, 1, LEASE, "a").await?;
+    let now = kit.now().await?;
+    let counted = kit.store.automatic_since(now.minus(HOUR)).await?;
+    assert_eq!(counted.len(), 2, "both still count");
+    ensure!(counted.iter().all(|(_, at)| *at <= now), "{now:?}: {counted:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
     let kit = Kit::start()?;
     let fill = "for i = 1, 2500 do redis.call('ZADD', KEYS[1], ARGV[1] + i * 3, '@p' .. i .. '|act', ARGV[1] + i * 3 + 1, 'i' .. i .. '|act') end";
