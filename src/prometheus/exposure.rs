@@ -199,7 +199,8 @@ impl<'a> Counters<'a> {
             if vanished && !self.unscraped.may_hold(server) {
                 continue;
             }
-            let latest = |intervals: &[Interval]| intervals.last().filter(later).map_or(0.0, |i| i.requests);
+            let is_latest = |interval: &&Interval| !vanished && later(interval);
+            let latest = |intervals: &[Interval]| intervals.last().filter(is_latest).map_or(0.0, |i| i.requests);
             latest_bad += latest(of_bad);
             latest_target += latest(of_target);
             let name = || self.shown(server);

@@ -224,8 +224,9 @@ fn an_instance_that_prometheus_cannot_scrape_is_unknown_unless_it_had_followed()
         assert!(traffic(&recorded).all_follow(), "gone: {until}");
         let up = |instance: &str| Series { points: vec![(at(200), 0.0)], ..series("up", "", instance, Vec::new()) };
         recorded.know(Unscraped::Known(["a:9", "c", "b"].map(up).into()));
-        let Traffic { unknown, still, following, .. } = traffic(&recorded);
+        let Traffic { unknown, still, following, bad_percent, .. } = traffic(&recorded);
         assert_eq!((unknown.names, still.names, following), (vec!["a:9".to_owned()], vec![], 2), "{until}");
+        assert_eq!(bad_percent, 0, "of the latest requests that were counted");
         recorded.know(Unscraped::Unknown);
         assert!(!traffic(&recorded).all_follow(), "{until}");
     }
