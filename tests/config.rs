@@ -1,7 +1,7 @@
 //! The config as users write it: every key, every source, every mistake.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use prompt_rollback::config::{
@@ -9,34 +9,20 @@ use prompt_rollback::config::{
 };
 use prompt_rollback::decision::{Policy, PromptName, Severity};
 use prompt_rollback::events::Kind;
+use prompt_rollback_testkit::Dir;
 use secrecy::ExposeSecret;
 
-/// A directory that is removed with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("prompt-rollback-config-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A directory of its own for each test: they run at the same time.
+fn dir(test: &str) -> Dir {
+    Dir::new(test).expect("a directory")
 }
 
 fn load(test: &str, toml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let dir = Dir::new(test);
-    let path = dir.write("test.toml", toml);
+    load_in(&dir(test), toml, env)
+}
+
+fn load_in(dir: &Dir, toml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let path = dir.write("test.toml", toml).expect("written");
     Config::load(Some(&path), owned(env))
 }
 
@@ -46,9 +32,13 @@ fn owned(env: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
 
 /// Each problem as a line, without the directory of the file.
 fn problems(test: &str, toml: &str, env: &[(&str, &str)]) -> Vec<String> {
-    let error = load(test, toml, env).expect_err("a problem");
-    let dir = Dir::new(test);
-    error.problems.iter().map(|problem| problem.to_string().replace(&format!("{}/", dir.0.display()), "")).collect()
+    let dir = dir(test);
+    let error = load_in(&dir, toml, env).expect_err("a problem");
+    error
+        .problems
+        .iter()
+        .map(|problem| problem.to_string().replace(&format!("{}/", dir.path().display()), ""))
+        .collect()
 }
 
 fn shipped() -> &'static Path {
@@ -264,13 +254,13 @@ fn severity_aliases_of_the_file_replace_the_default_ones() {
 
 #[test]
 fn secrets_come_from_files_beside_the_config() {
-    let dir = Dir::new("secret-files");
-    dir.write("webhook", "webhook-s3cret\r\n");
-    let other = dir.write("password", "from env\n");
+    let dir = dir("secret-files");
+    dir.write("webhook", "webhook-s3cret\r\n").unwrap();
+    let other = dir.write("password", "from env\n").unwrap();
     let path = dir.write(
         "test.toml",
         "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token_file = \"webhook\"\napi_token = \"api-t0ken\"\n[redis]\npassword = \"of file\"",
-    );
+    ).unwrap();
     let env = [("PROMPT_ROLLBACK_REDIS__PASSWORD_FILE", other.to_str().unwrap())];
     let config = Config::load(Some(&path), owned(&env)).unwrap();
     assert_eq!(config.server.webhook_token.as_ref().unwrap().expose_secret(), "webhook-s3cret");
@@ -295,28 +285,28 @@ fn debug_shows_no_secret() {
 
 #[test]
 fn a_redis_url_may_come_from_a_file() {
-    let dir = Dir::new("url-file");
-    dir.write("url", "rediss://u:p@redis.example:6380\n");
-    let path = dir.write("test.toml", "[redis]\nurl_file = \"url\"");
+    let dir = dir("url-file");
+    dir.write("url", "rediss://u:p@redis.example:6380\n").unwrap();
+    let path = dir.write("test.toml", "[redis]\nurl_file = \"url\"").unwrap();
     let config = Config::load(Some(&path), owned(&[])).unwrap();
     assert_eq!(config.redis.url.expose(), "rediss://u:p@redis.example:6380");
-    dir.write("url", "memcached://u:p@redis.example");
+    dir.write("url", "memcached://u:p@redis.example").unwrap();
     let error = Config::load(Some(&path), owned(&[])).unwrap_err().to_string();
     assert!(error.contains("test.toml:2: redis.url_file: ") && !error.contains("u:p@"), "{error}");
 }
 
 #[test]
 fn secret_files_that_do_not_serve_are_named() {
-    let dir = Dir::new("bad-secret-files");
-    let empty = dir.write("empty", "\n");
-    let two_lines = dir.write("two", "a\nb\n");
+    let dir = dir("bad-secret-files");
+    let empty = dir.write("empty", "\n").unwrap();
+    let two_lines = dir.write("two", "a\nb\n").unwrap();
     let path = dir.write(
         "test.toml",
         &format!(
             "[server]\nwebhook_token_file = {empty:?}\napi_token_file = {two_lines:?}\n[redis]\npassword_file = \"/nonexistent/p\"\n\
              [slack]\nbot_token = \"hunter2\"\nbot_token_file = \"x\"\napp_token = 7"
         ),
-    );
+    ).unwrap();
     let error = Config::load(Some(&path), owned(&[])).unwrap_err().to_string();
     let file = path.display();
     assert_eq!(
@@ -371,16 +361,17 @@ fn secret_of(config: &Config, key: &str) -> String {
 
 /// The secret as a file, as a variable and in the config file itself.
 fn everywhere(test: &str, key: &str, secret: &[u8]) -> Vec<Result<Config, ConfigError>> {
-    let dir = Dir::new(test);
+    let dir = dir(test);
     let (section, name) = key.split_once('.').unwrap();
-    std::fs::write(dir.0.join("secret"), secret).unwrap();
+    std::fs::write(dir.path().join("secret"), secret).unwrap();
     let mut results = vec![(format!("[{section}]\n{name}_file = \"secret\""), None)];
     if let Ok(text) = std::str::from_utf8(secret) {
         let variable = format!("PROMPT_ROLLBACK_{}", key.to_uppercase().replace('.', "__"));
         results.push((String::new(), Some((variable, text.to_owned()))));
         results.push((format!("[{section}]\n{name} = {}", toml::Value::from(text)), None));
     }
-    let load = |(toml, env): (String, Option<_>)| Config::load(Some(&dir.write("test.toml", &toml)), env.into_iter());
+    let load =
+        |(toml, env): (String, Option<_>)| Config::load(Some(&dir.write("test.toml", &toml).unwrap()), env.into_iter());
     results.into_iter().map(load).collect()
 }
 
@@ -1049,10 +1040,10 @@ fn in_file(key: &str, value: &str) -> String {
 
 #[test]
 fn a_renamed_key_is_accepted_under_its_earlier_name_with_a_warning() {
-    let dir = Dir::new("renamed");
-    let path = dir.0.join("test.toml");
+    let dir = dir("renamed");
+    let path = dir.path().join("test.toml");
     let loaded = |toml: &str, env: &[(&str, &str)]| {
-        dir.write("test.toml", toml);
+        dir.write("test.toml", toml).unwrap();
         let LoadedConfig { config, renamed, .. } = LoadedConfig::load(Some(&path), owned(env)).unwrap();
         (format!("{config:?}"), renamed.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
@@ -1111,14 +1102,14 @@ mod reread {
 
     impl Edited {
         fn new(test: &str, toml: &str) -> Self {
-            let dir = Dir::new(test);
-            let path = dir.write("test.toml", toml);
+            let dir = dir(test);
+            let path = dir.write("test.toml", toml).unwrap();
             let settings = LoadedConfig::load(Some(&path), owned(&[])).unwrap();
             Self { dir, settings }
         }
 
         fn try_edit(&self, toml: &str) -> Result<Reread, ConfigError> {
-            self.dir.write("test.toml", toml);
+            self.dir.write("test.toml", toml).unwrap();
             self.settings.reread(self.settings.look())
         }
 
@@ -1275,14 +1266,14 @@ mod reread {
 
     #[test]
     fn settings_of_another_redis_wait_for_the_restart_together() {
-        let dir = Dir::new("together");
-        dir.write("old", "old-pass");
+        let dir = dir("together");
+        dir.write("old", "old-pass").unwrap();
         let own = "[redis]\nurl = \"redis://old\"\npassword_file = \"old\"\n[server]\napi_token = \"a\"\n";
-        let path = dir.write("test.toml", own);
+        let path = dir.write("test.toml", own).unwrap();
         let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
         let written = "[redis]\nurl = \"redis://new\"\npassword_file = \"new\"\nmin_replicas_acked = 1\n[server]\napi_token = \"b\"\n";
         assert!(edited.try_edit(written).is_err(), "no file holds the new password yet");
-        edited.dir.write("new", "new-pass");
+        edited.dir.write("new", "new-pass").unwrap();
         // the password of the old one is still needed
         let password =
             |edited: &Edited| edited.settings.config.redis.password.as_ref().unwrap().expose_secret().to_owned();
@@ -1291,7 +1282,7 @@ mod reread {
         let keys: Vec<_> = restart.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(keys, ["redis.min_replicas_acked", "redis.password", "redis.password_file", "redis.url"]);
         assert_eq!(password(&edited), "old-pass");
-        edited.dir.write("old", "rotated");
+        edited.dir.write("old", "rotated").unwrap();
         assert_eq!(edited.follow().unwrap(), ["redis.password: changed"], "and it is followed");
         assert_eq!(
             (password(&edited).as_str(), edited.settings.config.redis.url.to_string().as_str()),
@@ -1301,14 +1292,14 @@ mod reread {
 
     #[test]
     fn the_login_in_a_redis_url_is_taken_over_and_its_address_is_not() {
-        let dir = Dir::new("login");
-        dir.write("url", "redis://u:one@host:6379\n");
-        let path = dir.write("test.toml", "[redis]\nurl_file = \"url\"\n");
+        let dir = dir("login");
+        dir.write("url", "redis://u:one@host:6379\n").unwrap();
+        let path = dir.write("test.toml", "[redis]\nurl_file = \"url\"\n").unwrap();
         let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
-        edited.dir.write("url", "redis://u:two@host:6379\n");
+        edited.dir.write("url", "redis://u:two@host:6379\n").unwrap();
         assert_eq!(edited.follow().unwrap(), ["redis.url: changed"]);
         assert_eq!(edited.settings.config.redis.url.expose(), "redis://u:two@host:6379");
-        edited.dir.write("url", "redis://u:three@other:6379\n");
+        edited.dir.write("url", "redis://u:three@other:6379\n").unwrap();
         assert_eq!(edited.follow().unwrap(), [""; 0]);
         let reread = edited.settings.reread(edited.settings.look()).unwrap();
         assert_eq!(lines(&reread.needs_restart), ["redis.url: \"redis://***@host:6379\" → \"redis://***@other:6379\""]);
@@ -1340,7 +1331,7 @@ mod reread {
             assert_eq!(error.problems.len(), problems, "{error}");
             assert!(!error.to_string().contains("hunter"), "{error}");
         }
-        let path = edited.dir.0.join("test.toml");
+        let path = edited.dir.path().join("test.toml");
         std::fs::remove_file(&path).unwrap();
         let error = edited.settings.reread(edited.settings.look()).expect_err("no file").to_string();
         assert_eq!(
@@ -1352,24 +1343,24 @@ mod reread {
 
     #[test]
     fn a_file_is_followed_and_the_config_file_is_not() {
-        let dir = Dir::new("followed");
-        dir.write("token", "one\n");
-        let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n");
+        let dir = dir("followed");
+        dir.write("token", "one\n").unwrap();
+        let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n").unwrap();
         let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
         assert_eq!(edited.follow().unwrap(), [""; 0]);
-        edited.dir.write("test.toml", "[server]\napi_token_file = \"token\"\n[guards]\nmode = \"dry-run\"\n");
-        edited.dir.write("token", "two\n");
+        edited.dir.write("test.toml", "[server]\napi_token_file = \"token\"\n[guards]\nmode = \"dry-run\"\n").unwrap();
+        edited.dir.write("token", "two\n").unwrap();
         assert_eq!(edited.follow().unwrap(), ["server.api_token: changed"]);
         assert_eq!((edited.api_token(), edited.settings.config.guards.mode), ("two", GuardMode::Armed));
         for (content, why) in [("", "is empty"), ("a\nb", "line break")] {
-            edited.dir.write("token", content);
+            edited.dir.write("token", content).unwrap();
             let error = edited.follow().expect_err(content).to_string();
             assert!(error.contains("server.api_token_file") && error.contains(why), "{error}");
             assert_eq!(edited.api_token(), "two");
         }
-        std::fs::remove_file(edited.dir.0.join("token")).unwrap();
+        std::fs::remove_file(edited.dir.path().join("token")).unwrap();
         assert!(edited.follow().is_err());
-        edited.dir.write("token", "three\n");
+        edited.dir.write("token", "three\n").unwrap();
         assert_eq!(edited.follow().unwrap(), ["server.api_token: changed"]);
         assert_eq!(edited.edit("[server]\napi_token_file = \"token\"\n[guards]\nmode = \"dry-run\"\n").0.len(), 1);
     }
@@ -1378,15 +1369,15 @@ mod reread {
     #[test]
     fn a_directory_that_is_swapped_by_its_link_is_seen() {
         use std::os::unix::fs::symlink;
-        let dir = Dir::new("kubernetes");
-        let at = |name: &str| dir.0.join(name);
+        let dir = dir("kubernetes");
+        let at = |name: &str| dir.path().join(name);
         for (version, token) in [("v1", "one"), ("v2", "two")] {
             std::fs::create_dir_all(at(version)).unwrap();
             std::fs::write(at(version).join("token"), token).unwrap();
         }
         symlink("v1", at("..data")).unwrap();
         symlink("..data/token", at("token")).unwrap();
-        let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n");
+        let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n").unwrap();
         symlink("v2", at("..data_tmp")).unwrap();
         let (data, tmp) = (at("..data"), at("..data_tmp"));
         let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
@@ -1400,7 +1391,7 @@ mod reread {
     fn a_file_that_was_just_written_is_known_as_such() {
         let edited = Edited::new("fresh", "");
         let written = |path: &str, age: u64| {
-            let file = std::fs::File::options().append(true).open(edited.dir.0.join(path)).unwrap();
+            let file = std::fs::File::options().append(true).open(edited.dir.path().join(path)).unwrap();
             file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
         };
         let minute = Duration::from_secs(60);
@@ -1408,7 +1399,7 @@ mod reread {
         assert!(edited.settings.was_written_within(minute));
         written("test.toml", 120);
         assert!(!edited.settings.was_written_within(minute));
-        edited.dir.write("token", "a");
+        edited.dir.write("token", "a").unwrap();
         let settings = edited.try_edit("[server]\napi_token_file = \"token\"\n").unwrap().settings;
         written("test.toml", 120);
         assert!(settings.was_written_within(minute), "the token's file");
@@ -1419,16 +1410,16 @@ mod reread {
     /// Like `--config <(…)`: a pipe that was read looks like an empty file.
     #[test]
     fn a_pipe_is_read_once() {
-        let dir = Dir::new("pipe");
+        let dir = dir("pipe");
         for name in ["test.toml", "token"] {
-            assert!(std::process::Command::new("mkfifo").arg(dir.0.join(name)).status().unwrap().success());
+            assert!(std::process::Command::new("mkfifo").arg(dir.path().join(name)).status().unwrap().success());
         }
         let writer = |name: &str, text: &'static str| {
-            let path = dir.0.join(name);
+            let path = dir.path().join(name);
             std::thread::spawn(move || std::fs::write(path, text).unwrap())
         };
         let writers = [writer("test.toml", "[server]\napi_token_file = \"token\"\n"), writer("token", "one")];
-        let settings = LoadedConfig::load(Some(&dir.0.join("test.toml")), owned(&[])).unwrap();
+        let settings = LoadedConfig::load(Some(&dir.path().join("test.toml")), owned(&[])).unwrap();
         for writer in writers {
             writer.join().unwrap();
         }
