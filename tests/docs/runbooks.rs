@@ -74,9 +74,10 @@ fn commands(text: &str) -> Vec<&str> {
     blocks.flat_map(str::lines).collect()
 }
 
-/// Runs a line as a person would paste it, except for the ports.
+/// Runs a line as a person would paste it, except for the ports and the folder of the config.
 fn run(world: &World, setting: &str, line: &str) -> Result<Output> {
     let line = line
+        .replace("/etc/prompt-rollback/", "config/")
         .replace("localhost:8000", &world.receiver.addr())
         .replace("localhost:9090", &world.prometheus.addr())
         .replace("redis-cli ", &format!("redis-cli -p {} ", world.redis.addr().rsplit(':').next().unwrap_or_default()));
