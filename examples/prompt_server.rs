@@ -328,8 +328,9 @@ async fn main() -> Result<()> {
     let args = ServerArgs::parse();
     let settings = Settings {
         namespace: args.namespace.clone(),
-        nodes: args.nodes.clone(),
-        sentinel_master: args.sentinel_master.clone(),
+        // `REDIS_NODES=`, as from `${REDIS_NODES:-}`, names none
+        nodes: args.nodes.iter().filter(|node| !node.trim().is_empty()).cloned().collect(),
+        sentinel_master: args.sentinel_master.clone().filter(|master| !master.is_empty()),
         sentinel_username: args.sentinel_username.clone(),
         sentinel_password: args.sentinel_password.clone(),
         ..Settings::default()

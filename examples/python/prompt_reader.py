@@ -144,12 +144,14 @@ def _pool(url, options):
     would break the reader."""
     if options.get("cache") or options.get("cache_config"):
         raise ValueError("cache: the reader keeps what it knows itself")
+    if url.startswith("redis+unix:"):  # as in the receiver's config
+        url = url[len("redis+"):]
     timeouts = {"socket_timeout": PATIENCE}
     if not url.startswith("unix:"):  # redis-py 4 refuses it there
         timeouts["socket_connect_timeout"] = PATIENCE
     settings = {**timeouts, **options, **parse_url(url)}
-    for name in timeouts:
-        _seconds(name, settings[name])
+    for name in timeouts:  # a longer one would hide a server that hangs
+        settings[name] = min(_seconds(name, settings[name]), PATIENCE)
     settings.update(decode_responses=False, encoding="utf-8", encoding_errors="strict")  # answers are bytes
     settings.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[])  # the reader itself retries
     for name in ("single_connection_client", "max_connections", "protocol"):  # the reader makes its own connections, with RESP2
@@ -578,11 +580,11 @@ class Reader:
         """Reads over this pair of connections while they work and the node is the master."""
         if node.clustered and not HASH_TAG.search(self._namespace):
             raise ValueError("the namespace has no hash tag such as {prompts}: in a cluster, its keys are spread over several nodes")
-        was_replica, learn_at, heard_at = node.replica, 0, time.monotonic()
+        was_replica, learn_at, beat_at, pinged_at = node.replica, 0, time.monotonic() + BEAT, None
         while not self._closed.is_set():
             scattered = self._read(node, list(self._known))
             now = time.monotonic()
-            self._mode, again_at, beat_at = "pushed" if channel else "polling", now + self._refresh, now + BEAT
+            self._mode, again_at = "pushed" if channel else "polling", now + self._refresh
             while not self._closed.is_set() and (left := again_at - time.monotonic()) > 0:
                 message, left = None, max(0, min(left, beat_at - time.monotonic(), SLICE))
                 if channel:
@@ -590,7 +592,7 @@ class Reader:
                 else:
                     self._closed.wait(left)
                 if message:
-                    heard_at = time.monotonic()
+                    pinged_at = None
                     if message[0] == b"message":
                         scattered |= self._read(node, self._named(message[2]))
                 if node.renamed or self._sentinels and self._master() not in (None, node.address):
@@ -604,9 +606,11 @@ class Reader:
                 if node.clustered and (time.monotonic() >= learn_at or len(self._learned) < 2):
                     learn_at, self._learned = time.monotonic() + LEARN_EVERY, node.all_nodes()[:MOST_LEARNED] or self._learned
                 if channel:
-                    if time.monotonic() - heard_at > BEAT + PATIENCE:
+                    if pinged_at is None:
+                        pinged_at = time.monotonic()
+                        channel.ping()
+                    elif time.monotonic() - pinged_at > PATIENCE:
                         raise ConnectionError("the channel does not answer")  # the other end is gone
-                    channel.ping()
                 if scattered:
                     break
 
@@ -615,7 +619,7 @@ class Reader:
         try:
             prompt = json.loads(message)["prompt"]
             return [prompt] if prompt in self._known else []
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return list(self._known)
 
     def _read(self, node, prompts):
@@ -678,6 +682,8 @@ class Reader:
         try:
             if self._on_change and (before.split is None or before.split.versions() != split.versions()):
                 self._on_change(prompt, split.versions())
+        except Exception:  # of the caller: Redis and the other prompts are not affected
+            LOG.exception("%s: on_change failed", prompt)
         finally:
             self._know(prompt, split, asked, problem)
 

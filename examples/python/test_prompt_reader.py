@@ -170,6 +170,27 @@ class Following(unittest.TestCase):
         self.assertEqual(self.changes, [("support", ["v1"]), ("support", ["v1", "v2"]), ("support", ["v1"])])
         self.assertIsNone(reader.error("support"))
 
+    def test_the_node_is_probed_however_often_the_keys_are_read(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=0.1)
+        self.assertTrue(reader.wait_ready(10))
+        probes = lambda: self.server.client.info("commandstats").get("cmdstat_hello", {"calls": 0})["calls"]
+        before = probes()
+        eventually(lambda: probes() >= before + 2)
+
+    def test_an_exception_of_on_change_is_no_problem_of_redis(self):
+        def fails(prompt, versions):
+            raise KeyError(prompt)
+
+        self.server.commit("v1")
+        with self.assertLogs("prompt_reader", "ERROR") as logs:
+            reader = Reader(self.server.url, ["support"], on_change=fails, refresh=60)
+            self.addCleanup(reader.close)
+            self.assertTrue(reader.wait_ready(10))
+        self.assertIn("support: on_change failed", logs.output[0])
+        self.assertIsNone(reader.error("support"))
+        eventually(lambda: reader.mode() == "pushed")
+
     def test_what_a_shell_puts_around_a_version_is_not_part_of_it(self):
         self.server.commit("v1")
         reader = self.reader(refresh=0.1)

@@ -128,8 +128,9 @@ impl Follower {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut asked, mut learn_at) = (None, Instant::now());
         loop {
-            let again_at = tokio::time::Instant::now() + self.refresh;
             let mut scattered = self.read(node, &mut asked, &all).await?;
+            // after the read: one that takes long must not stop the checks below
+            let again_at = tokio::time::Instant::now() + self.refresh;
             *pause = FIRST_PAUSE;
             self.mode.send_replace(if node.tracking { Mode::Pushed } else { Mode::Polling });
             // one prompt that changes constantly must not delay the others

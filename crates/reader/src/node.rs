@@ -141,7 +141,7 @@ pub(super) fn at(addr: &ConnectionAddr, host: &str, port: u16) -> ConnectionAddr
 
 /// Parses `host:port`; an IPv6 address may be in brackets.
 pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
+    let (host, port) = text.trim().rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Some((host, port.parse().ok()?))
 }
