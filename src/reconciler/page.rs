@@ -25,6 +25,8 @@ const BATCH: usize = 128;
 /// How long an alert lasts after it was last posted, because the receiver may have died.
 const LASTS: Duration = Duration::from_secs(5 * 60);
 const AGAIN: Duration = Duration::from_secs(60);
+/// For how long a page about a closed incident waits until an Alertmanager is configured.
+const CATCH_UP: Duration = Duration::from_secs(24 * 3_600);
 /// The wait after a failure while no one was paged; it doubles with each further one.
 const RETRY: Duration = Duration::from_secs(15);
 /// After this many failures, [`LASTS`] has passed: a page whose end some Alertmanagers did not accept has ended.
@@ -127,13 +129,15 @@ async fn keep(
     now: Timestamp,
     here: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
-    if alertmanagers.is_empty() {
-        return Ok(None);
-    }
     let wanted = WantedPage::of(incident);
     let before = store.progress(claim).await?;
     if !wanted.is_owed(before.get(PAGE), incident) {
         return Ok(None);
+    }
+    if alertmanagers.is_empty() {
+        // a reload, or another receiver, may have some
+        let is_late = wanted != WantedPage::Firing && now.since(incident.updated_at) > CATCH_UP;
+        return Ok((wanted != WantedPage::Ended && !is_late).then(|| now.plus(AGAIN)));
     }
     // before it is posted: if the answer gets lost, there is a page to end
     let firing = wanted == WantedPage::Firing && before.get(PAGE) != Some(wanted.as_str());

@@ -181,8 +181,8 @@ impl Clicks {
             Err(refusal) => return Ok(Some(refusal)),
         };
         let target: Option<VersionName> = match choice {
-            Choice::Approve | Choice::ApproveGradual => button.to.clone(),
-            _ => None,
+            Choice::Approve | Choice::ApproveGradual | Choice::Undo => button.to.clone(),
+            Choice::Investigate | Choice::Dismiss => None,
         };
         let event = Event::Decide(Decide {
             incident: button.incident.clone(),

@@ -79,6 +79,26 @@ async fn an_unverified_rollbacks_page_waits_until_alertmanager_takes_it_once() -
 }
 
 #[tokio::test]
+async fn a_page_waits_until_an_alertmanager_is_configured() -> Result<()> {
+    let alertmanager = Alertmanager::builder(CONFIG).start()?;
+    let mut world = World::with(&[]).await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[critical("p")]).await?;
+    world.receiver.clock.advance(Duration::from_secs(300));
+    eventually("unverified", SOON, async || (incident(&world).await.ok()?["phase"] == "unverified").then_some(()))
+        .await?;
+    eventually("the page was looked at", SOON, async || {
+        let lag = world.receiver.app.engine.store.work_lag(&[Work::Page]).await.ok()?;
+        lag.iter().all(Duration::is_zero).then_some(())
+    })
+    .await?;
+    restart(&mut world, &[("ALERTMANAGER__URLS", &alertmanager.url())]).await?;
+    world.receiver.clock.advance(Duration::from_secs(400));
+    raised(&alertmanager).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_page_starts_and_ends_although_alertmanager_is_briefly_away() -> Result<()> {
     let alertmanager = Alertmanager::builder(CONFIG).start()?;
     let proxy = FaultProxy::start(alertmanager.addr()).await?;

@@ -24,6 +24,8 @@ pub const MENTION: &str = "<!subteam^S1>";
 
 pub const ON_CALL: &str = "C1";
 pub const INCIDENTS: &str = "C2";
+/// Takes the place of another channel in the config.
+pub const REPLACEMENT: &str = "C4";
 
 pub struct Workspace {
     pub slack: Slack,
@@ -48,6 +50,7 @@ pub fn slack() -> Result<Slack> {
         .group(GROUP, "on-call", &[NINA])
         .channel(ON_CALL, "on-call")
         .channel(INCIDENTS, "incidents")
+        .channel(REPLACEMENT, "replacement")
         .channel_with("C3", "old", |channel| channel.archived = true)
         .start()
 }

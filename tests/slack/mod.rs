@@ -7,6 +7,7 @@ mod backlog;
 mod browser;
 mod bulk_incident;
 mod calls;
+mod channels;
 mod decide;
 mod drill;
 mod faults;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prompt_rollback::alertmanager::payload;
+use prompt_rollback::config::Config;
 use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{Activation, Event, Incident, Operator, PromptName, TrafficShare, VersionName};
 use prompt_rollback::engine::Engine;
@@ -40,6 +41,18 @@ impl Drop for Office {
     }
 }
 
+fn notifier(engine: &Arc<Engine>, config: &Config, pace: Duration) -> Result<Arc<SlackNotifier>> {
+    Ok(Arc::new(SlackNotifier {
+        schedules: Vec::new(),
+        engine: Arc::clone(engine),
+        slack: Arc::new(client::Slack::new(&config.slack)?.context("a token")?),
+        deciders: config.deciders.clone(),
+        incident_channel: config.slack.incident_channel.clone(),
+        weekly: None,
+        message_interval: pace,
+    }))
+}
+
 impl Office {
     /// With a prompt `p` as in the other tests.
     pub async fn start(slack: Slack, pace: Duration, more: &[(&str, &str)]) -> Result<Self> {
@@ -50,15 +63,7 @@ impl Office {
         let store = Store::new(&config.redis, clock.clone())?;
         let store = store.notifying(subscription(&config).into_iter().collect::<Vec<_>>());
         let engine = Arc::new(Engine::new(store, config.policy()));
-        let notifier = Arc::new(SlackNotifier {
-            schedules: Vec::new(),
-            engine: Arc::clone(&engine),
-            slack: Arc::new(client::Slack::new(&config.slack)?.context("a token")?),
-            deciders: config.deciders.clone(),
-            incident_channel: config.slack.incident_channel.clone(),
-            weekly: None,
-            message_interval: pace,
-        });
+        let notifier = notifier(&engine, &config, pace)?;
         let office = Self { slack, redis, clock, engine, notifier, worker: None };
         for version in ["v1", "v2"] {
             let version = VersionName::parse(version)?;
@@ -71,6 +76,14 @@ impl Office {
             office.happens("p", &Event::Activate(activation)).await?;
         }
         Ok(office)
+    }
+
+    /// Continues with another config, as after a restart: nothing is known about channels.
+    pub fn reconfigure(&mut self, more: &[(&str, &str)]) -> Result<()> {
+        let api = self.slack.api_url();
+        let config = config(&self.redis.url(), &env(&self.slack, &api, more));
+        self.notifier = notifier(&self.engine, &config, self.notifier.message_interval)?;
+        Ok(())
     }
 
     /// Runs the worker in the background from now on.

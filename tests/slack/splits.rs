@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace, buttons};
 use crate::common::{alert, critical};
+use prompt_rollback_testkit::slack::Fault;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -84,6 +85,8 @@ async fn a_canary_is_one_message_from_its_first_percent_to_its_end() -> Result<(
     let end = posted("stopped at 5 %").await?;
     assert_eq!(end.ts, first.ts, "edited");
 
+    // a message that was not taken is searched for before it is posted again
+    workspace.slack.inject(Fault::rate_limited(1).on("chat.postMessage").times(1));
     let body = json!({"version": "v3", "percent": 20, "operator": "maya", "force": true});
     let (status, answer) = workspace.post("/api/prompts/p/activate", body).await?;
     ensure!(status == 200, "{answer}");

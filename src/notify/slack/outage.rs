@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::posting::{Kept, Left, ThreadProgress, posting};
+use super::thread::has_overview;
 use super::{Halt, SlackNotifier};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, IncidentId, PhaseKind};
@@ -46,14 +47,15 @@ impl SlackNotifier {
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
         let message = render::outage_root(&view);
         let mut root = None;
+        let own = own.filter(|_| progress.get("fallback").is_none());
         for channel in own.into_iter().chain([self.incident_channel.as_str()]) {
-            let home = progress.get("root_channel").unwrap_or(channel).to_owned();
-            match self.keep(progress, &Kept { what: "root", channel: &home }, &message).await? {
+            match self.keep(progress, &Kept { what: "root", channel }, &message).await? {
                 Ok(posted) => {
                     root = Some(posted);
                     break;
                 }
-                // its channel is unusable: post it again in the next channel
+                // the decider's channel is unusable: continue in the incident channel
+                Err(_) if own == Some(channel) => self.fall_back(progress).await?,
                 Err(_) => self.note(progress, &[("root_channel", ""), ("root_ts", "")]).await?,
             }
         }
@@ -79,7 +81,8 @@ impl SlackNotifier {
             }
             self.note(progress, &[("replied", &(note.seq + 1).to_string()), (&posting(&what), "")]).await?;
         }
-        if own.is_some() && !self.is_incident_channel(&root.channel) {
+        let apart = own.is_some() && progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel);
+        if apart || has_overview(progress, &root) {
             let link = self.permalink(progress, &root).await;
             let link = progress.put_off(link)?.flatten();
             let kept = Kept { what: "overview", channel: &self.incident_channel };

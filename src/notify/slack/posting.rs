@@ -153,6 +153,10 @@ impl SlackNotifier {
                     self.note(progress, &[(&hash_field, &hash)]).await?; // the next state may be accepted
                     return Ok(Ok(posted));
                 }
+                // the config names another channel by now
+                Some(Err(SlackError::Channel { .. })) if posted.channel != self.slack.known_id(channel) => {
+                    self.note(progress, &[(&channel_field, ""), (&ts_field, ""), (&frozen_field, "")]).await?;
+                }
                 Some(Err(error)) => {
                     let incident = &progress.claim.item;
                     tracing::error!(%incident, what, %error, "Slack permanently rejects an update");
@@ -229,7 +233,10 @@ impl SlackNotifier {
         message: &Message,
     ) -> Taken<(Posted, bool)> {
         let channel = place.channel;
-        let mark = MessageTag { incident: progress.claim.item.to_string(), what: what.to_owned() };
+        // a prompt has a message for each of its canaries
+        let of_canary = progress.get("canary").map(|canary| format!("{what}-{canary}"));
+        let what_for = of_canary.unwrap_or_else(|| what.to_owned());
+        let mark = MessageTag { incident: progress.claim.item.to_string(), what: what_for };
         let marker = posting(what);
         if let Some(oldest) = progress.get(&marker) {
             // a worker died during a post, or its answer was ambiguous: the message may have arrived

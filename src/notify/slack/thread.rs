@@ -58,7 +58,7 @@ impl SlackNotifier {
         let behind = progress.is_behind();
         self.say_frozen(progress, &root).await?;
         let left = self.keep_replies(progress, &view, &root, at_home).await?;
-        if at_home.is_some() {
+        if at_home.is_some() || has_overview(progress, &root) {
             let overview = self.keep_overview(progress, &view, &root).await;
             progress.put_off(overview)?;
         }
@@ -99,7 +99,7 @@ impl SlackNotifier {
             let replied = self.reply(progress, view, root, note).await;
             let Some(replied) = progress.put_off(replied)? else { return Ok(Left::PutOff(note.at)) };
             match (replied, at_home) {
-                (Ok(()), _) => {}
+                (Ok(()), _) => self.replied(progress, note, &[("orphaned", "")]).await?,
                 (Err(error @ SlackError::Channel { .. }), Some(own)) => {
                     self.undeliverable(view.incident, own, &error).await?;
                     self.fall_back(progress).await?;
@@ -112,6 +112,7 @@ impl SlackNotifier {
                 (Err(_), _) => {
                     let incident = &progress.claim.item;
                     tracing::error!(%incident, note = note.seq, "gave up on a reply: later replies continue");
+                    self.replied(progress, note, &[]).await?;
                 }
             }
         }
@@ -179,7 +180,8 @@ impl SlackNotifier {
             return Ok(()); // Prometheus is asked again; this follows afterwards
         }
         let marker = posting("picture");
-        let name = format!("postmortem-{}.md", incident.id);
+        // of this switch: the same incident may have been rolled back before
+        let name = format!("postmortem-{}-{of_this_switch}.md", incident.id);
         let found = match progress.get(&marker) {
             Some(oldest) => {
                 let search = self.slack.find_file(root, &name, oldest.parse().unwrap_or_default());
@@ -223,8 +225,7 @@ impl SlackNotifier {
     ) -> Result<Option<Posted>, Halt> {
         let message = render::root(view);
         if let Some(own) = own.filter(|_| progress.get("fallback").is_none()) {
-            let home = progress.get("root_channel").unwrap_or(own).to_owned();
-            match self.keep(progress, &Kept { what: "root", channel: &home }, &message).await? {
+            match self.keep(progress, &Kept { what: "root", channel: own }, &message).await? {
                 Ok(root) => return Ok(Some(root)),
                 Err(error) => self.undeliverable(view.incident, own, &error).await?,
             }
@@ -251,7 +252,7 @@ impl SlackNotifier {
     }
 
     /// The decider's channel accepts no messages: the overview, if there is one, becomes the root.
-    async fn fall_back(&self, progress: &mut ThreadProgress<'_>) -> Result<(), Halt> {
+    pub(super) async fn fall_back(&self, progress: &mut ThreadProgress<'_>) -> Result<(), Halt> {
         let [channel, ts, frozen] = ["overview_channel", "overview_ts", "overview_frozen"]
             .map(|field| progress.get(field).unwrap_or_default().to_owned());
         let fields = [
@@ -294,7 +295,7 @@ impl SlackNotifier {
         self.note(progress, &[("called", &note.seq.to_string()), (&posting(&what), "")]).await
     }
 
-    /// Posts one note as a reply; a permanently rejected one is not retried.
+    /// Posts one note as a reply.
     async fn reply(&self, progress: &mut ThreadProgress<'_>, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
         let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
         let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
@@ -303,13 +304,14 @@ impl SlackNotifier {
         let place = Place { broadcast, ..Place::thread(&root.channel, &root.ts) };
         let what = format!("reply-{}", note.seq);
         let sent = self.post(progress, &what, place, &message).await?;
-        let (next, marker) = ((note.seq + 1).to_string(), posting(&what));
-        let mut fields = vec![("replied", next.as_str()), (&marker, "")];
-        if sent.is_ok() {
-            fields.push(("orphaned", ""));
-        }
-        self.note(progress, &fields).await?;
         Ok(sent.map(drop))
+    }
+
+    /// Continues with the note after this one.
+    async fn replied(&self, progress: &mut ThreadProgress<'_>, note: &Note, more: &[(&str, &str)]) -> Result<(), Halt> {
+        let (next, marker) = ((note.seq + 1).to_string(), posting(&format!("reply-{}", note.seq)));
+        let own = [("replied", next.as_str()), (&marker, "")];
+        self.note(progress, &[&own[..], more].concat()).await
     }
 
     /// Whether this is the incident channel, by name or by id.
@@ -336,6 +338,13 @@ impl SlackNotifier {
             Err(_) => Ok(None), // the overview goes without a link
         }
     }
+}
+
+/// Whether an overview was posted besides the root: it is kept up to date, even if the config has changed since.
+pub(super) fn has_overview(progress: &ThreadProgress<'_>, root: &Posted) -> bool {
+    progress
+        .get("overview_ts")
+        .is_some_and(|ts| ts != root.ts || progress.get("overview_channel") != Some(&root.channel))
 }
 
 fn log_line(entry: &LoggedChange) -> LogLine<'_> {

@@ -209,6 +209,11 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let incident = undecided(tx, click, |incident| {
         !matches!(incident.phase.kind(), PhaseKind::Dismissed | PhaseKind::Superseded)
     })?;
+    let again = incident.gradual().map(|split| &split.leaving).or(incident.switch.as_ref().map(|switch| &switch.from));
+    if let (Some(again), Some(named)) = (again, click.target.as_ref().filter(|named| again != Some(*named))) {
+        let message = format!("undo activates {again} by now, not {named}: check the message again");
+        return Err(Refusal::new(RefusalCode::Stale, message));
+    }
     if let Some(split) = incident.gradual().cloned() {
         must_not_be_bad(tx, &split.leaving, click.force)?;
         return Ok(back(tx, click, &split));

@@ -197,9 +197,11 @@ pub(super) fn deadline_passed(tx: &mut Transaction<'_>, id: &IncidentId) {
 /// Pages the decider of `id`, because Slack permanently rejects the question everywhere, or in the decider's channel.
 pub(super) fn page_instead(tx: &mut Transaction<'_>, id: &IncidentId, why: &str) -> Answer {
     let now = tx.now;
-    if let Some(incident) = tx.incident(id).filter(|i| i.phase.is_undecided() && !i.undeliverable) {
-        incident.undeliverable = true;
-        incident.note(now, NoteKind::Escalated, format!("{why}: escalated"));
+    if let Some(incident) = tx.incident(id).filter(|i| i.phase.is_open() && !i.undeliverable) {
+        incident.undeliverable = true; // also for a later question
+        if incident.phase.is_undecided() {
+            incident.note(now, NoteKind::Escalated, format!("{why}: escalated"));
+        }
     }
     Answer::Noted
 }

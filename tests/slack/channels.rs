@@ -1,0 +1,79 @@
+//! The config names other channels while incidents are open.
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback::decision::{Choice, Decide, Event, Operator};
+use prompt_rollback::notify::slack::MESSAGE_INTERVAL;
+use prompt_rollback_testkit::slack::{Fault, Message};
+
+use super::kit::{INCIDENTS, ON_CALL, REPLACEMENT, slack};
+use super::office::Office;
+use crate::common::alert;
+
+const DECIDER: &str = "DECIDERS__ON_CALL__CHANNEL";
+
+/// An open incident, which Slack shows in the decider's channel and in the incident channel.
+async fn shown() -> Result<Office> {
+    let office = Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[]).await?;
+    office.fires("p", alert("p", "v2", "high")).await?;
+    office.notify_all().await?;
+    ensure!(office.slack.roots(ON_CALL).len() == 1 && office.slack.roots(INCIDENTS).len() == 1);
+    Ok(office)
+}
+
+async fn choose(office: &Office, choice: Choice) -> Result<()> {
+    let (incident, operator) = (office.incident("p").await?.id, Operator::recorded("maya"));
+    let click = Decide { incident, choice, operator, target: None, force: false, question_number: None };
+    office.happens("p", &Event::Decide(click)).await?;
+    office.notify_all().await
+}
+
+fn texts(office: &Office, channel: &str) -> Vec<String> {
+    office.slack.roots(channel).iter().map(Message::visible_text).collect()
+}
+
+#[tokio::test]
+async fn a_thread_moves_to_the_channel_that_replaced_its_own() -> Result<()> {
+    let mut office = shown().await?;
+    office.slack.inject(Fault::error("is_archived").in_channel(ON_CALL));
+    office.reconfigure(&[(DECIDER, "#replacement")])?;
+    choose(&office, Choice::Investigate).await?;
+    let moved = texts(&office, REPLACEMENT);
+    ensure!(moved.len() == 1 && moved[0].contains("Under investigation"), "{moved:?}");
+    ensure!(!office.incident("p").await?.undeliverable, "it is shown");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_overview_moves_to_the_channel_that_replaced_its_own() -> Result<()> {
+    let mut office = shown().await?;
+    office.slack.inject(Fault::error("is_archived").in_channel(INCIDENTS));
+    office.reconfigure(&[("SLACK__INCIDENT_CHANNEL", "#replacement")])?;
+    choose(&office, Choice::Investigate).await?;
+    let moved = texts(&office, REPLACEMENT);
+    ensure!(moved.len() == 1 && moved[0].contains("Under investigation"), "{moved:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_overview_is_kept_although_its_decider_lost_their_channel() -> Result<()> {
+    let mut office = shown().await?;
+    office.reconfigure(&[(DECIDER, "")])?;
+    choose(&office, Choice::Dismiss).await?;
+    for channel in [ON_CALL, INCIDENTS] {
+        let shown = texts(&office, channel);
+        ensure!(shown.len() == 1 && shown[0].contains("Dismissed"), "{channel}: {shown:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_given_by_id_and_by_name_shows_the_current_state_in_every_message() -> Result<()> {
+    let office = Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[(DECIDER, INCIDENTS)]).await?;
+    office.fires("p", alert("p", "v2", "high")).await?;
+    office.notify_all().await?;
+    choose(&office, Choice::Dismiss).await?;
+    let shown = texts(&office, INCIDENTS);
+    ensure!(shown.iter().all(|text| text.contains("Dismissed")), "{shown:?}");
+    office.slack.roots(INCIDENTS).first().context("a root")?;
+    Ok(())
+}
