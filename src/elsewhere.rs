@@ -4,14 +4,21 @@
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-static PIECES: Semaphore = Semaphore::const_new(1);
+static PIECES: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// In unit tests, each test has a runtime whose paused clock runs on while it waits for another runtime's permit.
+const AT_ONCE: usize = if cfg!(test) { Semaphore::MAX_PERMITS } else { 1 };
 
 /// JSON up to this many bytes is parsed in less than a millisecond; larger texts are parsed on another thread.
 pub const LARGE: usize = 64 << 10;
 
 /// Runs `work` on another thread. If the caller is dropped, running work finishes, and waiting work is not started.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let permit = PIECES.acquire().await;
+    run_within(&PIECES, work).await
+}
+
+async fn run_within<T: Send + 'static>(pieces: &'static Semaphore, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let permit = pieces.acquire().await;
     let span = tracing::Span::current(); // log lines of the other thread carry it as well
     let piece = tokio::task::spawn_blocking(move || {
         let done = span.in_scope(work);
@@ -73,10 +80,11 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_run_one_at_a_time_and_the_serving_thread_goes_on() {
+        static ONE: Semaphore = Semaphore::const_new(1);
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let piece = || {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            run(move || {
+            run_within(&ONE, move || {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(20));
                 running.fetch_sub(1, Ordering::SeqCst);

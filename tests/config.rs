@@ -302,7 +302,7 @@ fn secret_files_that_do_not_serve_are_named() {
     let two_lines = dir.write("two", "a\nb\n").unwrap();
     let path = dir.write(
         "test.toml",
-        &format!(
+        format!(
             "[server]\nwebhook_token_file = {empty:?}\napi_token_file = {two_lines:?}\n[redis]\npassword_file = \"/nonexistent/p\"\n\
              [slack]\nbot_token = \"hunter2\"\nbot_token_file = \"x\"\napp_token = 7"
         ),
