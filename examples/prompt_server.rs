@@ -175,15 +175,31 @@ struct PromptServer {
 struct Completion {
     prompt: Option<String>,
     input: Option<String>,
-    /// The user: while traffic is split, each user keeps a version.
-    user: Option<String>,
+    /// The user: while traffic is split, each user keeps a version. A number counts as its text, an empty text as no user.
+    user: Option<UserId>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum UserId {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+impl UserId {
+    fn key(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text).filter(|text| !text.is_empty()),
+            Self::Number(number) => Some(number.to_string()),
+        }
+    }
 }
 
 impl PromptServer {
     async fn answer(&self, behaviour: Completion) -> (StatusCode, Value) {
         let prompt = behaviour.prompt.unwrap_or_else(|| self.args.prompts[0].clone());
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let key = behaviour.user.unwrap_or_else(|| format!("request-{number}"));
+        let key = behaviour.user.and_then(UserId::key).unwrap_or_else(|| format!("request-{number}"));
         let followed = self.keys.get(&prompt).and_then(|encoded| self.reader.prompt(encoded));
         let Some(version) = followed.and_then(|prompt| prompt.active_version(&key)) else {
             let error = format!("no known version of {prompt}");
@@ -233,7 +249,12 @@ impl PromptServer {
             (&Method::GET, "/") => {
                 let query = request.uri().query().unwrap_or_default();
                 let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).map(decode);
-                self.answer(Completion { prompt: value("prompt="), input: value("input="), user: value("user=") }).await
+                self.answer(Completion {
+                    prompt: value("prompt="),
+                    input: value("input="),
+                    user: value("user=").map(UserId::Text),
+                })
+                .await
             }
             (&Method::POST, "/complete") => match read(request).await {
                 Ok(behaviour) => self.answer(behaviour).await,

@@ -95,7 +95,7 @@ class PromptServer:
 
     def answer(self, prompt, text, user=None):
         """Status and JSON body of a completion. While traffic is split, a user keeps one version."""
-        key = f"request-{next(self._numbers)}" if user is None else str(user)
+        key = f"request-{next(self._numbers)}" if user in (None, "") else str(user)
         version = self.reader.active_version(self.keys[prompt], key) if prompt in self.keys else None
         if version is None:
             return 503, {"error": f"no known version of {prompt}"}

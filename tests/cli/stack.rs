@@ -499,6 +499,21 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
 }
 
 #[test]
+fn routes_that_exist_are_not_added_again() {
+    let dir = Dir::new("stack").expect("a folder");
+    let shipped = std::fs::read_to_string(format!("{ROOT}/config/alertmanager.yml")).expect("shipped");
+    let (before, rest) = shipped.split_once("        http_config:\n").expect("the webhook");
+    let (_, after) = rest.split_once("credentials_file: webhook_token\n").expect("its token");
+    // something that lines mend, beside a pager without an integration, which they do not
+    let text = format!("{before}        http_config: {{}}\n{after}");
+    let told = stdout(&check(&["--alertmanager-config"], &written(&dir, "alertmanager.yml", &text)));
+    assert!(
+        told.contains("+            credentials_file: webhook_token") && !told.contains("+    - matchers"),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_a_patch_cannot_change_is_told() {
     let dir = Dir::new("stack").expect("a folder");
     let text = "route: {receiver: ours, routes: [{receiver: ours}]}

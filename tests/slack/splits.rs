@@ -98,6 +98,32 @@ async fn a_canary_is_one_message_from_its_first_percent_to_its_end() -> Result<(
 }
 
 #[tokio::test]
+async fn a_canary_has_ended_in_its_message_although_the_next_one_began_before_slack_took_that() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let (status, answer) = workspace.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
+    ensure!(status == 201, "{answer}");
+    let share = async |percent: u32| -> Result<()> {
+        let body = json!({"version": "v3", "percent": percent, "operator": "maya", "force": true});
+        let (status, answer) = workspace.post("/api/prompts/p/activate", body).await?;
+        ensure!(status == 200, "{answer}");
+        Ok(())
+    };
+    let posted =
+        |text: &'static str| workspace.root_in(INCIDENTS, text, move |root| root.visible_text().contains(text));
+    share(20).await?;
+    let first = posted("▶ 20 %").await?;
+    workspace.slack.inject(Fault::status(503).on("chat.update"));
+    share(0).await?;
+    share(30).await?;
+    workspace.slack.heal();
+    let next = posted("▶ 30 %").await?;
+    assert_ne!(next.ts, first.ts, "another canary, another message");
+    let ended = workspace.slack.message(INCIDENTS, &first.ts).context("the first one")?;
+    ensure!(ended.visible_text().contains("Canary ended") && buttons(&ended).is_empty(), "{}", ended.visible_text());
+    Ok(())
+}
+
+#[tokio::test]
 async fn approvers_steer_a_canary_from_its_message() -> Result<()> {
     let workspace = Workspace::start().await?;
     let (status, answer) = workspace.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;

@@ -102,9 +102,12 @@ impl Review<'_> {
 
     /// Whether routes must be added.
     pub fn needs_routes(&self) -> bool {
+        // if no receiver notifies anybody, no route leads to one
+        let someone = self.file.receivers.iter().any(|receiver| receiver.notifies && !is_ours(receiver));
         self.alerts.iter().any(|alert| match alert.kind {
-            AlertKind::Own => !self.reaches_people(alert),
+            AlertKind::Own => someone && !self.reaches_people(alert),
             AlertKind::Notice => false,
+            AlertKind::Trigger(_) if !someone => !self.ways(alert).any(|faults| faults.count() == (0, 0)),
             _ => self.delivery(alert).count() != (0, 0),
         })
     }

@@ -45,6 +45,8 @@ use posting::{Kept, ThreadProgress, posting};
 /// The target that its keys are named after.
 pub const TARGET: Target = Target::FIRST;
 
+/// The progress field of a canary's message that says that the canary is running.
+const SHOWN_RUNNING: &str = "shown_running";
 /// Incidents processed at once. Few, because they share channels, and a channel accepts about one message a second.
 const BATCH: usize = 4;
 /// Replies under one claim: after these, more severe incidents go first.
@@ -225,15 +227,25 @@ impl SlackNotifier {
     async fn notify_canary(&self, progress: &mut ThreadProgress<'_>, prompt: &PromptName) -> Result<(), Halt> {
         let loaded = self.engine.load(prompt).await?;
         let Some(canary) = &loaded.snapshot.state.canary else { return Ok(()) };
+        let kept = Kept { what: "root", channel: &self.incident_channel };
         if progress.get("canary") != Some(&canary.id.0) {
+            if progress.get("root_ts").is_some() && progress.get(SHOWN_RUNNING).is_some() {
+                let _ = self.keep(progress, &kept, &render::canary_over(prompt)).await?;
+                if progress.is_behind() {
+                    return Ok(()); // first the end of the one before
+                }
+            }
             let marker = posting("root");
-            let fresh = ["root_channel", "root_ts", "root_hash", "root_frozen", &marker].map(|field| (field, ""));
-            self.note(progress, &fresh).await?;
+            let fields = ["root_channel", "root_ts", "root_hash", "root_frozen", SHOWN_RUNNING, &marker];
+            self.note(progress, &fields.map(|field| (field, ""))).await?;
             self.note(progress, &[("canary", &canary.id.0)]).await?;
         }
-        let kept = Kept { what: "root", channel: &self.incident_channel };
         // permanently rejected: logged and counted
         let _ = self.keep(progress, &kept, &render::canary(prompt, canary)).await?;
+        let running = if canary.end.is_none() { "1" } else { "" };
+        if !progress.is_behind() && progress.get(SHOWN_RUNNING).unwrap_or_default() != running {
+            self.note(progress, &[(SHOWN_RUNNING, running)]).await?;
+        }
         Ok(())
     }
 }

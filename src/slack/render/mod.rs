@@ -20,7 +20,7 @@ use slack_morphism::prelude::{
 };
 
 pub use button::{Button, SteerButton, action, read_mark};
-pub use canary::canary;
+pub use canary::{canary, canary_over};
 pub use drill::{DrillMessage, drill};
 pub use outage::{OutageMessage, outage_overview, outage_reply, outage_root};
 pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
