@@ -28,7 +28,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long it is reused while Redis is unreachable, or too many snapshots are still being sent.
 const EXPIRES: Duration = Duration::from_secs(5);
 /// Snapshots in memory at once: beyond that, clients that still read the oldest one are disconnected.
-const SNAPSHOTS: usize = 3;
+const SNAPSHOTS: usize = 2;
 /// A client that reads slowly holds this much of a snapshot, not all of it.
 const CHUNK: usize = 32 << 10;
 
