@@ -269,20 +269,10 @@ fn whoever_wants_the_rest_at_once_waits_for_no_second_answer() {
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Verifying));
 }
 
-/// v2 was rolled back to v1, which fails too.
-fn escalated() -> World {
-    let mut world = world();
-    world.mark_known_good("v0");
-    world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
-    world.alert(critical("v2"));
-    world.pass(minutes(6));
-    assert_eq!((world.phase(), world.served()), (PhaseKind::Escalated, "v1"));
-    world
-}
-
 #[test]
 fn after_a_rollback_that_did_not_help_the_stages_are_an_incident_of_their_own() {
-    let mut world = escalated();
+    let mut world = world();
+    world.escalate();
     let refused = world.choose(Choice::ApproveGradual);
     assert!(
         matches!(&refused, Answer::Refused(refusal) if refusal.code == RefusalCode::AlreadyDecided

@@ -43,12 +43,7 @@ fn a_retried_version_gets_an_incident_of_its_own() {
 #[test]
 fn approving_an_escalation_undoes_only_its_own_switch() {
     let mut world = World::with_a_fresh_release();
-    world.policy.verify = true;
-    world.mark_known_good("v0");
-    world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
-    world.alert(critical("v2"));
-    world.pass(minutes(6));
-    assert_eq!(world.phase(), PhaseKind::Escalated);
+    world.escalate();
     let approve = world.click(Choice::Approve);
     let canary = TrafficShare::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));

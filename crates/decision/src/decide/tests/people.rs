@@ -293,11 +293,7 @@ fn servers_that_do_not_follow_are_no_reason_to_leave_the_healthy_target() {
 #[test]
 fn undo_activates_the_version_that_its_button_names_or_none() {
     let mut world = World::with_a_fresh_release();
-    world.policy.verify = true;
-    world.mark_known_good("v0");
-    world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
-    world.alert(critical("v2"));
-    world.pass(minutes(6));
+    world.escalate();
     let Event::Decide(click) = world.click(Choice::Undo) else { panic!("a click") };
     let undo = Event::Decide(Decide { target: Some(v("v2")), ..click });
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "from v1 to v0");

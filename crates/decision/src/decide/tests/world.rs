@@ -112,6 +112,16 @@ impl World {
         world
     }
 
+    /// v2 is rolled back to v1, which fails too; v0 is known-good as well.
+    pub fn escalate(&mut self) {
+        self.policy.verify = true;
+        self.mark_known_good("v0");
+        self.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
+        self.alert(critical("v2"));
+        self.pass(minutes(6));
+        assert_eq!((self.phase(), self.served()), (PhaseKind::Escalated, "v1"));
+    }
+
     pub fn snapshot(&self, event: &Event) -> Snapshot {
         let many = match event {
             Event::Alerts(alerts) => alerts.len(),
@@ -174,7 +184,7 @@ impl World {
             };
             // a paused gradual rollback ends with one of its versions
             let choices = [Choice::Dismiss, Choice::Approve, Choice::Undo];
-            assert!(!choices.into_iter().all(refused), "nobody can end this page: {paging:?}");
+            assert!(!choices.into_iter().all(refused), "no person can end this page: {paging:?}");
         }
     }
 
