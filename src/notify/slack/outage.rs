@@ -81,8 +81,7 @@ impl SlackNotifier {
             }
             self.note(progress, &[("replied", &(note.seq + 1).to_string()), (&posting(&what), "")]).await?;
         }
-        let apart = own.is_some() && progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel);
-        if apart || has_overview(progress, &root) {
+        if self.at_home(progress, own, &root).is_some() || has_overview(progress, &root) {
             let link = self.permalink(progress, &root).await;
             let link = progress.put_off(link)?.flatten();
             let kept = Kept { what: "overview", channel: &self.incident_channel };

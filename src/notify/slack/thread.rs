@@ -54,7 +54,7 @@ impl SlackNotifier {
         let Some(root) = root? else {
             return Ok(()); // no channel accepts it: its decider is paged
         };
-        let at_home = own.filter(|_| progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel));
+        let at_home = self.at_home(progress, own, &root);
         let behind = progress.is_behind();
         self.say_frozen(progress, &root).await?;
         let left = self.keep_replies(progress, &view, &root, at_home).await?;
@@ -312,6 +312,16 @@ impl SlackNotifier {
         let (next, marker) = ((note.seq + 1).to_string(), posting(&format!("reply-{}", note.seq)));
         let own = [("replied", next.as_str()), (&marker, "")];
         self.note(progress, &[&own[..], more].concat()).await
+    }
+
+    /// The decider's own channel, if the root is there: the incident channel then gets an overview.
+    pub(super) fn at_home<'a>(
+        &self,
+        progress: &ThreadProgress<'_>,
+        own: Option<&'a str>,
+        root: &Posted,
+    ) -> Option<&'a str> {
+        own.filter(|_| progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel))
     }
 
     /// Whether this is the incident channel, by name or by id.
