@@ -84,7 +84,9 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     let incident = undecided(tx, click, |incident| incident.awaits_decision() || incident.gradual().is_some())?;
     let (waits_for_servers, version) = (incident.waits_for_servers(), incident.version.clone());
     // after a failed rollback, the served version is the one rolled back to
-    let (subject, switch) = (incident.subject().clone(), incident.switch.clone());
+    let subject = incident.subject().clone();
+    // someone went back to the version that the incident is about: the question is about its traffic, not that rollback
+    let switch = incident.switch.clone().filter(|_| subject != version);
     let reason = incident.summary().to_owned();
     if waits_for_servers {
         let why =

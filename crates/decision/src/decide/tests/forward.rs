@@ -120,6 +120,29 @@ fn returning_to_the_firing_version_escalates_in_time() {
 }
 
 #[test]
+fn who_went_back_to_the_firing_version_may_still_roll_it_back_after_a_canary() {
+    for worse in [false, true] {
+        let mut world = shipped();
+        says(&mut world, Verdict::NoData);
+        world.pass(minutes(6));
+        let Event::Decide(click) = world.click(Choice::Approve) else { panic!("a click") };
+        world.happens(&Event::Decide(Decide { target: Some(v("v2")), force: true, ..click }));
+        world.register("v4");
+        let canary = world.share("v4", TrafficShare::Canary(Policy::default().canary.usual.plan), false);
+        assert!(matches!(canary, Answer::Shared { .. }), "{canary:?}");
+        if worse {
+            world.alert(critical("v2").named("Other"));
+            assert_eq!(world.phase(), PhaseKind::AwaitingDecision, "held, because automation is paused");
+        } else {
+            world.pass(minutes(5));
+            assert_eq!(world.phase(), PhaseKind::Escalated);
+        }
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "{worse}");
+        assert_eq!(world.served(), "v1");
+    }
+}
+
+#[test]
 fn a_version_that_returns_as_a_canary_has_one_incident_when_it_gets_all_traffic() {
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
