@@ -501,7 +501,7 @@ impl Verifier {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Event::Rechecked { incident: incident.id.clone(), finding }))
+        Ok(Some(Event::Rechecked { incident: incident.id.clone(), since: due.since, finding }))
     }
 
     /// Whether a gradual rollback may continue. `None`: not due, or no slot was free.

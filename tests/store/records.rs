@@ -225,13 +225,13 @@ async fn records_of_the_previous_version_are_read_and_it_may_write_on() -> Resul
     assert!(!found.alerts[0].firing && found.notes.len() >= 2);
 
     // the previous release, which understands the state, writes on top; then this one closes it
-    let noted = OLD_INCIDENT.replace("\"decider\":\"on-call\"", "\"decider\":\"night-shift\"");
+    let noted = OLD_INCIDENT.replace("\"decider\":\"on-call\"", "\"decider\":\"product-pm\"");
     as_before(&kit, &noted, "01M8HJ8FV0JQ21N289TNBKT3H8").await?;
-    assert_eq!(kit.store.incident(&id).await?.map(|i| i.decider), Some("night-shift".to_owned()));
+    assert_eq!(kit.store.incident(&id).await?.map(|i| i.decider), Some("product-pm".to_owned()));
     kit.does("p", Event::Timer { incident: id.clone(), early: false }).await?;
     let closed: Value = serde_json::from_str(&kit.own(&id).await?)?;
     assert_eq!((&closed["schema"], &closed["phase"]), (&1.into(), &"unverified".into()));
-    assert_eq!(closed["decider"], "night-shift");
+    assert_eq!(closed["decider"], "product-pm");
     assert_eq!(kit.members("incidents:open").await?, Vec::<String>::new());
     assert_eq!(kit.phase("verifying").await?, 0);
     Ok(())

@@ -120,6 +120,31 @@ pub struct AlertRecord {
 }
 
 impl AlertRecord {
+    /// Texts that Alertmanager can show as well.
+    fn details(&mut self) -> [&mut String; 5] {
+        let Self { description, runbook_url, dashboard_url, generator_url, alertmanager_url, .. } = self;
+        [description, runbook_url, dashboard_url, generator_url, alertmanager_url]
+    }
+
+    /// Leaves out details of the least important alerts, so that all together have at most
+    /// [`Policy::MAX_ALERT_DETAILS`].
+    pub(crate) fn limit_details<'a>(records: impl Iterator<Item = &'a mut Self>) {
+        let mut records: Vec<_> = records.collect();
+        let length = |record: &mut &mut Self| record.details().iter().map(|text| text.len()).sum::<usize>();
+        let mut all: usize = records.iter_mut().map(length).sum();
+        if all <= Policy::MAX_ALERT_DETAILS {
+            return;
+        }
+        records.sort_by(|a, b| (a.firing, a.rank(), &a.fingerprint).cmp(&(b.firing, b.rank(), &b.fingerprint)));
+        for record in &mut records {
+            if all <= Policy::MAX_ALERT_DETAILS {
+                return;
+            }
+            all -= length(record);
+            record.details().into_iter().for_each(String::clear);
+        }
+    }
+
     /// Restores the alert as it was delivered. Without a plausible start time, it began when it was first seen.
     pub fn to_alert(&self, prompt: &PromptName, version: &VersionName) -> Alert {
         let Self { severity, action, decider, time_limit, .. } = self.clone();

@@ -52,6 +52,8 @@ pub enum Event {
     /// Prometheus answered about the requests since the activation of an incident's version.
     Rechecked {
         incident: IncidentId,
+        /// [`super::Recheck::since`] of the question: the answer does not apply to a later activation.
+        since: Timestamp,
         finding: Finding,
     },
     /// A rollback was checked.

@@ -117,6 +117,8 @@ impl Policy {
     pub const MAX_CHOICES: usize = 10;
     /// Alerts in one incident; a version with more firing alerts is bad enough.
     pub const MAX_ALERTS: usize = 64;
+    /// Bytes of the descriptions and links of the alerts of one incident.
+    pub const MAX_ALERT_DETAILS: usize = 64 << 10;
     /// Notes in one incident; beyond that, the oldest except the first are dropped.
     pub const MAX_NOTES: usize = 100;
     /// Remembered alerts on versions without traffic.

@@ -1,6 +1,7 @@
 //! The state of one prompt: the aggregate that fences every commit.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -345,7 +346,11 @@ impl PromptState {
     pub(crate) fn written(&mut self) -> impl Iterator<Item = &mut Timestamp> {
         let Self { serving, versions, inactive_alerts, silences, ended, last_rollback, .. } = self;
         let versions = versions.iter_mut().flat_map(|record| {
-            record.traffic_since.iter_mut().chain(record.returns.iter_mut().map(|earlier| &mut earlier.at))
+            let VersionRecord { known_since, first_active, traffic_since, returns, evidence, evidence_asked, .. } =
+                record;
+            let asked = evidence.iter_mut().map(|evidence| &mut evidence.at).chain(evidence_asked);
+            let active = first_active.iter_mut().chain(traffic_since);
+            active.chain([known_since]).chain(asked).chain(returns.iter_mut().map(|earlier| &mut earlier.at))
         });
         let alerts = inactive_alerts.iter_mut().map(|inactive| &mut inactive.alert);
         let alerts = alerts.flat_map(|alert| [&mut alert.last_seen].into_iter().chain(&mut alert.absent_since));
@@ -353,6 +358,20 @@ impl PromptState {
         let ended = ended.iter_mut().map(|ended| &mut ended.at);
         let serving = serving.iter_mut().map(|serving| &mut serving.since);
         serving.chain(versions).chain(alerts).chain(silences).chain(ended).chain(last_rollback)
+    }
+
+    /// Corrects when each version was last active after Redis' clock went back. Their order, which chooses the rollback
+    /// target, stays.
+    pub(crate) fn rewind_activity(&mut self, now: Timestamp) {
+        let ahead =
+            |record: &&mut VersionRecord| record.last_active.is_some_and(|at| at.since(now) >= Policy::CLOCK_STEP);
+        let mut ahead: Vec<&mut VersionRecord> = self.versions.iter_mut().filter(ahead).collect();
+        ahead.sort_by_key(|record| std::cmp::Reverse((record.last_active, record.known_since)));
+        let mut at = now;
+        for record in ahead {
+            record.last_active = Some(at);
+            at = at.minus(Duration::from_millis(1));
+        }
     }
 
     /// An alert that fires on `version`, a possible rollback target.

@@ -63,6 +63,5 @@ fn doubtful(tx: &Transaction<'_>) -> Option<String> {
     if tx.state.version(version).is_some_and(|record| record.quarantine.is_some()) {
         return Some("it was rolled back and is quarantined".to_owned());
     }
-    let troubled = tx.state.open_incidents().any(|incident| incident.version == *version);
-    troubled.then(|| "an incident is open on it".to_owned())
+    tx.state.is_in_trouble(version).then(|| "an incident is open on it".to_owned())
 }

@@ -7,6 +7,7 @@ use super::response::Acted;
 use super::snapshot::Active;
 use super::transaction::Transaction;
 use super::{ended, gradual, response, transaction};
+use crate::state::Silence;
 use crate::{
     Action, Alert, AlertRecord, AlertStatus, Guard, InactiveAlert, Incident, IncidentId, NoteKind, OutcomeReason,
     Phase, PhaseKind, Policy, Severity, Timestamp, Trigger, VersionName,
@@ -17,8 +18,17 @@ use crate::{
 enum Joined {
     Opened,
     Updated(OutcomeReason),
+    /// A repeat whose decider is another one, because the config has changed.
+    Reassigned,
     /// A repeat: it asks for nothing new, unless the guard that held it no longer applies.
     Again,
+}
+
+impl Joined {
+    /// Whether the alert itself says something new.
+    fn is_news(self) -> bool {
+        matches!(self, Joined::Opened | Joined::Updated(_))
+    }
 }
 
 /// Handles all alerts of one delivery. Alerts of one version are decided together, so that a delivery switches at most
@@ -145,16 +155,17 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
     };
     let news = joined.iter().flatten().any(|(_, joined)| *joined != Joined::Again);
     let worse = |(alert, joined): &(&&Alert, &Result<(IncidentId, Joined), AlertOutcome>)| {
-        let is_new = joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again);
+        let is_new = joined.as_ref().is_ok_and(|(_, joined)| joined.is_news());
         is_new && alert.trigger.severity >= Severity::High
     };
     if let Some((alert, _)) = group.iter().zip(&joined).find(worse) {
         gradual::stay(tx, version, &alert.alertname);
     }
     let asks_rollback = |alert: &Alert| alert.trigger.action == Action::Rollback;
-    let urgent = group.iter().zip(&joined).any(|(alert, joined)| {
-        asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
-    });
+    let urgent = group
+        .iter()
+        .zip(&joined)
+        .any(|(alert, joined)| asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| joined.is_news()));
     let acted =
         if news { response::process(tx, &id, version, urgent) } else { response::process_if_unheld(tx, &id, version) };
     // an alert that was only refreshed, and so has no outcome of its own, may let a held alert act
@@ -174,6 +185,7 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
                 (Outcome::Held, OutcomeReason::Confirming)
             }
             (_, Joined::Again) => (Outcome::Duplicate, OutcomeReason::Duplicate),
+            (_, Joined::Reassigned) => (Outcome::IncidentUpdated, OutcomeReason::Joined),
             (_, Joined::Opened) => (Outcome::IncidentOpened, OutcomeReason::Action(alert.trigger.action)),
             (_, Joined::Updated(reason)) => (Outcome::IncidentUpdated, reason),
         };
@@ -193,8 +205,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
             && s.version == alert.version
             && severity <= s.severity
             && now.since(s.since) < alert_resolve_timeout
-            && (s.dismissed_at.is_none_or(|at| alert.began(now).is_none_or(|began| began <= at))
-                || (s.starts_at.is_some() && s.starts_at == alert.starts_at))
+            && (!began_since(s, alert, now) || (s.starts_at.is_some() && s.starts_at == alert.starts_at))
     });
     if let Some(silenced) = silenced {
         if now.since(silenced.since) >= refresh_after {
@@ -221,7 +232,9 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
             }
             if record.decider != alert.trigger.decider && !Trigger::knows(&record.decider, policy) {
                 record.decider.clone_from(&alert.trigger.decider); // the config has changed
-                return Ok((incident.id.clone(), Joined::Updated(OutcomeReason::Joined)));
+                if served {
+                    return Ok((incident.id.clone(), Joined::Reassigned));
+                }
             }
             return Ok((incident.id.clone(), Joined::Again));
         }
@@ -254,6 +267,19 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
         return Ok((id, Joined::Updated(OutcomeReason::Reopened)));
     }
     Ok((open(tx, alert), Joined::Opened))
+}
+
+/// Whether `alert` began after `silence`: another outbreak. The sender's clock may be ahead.
+fn began_since(silence: &Silence, alert: &Alert, now: Timestamp) -> bool {
+    let Some(dismissed_at) = silence.dismissed_at else { return false };
+    match alert.began(now) {
+        Some(began) => began > dismissed_at,
+        // much further ahead, it says nothing
+        None => {
+            let ahead = alert.starts_at.filter(|at| *at > now && at.since(now) < Policy::QUIET);
+            ahead.is_some() && silence.starts_at.is_some_and(|at| Some(at) < ahead)
+        }
+    }
 }
 
 /// While `active` holds no valid version, an alert is the only evidence of what is served: a critical alert makes its

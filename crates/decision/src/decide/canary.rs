@@ -108,7 +108,7 @@ fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
     // an incident that waits for an answer of Prometheus is as good as decided
     let serious = |i: &&Incident| {
         let weighs = i.severity >= Severity::High || i.pending().is_some();
-        i.phase.is_undecided() && weighs && split.has(&i.version)
+        i.awaits_decision() && weighs && split.has(i.subject())
     };
     if let Some(incident) = others(tx, canary).find(serious) {
         return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));

@@ -226,11 +226,8 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     must_be_last_move(tx, &switch)?;
     must_not_be_bad(tx, &switch.from, click.force)?;
     tx.must_have_content(&switch.from, click.force)?;
-    let Some(record) = tx.state.version_mut(&switch.from) else {
+    if tx.state.version(&switch.from).is_none() {
         return Err(unknown_version(tx, &switch.from));
-    };
-    if let Some(quarantine) = record.quarantine.take() {
-        record.known_good = record.known_good.or(quarantine.known_good);
     }
     silence(tx, &click.incident);
     if let Some(incident) = tx.incident(&click.incident) {
@@ -239,13 +236,23 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         incident.close(Phase::Dismissed, now, text);
     }
     if let Some(answer) = canary::restore(tx, &switch, &click.operator, &click.incident)? {
+        trust_again(tx, &switch.from);
         return Ok(answer);
     }
     let from = tx.served_text();
     let cause = Cause { operator: &click.operator, reason: "rollback undone", incident: Some(&click.incident) };
     tx.activate(&switch.from, from.clone(), cause);
+    trust_again(tx, &switch.from);
     let incident = Some(click.incident.clone());
     Ok(Answer::Changed { from, to: switch.from, incident, unchanged: false, mode: None })
+}
+
+/// Ends the quarantine of a version after its return was counted, and trusts it as before.
+fn trust_again(tx: &mut Transaction<'_>, version: &VersionName) {
+    let Some(record) = tx.state.version_mut(version) else { return };
+    if let Some(quarantine) = record.quarantine.take() {
+        record.known_good = record.known_good.or(quarantine.known_good);
+    }
 }
 
 /// Returns all traffic to the version that a gradual rollback was leaving.

@@ -59,8 +59,10 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
         return Answer::Noted;
     }
     let Finding { verdict, text } = &answer.finding;
+    let fires = tx.incident(id).is_some_and(|incident| incident.is_firing());
     if pending.by == SwitchMode::Auto {
         let held = match (&answer.blame, verdict) {
+            _ if pending.skip_confirmation && !fires => return Answer::Noted, // it ended meanwhile
             _ if pending.skip_confirmation => tx.guard(&pending.from),
             (Some(blame), _) => Some(Held { guard: Guard::TargetUnhealthy, detail: blame.clone() }),
             (None, Verdict::Unhealthy) => tx.guard(&pending.from),

@@ -60,6 +60,10 @@ impl Transaction<'_> {
         let serving = self.state.serving.as_ref().filter(|serving| serving.version == *from);
         let by_rollback = serving.filter(|serving| serving.by == ActivatedBy::Rollback);
         let traffic_since = self.state.version(from).and_then(|record| record.traffic_since);
+        // a canary with the smaller share that got all traffic has changed at that moment
+        let canary = self.state.canary.as_ref().filter(|canary| canary.split.arriving == *from);
+        let end = canary.filter(|canary| canary.split.major() != from).and_then(|canary| canary.end.as_ref());
+        let promoted = end.filter(|end| end.promoted).map(|end| end.at).unwrap_or_default();
         Facts {
             from,
             paused: self.snapshot.paused.as_deref(),
@@ -71,7 +75,7 @@ impl Transaction<'_> {
             recent_auto: self.snapshot.recent_auto,
             returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
             predates: self.predates(from),
-            served_for: serving.map(|serving| self.now.since(traffic_since.unwrap_or(serving.since))),
+            served_for: serving.map(|serving| self.now.since(traffic_since.unwrap_or(serving.since).max(promoted))),
             beside: self.state.split().filter(|split| split.has(from)).map(|split| split.other(from)),
         }
     }

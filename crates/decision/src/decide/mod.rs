@@ -39,6 +39,7 @@ pub use answer::{Adoption, AlertOutcome, Answer, Marked, Outcome};
 pub use commit::{Automatic, ChangeMessage, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 pub use snapshot::{Active, Snapshot};
 
+use super::alert::AlertRecord;
 use super::guards::HoldingGuard;
 use super::{Alert, Event, Incident, OrRefusal, Phase, PhaseKind, Policy, PromptState, Timestamp, VersionName};
 use transaction::Transaction;
@@ -101,7 +102,7 @@ fn decide_and<T>(
         Event::Timer { incident, early } => timer::due(&mut tx, incident, *early),
         Event::Listed { incident, fingerprints } => listed::compare(&mut tx, incident, fingerprints),
         Event::Confirmed(confirmed) => confirm::confirmed(&mut tx, confirmed),
-        Event::Rechecked { incident, finding } => recheck::rechecked(&mut tx, incident, finding),
+        Event::Rechecked { incident, since, finding } => recheck::rechecked(&mut tx, incident, *since, finding),
         Event::Checked(check) => verify::checked(&mut tx, check),
         Event::Stepped(step) => gradual::stepped(&mut tx, step),
         Event::Promotion(promotion) => canary::due(&mut tx, promotion),
@@ -129,6 +130,7 @@ fn decide_and<T>(
 fn begin<'a>(policy: &'a Policy, snapshot: &'a Snapshot, now: Timestamp) -> Transaction<'a> {
     let mut tx = Transaction::new(policy, snapshot, now);
     tx.pass_time();
+    question::reassign(&mut tx);
     tx.notice_outside_change();
     alerts::hear_inactive_alerts(&mut tx);
     tx
@@ -150,7 +152,9 @@ impl Transaction<'_> {
         mark::follow(&mut self);
         for incident in &mut self.state.incidents {
             incident.paged |= incident.pages() || incident.phase == Phase::Unverified;
+            AlertRecord::limit_details(incident.alerts.iter_mut());
         }
+        AlertRecord::limit_details(self.state.inactive_alerts.iter_mut().map(|inactive| &mut inactive.alert));
         let snapshot = self.snapshot;
         let before = |(place, incident): (usize, &Incident)| {
             let known = &snapshot.state.incidents;
@@ -190,7 +194,8 @@ impl Transaction<'_> {
             return Decision { answer, commit: None };
         }
         // prompt servers keep their version while the key holds none: the traffic has not moved
-        if self.log.iter().any(|entry| entry.event.is_change()) && self.state.lapsed.is_none() {
+        let back = self.snapshot.state.lapsed.as_ref().is_some_and(|lapsed| lapsed.versions == self.state.served());
+        if self.log.iter().any(|entry| entry.event.is_change()) && self.state.lapsed.is_none() && !back {
             self.state.moved_by = self.snapshot.commit.clone();
         }
         self.forget_the_past();

@@ -1,8 +1,8 @@
 //! One prompt's part in an outage. [`crate::outage`] holds what all its prompts do together.
 
 use super::answer::Answer;
-use super::response;
 use super::transaction::Transaction;
+use super::{question, response};
 use crate::{Guard, Incident, IncidentId, NoteKind, Operator, Phase, Question, SwitchMode};
 
 /// Lets the coordinating incident take in incidents that the budget holds, unless automatic rollbacks are off.
@@ -48,6 +48,7 @@ pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, by: Option<&Operat
             question.deadline = Some(deadline);
             incident.escalations = 0;
             incident.note(now, NoteKind::Decided, format!("the hold by {by} has ended"));
+            question::recheck(tx, id);
         }
     }
     Answer::Noted

@@ -143,11 +143,15 @@ pub(super) fn activate(tx: &mut Transaction<'_>, request: &Activation) -> OrRefu
         tx.must_have_content(version, request.force)?;
     }
     let from = tx.served_text();
-    if request.share != TrafficShare::All {
+    // a canary that begins with all traffic shares none
+    let all = matches!(&request.share, TrafficShare::Canary(_) if asked == 100);
+    if request.share != TrafficShare::All && !all {
+        let answer = canary::start(tx, request)?;
+        // later, so that its return counts
         if let Some(record) = tx.state.version_mut(version) {
             record.quarantine = None;
         }
-        return canary::start(tx, request);
+        return Ok(answer);
     }
     let from = match tx.state.split() {
         Some(split) if split.has(version) => Some(split.other(version).to_string()),

@@ -5,7 +5,7 @@ use super::transaction::Transaction;
 use crate::phase::Objection;
 use crate::{
     Action, Guard, Held, Incident, IncidentId, NoteKind, Pending, Phase, PhaseKind, Policy, Question, Recheck,
-    Severity, SwitchMode, Timestamp, TrafficSplit, Verdict,
+    Severity, SwitchMode, Timestamp, TrafficSplit, Trigger, Verdict,
 };
 
 /// Asks the decider, within the time limit. A deadline that is already running can only move earlier. `heard`: the last
@@ -133,8 +133,8 @@ pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pendin
     let text = format!("not rolled back yet: {}. {} may approve again to {again}", objection.text(), pending.operator);
     incident.note(now, NoteKind::Asked, text);
     match incident.phase {
-        // people are still paged about the rollback that did not help
-        Phase::Escalated { .. } => incident.question_number += 1,
+        // people are still paged about the rollback that did not help, or about what was shipped instead
+        Phase::Escalated { .. } | Phase::Verifying { .. } => incident.question_number += 1,
         _ => {
             let question = Question::until(now.plus(incident.time_limit));
             incident.ask(Question { objection: Some(objection), ..question }, now);
@@ -204,6 +204,20 @@ pub(super) fn page_instead(tx: &mut Transaction<'_>, id: &IncidentId, why: &str)
         }
     }
     Answer::Noted
+}
+
+/// Lets the fallback decider answer what a decider was asked who is no longer configured.
+pub(super) fn reassign(tx: &mut Transaction<'_>) {
+    let (now, policy) = (tx.now, tx.policy);
+    let gone = |i: &&mut Incident| i.phase.is_open() && !Trigger::knows(&i.decider, policy);
+    for incident in tx.state.incidents.iter_mut().filter(gone) {
+        let before = std::mem::replace(&mut incident.decider, policy.fallback_decider.clone());
+        if incident.question_number > 0 || incident.pages() {
+            incident.question_number += 1;
+            let text = format!("{before} is no longer configured: {} decides", incident.decider);
+            incident.note(now, NoteKind::Asked, text);
+        }
+    }
 }
 
 /// Asks people once about a canary that does not advance.

@@ -8,9 +8,9 @@ use crate::time::spoken;
 use crate::{Finding, IncidentId, NoteKind, Phase, Policy, Recheck, Timestamp, Verdict, VersionName};
 
 /// Handles Prometheus' answer.
-pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Finding) -> Answer {
+pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, asked: Timestamp, finding: &Finding) -> Answer {
     let now = tx.now;
-    let Some((version, since)) = waiting(tx, id) else { return Answer::Noted };
+    let Some((version, since)) = waiting(tx, id).filter(|(_, since)| *since == asked) else { return Answer::Noted };
     let age = now.since(since);
     let text = match finding.verdict {
         Verdict::Unhealthy => format!("checked only requests since {version} got traffic: {}", finding.text),

@@ -19,6 +19,9 @@ pub(super) enum Acted {
 /// Makes the incident follow the strongest of its firing alerts. `urgent`: one of the new alerts asks for a rollback.
 pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
     let (now, policy) = (tx.now, tx.policy);
+    if !tx.has_traffic(version) {
+        return None; // there is nothing to roll back
+    }
     let choices = tx.choices(version, version);
     let target = choices.first().cloned();
     let content_missing = target.as_ref().is_some_and(|target| tx.lacks_content(target));
@@ -134,9 +137,10 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
         Action::Page | Action::Recommend => question::ask(incident, now, other, heard),
         Action::Observe => {
             let opened_at = incident.opened_at;
-            if let Phase::Observing { until: until @ None } = &mut incident.phase {
+            if let Phase::Observing { until } = &mut incident.phase {
                 // reopened: the observation continues
-                *until = Some(opened_at.plus(strongest.time_limit).max(now));
+                let limit = opened_at.plus(strongest.time_limit).max(now);
+                *until = Some(until.map_or(limit, |until| until.min(limit)));
             }
         }
     }

@@ -6,7 +6,9 @@ use super::question;
 use super::transaction::Transaction;
 use crate::soak::{Earned, KnownGood, Soak, SoakVerdict};
 use crate::time::spoken;
-use crate::{Incident, IncidentId, Operator, Policy, PromptState, SoakLook, Timestamp, VersionName, VersionRecord};
+use crate::{
+    Incident, IncidentId, Operator, Phase, Policy, PromptState, SoakLook, Timestamp, VersionName, VersionRecord,
+};
 
 /// Handles a measurement of a soak.
 pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
@@ -51,6 +53,7 @@ impl Transaction<'_> {
     /// over.
     pub(super) fn pass_time(&mut self) {
         let now = self.now;
+        self.state.rewind_activity(now); // before `known_since`, by which it sorts
         let ahead = self.state.written().filter(|at| at.since(now) >= Policy::CLOCK_STEP);
         ahead.for_each(|at| *at = now);
         self.state.versions.iter_mut().filter_map(|record| record.soak.as_mut()).for_each(|soak| soak.rewind(now));
@@ -151,7 +154,11 @@ impl Transaction<'_> {
         let fires = self.state.trouble_on(version, self.policy, self.now).is_some();
         let arriving = |i: &Incident| i.gradual().is_some_and(|split| split.arriving == *version);
         let speaks = |i: &Incident| i.is_left_by(version) && !question::wants_only_evidence(self, &i.id);
-        let leaves = |i: &&Incident| speaks(i) || (fires && arriving(i));
+        let bad = |i: &Incident| {
+            let found = i.verification().is_some_and(|found| found.unhealthy >= self.policy.verify_healthy);
+            matches!(i.phase, Phase::Verifying { .. }) && i.subject() == version && found
+        };
+        let leaves = |i: &&Incident| speaks(i) || (fires && arriving(i)) || bad(i);
         self.state.open_incidents().find(leaves).map(|incident| incident.id.clone())
     }
 }

@@ -271,19 +271,22 @@ impl Transaction<'_> {
         let by = if base { ActivatedBy::Person } else { ActivatedBy::Rollback };
         self.put_in_service(to, by, operator);
         self.state.serving = before.or(self.state.serving.take());
-        if let (Some(id), Some(bad)) = (incident, &bad) {
-            self.end_earlier_rollbacks(id, bad, to);
-        }
+        let failed = match (incident, &bad) {
+            (Some(id), Some(bad)) => self.end_earlier_rollbacks(id, bad, to),
+            _ => None,
+        };
         // later, because a gradual rollback ends with the traffic that it shared
         if let Some(incident) = incident.filter(|_| bad.is_some()).and_then(|id| self.incident(id)) {
-            incident.phase = Phase::Verifying { until: deadline };
+            // people are still paged about the target
+            incident.escalations = if failed.is_some() { 1 } else { incident.escalations };
+            incident.phase = failed.unwrap_or(Phase::Verifying { until: deadline });
         }
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
             let known_good = record.known_good.take();
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
         }
-        if let Some(record) = self.state.version_mut(to) {
-            record.quarantine = None; // only a forced rollback has a quarantined target
+        if let Some(record) = self.state.version_mut(to).filter(|_| !base) {
+            record.quarantine = None; // only a forced rollback has a quarantined target, but for the base of a canary
         }
         self.state.last_rollback = Some(now);
         if mode == SwitchMode::Auto {
@@ -293,12 +296,16 @@ impl Transaction<'_> {
     }
 
     /// Closes earlier rollbacks of `bad` after incident `id` rolled it back again: only that rollback is verified.
-    fn end_earlier_rollbacks(&mut self, id: &IncidentId, bad: &VersionName, to: &VersionName) {
+    /// Returns the phase of one that has failed: its page goes on.
+    fn end_earlier_rollbacks(&mut self, id: &IncidentId, bad: &VersionName, to: &VersionName) -> Option<Phase> {
         let now = self.now;
+        let mut failed = None;
         let earlier = |i: &&mut Incident| i.phase.is_open() && i.id != *id && i.version == *bad && i.subject() == to;
         for incident in self.state.incidents.iter_mut().filter(earlier) {
             let text = format!("{bad} was rolled back to {to} again: see incident {id}");
+            failed = failed.or(Some(incident.phase.clone()).filter(|phase| matches!(phase, Phase::Escalated { .. })));
             incident.close(Phase::Superseded { by: Some(to.clone()) }, now, text);
         }
+        failed
     }
 }

@@ -263,3 +263,28 @@ fn the_check_of_an_early_alert_goes_on_after_an_investigation_and_an_objection()
         assert_ne!(world.served(), "v3");
     }
 }
+
+/// An answer about an earlier activation.
+#[test]
+fn an_answer_about_an_earlier_activation_does_not_count() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.alert(critical("v2").starting(world.now));
+    world.pass(minutes(10));
+    world.activate("v2", true);
+    says(&mut world, Verdict::NoData);
+    world.pass(minutes(3));
+    assert!(world.latest().pages());
+    let id = world.latest().id.clone();
+    let since = world.latest().recheck().expect("a check").since;
+    // Prometheus is asked now; before it answers, the key goes to v3 and back
+    world.register("v3");
+    world.set_active("v3");
+    world.look();
+    world.pass(seconds(1));
+    world.set_active("v2");
+    world.look();
+    assert_eq!(world.served(), "v2");
+    world.happens(&Event::Rechecked { incident: id, since, finding: Finding::new(Verdict::Unhealthy, "before v3") });
+    assert_eq!(world.served(), "v2", "nothing is known of the requests since");
+}

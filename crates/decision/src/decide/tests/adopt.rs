@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn says(world: &mut World, verdict: Verdict, text: &str) {
+    world.says = Some(Finding::new(verdict, text));
+}
+
 fn adopt(world: &mut World, version: Option<&str>, known_good: bool) -> Adoption {
     let event = Event::Adopt(Adopt { version: version.map(v), known_good, operator: Operator::recorded("dana") });
     match world.happens(&event).answer {
@@ -96,4 +100,22 @@ fn what_can_not_be_taken_over_says_why() {
     world.active = Active::Absent;
     assert!(why(&adopt(&mut world, Some("v2"), false)).contains("quarantined"));
     assert_eq!(world.active, Active::Absent);
+}
+
+/// An import trusts a version that people are paged about.
+#[test]
+fn an_import_does_not_trust_a_target_that_did_not_help() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.activate("v1", true);
+    world.pass(seconds(1));
+    // v0 is forced, so it is not known-good
+    world.register("v0");
+    world.roll_back(Rollback { target: Some(v("v0")), force: true, ..world::rollback() });
+    says(&mut world, Verdict::Unhealthy, "error ratio 7.00 %");
+    world.pass(minutes(6));
+    assert_eq!((world.phase(), world.served()), (PhaseKind::Escalated, "v0"));
+    let adopt = Adopt { version: None, known_good: true, operator: Operator::recorded("dana") };
+    let answer = world.happens(&Event::Adopt(adopt)).answer;
+    assert!(!world.is_known_good("v0"), "{answer:?}");
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::alerts::by_version;
 use super::super::answer::AlertOutcome;
 use super::*;
+use crate::AlertRecord;
 
 #[test]
 fn a_critical_alert_on_the_active_version_rolls_back_once() {
@@ -369,4 +370,40 @@ fn a_repeat_asks_the_fallback_decider_once_the_config_no_longer_has_the_one_that
     assert_eq!(world.alert(high("v2").decided_by("on-call")), "incident_updated joined");
     assert_eq!((world.latest().decider.as_str(), world.latest().question_number), ("on-call", asked + 1));
     assert_eq!(world.alert(high("v2").decided_by("on-call")), "duplicate duplicate");
+}
+
+/// The limit of a second observation.
+#[test]
+fn a_shorter_observation_counts_however_its_alert_arrives() {
+    let long = medium("v2").within(minutes(60));
+    let short = medium("v2").named("Other").within(minutes(10));
+    let mut together = World::with_a_fresh_release();
+    let mut split = together.clone();
+    together.deliver(&[long.clone(), short.clone()]);
+    split.alert(long);
+    split.alert(short);
+    together.pass(minutes(11));
+    split.pass(minutes(11));
+    assert_eq!(together.phase(), split.phase());
+}
+
+#[test]
+fn the_details_of_all_alerts_of_an_incident_are_limited_and_the_worst_keep_theirs() {
+    let long = |alert: Alert| Alert { description: "d".repeat(2_000), generator_url: "u".repeat(2_000), ..alert };
+    let details = |alerts: &[AlertRecord]| -> Vec<usize> {
+        alerts.iter().map(|record| record.description.len() + record.generator_url.len()).collect()
+    };
+    let mut world = World::with_a_fresh_release();
+    world.paused = Some("dana".to_owned());
+    let alerts: Vec<Alert> = (0..63).map(|n| long(high("v2").named(&format!("Row{n}")))).collect();
+    world.deliver(&alerts);
+    world.alert(long(critical("v2")));
+    let incident = world.latest();
+    let kept = details(&incident.alerts);
+    assert_eq!((kept.len(), kept.last()), (64, Some(&4_000)), "the critical one keeps its details");
+    assert!(kept.iter().sum::<usize>() <= Policy::MAX_ALERT_DETAILS && kept.iter().filter(|n| **n > 0).count() == 16);
+    // of alerts on a version without traffic as well
+    world.deliver(&alerts.into_iter().map(|alert| Alert { version: v("v1"), ..alert }).collect::<Vec<_>>());
+    let inactive: Vec<AlertRecord> = world.state.inactive_alerts.iter().map(|one| one.alert.clone()).collect();
+    assert!(inactive.len() > 16 && details(&inactive).iter().sum::<usize>() <= Policy::MAX_ALERT_DETAILS);
 }

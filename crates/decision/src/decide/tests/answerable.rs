@@ -184,3 +184,42 @@ fn a_gradual_rollback_without_alerts_that_someone_ends_comes_to_rest() {
     world.pass(hours(1));
     assert!(!world.latest().phase.is_open() && !world.latest().pages(), "{:?}", world.latest());
 }
+
+/// An approval of a target whose content is lost, while people are paged about what was shipped.
+#[test]
+fn missing_content_ends_no_page_about_what_was_shipped() {
+    for ends in [false, true] {
+        let mut world = World::new();
+        world.policy.archive = true;
+        for n in 1..=6 {
+            world.release_text(&format!("v{n}"));
+            world.pass(hours(2));
+        }
+        world.tidy();
+        world.policy.verify = true;
+        world.says = Some(Finding::new(Verdict::NoData, "nothing"));
+        world.paused = Some("dana".to_owned());
+        world.alert(critical("v6"));
+        world.pass(minutes(3));
+        let id = world.latest().id.clone();
+        world.release_text("v7");
+        assert!(world.incidents[&id].pages() && world.incidents[&id].is_shipped());
+        if ends {
+            world.alert(critical("v6").resolved()); // because it has no traffic
+        }
+        assert!(world.is_archived("v1"));
+        world.files.as_mut().expect("files").remove(&v("v1"));
+        let Event::Decide(click) = world.click(Choice::Approve) else { panic!("a click") };
+        let answer = world.happens(&Event::Decide(Decide { target: Some(v("v1")), ..click })).answer;
+        assert!(matches!(answer, Answer::Confirming { .. }), "{answer:?}");
+        world.pass(seconds(15));
+        assert_eq!(world.served(), "v7");
+        assert!(world.incidents[&id].pages(), "{ends}: {:?}", world.incidents[&id].phase);
+        world.pass(seconds(70));
+        assert!(
+            world.incidents[&id].phase.is_open() && world.incidents[&id].pages(),
+            "{ends}: {:?}",
+            world.incidents[&id].phase
+        );
+    }
+}

@@ -3,6 +3,14 @@
 use super::super::super::split::TrafficSplit;
 use super::*;
 
+fn canary_plan() -> TrafficShare {
+    TrafficShare::Canary(Policy::default().canary.usual.plan)
+}
+
+fn says(world: &mut World, verdict: Verdict, text: &str) {
+    world.says = Some(Finding::new(verdict, text));
+}
+
 fn plan() -> TrafficShare {
     TrafficShare::Canary(Policy::default().canary.usual.plan)
 }
@@ -271,3 +279,106 @@ fn a_high_alert_ends_a_canary_on_which_many_others_fire() {
     assert_eq!(world.alert(recommend("v2")), "rolled_back alert");
     assert_eq!(percent(&world), None);
 }
+
+/// An alert ends a page about another version.
+#[test]
+fn the_end_of_a_canary_ends_no_page_about_its_base() {
+    let mut world = World::with_a_fresh_release();
+    world.escalate();
+    let id = world.latest().id.clone();
+    world.alert(critical("v2").resolved());
+    assert!(matches!(world.share("v2", canary_plan(), true), Answer::Shared { .. }));
+    world.pass(minutes(1));
+    assert!(world.incidents[&id].pages());
+    assert_eq!(world.alert(critical("v2").starting(world.now)), "rolled_back alert");
+    assert_eq!(world.served(), "v1");
+    assert!(world.state.open_incidents().any(Incident::pages), "v1 fails still: {:?}", world.incidents[&id].phase);
+}
+
+/// A canary goes on although people are paged about its base.
+#[test]
+fn a_canary_stays_while_people_are_paged_about_its_base() {
+    let mut world = World::with_a_fresh_release();
+    world.escalate();
+    world.register("v3");
+    assert!(matches!(world.share("v3", canary_plan(), false), Answer::Shared { .. }));
+    world.pass(hours(1));
+    assert_eq!(
+        percent(&world),
+        Some(1),
+        "{} {:?}",
+        world.served(),
+        world.state.open_incidents().map(|i| i.phase.kind()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_canary_stays_while_a_shipped_version_is_paged_about() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.pass(minutes(3));
+    world.release("v3");
+    assert!(world.latest().pages());
+    world.paused = None;
+    says(&mut world, Verdict::Unhealthy, "error ratio 7 %");
+    world.register("v4");
+    assert!(matches!(world.share("v4", canary_plan(), false), Answer::Shared { .. }));
+    world.pass(hours(1));
+    assert_eq!(percent(&world), Some(1), "{}", world.served());
+}
+
+/// The age guard and a canary that was promoted a moment ago.
+#[test]
+fn a_canary_that_was_promoted_a_moment_ago_has_not_served_for_long() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.ask_when_active_for_longer_than = Some(hours(24 * 7));
+    world.register("v3");
+    world.share("v3", TrafficShare::Percent(5), false);
+    world.pass(hours(24 * 8));
+    world.activate("v3", false);
+    world.pass(minutes(1));
+    let said = world.alert(critical("v3"));
+    assert_eq!(said, "rolled_back alert", "{:?}", world.latest().held);
+}
+
+/// The end of a canary lifts the quarantine of its base.
+#[test]
+fn the_end_of_a_canary_lifts_no_quarantine_of_its_base() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2").starting(world.now));
+    world.alert(critical("v2").resolved());
+    world.set_active("v2");
+    world.look();
+    assert!(world.is_quarantined("v2"));
+    world.register("v3");
+    world.share("v3", canary_plan(), false);
+    world.pass(minutes(1));
+    assert_eq!(world.alert(high("v3").starting(world.now)), "rolled_back alert");
+    assert_eq!(world.served(), "v2");
+    assert!(world.is_quarantined("v2"), "nobody forced it, and it has not soaked");
+}
+
+/// A canary that begins with all traffic.
+#[test]
+fn a_canary_of_one_stage_is_an_activation() {
+    let mut world = World::with_a_fresh_release();
+    world.register("v3");
+    let plan = crate::Plan::canary(&[100], vec![minutes(10)]).expect("a plan");
+    let answer = world.share("v3", TrafficShare::Canary(plan), false);
+    assert_eq!((percent(&world), world.served()), (None, "v3"), "{answer:?}");
+}
+
+/// F15b. A canary of one stage passes the gates in front of all traffic.
+#[test]
+fn a_canary_of_one_stage_wants_the_gates_of_all_traffic() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.gates.ab_test = true;
+    world.register("v3");
+    assert_eq!(world::refusal(&world.activate("v3", false)), RefusalCode::GateClosed);
+    let plan = crate::Plan::canary(&[100], vec![minutes(10)]).expect("a plan");
+    assert_eq!(world::refusal(&world.share("v3", TrafficShare::Canary(plan), false)), RefusalCode::GateClosed);
+}
+
+// third batch

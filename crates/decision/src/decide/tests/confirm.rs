@@ -254,3 +254,31 @@ fn a_new_outbreak_whose_end_was_lost_is_asked_about_again() {
     world.pass(seconds(11));
     assert_eq!(world.served(), "v1");
 }
+
+/// An alert that ends while the content is being restored.
+#[test]
+fn what_resolved_while_the_content_was_restored_rolls_nothing_back() {
+    let mut world = World::new();
+    (world.policy.archive, world.policy.hot_versions) = (true, 1);
+    world.release_text("v1");
+    world.pass(hours(2));
+    world.release_text("v2");
+    world.pass(hours(2));
+    world.release_text("v3");
+    world.pass(hours(24 * 40));
+    world.tidy();
+    world.mark("v2", MarkKind::Bad);
+    let archived = world.state.version_mut(&v("v1")).and_then(|record| record.archived.as_mut());
+    archived.expect("its content is in the archive").wanted = None;
+    assert!(world.is_archived("v1"));
+    let said = world.alert(critical("v3").starting(world.now));
+    assert_eq!(said, "held confirming");
+    assert!(world.latest().is_firing());
+    world.says = None; // the archive takes its time
+    world.pass(seconds(2));
+    assert_eq!(world.alert(critical("v3").ended_at(world.now)), "resolved resolved");
+    assert!(!world.latest().is_firing() && world.latest().pending().is_some());
+    world.says = Some(Finding::new(Verdict::NoData, "no data yet"));
+    world.pass(seconds(20));
+    assert_eq!(world.served(), "v3", "{:?}", world.phase());
+}

@@ -110,3 +110,14 @@ fn a_late_resolved_ends_neither_an_alert_on_a_target_nor_a_silence_of_a_later_ou
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     assert_eq!(world.served(), "v0", "an alert fires on v1");
 }
+
+/// A new outbreak from a sender whose clock is ahead.
+#[test]
+fn a_later_start_ends_a_silence_even_if_the_senders_clock_is_ahead() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2").starting(world.now));
+    world.choose(Choice::Dismiss);
+    world.pass(minutes(30)); // its `resolved` was lost
+    let ahead = high("v2").starting(world.now.plus(seconds(3)));
+    assert_eq!(world.alert(ahead), "incident_opened page");
+}

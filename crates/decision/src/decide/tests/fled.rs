@@ -3,6 +3,10 @@
 
 use super::*;
 
+fn says(world: &mut World, verdict: Verdict, text: &str) {
+    world.says = Some(Finding::new(verdict, text));
+}
+
 /// v0 and v1 are known-good, v1 serves.
 fn two_good() -> World {
     let mut world = World::new();
@@ -269,4 +273,23 @@ fn an_open_question_follows_the_alerts_on_its_targets() {
     world.alert(medium("v1").resolved());
     assert_eq!((world.latest().target.clone(), world.latest().question_number), (Some(v("v1")), ask + 2));
     assert_eq!(world.latest().notes.last().expect("a note").text, "v1 is the rollback target now");
+}
+
+/// What was measured as bad is no target.
+#[test]
+fn a_target_measured_as_bad_and_replaced_is_no_target() {
+    let mut world = World::new();
+    world.mark_known_good("v0");
+    world.release("v1");
+    world.pass(hours(2));
+    world.release("v2");
+    world.policy.verify = true;
+    says(&mut world, Verdict::Unhealthy, "9 % fail");
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    world.pass(minutes(4));
+    assert_eq!((world.served(), world.phase()), ("v1", PhaseKind::Verifying));
+    world.release("v3");
+    world.pass(minutes(1));
+    world.alert(critical("v3"));
+    assert_eq!(world.served(), "v0", "v1 was measured to fail");
 }

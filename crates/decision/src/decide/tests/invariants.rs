@@ -189,7 +189,7 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
             let patient = !policy.verify && rechecks(before, incident);
             assert!(patient || asks_nobody(before, incident), "no alert, no answer: {incident}");
         }
-        Event::Rechecked { incident, finding } => {
+        Event::Rechecked { incident, finding, .. } => {
             assert!(rechecks(before, incident) && !policy.requery, "{incident}");
             assert!(matches!(finding.verdict, Verdict::Unhealthy | Verdict::Unknown), "{finding:?}");
         }

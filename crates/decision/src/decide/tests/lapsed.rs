@@ -463,3 +463,19 @@ fn the_first_request_after_a_deletion_asks_again() {
     assert_eq!(world.active, Active::Absent, "nothing is overwritten unseen");
     assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
 }
+
+/// The key was deleted, and set to the same version again: no traffic has moved.
+#[test]
+fn a_key_that_is_deleted_and_set_again_moves_no_traffic() {
+    let mut world = World::with_a_fresh_release();
+    world.escalate();
+    world.active = Active::Absent;
+    world.look();
+    world.set_active("v1");
+    world.look();
+    assert!(world.latest().pages());
+    let mut undone = world.clone();
+    assert!(matches!(undone.choose(Choice::Undo), Answer::Changed { .. }));
+    let answer = world.choose(Choice::Approve);
+    assert!(matches!(answer, Answer::Changed { .. }), "{answer:?}");
+}

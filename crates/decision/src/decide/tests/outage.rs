@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn says(world: &mut World, verdict: Verdict, text: &str) {
+    world.says = Some(Finding::new(verdict, text));
+}
+
 /// v2 is held by the budget.
 fn held() -> World {
     let mut world = World::with_a_fresh_release();
@@ -154,4 +158,25 @@ fn the_budget_has_room_again_and_what_still_fires_acts_without_a_repeat() {
     world.alert(critical("v2"));
     world.paused = None;
     assert_eq!(resume(&mut world), Answer::Noted, "another guard held it");
+}
+
+/// A hold ends, and the early alert is no longer checked.
+#[test]
+fn the_end_of_a_hold_goes_on_with_the_check_of_an_early_alert() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.alert(critical("v2").starting(world.now));
+    world.pass(minutes(10));
+    world.recent_auto = 100;
+    world.activate("v2", true);
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::Budget));
+    world.recent_auto = 0;
+    let incident = world.latest().id.clone();
+    says(&mut world, Verdict::NoData, "nothing");
+    world.happens(&Event::Resume { incident: incident.clone() });
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::PredatesActivation));
+    assert!(world.latest().recheck().is_some());
+    world.happens(&Event::Hold { incident: incident.clone(), by: Some(Operator::recorded("dana")) });
+    world.happens(&Event::Hold { incident, by: None });
+    assert!(world.latest().recheck().is_some(), "{:?}", world.latest().phase);
 }

@@ -413,7 +413,8 @@ impl World {
         }
         let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
         if self.policy.verify && incident.recheck().is_some_and(|recheck| recheck.next <= self.now) {
-            self.happens(&Event::Rechecked { incident: id.clone(), finding });
+            let since = incident.recheck().map(|recheck| recheck.since).unwrap_or_default();
+            self.happens(&Event::Rechecked { incident: id.clone(), since, finding });
             return;
         }
         let event = match (&incident.pending(), &incident.switch, &incident.verification()) {

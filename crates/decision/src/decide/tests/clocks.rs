@@ -1,0 +1,53 @@
+//! After Redis' clock went back.
+
+use super::*;
+
+/// Targets after a clock step.
+#[test]
+fn after_a_clock_that_went_back_the_target_is_still_the_latest() {
+    for verify in [false, true] {
+        let mut world = World::new();
+        world.policy.verify = verify;
+        world.release("v0");
+        world.pass(hours(2));
+        assert!(world.is_known_good("v0"));
+        world.step_clock(24 * 3_600);
+        world.release("v1"); // v0 was last active tomorrow
+        world.step_clock(-24 * 3_600);
+        world.pass(hours(3));
+        assert!(world.is_known_good("v1"));
+        world.release("v2");
+        world.pass(minutes(10));
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+        assert_eq!(world.served(), "v1", "not further back");
+    }
+}
+
+#[test]
+fn after_a_clock_that_went_back_an_early_alert_is_early() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.step_clock(3 * 24 * 3_600);
+    world.register("v3");
+    world.step_clock(-3 * 24 * 3_600);
+    world.alert(critical("v3").starting(world.now));
+    world.pass(minutes(1));
+    world.activate("v3", false);
+    assert_eq!(world.served(), "v3", "{:?}", world.phase());
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::PredatesActivation));
+    assert_eq!(world.alert(critical("v3").starting(world.now.minus(minutes(1)))), "duplicate duplicate");
+    assert_eq!(world.served(), "v3");
+}
+
+#[test]
+fn after_a_clock_that_went_back_early_alert_delivered_later() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.step_clock(3 * 24 * 3_600);
+    world.register("v3");
+    world.step_clock(-3 * 24 * 3_600);
+    let began = world.now;
+    world.pass(minutes(1));
+    world.activate("v3", false);
+    assert_eq!(world.alert(critical("v3").starting(began)), "held predates_activation");
+}
