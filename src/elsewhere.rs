@@ -1,6 +1,9 @@
 //! Runs computations on another thread that would block the serving thread for too long. One at a time, so that the
 //! serving thread has a core of its own on any machine with two.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -15,6 +18,11 @@ pub const LARGE: usize = 64 << 10;
 /// Runs `work` on another thread. If the caller is dropped, running work finishes, and waiting work is not started.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     run_within(&PIECES, work).await
+}
+
+/// Like [`run`]. `None`: the work has panicked, and its caller goes on.
+pub async fn try_run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    AssertUnwindSafe(run(work)).catch_unwind().await.ok()
 }
 
 async fn run_within<T: Send + 'static>(pieces: &'static Semaphore, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -115,6 +123,13 @@ mod tests {
     async fn a_panic_reaches_the_caller_and_the_next_piece_runs() {
         let caught = tokio::spawn(run(|| panic!("boom"))).await.expect_err("a panic");
         assert!(caught.is_panic());
+        assert_eq!(
+            try_run(|| if true {
+                panic!("boom")
+            })
+            .await,
+            None
+        );
         assert_eq!(run(|| 7).await, 7);
     }
 }

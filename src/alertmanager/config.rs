@@ -164,8 +164,15 @@ impl AlertmanagerFile {
         if root.receiver.is_empty() {
             return Err(route.error("expected the key receiver"));
         }
+        let restricts = |key: &str| match key {
+            "continue" => root.continues,
+            "mute_time_intervals" => !root.muted_in.is_empty(),
+            "active_time_intervals" => !root.active_in.is_empty(),
+            _ => !root.matchers.is_empty(),
+        };
         for key in ["match", "match_re", "matchers", "continue", "mute_time_intervals", "active_time_intervals"] {
-            if let Some(node) = route.get(key)? {
+            // Alertmanager's dump of its own config has some of them, with empty values
+            if let Some(node) = route.get(key)?.filter(|_| restricts(key)) {
                 return Err(node.error("the root route must take every alert, so it cannot have this key"));
             }
         }
@@ -201,7 +208,10 @@ impl Names {
 
 impl RouteNode {
     fn child(&self, node: &YamlNode<'_>, names: &Names) -> Result<RouteNode, YamlError> {
-        Names::check(node.get("receiver")?, &names.receivers, "the name of a receiver in `receivers`")?;
+        let receiver = node.text_of("receiver")?.filter(|name| !name.is_empty());
+        if receiver.is_some() {
+            Names::check(node.get("receiver")?, &names.receivers, "the name of a receiver in `receivers`")?;
+        }
         for key in ["mute_time_intervals", "active_time_intervals"] {
             for name in node.list(key)? {
                 Names::check(Some(name), &names.intervals, "the name of an interval in `time_intervals`")?;
@@ -218,7 +228,7 @@ impl RouteNode {
         let mut route = RouteNode {
             path: node.path.clone(),
             line: node.line(),
-            receiver: node.text_of("receiver")?.filter(|name| !name.is_empty()).unwrap_or(self.receiver.clone()),
+            receiver: receiver.unwrap_or(self.receiver.clone()),
             group_by,
             group_wait: duration("group_wait", self.group_wait)?,
             group_interval: duration("group_interval", self.group_interval)?,

@@ -25,7 +25,7 @@ use crate::decision::{
 
 /// Alerts of one delivery: as many real alerts as fit into 16 MiB.
 const MAX_ALERTS: usize = 50_000;
-/// Longest stored texts; the rest of an annotation can be read in Alertmanager.
+/// Longest stored texts in bytes; the rest of an annotation can be read in Alertmanager.
 const SHORT: usize = 500;
 const LONG: usize = 2_000;
 /// Longest label that groups prompts.
@@ -387,10 +387,8 @@ fn shorten(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    format!("{}…", &text[..end])
 }
 
 /// For a sender without fingerprints: a hash of the labels.

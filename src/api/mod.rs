@@ -156,6 +156,8 @@ answers! {
         /// Null for all prompts.
         pub prompt: Option<String>,
         pub changed: bool,
+        /// False if the prompt has no version, neither registered nor active: its name may be misspelled.
+        pub known: bool,
     }
 
     pub struct ReloadResponse {

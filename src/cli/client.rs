@@ -145,6 +145,9 @@ impl ApiClient {
             let page = PAGE.min(limit - all.len());
             let cursor = next.as_str().map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
             let mut answer = self.get(&format!("{path}?limit={page}{query}{cursor}")).await?;
+            if !answer.is_object() {
+                return Err(self.not_ours(StatusCode::OK, "no JSON object".to_owned()));
+            }
             let last = next;
             next = answer["next"].take();
             match answer[items].take() {

@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: no runtime: {error}");
+            let _ = writeln!(std::io::stderr(), "error: no runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -129,7 +129,8 @@ async fn run(cli: Cli) -> ExitCode {
     // responses contain external text; the line breaks are the program's own
     for (at, line) in message.lines().enumerate() {
         let prefix = if at == 0 || code == 2 { "error: " } else { "" };
-        eprintln!("{prefix}{}", table::clean(line));
+        // stderr may be closed
+        let _ = writeln!(std::io::stderr(), "{prefix}{}", table::clean(line));
     }
     ExitCode::from(code)
 }
@@ -350,8 +351,9 @@ async fn ask(command: Command) -> Result<(), CommandError> {
         Command::Log { prompt: None, since, limit, receiver, .. } => {
             let query = format!("&since={}", encode(&since));
             let mut answer = connect(&receiver)?.list("/api/log", &query, "entries", u32::MAX).await?;
-            latest(&mut answer["entries"], limit);
-            show(&receiver, answer, |log| output::log_of_all(&log, color()))
+            let truncated = latest(&mut answer["entries"], limit);
+            answer["truncated"] = Value::Bool(truncated);
+            show(&receiver, answer, |log| output::log_of_all(&log, truncated, color()))
         }
         Command::Incidents { id: Some(id), receiver, .. } => {
             let answer = connect(&receiver)?.get(&format!("/api/incidents/{}", encode(&id))).await?;
@@ -393,8 +395,19 @@ async fn ask(command: Command) -> Result<(), CommandError> {
         }
         Command::Pause { prompt, reason, operator, receiver } => {
             let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason });
-            let answer = connect(&receiver)?.post("/api/pause", &body).await?;
-            show(&receiver, answer, |paused| output::paused(&paused))
+            let client = connect(&receiver)?;
+            let answer = client.post("/api/pause", &body).await?;
+            if answer["paused"] != true {
+                return Err(CommandError::Failed(format!("{} did not confirm the pause", receiver.url)));
+            }
+            let is_unknown = answer["known"] == false;
+            show(&receiver, answer, |paused| output::paused(&paused))?;
+            match body["prompt"].as_str().filter(|_| is_unknown) {
+                Some(prompt) => Err(CommandError::Failed(format!(
+                    "no version of {prompt} is registered or active: check its name with `prompt-rollback status`"
+                ))),
+                None => Ok(()),
+            }
         }
         Command::Resume { prompt, operator, receiver } => {
             let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason: None });
@@ -407,6 +420,11 @@ async fn ask(command: Command) -> Result<(), CommandError> {
         }
         Command::Healthcheck { receiver } => {
             let answer = connect(&receiver)?.text("/-/ready").await?;
+            if answer != "ready" {
+                let line = answer.lines().next().unwrap_or_default();
+                let text = format!("{} is no receiver: expected \"ready\", found {line:.200?}", receiver.url);
+                return Err(CommandError::Failed(text));
+            }
             match receiver.format.output {
                 Output::Json => print_json(&json!({ "ready": true })),
                 Output::Text => print(&format!("{}\n", table::clean(&answer))),
@@ -453,7 +471,7 @@ fn connect(receiver: &ReceiverArgs) -> Result<ApiClient, CommandError> {
         None => (token, from.to_owned()),
         Some((path, named)) => {
             let from = format!("{named}: {}", path.display());
-            let text = std::fs::read(&path).map_err(|error| error.to_string());
+            let text = config::read_file(&path).map_err(|error| error.to_string());
             let text = text.and_then(|bytes| Ok(decode(&bytes)?.to_owned()));
             let text = text.map_err(|why| CommandError::Misused(format!("{from}: {why}")))?;
             if bare(&text).is_empty() {
@@ -482,9 +500,10 @@ fn body<T: Serialize>(request: &T) -> Value {
 fn read_content(path: &Path) -> Result<String, CommandError> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+        std::io::stdin().take(config::MAX_FILE).read_to_string(&mut text).map(|_| text)
     } else {
-        std::fs::read_to_string(path)
+        config::read_file(path)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| std::io::Error::other("expected UTF-8")))
     };
     text.map_err(|error| CommandError::Misused(format!("cannot read {}: {error}", path.display())))
 }
@@ -523,12 +542,14 @@ fn print(text: &str) -> Result<(), CommandError> {
     }
 }
 
-/// Sorts entries of several logs, the latest first, and keeps at most `limit`.
-fn latest(entries: &mut Value, limit: Option<u32>) {
-    let Value::Array(entries) = entries else { return };
+/// Sorts entries of several logs, the latest first, and keeps at most `limit`. Returns whether it left some out.
+fn latest(entries: &mut Value, limit: Option<u32>) -> bool {
+    let Value::Array(entries) = entries else { return false };
     let at = |entry: &Value| entry["at"].as_str().unwrap_or_default().to_owned();
     entries.sort_by_cached_key(|entry| Reverse(at(entry)));
-    entries.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
+    let (all, most) = (entries.len(), limit.map_or(usize::MAX, |limit| limit as usize));
+    entries.truncate(most);
+    all > most
 }
 
 fn color() -> bool {

@@ -1,12 +1,11 @@
 //! `check --alertmanager-config` and `--prometheus-config`: whether the stack that someone has already carries our alerts.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::check::Probe;
-use crate::config::Config;
+use crate::config::{Config, read_file};
 use crate::prometheus::config::PrometheusFile;
 
 mod alerts;
@@ -47,7 +46,7 @@ pub struct StackReport {
 pub fn review(files: &StackFiles<'_>, config: &Config) -> Result<StackReport, String> {
     let mut report = StackReport::default();
     let read = |path: &Path| {
-        let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let bytes = read_file(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         String::from_utf8(bytes).map_err(|_| format!("{}: expected UTF-8", path.display()))
     };
     let mut prometheus = None;
@@ -98,7 +97,7 @@ pub fn review_bytes(bytes: &[u8], config: &Config) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let nowhere = Path::new("/nonexistent/file.yml");
     let prometheus = PrometheusFile::parse(text).ok();
-    let _ = prometheus.as_ref().map(|file| scraping::judge(file, &[], config, &[]));
+    let _ = prometheus.as_ref().map(|file| scraping::judge(file, &[], true, config, &[]));
     let sent = Sent { prometheus: prometheus.as_ref(), ..Sent::default() };
     Some(routing::review(nowhere, text, config, &sent, None).ok()?.patch)
 }

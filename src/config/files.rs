@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -44,8 +45,21 @@ impl FileContents {
     }
 }
 
+/// The longest file: a content of the largest body that the receiver takes.
+pub const MAX_FILE: u64 = 64 << 20;
+
+/// Reads a file, unless it is too long or has no end.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("expected at most {} MiB", MAX_FILE >> 20)));
+    }
+    Ok(content)
+}
+
 fn open(path: &Path) -> Result<Vec<u8>, (ErrorKind, String)> {
-    std::fs::read(path).map_err(|error| (error.kind(), error.to_string()))
+    read_file(path).map_err(|error| (error.kind(), error.to_string()))
 }
 
 /// Whether this is a pipe, a terminal or the like, which cannot be read again.

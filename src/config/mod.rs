@@ -24,6 +24,7 @@ mod values;
 
 pub use duration::{DurationError, format_prometheus_duration, parse_prometheus_duration};
 pub use error::{ConfigError, ConfigProblem, Origin};
+pub(crate) use files::{MAX_FILE, read_file};
 pub use reader::RenamedKey;
 pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{ConfigSources, LoadedConfig, Reread};

@@ -11,6 +11,7 @@ use super::reply::{ApiError, Reply, answer, no_prompt, unexpected};
 use super::{Context, outage, views};
 use crate::api;
 use crate::config::Role;
+use crate::decision::decide::Active;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
 use crate::deployed::group_of;
 use crate::store::{ListedIncident, ListedPrompt, LogCursor, Visible, is_entry};
@@ -56,8 +57,9 @@ pub async fn register(context: &Context, caller: &Caller, prompt: &str, bytes: &
 
 pub async fn incidents(context: &Context, caller: &Caller, query: &Query) -> ApiResult<Reply> {
     let (store, cursor) = (&context.engine.store, query.cursor(is_incident_id)?);
-    let visible = |listed: &ListedIncident| caller.sees_incident(listed);
-    let page = store.listed(cursor, query.limit()?, query.flag("open")?, &visible).await?;
+    let visible = |prompt: &PromptName| caller.sees(prompt);
+    let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
+    let page = store.listed(cursor, query.limit()?, query.flag("open")?, visible).await?;
     let row = |listed: &ListedIncident| match listed {
         ListedIncident::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
         ListedIncident::Outage(found) => api::AnyIncident::Outage(Box::new(outage::row(found))),
@@ -91,7 +93,7 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     let is_first = cursor.is_none();
     let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
-    let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window, visible).await?;
+    let page = engine.store.prompts(cursor, query.limit()?, visible).await?;
     // the later pages of a list follow at once
     let patience = if is_first { FIGURES } else { Duration::ZERO };
     let known = context.books.figures.within(patience).await;
@@ -105,8 +107,8 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     };
     let mut prompts = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
-        prompts.extend(some.iter().filter_map(row));
-        tokio::task::yield_now().await;
+        let read = engine.store.rows(some.to_vec(), engine.policy.budget_window).await?;
+        prompts.extend(read.iter().filter_map(row));
     }
     Ok(answer(StatusCode::OK, &api::PromptList { prompts, next: page.next }))
 }
@@ -193,6 +195,14 @@ pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: boo
     };
     let scope = prompt.as_ref().map_or("all prompts", PromptName::as_str);
     tracing::info!(paused = pause, scope, %operator, reason, "automation switched");
+    // automation of a prompt may be paused before its first version; a name with a typo looks the same
+    let known = match &prompt {
+        Some(prompt) => {
+            let snapshot = context.engine.load(prompt).await?.snapshot;
+            !snapshot.state.versions.is_empty() || snapshot.active != Active::Absent
+        }
+        None => true,
+    };
     let prompt = prompt.as_ref().map(ToString::to_string);
-    Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed }))
+    Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed, known }))
 }

@@ -55,6 +55,14 @@ pub async fn body<T: DeserializeOwned + Send + 'static>(bytes: &Bytes) -> ApiRes
     elsewhere::run_if(bytes.len() > elsewhere::LARGE, move || read(&bytes)).await
 }
 
+/// An error of serde without Rust's names of types.
+fn in_words(error: String) -> String {
+    let ranges = [("expected u8", u64::from(u8::MAX)), ("expected u32", u64::from(u32::MAX))];
+    ranges
+        .into_iter()
+        .fold(error, |text, (name, max)| text.replace(name, &format!("expected a number from 0 to {max}")))
+}
+
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     // serde would also read the fields of a list, in the order of their declaration
     if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
@@ -62,8 +70,9 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let message: String = error.inner().to_string().chars().take(MAX_TEXT).collect();
+        let cut = |text: String| text.chars().take(MAX_TEXT).collect::<String>();
+        let path = cut(error.path().to_string());
+        let message = cut(in_words(error.inner().to_string()));
         ApiError::bad_request(if path == "." || path == "?" {
             format!("body: {message}")
         } else {

@@ -17,7 +17,7 @@ use crate::decision::{IncidentId, PromptName, Refusal};
 use crate::engine::EngineError;
 use crate::metrics::Denial;
 use crate::store::StoreError;
-use crate::visible::shown;
+use crate::visible::{escape_hidden, shown};
 
 pub type Reply = Response<ResponseBody>;
 
@@ -199,8 +199,9 @@ pub fn answer<T: Serialize>(status: StatusCode, body: &T) -> Reply {
 }
 
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Reply {
-    match serde_json::to_vec(body) {
-        Ok(body) => reply(status, "application/json", body),
+    match serde_json::to_string(body) {
+        // `curl` shows it in a terminal
+        Ok(body) => reply(status, "application/json", escape_hidden(&body).into_owned()),
         Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", "answer can't be written\n"),
     }
 }

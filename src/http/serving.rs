@@ -80,7 +80,7 @@ fn plan(
 
 async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> ApiResult<Reply> {
     let Answer::Confirming { incident: id, to } = &handled.answer else { return changed(prompt, handled) };
-    let patience = Patience::begin();
+    let mut patience = Patience::begin();
     loop {
         let last = patience.wait().await;
         let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
@@ -171,7 +171,7 @@ async fn measured(context: &Context, prompt: &PromptName, version: &VersionName)
     if let Answer::Refused(refusal) = asked.answer {
         return Err(refusal.into());
     }
-    let patience = Patience::begin();
+    let mut patience = Patience::begin();
     loop {
         let last = patience.wait().await;
         let loaded = engine.load(prompt).await?;
@@ -220,8 +220,10 @@ pub async fn activate(context: &Context, caller: &Caller, prompt: &str, bytes: &
             let plan =
                 plan(request.stages, request.hold, &context.engine.policy.canary.of(&prompt).plan, Plan::canary)?;
             let limit = request.hold_limit.map(|text| {
-                let limit = parse_prometheus_duration(&text).ok().filter(|limit| !limit.is_zero());
-                limit.ok_or_else(|| ApiError::bad_request("hold_limit: expected a duration such as \"2h\""))
+                let allowed = |limit: &Duration| !limit.is_zero() && *limit <= Plan::MAX_HOLD;
+                let limit = parse_prometheus_duration(&text).ok().filter(allowed);
+                let expected = "hold_limit: expected a duration such as \"2h\", at most 30 days";
+                limit.ok_or_else(|| ApiError::bad_request(expected))
             });
             TrafficShare::Canary(Plan { limit: limit.transpose()?, ..plan })
         }

@@ -12,6 +12,8 @@ use crate::re2;
 use crate::yaml::{Yaml, YamlError, YamlNode};
 
 const MINUTE: Duration = Duration::from_secs(60);
+pub const CONVERTS_BUCKETS: &str = "convert_classic_histograms_to_nhcb";
+pub const KEEPS_BUCKETS: &str = "always_scrape_classic_histograms";
 
 /// A file of Prometheus.
 #[derive(Debug)]
@@ -27,7 +29,15 @@ pub struct PrometheusFile {
     pub rule_query_offset: Duration,
     pub alertmanagers: Vec<AlertmanagerEntry>,
     alert_relabeling: Vec<Relabel>,
-    scrape_interval: Duration,
+    scrapes: ScrapeDefaults,
+}
+
+/// What `global` says for the jobs that do not say it.
+#[derive(Debug, Clone, Copy)]
+struct ScrapeDefaults {
+    interval: Duration,
+    converts_buckets: bool,
+    keeps_buckets: bool,
 }
 
 /// An entry of `alerting.alertmanagers`.
@@ -44,6 +54,8 @@ pub struct ScrapeJob {
     pub line: usize,
     pub interval: Duration,
     pub honor_labels: bool,
+    /// It stores classic histograms as native ones with custom buckets only, which the rules do not read.
+    pub loses_buckets: bool,
     /// Labels of its targets, as far as the file shows them.
     static_labels: LabelSet,
     relabeling: Vec<Relabel>,
@@ -82,7 +94,12 @@ impl PrometheusFile {
         let file = YamlNode::root(&yaml);
         let global = file.get("global")?;
         let interval = |key| Ok(global.as_ref().map(|it| duration(it, key)).transpose()?.flatten().unwrap_or(MINUTE));
-        let scrape_interval = interval("scrape_interval")?;
+        let flag = |key| Ok(global.as_ref().map(|it| it.flag(key)).transpose()?.flatten().unwrap_or_default());
+        let scrapes = ScrapeDefaults {
+            interval: interval("scrape_interval")?,
+            converts_buckets: flag(CONVERTS_BUCKETS)?,
+            keeps_buckets: flag(KEEPS_BUCKETS)?,
+        };
         let alerting = file.get("alerting")?;
         let alerting = alerting.as_ref();
         let mut parsed = Self {
@@ -108,7 +125,7 @@ impl PrometheusFile {
                 .map(|it| relabeling(it, "alert_relabel_configs"))
                 .transpose()?
                 .unwrap_or_default(),
-            scrape_interval,
+            scrapes,
         };
         parsed.jobs = parsed.jobs_of(&file)?;
         Ok(parsed)
@@ -120,7 +137,7 @@ impl PrometheusFile {
     }
 
     fn jobs_of(&self, file: &YamlNode<'_>) -> Result<Vec<ScrapeJob>, YamlError> {
-        file.list("scrape_configs")?.iter().map(|job| ScrapeJob::read(job, self.scrape_interval)).collect()
+        file.list("scrape_configs")?.iter().map(|job| ScrapeJob::read(job, self.scrapes)).collect()
     }
 
     /// The labels that an alert carries when it leaves for the first Alertmanager that gets it; `None`: it is dropped.
@@ -152,16 +169,19 @@ impl AlertmanagerEntry {
 }
 
 impl ScrapeJob {
-    fn read(node: &YamlNode<'_>, interval: Duration) -> Result<Self, YamlError> {
+    fn read(node: &YamlNode<'_>, global: ScrapeDefaults) -> Result<Self, YamlError> {
         let mut static_labels = LabelSet::new();
         for group in node.list("static_configs")? {
             static_labels.extend(group.table("labels")?);
         }
+        let converts = node.flag(CONVERTS_BUCKETS)?.unwrap_or(global.converts_buckets);
+        let keeps = node.flag(KEEPS_BUCKETS)?.unwrap_or(global.keeps_buckets);
         Ok(Self {
             name: node.text_of("job_name")?.ok_or_else(|| node.error("expected the key job_name"))?,
             line: node.line(),
-            interval: duration(node, "scrape_interval")?.unwrap_or(interval),
+            interval: duration(node, "scrape_interval")?.unwrap_or(global.interval),
             honor_labels: node.flag("honor_labels")?.unwrap_or_default(),
+            loses_buckets: converts && !keeps,
             static_labels,
             relabeling: relabeling(node, "relabel_configs")?,
             metric_relabeling: relabeling(node, "metric_relabel_configs")?,

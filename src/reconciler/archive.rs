@@ -275,8 +275,8 @@ impl Archiver {
 pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
     let mut cursor: Option<String> = None;
     loop {
-        let page = engine.store.prompts(cursor.as_deref(), 20, engine.policy.budget_window, None).await?;
-        for row in &page.items {
+        let page = engine.store.prompts(cursor.as_deref(), 20, None).await?;
+        for row in engine.store.rows(page.items, engine.policy.budget_window).await? {
             let Ok(loaded) = &row.loaded else { continue };
             if !retention::chores(&loaded.snapshot.state, &engine.policy, loaded.now).is_empty() {
                 engine.store.wake_by(Work::Archive, &WorkItem::Prompt(row.prompt.clone()), loaded.now).await?;

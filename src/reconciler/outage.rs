@@ -132,8 +132,7 @@ impl Coordinator {
                 None => None,
             };
             let Some(mut found) = open else { return Ok(()) }; // each has its own thread
-            let places: HashMap<_, _> =
-                found.members.iter().enumerate().map(|(at, m)| (m.incident.clone(), at)).collect();
+            let places = found.places();
             for incident in incidents {
                 match places.get(&incident.id) {
                     Some(at) => found.members[*at].follow(incident),
@@ -141,7 +140,7 @@ impl Coordinator {
                     None => {}
                 }
             }
-            if !found.members_changed() || store.write_outage(&found, now).await? == WriteOutcome::Done {
+            if !found.members_changed() || store.write_outage(&mut found, now).await? == WriteOutcome::Done {
                 self.engine.notifications_due.send_replace(());
                 return Ok(());
             }
@@ -173,7 +172,7 @@ impl Coordinator {
     /// Does everything that is due for an open coordinating incident. Returns when to continue.
     async fn carry_on(&self, id: &IncidentId) -> Result<Option<Timestamp>, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
-        let Some(found) = store.outage(id).await? else { return Ok(None) };
+        let Some(mut found) = store.outage(id).await? else { return Ok(None) };
         if !found.outage.is_open() {
             return Ok(None);
         }
@@ -186,15 +185,15 @@ impl Coordinator {
             changes.push(MemberUpdate { now: self.incident(&member.incident).await?, ..MemberUpdate::of(member) });
         }
         changes.extend(self.hold(&found).await?);
-        if let Some(execution) = &found.outage.execution {
+        if let Some(execution) = found.outage.execution.clone() {
             let wait = if policy.confirm { store.acquire("mass", ASKING).await? } else { None };
             match wait {
                 Some(wait) => next = now.plus(wait),
                 None => {
-                    changes.extend(
-                        self.execute(id, &found, execution, if policy.confirm { ASKS } else { EXECUTED_AT_ONCE })
-                            .await?,
-                    );
+                    let most = if policy.confirm { ASKS } else { EXECUTED_AT_ONCE };
+                    let Some((asked, done)) = self.execute(found, &execution, most).await? else { return Ok(None) };
+                    found = asked;
+                    changes.extend(done);
                     next = now;
                 }
             }
@@ -212,9 +211,11 @@ impl Coordinator {
                 (true, switched)
             }
         };
-        let written = update(&self.engine, id, |found, now| {
+        let written = update(&self.engine, found, |found, now| {
+            let places = found.places();
             for change in &changes {
-                let Some(member) = found.member(&change.incident) else { continue };
+                let Some(at) = places.get(&change.incident) else { continue };
+                let member = &mut found.members[*at];
                 if let Some(incident) = &change.now {
                     member.follow(incident);
                 }
@@ -249,17 +250,16 @@ impl Coordinator {
         Ok(changes)
     }
 
-    /// Carries out `execution` on the next members.
+    /// Carries out `execution` on the next members. `None`: the coordinating incident is gone.
     async fn execute(
         &self,
-        id: &IncidentId,
-        found: &Coordinated,
+        found: Coordinated,
         execution: &Execution,
         most: usize,
-    ) -> Result<Vec<MemberUpdate>, EngineError> {
+    ) -> Result<Option<(Coordinated, Vec<MemberUpdate>)>, EngineError> {
         // the number of the answered question is stored first, so that a repetition after a crash overrules no
         // objection
-        let due: Vec<_> = found.members.iter().filter(|m| m.is_due(execution)).take(most).collect();
+        let due: Vec<_> = found.members.iter().filter(|m| m.is_due(execution)).take(most).cloned().collect();
         let mut asked = HashMap::new();
         let incidents = join_all(due.iter().map(|member| self.incident(&member.incident))).await;
         for (member, incident) in due.iter().zip(incidents) {
@@ -269,7 +269,7 @@ impl Coordinator {
             };
             asked.insert(member.incident.clone(), question_number);
         }
-        let write = update(&self.engine, id, |found, _| {
+        let write = update(&self.engine, found, |found, _| {
             for member in &mut found.members {
                 if let Some(question_number) = asked.get(&member.incident) {
                     member.asked = Some((execution.at, *question_number));
@@ -277,7 +277,7 @@ impl Coordinator {
             }
             Ok::<_, Infallible>(())
         });
-        write.await?;
+        let Some((found, _)) = write.await? else { return Ok(None) };
         let mut changes = Vec::new();
         for some in due.chunks(AT_ONCE) {
             let acts =
@@ -290,7 +290,7 @@ impl Coordinator {
                 }
             }
         }
-        Ok(changes)
+        Ok(Some((found, changes)))
     }
 
     async fn execute_one(

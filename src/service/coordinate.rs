@@ -10,25 +10,26 @@ use crate::store::receipt::{HandledRequest, Receipt};
 /// Attempts to load and write before giving up.
 const ROUNDS: u32 = 12;
 
-/// Loads the coordinating incident, changes and writes it, and retries on conflict; `None` if there is none. If
-/// `change` refuses, nothing is written.
+/// Changes a loaded coordinating incident and writes it. If another write came first, loads it again; `None` if there is
+/// none any more. If `change` refuses, nothing is written.
 pub async fn update<T, E>(
     engine: &Engine,
-    id: &IncidentId,
+    mut found: Coordinated,
     mut change: impl FnMut(&mut Coordinated, Timestamp) -> Result<T, E>,
 ) -> Result<Option<(Coordinated, Result<T, E>)>, EngineError> {
     for _ in 0..ROUNDS {
-        let Some(mut found) = engine.store.outage(id).await? else { return Ok(None) };
         let now = engine.store.now().await?;
         let before = found.outage.clone();
         let result = change(&mut found, now);
         let unchanged = result.is_err() || (found.outage == before && !found.members_changed());
-        if unchanged || engine.store.write_outage(&found, now).await? == WriteOutcome::Done {
+        if unchanged || engine.store.write_outage(&mut found, now).await? == WriteOutcome::Done {
             if !unchanged {
                 engine.notifications_due.send_replace(());
             }
             return Ok(Some((found, result)));
         }
+        let Some(again) = engine.store.outage(&found.outage.id).await? else { return Ok(None) };
+        found = again;
     }
     Err(EngineError::Contended)
 }
@@ -61,7 +62,7 @@ pub async fn decide(
             }
             return Ok(Some(Err(refusal)));
         }
-        if store.write_outage_once(&found, now, receipt.map(|receipt| (receipt, &HandledRequest::Done))).await?
+        if store.write_outage_once(&mut found, now, receipt.map(|receipt| (receipt, &HandledRequest::Done))).await?
             == WriteOutcome::Done
         {
             engine.notifications_due.send_replace(());

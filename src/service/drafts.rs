@@ -2,6 +2,7 @@
 
 use crate::decision::{Incident, PhaseKind, PromptName, VersionName};
 use crate::deployed::DeploymentEntry;
+use crate::elsewhere;
 use crate::engine::Engine;
 use crate::postmortem::{IncidentMetric, PostmortemFacts, Verified, draft};
 use crate::store::StoreError;
@@ -25,7 +26,7 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
     let measured = store.samples(&incident.id).await?.filter(|measured| switch.is_some_and(|at| measured.is_of(at)));
     let contact = contact(engine, &incident.prompt, &incident.version).await?;
     let verification_deadline = engine.policy.verification_deadline;
-    let drafted = tokio::task::spawn_blocking(move || {
+    let drafted = elsewhere::try_run(move || {
         let (samples, unmeasured) = match &measured {
             Some(IncidentMetric::Samples(samples)) => (Some(&**samples), None),
             Some(IncidentMetric::Missing(missing)) => (None, Some(missing.missing.as_str())),
@@ -43,7 +44,7 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
             good_content: good.as_deref(),
         })
     });
-    drafted.await.map_err(|_| StoreError::Broken {
+    drafted.await.ok_or_else(|| StoreError::Broken {
         key: "the post-mortem".to_owned(),
         detail: "cannot be written: please report it".to_owned(),
     })

@@ -11,9 +11,13 @@ use super::schedule::{Shows, Subscription, Work, WorkItem};
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::outage::{Member, Outage};
 use crate::decision::{IncidentId, PromptName, Timestamp};
+use crate::elsewhere;
 
 /// How long a prompt belongs to a group after the last alert that named it.
 const RELATED_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// More members are read on another thread.
+const FEW_MEMBERS: usize = 200;
 
 /// A loaded coordinating incident, with what a write compares.
 #[derive(Debug)]
@@ -46,8 +50,9 @@ impl Coordinated {
         self.members.iter().any(|member| self.before.get(&member.incident) != Some(member))
     }
 
-    pub fn member(&mut self, incident: &IncidentId) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.incident == *incident)
+    /// Where each incident is among the members.
+    pub fn places(&self) -> HashMap<IncidentId, usize> {
+        self.members.iter().enumerate().map(|(at, member)| (member.incident.clone(), at)).collect()
     }
 }
 
@@ -85,34 +90,38 @@ impl Store {
         if let Some(found) = schema.filter(|schema| *schema > SCHEMA) {
             return Err(StoreError::NewerRecord { found: found.to_string() });
         }
-        let broken = |error| StoreError::unreadable(&key, error);
-        let (outage, unknown) = record::read(&json).map_err(broken)?;
-        let mut found = Coordinated { rev, unknown, ..Coordinated::new(outage) };
-        for json in fields.values() {
-            let (member, unknown) = record::read::<Member>(json).map_err(broken)?;
-            found.unknown_members.insert(member.incident.clone(), unknown);
-            found.before.insert(member.incident.clone(), member.clone());
-            found.members.push(member);
-        }
-        found.members.sort_by(|a, b| (a.joined, a.began, &a.prompt).cmp(&(b.joined, b.began, &b.prompt)));
-        Ok(Some(found))
+        let many = fields.len() > FEW_MEMBERS;
+        let read = move || {
+            let (outage, unknown) = record::read(&json)?;
+            let mut found = Coordinated { rev, unknown, ..Coordinated::new(outage) };
+            for json in fields.values() {
+                let (member, unknown) = record::read::<Member>(json)?;
+                found.unknown_members.insert(member.incident.clone(), unknown);
+                found.before.insert(member.incident.clone(), member.clone());
+                found.members.push(member);
+            }
+            found.members.sort_by(|a, b| (a.joined, a.began, &a.prompt).cmp(&(b.joined, b.began, &b.prompt)));
+            Ok(found)
+        };
+        elsewhere::run_if(many, read).await.map(Some).map_err(|error| StoreError::unreadable(&key, error))
     }
 
     /// Writes the changes, unless another write came first, and wakes the workers that carry them out and show them.
-    /// Members that are still open when it closes are handled separately from then on.
-    pub async fn write_outage(&self, found: &Coordinated, now: Timestamp) -> Result<WriteOutcome, StoreError> {
+    /// Then `found` is the stored one. Members that are still open when it closes are handled separately from then on.
+    pub async fn write_outage(&self, found: &mut Coordinated, now: Timestamp) -> Result<WriteOutcome, StoreError> {
         self.write_outage_once(found, now, None).await
     }
 
     /// Like [`Store::write_outage`], and also stores the outcome of a request that must be handled once.
     pub async fn write_outage_once(
         &self,
-        found: &Coordinated,
+        found: &mut Coordinated,
         now: Timestamp,
         receipt: Option<(&Receipt, &HandledRequest)>,
     ) -> Result<WriteOutcome, StoreError> {
         let keys = &self.keys;
         let id = &found.outage.id;
+        let rev = ids::fresh_ulid(now);
         let receipts = receipt.map(|(receipt, before)| receipt.written(before, now));
         let receipts = receipts.iter().flatten();
         let mut names = vec![
@@ -132,11 +141,12 @@ impl Store {
         let item = WorkItem::Incident(id.clone());
         let state = if open { "open" } else { "closed" };
         call.cmd.arg(&found.rev).arg(record::write(&found.outage, &found.unknown)).arg(SCHEMA).arg(&id.0);
-        call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION)).arg(ids::fresh_ulid(now));
-        let changed: Vec<&Member> = found.members.iter().filter(|m| found.before.get(&m.incident) != Some(m)).collect();
+        call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION)).arg(&rev);
+        let changed = found.members.iter().filter(|member| found.before.get(&member.incident) != Some(member));
+        let changed: Vec<Member> = changed.cloned().collect();
         call.cmd.arg(changed.len());
         let nothing = Unknown::default();
-        for member in changed {
+        for member in &changed {
             let unknown = found.unknown_members.get(&member.incident).unwrap_or(&nothing);
             call.cmd.arg(&member.incident.0).arg(record::write(member, unknown));
         }
@@ -158,7 +168,11 @@ impl Store {
             call.cmd.arg(value).arg(*ttl);
         }
         match i64::from_redis_value(self.link.run(&call).await?) {
-            Ok(1) => Ok(WriteOutcome::Done),
+            Ok(1) => {
+                found.rev = rev;
+                found.before.extend(changed.into_iter().map(|member| (member.incident.clone(), member)));
+                Ok(WriteOutcome::Done)
+            }
             Ok(-1 | -2) => Ok(WriteOutcome::Moved),
             _ => Err(StoreError::unexpected("mass")),
         }

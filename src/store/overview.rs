@@ -46,7 +46,7 @@ impl Store {
     pub async fn open_incidents(&self, most: usize) -> Result<OpenIncidents, StoreError> {
         let (mut incidents, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let page = self.listed(cursor.as_deref(), INCIDENTS, true, &|_| true).await?;
+            let page = self.listed(cursor.as_deref(), INCIDENTS, true, Some(&|_| true)).await?;
             incidents.extend(page.items.into_iter().filter_map(|listed| match listed {
                 ListedIncident::One(incident) => Some(*incident),
                 ListedIncident::Outage(_) => None,

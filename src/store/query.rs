@@ -219,20 +219,19 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Prompts, by name.
+    /// Prompts, by name. [`Store::rows`] reads them, a part at a time: a prompt's state may be large.
     pub async fn prompts(
         &self,
         cursor: Option<&str>,
         limit: usize,
-        window: Duration,
         visible: Option<&Visible<'_>>,
-    ) -> Result<Page<ListedPrompt>, StoreError> {
+    ) -> Result<Page<PromptName>, StoreError> {
         let page = match visible {
             None => self.names(self.keys.prompts(), cursor, limit, false).await?,
             Some(visible) => self.visible_names(cursor, limit, visible).await?,
         };
         let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok()).collect();
-        Ok(Page { items: self.rows(prompts, window).await?, next: page.next })
+        Ok(Page { items: prompts, next: page.next })
     }
 
     /// These prompts, in this order.
@@ -259,7 +258,7 @@ impl Store {
         limit: usize,
         open_only: bool,
     ) -> Result<Page<Incident>, StoreError> {
-        let page = self.listed(cursor, limit, open_only, &|_| true).await?;
+        let page = self.listed(cursor, limit, open_only, Some(&|_| true)).await?;
         let of_prompt = |listed| match listed {
             ListedIncident::One(incident) => Some(*incident),
             ListedIncident::Outage(_) => None,
@@ -267,8 +266,8 @@ impl Store {
         Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
     }
 
-    /// Incidents of prompts and coordinating incidents that may be listed, the latest first. The open coordinating
-    /// incident comes before all others, because it is older than most of its members.
+    /// Incidents of `visible` prompts, the latest first. `None`: of all prompts, and coordinating incidents; the open one
+    /// comes before all others, because it is older than most of its members.
     ///
     /// A page has fewer than `limit` incidents, and a cursor, if [`MOST_READ`] others had to be read for it.
     pub async fn listed(
@@ -276,13 +275,13 @@ impl Store {
         cursor: Option<&str>,
         limit: usize,
         open_only: bool,
-        visible: &(dyn Fn(&ListedIncident) -> bool + Send + Sync),
+        visible: Option<&Visible<'_>>,
     ) -> Result<Page<ListedIncident>, StoreError> {
         let key = if open_only { self.keys.open() } else { self.keys.incidents() };
         let outage = self.open_outage().await?;
         let mut items = Vec::new();
-        if let (Some(id), None) = (&outage, cursor) {
-            items.extend(self.outage(id).await?.map(|found| ListedIncident::Outage(Box::new(found))).filter(visible));
+        if let (Some(id), None, None) = (&outage, cursor, visible) {
+            items.extend(self.outage(id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         }
         let limit = limit.max(items.len() + 1);
         let mut next = cursor.map(str::to_owned);
@@ -307,7 +306,7 @@ impl Store {
     async fn read_listed(
         &self,
         ids: &[String],
-        visible: &(dyn Fn(&ListedIncident) -> bool + Send + Sync),
+        visible: Option<&Visible<'_>>,
         items: &mut Vec<ListedIncident>,
     ) -> Result<(), StoreError> {
         for ids in ids.chunks(AT_ONCE) {
@@ -316,25 +315,34 @@ impl Store {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
             }
             let records = self.link.read_each::<Option<String>>(&pipeline).await?;
-            let listed = ids.iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id.clone()), json));
+            let all = visible.is_none();
+            let listed = ids.iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id.clone()), json, all));
             for listed in futures_util::future::join_all(listed).await {
                 // an expired or damaged record must not hide the others
                 match listed {
                     Err(error @ StoreError::Unavailable { .. }) => return Err(error),
-                    listed => items.extend(listed.ok().flatten().filter(visible)),
+                    listed => items.extend(listed.ok().flatten().filter(|listed| match (listed, visible) {
+                        (_, None) => true,
+                        (ListedIncident::One(incident), Some(visible)) => visible(&incident.prompt),
+                        (ListedIncident::Outage(_), Some(_)) => false,
+                    })),
                 }
             }
         }
         Ok(())
     }
 
-    /// The incident at whose key this was found.
+    /// The incident at whose key this was found; with `outages`, also a coordinating one.
     async fn listed_as(
         &self,
         id: IncidentId,
         json: Result<Option<String>, StoreError>,
+        outages: bool,
     ) -> Result<Option<ListedIncident>, StoreError> {
         let Some(json) = json? else {
+            if !outages {
+                return Ok(None);
+            }
             return Ok(self.outage(&id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         };
         let incident = match self.read_stored(&id, &json)? {
@@ -418,7 +426,7 @@ impl Store {
             let most = (limit - items.len()).min(ENTRIES);
             let mut pipeline = Pipeline::new();
             for prompt in prompts {
-                pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg(before).arg(since.0);
+                pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg(before).arg(since.0.max(0));
                 pipeline.arg("COUNT").arg(most + 1);
             }
             let logs = self.link.read_each::<Vec<StreamEntry>>(&pipeline).await?;

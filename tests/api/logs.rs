@@ -62,6 +62,11 @@ async fn pages_of_any_size_show_each_entry_once() -> Result<()> {
         let answer = world.http().get(&format!("/api/log?{query}")).await?;
         ensure!(answer.status == 400 && answer.text().contains(field), "{query}: {}", answer.text());
     }
+    // Redis takes no negative time
+    for long_ago in ["100y", "1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z"] {
+        let all = world.get(&format!("/api/log?since={long_ago}")).await?;
+        ensure!(all["entries"].as_array().is_some_and(|entries| !entries.is_empty()), "{long_ago}: {all}");
+    }
     Ok(())
 }
 
@@ -83,7 +88,9 @@ async fn the_command_line_exports_who_changed_what() -> Result<()> {
     ensure!(times.len() == entries.len() && times.is_sorted_by(|a, b| a >= b), "the latest first");
     let shown = run(&["log", "--all", "--limit", "5"]).await?;
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
-    ensure!(text.lines().count() == 6 && text.contains("PROMPT") && text.contains("op-100 (api)"), "{text}");
+    ensure!(text.lines().count() == 7 && text.contains("PROMPT") && text.contains("op-100 (api)"), "{text}");
+    ensure!(text.ends_with("there are more; use --limit to show them\n"), "{text}");
+    ensure!(exported["truncated"] == false, "{exported}");
     for wrong in [&["log"][..], &["log", "p", "--all"], &["log", "p", "--since", "1h"]] {
         assert_eq!(run(wrong).await?.status.code(), Some(2), "{wrong:?}");
     }

@@ -300,6 +300,30 @@ fn pause_and_resume_one_or_all() {
 }
 
 #[test]
+fn a_pause_of_a_misspelled_name_fails_although_it_is_kept() {
+    let paused = json!({"paused": true, "prompt": "custmer", "changed": true, "known": false});
+    let stub = Stub::start(&[("POST /api/pause", 200, paused)]);
+    let output = stub.run(&["pause", "custmer"]);
+    fails(
+        &output,
+        1,
+        "error: no version of custmer is registered or active: check its name with `prompt-rollback status`\n",
+    );
+    assert!(stdout(&output).starts_with("automatic rollbacks are paused for custmer"));
+}
+
+#[test]
+fn another_server_confirms_nothing() {
+    let stub = Stub::start(&[("POST /api/pause", 200, json!({})), ("GET /api/prompts?limit=500", 200, json!([]))]);
+    let url = stub.url();
+    fails(&stub.run(&["pause"]), 1, &format!("error: {url} did not confirm the pause\n"));
+    fails(&stub.run(&["status"]), 1, &format!("error: {url} answered 200 OK: no JSON object\n"));
+    let login = Stub::with(vec![("GET /-/ready".to_owned(), 200, "<html>\nSign in".to_owned())]);
+    let expected = format!("error: {} is no receiver: expected \"ready\", found \"<html>\"\n", login.url());
+    fails(&login.run(&["healthcheck"]), 1, &expected);
+}
+
+#[test]
 fn an_argument_of_an_unset_variable_is_never_left_out() {
     let stub = Stub::start(&[("POST /api/rollback", 400, json!({"error": {"code": "bad_request", "message": "no"}}))]);
     for (arguments, name) in [

@@ -381,6 +381,11 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
     );
     for (from, to, expected) in [
         ("scrape_interval: 5s", "scrape_interval: 30s", "job prompt-servers"),
+        (
+            "global:",
+            "global:\n  convert_classic_histograms_to_nhcb: true",
+            "convert_classic_histograms_to_nhcb: found true, expected false, or always_scrape_classic_histograms: true",
+        ),
         ("scrape_interval: 5s", "scrape_interval: 30s", "scrape_interval: found 30s, expected at most 15s"),
         ("scrape_interval: 5s", "scrape_interval: 10s", "scrape_interval: found 10s, expected 5s"),
         (
@@ -463,6 +468,11 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
         assert!(shipped.contains(from), "{from}");
         let found = found(&shipped.replace(from, to)).join("\n");
         assert!(found.contains(expected), "{expected}\nis not in\n{found}");
+    }
+    for rules in ["/etc/prometheus/rules/main-0/*.yaml", "../elsewhere/alerts.yml"] {
+        let text = format!("{before}rule_files: ['{rules}']\n# A target can export{after}");
+        let found = found(&text);
+        assert!(found.len() == 1 && found[0].contains("is not on this machine"), "{found:?}");
     }
     for harmless in [
         "{source_labels: [prompt_name], target_label: prompt}",

@@ -1,6 +1,6 @@
 //! Invalid requests.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use prompt_rollback::store::schedule::Work;
 use serde_json::{Value, json};
 
@@ -73,7 +73,22 @@ async fn a_body_of_the_api_that_cannot_be_read_names_the_field() -> Result<()> {
         ("/api/rollback", r#"{"prompt":"p"} x"#, "trailing characters"),
         ("/api/prompts/p/versions", r#"{"version":"v3","staged_at":"yesterday"}"#, "staged_at: expected a time"),
         ("/api/prompts/p/versions", r#"{"version":"v3","known_good":"yes"}"#, "known_good"),
-        ("/api/prompts/p/activate", r#"{"version":"v1","percent":300}"#, "percent"),
+        (
+            "/api/prompts/p/activate",
+            r#"{"version":"v1","percent":300}"#,
+            "percent: invalid value: integer `300`, expected a number from 0 to 255",
+        ),
+        (
+            "/api/prompts/p/activate",
+            r#"{"version":"v1","canary":true,"hold_limit":"292y"}"#,
+            "hold_limit: expected a duration such as \\\"2h\\\", at most 30 days",
+        ),
+        (
+            "/api/incidents/01KAHJ3Y3W8Q0000000000000A/decide",
+            "{\"decision\":\"approve\",\"operator\":\"\u{202e}\"}",
+            "operator: expected the name of the person",
+        ),
+        ("/api/rollback", "{\"prompt\":\"p\",\"a\u{9b}b\":1}", r"a\u009bb: unknown field"),
         ("/api/rollback", r#"{"prompt":"p","target_version":1.5}"#, "target_version: invalid type"),
         ("/api/prompts/p%2541/activate", r#"{"version":"v1"}"#, "prompt: expected a prompt name"),
         ("/api/pause", r#"{"prompt":"*"}"#, "prompt: expected a prompt name"),
@@ -84,6 +99,22 @@ async fn a_body_of_the_api_that_cannot_be_read_names_the_field() -> Result<()> {
         assert!(text.contains(place), "{path} {body}: {text}");
     }
     assert_same(&before, &dump(&world.redis).await?, "bad bodies");
+    let long = format!(r#"{{"version":"v3","{}":1}}"#, "x".repeat(1 << 20));
+    let answer = world.http().post("/api/prompts/p/versions", long).await?;
+    ensure!(answer.status == 400 && answer.text().len() < 8 << 10, "{}", answer.text().len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pause_tells_that_no_prompt_has_this_name() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    for (prompt, known) in [("p", true), ("custmer-support", false)] {
+        let (status, answer) = world.post("/api/pause", json!({ "prompt": prompt })).await?;
+        assert_eq!((status, &answer["paused"], &answer["known"]), (200, &json!(true), &json!(known)), "{answer}");
+    }
+    let (_, all) = world.post("/api/pause", json!({})).await?;
+    assert_eq!(all["known"], true);
     Ok(())
 }
 

@@ -34,7 +34,7 @@ async fn opened(kit: &Kit, member: &IncidentId) -> Result<Coordinated> {
     let mut found = Coordinated::new(Outage::open(id(), &kit.policy, now));
     let incident = kit.store.incident(member).await?.context("the incident")?;
     found.members.push(Member::new(&incident, false, now));
-    assert_eq!(kit.store.write_outage(&found, now).await?, WriteOutcome::Done);
+    assert_eq!(kit.store.write_outage(&mut found, now).await?, WriteOutcome::Done);
     kit.store.outage(&id()).await?.context("what was written")
 }
 
@@ -61,7 +61,7 @@ async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() ->
     let members_before = found.members.clone();
     found.outage.decide(&found.members, OutageAction::Hold, &Operator::recorded("maya"), None, now).expect("decided");
     found.members[0].tried = Some(now);
-    assert_eq!(kit.store.write_outage(&found, now).await?, WriteOutcome::Done);
+    assert_eq!(kit.store.write_outage(&mut found, now).await?, WriteOutcome::Done);
     for (key, field) in [(&record, "json"), (&members, incident.0.as_str())] {
         let json: String = kit.cmd(&["HGET", key, field]).await?;
         assert!(json.contains(r#""colour":"blue""#), "{json}");
@@ -83,15 +83,15 @@ async fn of_two_writers_one_learns_that_the_record_moved_and_writes_nothing() ->
         .decide(&first.members, OutageAction::RollBack, &Operator::recorded("maya"), None, now)
         .expect("decided");
     second.outage.decide(&second.members, OutageAction::Hold, &Operator::recorded("omar"), None, now).expect("decided");
-    assert_eq!(kit.store.write_outage(&first, now).await?, WriteOutcome::Done);
+    assert_eq!(kit.store.write_outage(&mut first, now).await?, WriteOutcome::Done);
     let before = kit.dump().await?;
-    assert_eq!(kit.store.write_outage(&second, now).await?, WriteOutcome::Moved);
+    assert_eq!(kit.store.write_outage(&mut second, now).await?, WriteOutcome::Moved);
     crate::common::assert_same(&before, &kit.dump().await?, "a write that lost");
 
     // nor is a second one opened
     let other = IncidentId(ID.replace("01", "02"));
-    let new = Coordinated::new(Outage::open(other, &kit.policy, now));
-    assert_eq!(kit.store.write_outage(&new, now).await?, WriteOutcome::Moved);
+    let mut new = Coordinated::new(Outage::open(other, &kit.policy, now));
+    assert_eq!(kit.store.write_outage(&mut new, now).await?, WriteOutcome::Moved);
     crate::common::assert_same(&before, &kit.dump().await?, "a second one");
     Ok(())
 }
@@ -123,7 +123,7 @@ async fn it_speaks_for_its_members_from_their_first_commit_until_it_closes() -> 
     assert_eq!(kit.store.open_outage().await?, Some(id()));
     let now = kit.now().await?;
     found.outage.closed_at = Some(now);
-    assert_eq!(kit.store.write_outage(&found, now).await?, WriteOutcome::Done);
+    assert_eq!(kit.store.write_outage(&mut found, now).await?, WriteOutcome::Done);
     assert_eq!(kit.store.open_outage().await?, None);
     assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::No);
     let open: Vec<String> = kit.cmd(&["ZRANGE", &key("incidents:open"), "0", "-1"]).await?;

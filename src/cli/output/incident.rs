@@ -13,7 +13,7 @@ pub fn incidents(list: &IncidentList, color: bool) -> String {
     }
     let mut out = incident_table(list.incidents.iter().map(any_row), color);
     if list.next.is_some() {
-        out.push_str("… there are more; use --limit to show them\n");
+        out.push_str(super::MORE);
     }
     out
 }

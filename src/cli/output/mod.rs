@@ -26,6 +26,9 @@ use incident::incident_table;
 /// More hints would scroll the table out of sight.
 const MAX_HINTS: usize = 20;
 
+/// What ends a list that `--limit` has cut.
+const MORE: &str = "… there are more; use --limit to show them\n";
+
 pub fn prompts(list: &PromptList, color: bool) -> String {
     if list.prompts.is_empty() {
         return "no prompts\n".into();
@@ -55,7 +58,7 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
     let headings = ["PROMPT", "ACTIVE", "ROLLBACK TARGET", "SOAK ENDS", "PAUSED", "COVERAGE", "OPEN INCIDENTS"];
     let mut out = table(headings, &rows, color);
     if list.next.is_some() {
-        out.push_str("… there are more; use --limit to show them\n");
+        out.push_str(MORE);
     }
     let without: Vec<&PromptSummary> = prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
     if !without.is_empty() {
@@ -290,13 +293,13 @@ pub fn log(log: &DeploymentLog, color: bool) -> String {
     let rows: Vec<_> = log.entries.iter().map(log_entry).collect();
     let mut out = table(["AT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color);
     if log.next.is_some() {
-        out.push_str("… there are more; use --limit to show them\n");
+        out.push_str(MORE);
     }
     out
 }
 
 /// The log of all prompts.
-pub fn log_of_all(log: &DeploymentLog, color: bool) -> String {
+pub fn log_of_all(log: &DeploymentLog, truncated: bool, color: bool) -> String {
     let row = |entry: &LogEntryView| {
         let [at, event, from, to, operator, incident, reason] = log_entry(entry);
         [at, Cell::new(&shown_name(&entry.prompt)), event, from, to, operator, incident, reason]
@@ -306,6 +309,9 @@ pub fn log_of_all(log: &DeploymentLog, color: bool) -> String {
         [] => "no deployments since then\n".to_owned(),
         rows => table(["AT", "PROMPT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], rows, color),
     };
+    if truncated {
+        out.push_str(MORE);
+    }
     for prompt in &log.unreadable {
         let _ = writeln!(out, "the log of {} cannot be read: its key holds the wrong type", name(prompt));
     }

@@ -10,8 +10,8 @@ use super::faults::Faults;
 use crate::alertmanager::matchers::LabelSet;
 use crate::alertmanager::payload::DRILL_LABEL;
 use crate::cli::check::Probe;
-use crate::config::{Config, format_prometheus_duration as written};
-use crate::prometheus::config::{PrometheusFile, ScrapeJob};
+use crate::config::{Config, format_prometheus_duration as written, read_file};
+use crate::prometheus::config::{CONVERTS_BUCKETS, KEEPS_BUCKETS, PrometheusFile, ScrapeJob};
 use crate::re2;
 use crate::rules::{self, files::RuleGroup};
 use crate::store::Level;
@@ -63,21 +63,40 @@ pub fn review(path: &Path, text: &str, config: &Config, jobs: &[String]) -> Resu
             Err(error) => probes.push(Probe::new("prometheus rule_files", false, error)),
         }
     }
-    probes.extend(judge(&file, &groups, config, jobs));
+    let elsewhere = file.rule_files.iter().find(|glob| !fixed_folder(folder, glob).is_dir());
+    if let Some(glob) = elsewhere {
+        let text = format!("{glob} is not on this machine: the rules in it and their labels were not checked");
+        probes.push(Faults::from([(Level::Warning, text)]).probe("prometheus rule_files".to_owned(), String::new()));
+        let shipped = rules::files::SHIPPED.into_iter().flat_map(|(name, _)| rules::files::shipped(name));
+        let missing: Vec<RuleGroup> =
+            shipped.filter(|one| !groups.iter().any(|group| group.name == one.name)).collect();
+        groups.extend(missing);
+    }
+    probes.extend(judge(&file, &groups, elsewhere.is_none(), config, jobs));
     Ok(ScrapingReport { file, groups, probes })
 }
 
-/// What the file says, with the groups of its rule files. Pure.
-pub fn judge(file: &PrometheusFile, groups: &[RuleGroup], config: &Config, jobs: &[String]) -> Vec<Probe> {
+/// What the file says, with the groups of its rule files. Pure. Unless `all_read`, some of its rule files are on another
+/// machine, and `groups` are those that should be in them.
+pub fn judge(
+    file: &PrometheusFile,
+    groups: &[RuleGroup],
+    all_read: bool,
+    config: &Config,
+    jobs: &[String],
+) -> Vec<Probe> {
     let mut probes = scraped(file, groups, config, jobs);
-    probes.extend(rule_files(groups));
+    if all_read {
+        probes.extend(rule_files(groups));
+    }
     probes.push(evaluation(file, groups));
     probes.push(alerting(file, config));
     probes
 }
 
 fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, YamlError>) -> Result<T, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes = read_file(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{}: expected UTF-8", path.display()))?;
     parse(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -148,6 +167,10 @@ fn scrape(job: &ScrapeJob, groups: &[RuleGroup], config: &Config, metrics: &[&st
         }
         changed(job, metrics[0], &["prompt", "version"], &mut faults);
     } else {
+        if job.loses_buckets {
+            let (expected, why) = (format!("false, or {KEEPS_BUCKETS}: true"), "otherwise no latency is measured");
+            faults.setting(Level::Warning, CONVERTS_BUCKETS, "true", &expected, why);
+        }
         for (metric, bucket, labels) in HISTOGRAMS.iter().filter(|(metric, ..)| job.keeps(metric)) {
             if !changed(job, metric, labels, &mut faults) && !job.keeps(bucket) && !has_native_histograms(groups) {
                 let text = format!("metric_relabel_configs drop {bucket}: no latency is measured");
@@ -290,6 +313,16 @@ fn changed_label<'a>(config: &Config, labels: &'a LabelSet, sent: &LabelSet) -> 
         name => labels.get(name) == sent.get(name),
     };
     labels.keys().find(|name| !same(name))
+}
+
+/// The folder that a glob begins with.
+fn fixed_folder(folder: &Path, glob: &str) -> PathBuf {
+    let path = folder.join(glob);
+    let is_fixed =
+        |part: &std::path::Component<'_>| part.as_os_str().to_str().is_some_and(|text| !text.contains(['*', '?', '[']));
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let fixed: PathBuf = parent.components().take_while(is_fixed).collect();
+    if fixed.as_os_str().is_empty() { PathBuf::from(".") } else { fixed }
 }
 
 /// The files that globs match, as Go's `filepath.Glob` does.

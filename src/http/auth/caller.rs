@@ -16,7 +16,6 @@ use crate::http::input::{ApiResult, line};
 use crate::http::reply::{ApiError, no_incident};
 use crate::http::{Door, Peer};
 use crate::metrics::Denial;
-use crate::store::ListedIncident;
 use crate::visible::shown;
 
 /// Longest name of a person.
@@ -243,13 +242,6 @@ impl Caller {
         allows_all(&self.prompts)
     }
 
-    pub fn sees_incident(&self, listed: &ListedIncident) -> bool {
-        match listed {
-            ListedIncident::One(incident) => self.sees(&incident.prompt),
-            ListedIncident::Outage(_) => self.sees_all(),
-        }
-    }
-
     pub fn require_prompt(&self, prompt: &PromptName) -> Result<(), ApiError> {
         if self.sees(prompt) {
             return Ok(());
@@ -293,7 +285,8 @@ impl Caller {
 
     /// The operator of a decision. The shared token identifies no person, so its holder must give a name.
     pub fn decider(&self, named: String) -> ApiResult<Operator> {
-        if self.person.is_none() && self.proof == Operator::API && named.trim().is_empty() {
+        let named = line("operator", Some(named), "")?;
+        if self.person.is_none() && self.proof == Operator::API && named.is_empty() {
             return Err(ApiError::bad_request("operator: expected the name of the person who decides"));
         }
         self.operator(Some(named))

@@ -17,7 +17,7 @@ use crate::page::incidents::{self, Incidents, Listed};
 use crate::page::outage;
 use crate::postmortem::{IncidentMetric, chart};
 use crate::service::{drafts, explain};
-use crate::store::ListedIncident;
+use crate::store::{ListedIncident, Visible};
 
 /// Entries of the deployment log that are shown, and how long after the incident they may be: the log has Redis' own
 /// time.
@@ -30,8 +30,9 @@ const RELATED: usize = 20;
 pub async fn incidents(context: &Context, reader: &Visitor<'_>, query: &Query) -> ApiResult<Reply> {
     let open_only = query.text("open").is_none() || query.flag("open")?;
     let store = &context.engine.store;
-    let visible = |listed: &ListedIncident| reader.caller.sees_incident(listed);
-    let page = store.listed(query.cursor(is_incident_id)?, query.limit()?, open_only, &visible).await?;
+    let visible = |prompt: &PromptName| reader.caller.sees(prompt);
+    let visible: Option<&Visible<'_>> = if reader.caller.sees_all() { None } else { Some(&visible) };
+    let page = store.listed(query.cursor(is_incident_id)?, query.limit()?, open_only, visible).await?;
     let rows = page.items.iter().map(|listed| match listed {
         ListedIncident::One(incident) => Listed::One(incident),
         ListedIncident::Outage(found) => Listed::Outage {

@@ -62,15 +62,14 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
     let found = found.len();
 
     let in_service = engine.store.in_service(&names).await?;
-    let listed = engine.store.rows(names, engine.policy.budget_window).await?;
+    let mut in_service = in_service.into_iter();
     let mut now = None;
-    let mut rows = Vec::with_capacity(listed.len());
-    for (at, (one, placed)) in listed.into_iter().zip(in_service).enumerate() {
-        if at % AT_ONCE == AT_ONCE - 1 {
-            tokio::task::yield_now().await;
+    let mut rows = Vec::with_capacity(names.len());
+    for some in names.chunks(AT_ONCE) {
+        for one in engine.store.rows(some.to_vec(), engine.policy.budget_window).await? {
+            now = one.loaded.as_ref().ok().map(|loaded| loaded.now).max(now);
+            rows.push(row(one, in_service.next().unwrap_or_default(), &engine.policy));
         }
-        now = one.loaded.as_ref().ok().map(|loaded| loaded.now).max(now);
-        rows.push(row(one, placed, &engine.policy));
     }
     let now = match now {
         Some(now) => now,

@@ -5,6 +5,7 @@ use super::{Halt, Queue, REPLIES, SlackNotifier};
 use crate::decision::note::Note;
 use crate::decision::{Event, Incident, PhaseKind};
 use crate::deployed::{Deployed, group_of};
+use crate::elsewhere;
 use crate::engine::EngineError;
 use crate::postmortem::{IncidentMetric, chart};
 use crate::service::drafts;
@@ -196,8 +197,9 @@ impl SlackNotifier {
             let mut files = vec![Upload { name, title, content: draft.into_bytes() }];
             if let Some(IncidentMetric::Samples(samples)) = measured {
                 let (label, at) = (samples.label.clone(), switch.at);
-                let drawn = tokio::task::spawn_blocking(move || chart::png(&samples, Some(at))).await;
-                match drawn.map_err(|error| error.to_string()).and_then(|png| png.map_err(|error| error.to_string())) {
+                let drawn =
+                    elsewhere::try_run(move || chart::png(&samples, Some(at)).map_err(|error| error.to_string()));
+                match drawn.await.unwrap_or_else(|| Err("drawing it has panicked".to_owned())) {
                     Ok(content) => {
                         files.insert(0, Upload { name: format!("{}.png", incident.id), title: label, content });
                     }
