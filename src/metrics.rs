@@ -222,8 +222,10 @@ impl Metrics {
         registry.register("alert_to_rollback_seconds", help, alert_to_rollback.clone());
         let help = "Deprecated: use prompt_rollback_alert_to_rollback_seconds";
         registry.register("detection_to_flip_seconds", help, alert_to_rollback.clone());
-        registry.register("redis_errors", "Failed calls of Redis", redis_errors.clone());
-        registry.register("ready", "1 while Redis is reachable and fit", ready.clone());
+        registry.register("redis_errors", "Failed calls to Redis, by kind of error", redis_errors.clone());
+        let help =
+            "1 while Redis is reachable, accepts writes, and has the settings and permissions that the receiver needs";
+        registry.register("ready", help, ready.clone());
         let verifications = Family::<ResultLabel, Counter>::default();
         for result in ["recovered", "escalated", "not_followed", "unverified"] {
             let _born = verifications.get_or_create(&ResultLabel { result });
@@ -236,11 +238,11 @@ impl Metrics {
                 let _born = decision_deadlines.get_or_create(&DeadlineLabels { result, severity });
             }
         }
-        let help = "Incidents that were decided within the time limit of their trigger, and those that were not";
+        let help = "Incidents, by severity and by whether they were decided within the time limit of their alert";
         registry.register("decision_deadlines", help, decision_deadlines.clone());
         let help = "Deprecated: use prompt_rollback_decision_deadlines_total";
         registry.register("time_limits", help, decision_deadlines.clone());
-        registry.register("verifications", "Rollbacks, by whether they were found to help", verifications.clone());
+        registry.register("verifications", "Verified rollbacks, by result", verifications.clone());
         registry.register(
             "propagation_seconds",
             "Time from a rollback until the bad version was last seen to serve, for rollbacks that recovered",
@@ -248,7 +250,7 @@ impl Metrics {
         );
         registry.register(
             "stale_prompt_servers",
-            "Prompt servers that still served the bad version long after its rollback",
+            "Prompt servers that still served the bad version more than 45 s after its rollback",
             stale_servers.clone(),
         );
         let archive = Family::<ArchiveLabels, Counter>::default();
@@ -275,7 +277,7 @@ impl Metrics {
         let (reload_successful, reloaded_at) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
         registry.register(
             "config_last_reload_successful",
-            "1 if the last reload of the config and the files that it names succeeded",
+            "1 if the last reload of the config and of the files that it names succeeded",
             reload_successful.clone(),
         );
         registry.register(
@@ -287,16 +289,12 @@ impl Metrics {
         for result in [SpanResult::Exported, SpanResult::Failed, SpanResult::Dropped] {
             let _born = trace_spans.get_or_create(&ResultLabel { result: result.as_str() });
         }
-        registry.register(
-            "trace_spans",
-            "Spans for tracing.otlp_endpoint, by what became of them",
-            trace_spans.clone(),
-        );
+        registry.register("trace_spans", "Spans for tracing.otlp_endpoint, by result", trace_spans.clone());
         let event_streams = Gauge::default();
-        registry.register("event_streams", "Open streams of GET /events", event_streams.clone());
+        registry.register("event_streams", "Open pages that receive live updates (GET /events)", event_streams.clone());
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
-        for mode in SwitchMode::ALL {
+        for mode in SwitchMode::ALL.into_iter().filter(|mode| *mode != SwitchMode::Shipped) {
             for result in ["ok", "failed"] {
                 let _born = rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result });
             }
@@ -507,7 +505,7 @@ struct Versions(Vec<VersionSeries>);
 
 impl Collector for Versions {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "1 for each version with traffic and its rollback target";
+        let help = "1 for each version with traffic, with its rollback target";
         let mut info = encoder.encode_descriptor("active_version_info", help, None, MetricType::Gauge)?;
         for VersionSeries { prompt, version, previous, .. } in &self.0 {
             let name = prompt.name();
@@ -540,7 +538,7 @@ fn from_stored(stored: ScrapeData) -> Registry {
         let count = stored.phases.iter().find(|(name, _)| name == phase.as_str()).map_or(0, |(_, count)| *count);
         phases.get_or_create(&PhaseLabel { phase: phase.as_str() }).set(count);
     }
-    registry.register("incidents", "Open incidents", phases);
+    registry.register("incidents", "Open incidents, by phase", phases);
     registry.register_collector(Box::new(Versions(stored.series)));
     registry.register(
         "active_version_dropped",

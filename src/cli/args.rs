@@ -554,6 +554,7 @@ automatic rollbacks made before.")]
         /// The incident's id, from `prompt-rollback incidents --open`.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         incident: String,
+        /// What to do.
         #[arg(value_enum)]
         decision: DecisionArg,
         /// With approve: roll back to this version instead of the last known-good one.

@@ -90,8 +90,7 @@ async fn stored(engine: &Engine, max_prompts: usize) -> Result<ScrapeData, Store
     let paused = store.paused_by(None).await?.is_some();
     let lags = store.notification_lags().await?;
     let notification_lag = lags.into_iter().map(|(target, lag)| (target.name(), lag)).collect();
-    let works = [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Soak, Work::Report];
-    let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
+    let work_lag = Work::OWN.map(Work::as_str).into_iter().zip(store.work_lag(&Work::OWN).await?).collect();
     let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
     Ok(ScrapeData { series, dropped, phases, dead_letters, paused, notification_lag, work_lag, heartbeat })
 }

@@ -42,7 +42,7 @@ fn pages(folder: &str) -> Result<BTreeMap<String, String>> {
 #[test]
 fn every_link_of_the_documentation_leads_somewhere() -> Result<()> {
     let mut links = 0;
-    for folder in [".", "docs", "docs/your-stack", "alert-rules"] {
+    for folder in [".", "docs", "docs/reference", "docs/your-stack", "alert-rules"] {
         for (name, text) in pages(folder)? {
             let file = Path::new(&name).file_name().and_then(|file| file.to_str()).context("a name")?;
             for rest in text.split("](").skip(1) {
@@ -70,7 +70,7 @@ fn every_link_of_the_documentation_leads_somewhere() -> Result<()> {
 fn no_command_of_the_documentation_has_a_secret_as_an_argument() -> Result<()> {
     let mut texts =
         vec![("the chart's notes".to_owned(), shipped::text("deploy/helm/prompt-rollback/templates/NOTES.txt")?)];
-    for folder in [".", "docs", "docs/runbooks", "docs/your-stack", "alert-rules"] {
+    for folder in [".", "docs", "docs/reference", "docs/runbooks", "docs/your-stack", "alert-rules"] {
         texts.extend(pages(folder)?);
     }
     let mut commands = 0;

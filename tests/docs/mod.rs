@@ -3,5 +3,6 @@
 mod dashboard;
 mod deploy;
 mod guides;
+mod reference;
 mod runbooks;
 mod world;

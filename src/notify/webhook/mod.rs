@@ -44,6 +44,11 @@ const OK: &str = "ok";
 const GIVEN_UP: &str = "given_up";
 const DROPPED: &str = "dropped";
 
+/// All values of the metric label `result`.
+pub fn results() -> impl Iterator<Item = &'static str> {
+    Untaken::KINDS.into_iter().chain([OK, GIVEN_UP, DROPPED])
+}
+
 /// The target of `[webhooks.NAME]`, with its keys, wake-ups and metrics.
 fn target(name: &str) -> Target {
     Target::named(&format!("webhook.{name}"))
@@ -67,7 +72,7 @@ pub fn all(config: &Config, engine: &Arc<Engine>) -> Result<Vec<Webhook>, String
     let webhook = |(name, config): (&String, &config::WebhookConfig)| {
         let client = WebhookClient::new(config).map_err(|error| format!("webhooks.{name}: {error}"))?;
         let webhook = Webhook { engine: Arc::clone(engine), target: target(name), config: config.clone(), client };
-        for result in Untaken::KINDS.into_iter().chain([OK, GIVEN_UP, DROPPED]) {
+        for result in results() {
             engine.metrics.notification_born(webhook.target, result);
         }
         Ok(webhook)

@@ -127,6 +127,10 @@ pub enum SlackError {
 }
 
 impl SlackError {
+    /// All values of [`kind`](Self::kind) that a call can have.
+    pub const KINDS: [&'static str; 7] =
+        ["rate_limited", "retry", "channel", "message", "missing", "uneditable", "refused"];
+
     /// The metric label.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -250,6 +254,7 @@ mod tests {
         ] {
             let error = SlackError::from_code(method, code);
             assert_eq!((error.kind(), error.is_final()), (kind, is_final), "{method} {code}");
+            assert!(SlackError::KINDS.contains(&kind), "{kind}");
         }
     }
 
