@@ -62,7 +62,9 @@ impl ReceiverAddress {
     fn service(&self) -> Option<(&str, &str)> {
         let mut labels = self.host.split('.');
         let found = (labels.next()?, labels.next()?);
-        (labels.next() == Some("svc") && found.0.contains("prompt-rollback") && self.port == 8000).then_some(found)
+        // the chart cuts longer names
+        let fits = found.0.contains("prompt-rollback") && found.0.len() <= 50;
+        (labels.next() == Some("svc") && fits && self.port == 8000).then_some(found)
     }
 }
 
@@ -263,7 +265,7 @@ fn address(text: &str, platform: Platform) -> Result<ReceiverAddress, String> {
     if platform == Platform::Kubernetes && found.service().is_none() {
         let why = "the chart's Service has the port 8000 and the name of the release";
         return Err(format!(
-            "expected http://NAME.NAMESPACE.svc:8000 with a NAME that contains prompt-rollback: {why}"
+            "expected http://NAME.NAMESPACE.svc:8000 with a NAME of at most 50 characters that contains prompt-rollback: {why}"
         ));
     }
     Ok(found)

@@ -25,6 +25,8 @@ use crate::config::{HttpTarget, is_server};
 
 const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
+const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Which proxy leads to a server, if any.
@@ -49,7 +51,8 @@ impl Proxies {
         Self { matcher: Some(Arc::new(Matcher::from_env())), loopback: false }
     }
 
-    /// Describes each variable of the environment that does not name an HTTP proxy. The library ignores most of them.
+    /// Describes each variable of the environment that does not name an HTTP proxy, and each exception that matches no
+    /// server. The library ignores most of them.
     pub fn invalid_variables() -> impl Iterator<Item = String> {
         let invalid = |name: &&str| {
             let value = std::env::var_os(name).filter(|value| !value.is_empty());
@@ -57,7 +60,14 @@ impl Proxies {
         };
         let described =
             |name| format!("the environment variable {name} does not name a proxy: expected http://HOST:PORT");
-        PROXY_VARIABLES.into_iter().filter(invalid).map(described)
+        let exceptions = NO_PROXY_VARIABLES.into_iter().flat_map(|name| {
+            let value = std::env::var(name).unwrap_or_default();
+            let entries: Vec<_> = value.split(',').map(str::trim).filter(|entry| matches_nothing(entry)).collect();
+            entries.into_iter().map(move |entry| format!(
+                "the environment variable {name}: {entry:?} matches no server: expected a host or domain, an IP address or a range such as 10.0.0.0/8, without a port"
+            )).collect::<Vec<_>>()
+        });
+        PROXY_VARIABLES.into_iter().filter(invalid).map(described).chain(exceptions)
     }
 
     /// Straight to the server.
@@ -88,6 +98,18 @@ impl Proxies {
     pub fn authorization(&self, target: &Uri) -> Option<HeaderValue> {
         let proxy = self.to(target).filter(|_| target.scheme() == Some(&Scheme::HTTP))?;
         proxy.basic_auth().cloned()
+    }
+}
+
+/// Whether an entry of `NO_PROXY` is one of those that the library ignores.
+fn matches_nothing(entry: &str) -> bool {
+    let (host, prefix) = entry.split_once('/').map_or((entry, None), |(host, prefix)| (host, Some(prefix)));
+    match host.parse::<IpAddr>() {
+        Ok(address) => prefix.is_some_and(|prefix| {
+            let longest = if address.is_ipv4() { 32 } else { 128 };
+            !prefix.parse::<u8>().is_ok_and(|prefix| prefix <= longest)
+        }),
+        Err(_) => entry != "*" && (prefix.is_some() || host.contains([':', '[', '*']) || host.ends_with('.')),
     }
 }
 
@@ -297,6 +319,21 @@ mod tests {
 
     fn through(proxies: &Proxies, target: &str) -> Option<String> {
         proxies.shown(&target.parse().unwrap())
+    }
+
+    #[test]
+    fn an_exception_that_the_library_ignores_is_found() {
+        for entry in ["prom.internal:9090", "10.1.2.3:9090", "*.internal", "[fd00::1]", "prom.internal.", "10.1.2.3/33"]
+        {
+            assert!(matches_nothing(entry), "{entry}");
+            let matcher = Matcher::builder().all("http://proxy:3128").no(entry).build();
+            for url in ["http://prom.internal:9090", "http://10.1.2.3:9090", "http://a.internal", "http://[fd00::1]"] {
+                assert!(matcher.intercept(&url.parse().expect("a URL")).is_some(), "{entry} {url}");
+            }
+        }
+        for entry in ["", "*", "prom.internal", ".internal", "10.1.2.3", "10.0.0.0/8", "fd00::1", "fd00::/8"] {
+            assert!(!matches_nothing(entry), "{entry}");
+        }
     }
 
     #[test]

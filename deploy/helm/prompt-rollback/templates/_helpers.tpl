@@ -15,10 +15,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* For objects that the operator's Prometheus and Alertmanager select. */}}
 {{- define "prompt-rollback.operatorLabels" -}}
-{{ include "prompt-rollback.labels" . }}
-{{- with .Values.operator.labels }}
-{{ toYaml . }}
+{{ include "prompt-rollback.labelsWith" (list . .Values.operator.labels) }}
 {{- end }}
+
+{{- /* The chart's labels, of which yours replace some. */}}
+{{- define "prompt-rollback.labelsWith" -}}
+{{- $own := include "prompt-rollback.labels" (index . 0) | fromYaml }}
+{{- toYaml (mergeOverwrite $own (index . 1 | default dict)) }}
 {{- end }}
 
 {{- define "prompt-rollback.host" -}}
