@@ -97,11 +97,9 @@ fn word(choice: Choice) -> &'static str {
 }
 
 fn decision(incident: &Incident, offer: &Offer<'_>, viewer: &Viewer) -> Markup {
-    let approves = matches!(offer.choice, Choice::Approve | Choice::ApproveGradual);
-    let target = offer.to.filter(|_| approves);
     // an undo is about the switch, whatever was asked since
     let question = (offer.choice != Choice::Undo).then_some(incident.question_number);
-    let body = decide_body(word(offer.choice), target, question, viewer);
+    let body = decide_body(word(offer.choice), offer.to, question, viewer);
     let (confirmation, is_first) = (offer.confirmation.clone(), offer.is_first);
     Act { confirmation, is_first, ..Act::new(&offer.label, decide_path(&incident.id.0), body) }.button()
 }

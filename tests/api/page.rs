@@ -197,6 +197,13 @@ async fn an_incident_is_decided_with_the_buttons_of_its_page() -> Result<()> {
     let shown = page(&world, &path).await?;
     assert!(shown.contains("api approved: rolled back from v2 to v1"), "{shown}");
     let undo = body(&shown, "undo").with_context(|| shown.clone())?.1;
+    // a page that is out of date names another version than the undo would serve again by now
+    assert_eq!(undo["target_version"], "v2", "{undo}");
+    let mut earlier = undo.clone();
+    earlier["target_version"] = "v3".into();
+    let (status, answer) = world.post(&decide, earlier).await?;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("stale")), "{answer}");
+    assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
     assert_eq!(world.post(&decide, undo).await?.0, 200);
     assert_eq!(world.active("p").await?.as_deref(), Some("v2"));
     Ok(())
