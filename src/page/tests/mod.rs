@@ -534,7 +534,7 @@ fn pages(texts: Texts, viewer: &Viewer) -> Vec<(String, String)> {
             ),
             ("outage", outage_of(texts, viewer)),
             ("incidents", list_of(texts, viewer)),
-            ("sign_in", login::sign_in(&SignIn { fault: Some(&fault), next: &texts.of("/rollouts") })),
+            ("sign_in", login::sign_in(&SignIn { fault: Some(&fault), name: &texts.of("maya"), next: &texts.of("/rollouts") })),
             ("problem", problem::problem(&unavailable)),
         ]
         .map(|(name, page)| (name.to_owned(), page)),
