@@ -78,7 +78,7 @@ pub struct Deployed {
     pub at_least: bool,
 }
 
-/// How a version got its traffic.
+/// How a version got its traffic: the first of it, or all of it after a split.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deployment {
@@ -128,10 +128,15 @@ pub fn in_service<'a>(log: impl Iterator<Item = &'a DeploymentEntry>) -> Vec<Dep
             operator: entry.operator.clone(),
         };
         let unknown = || Deployment { version: entry.from.clone(), ..Deployment::default() };
+        let arrives = |version: &str| matches!(&serving[..], [_, arriving] if arriving.version == version);
         serving = match (entry.to.is_empty(), entry.shares()) {
             (true, _) => Vec::new(),
             (false, true) => vec![served(&entry.from).unwrap_or_else(unknown), served(&entry.to).unwrap_or_else(gains)],
-            (false, false) => vec![served(&entry.to).unwrap_or_else(gains)],
+            (false, false) => match served(&entry.to) {
+                // who gave it all traffic is asked about it, not who gave it the first
+                Some(placed) if arrives(&entry.to) => vec![Deployment { since: placed.since, ..gains() }],
+                placed => vec![placed.unwrap_or_else(gains)],
+            },
         };
     }
     serving
@@ -163,8 +168,10 @@ mod tests {
         assert_eq!(told(&log), ["v2 2 ci", "v3 3 bo"], "a stage is no activation");
         let stopped = [&log[..], &[entry(5, "activate", "v3", "v2", "bo")]].concat();
         assert_eq!(told(&stopped), ["v2 2 ci"], "it never lost its traffic");
-        let finished = [&log[..], &[entry(5, "activate", "v2", "v3", "bo")]].concat();
-        assert_eq!(told(&finished), ["v3 3 bo"]);
+        let mut finished = [&log[..], &[entry(5, "activate", "v2", "v3", "mia")]].concat();
+        assert_eq!(told(&finished), ["v3 3 mia"], "who gave it all traffic");
+        finished.push(entry(6, "activate", "v3", "v3", "ci"));
+        assert_eq!(told(&finished), ["v3 3 mia"], "it had it already");
         log.push(entry(5, "rollback", "v3", "v1", "system"));
         assert_eq!(told(&log), ["v1 5 system"], "served before, and not since");
     }

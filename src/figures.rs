@@ -139,10 +139,13 @@ pub struct VersionFigures {
     pub figures: [Figure; 3],
 }
 
+/// Requests in five minutes below which no rule about errors fires.
+pub const ENOUGH: f64 = 20.0;
+
 /// The health of a version, as far as it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Health {
-    /// Prometheus has no series of this version, or does not answer.
+    /// Prometheus does not answer, has no series of this version, or counts its requests and measures nothing of them.
     Blind,
     /// Fewer requests than a rule needs.
     TooLittle,
@@ -162,9 +165,15 @@ impl VersionFigures {
         let worst = Signal::ALL.into_iter().filter_map(|signal| self.of(signal).rating(signal)).max();
         match (worst, self.requests) {
             (Some(rating), _) => Health::Measured(rating),
-            (None, Some(_)) => Health::TooLittle,
-            (None, None) => Health::Blind,
+            (None, Some(requests)) if self.has_too_little(requests) => Health::TooLittle,
+            (None, _) => Health::Blind,
         }
+    }
+
+    /// As the rules say, or by the number of requests where they say nothing.
+    fn has_too_little(&self, requests: f64) -> bool {
+        let said: Vec<Coverage> = self.figures.iter().filter_map(|figure| figure.coverage).collect();
+        if said.is_empty() { requests < ENOUGH } else { said.contains(&Coverage::TooLittle) }
     }
 }
 
@@ -348,6 +357,10 @@ mod tests {
         assert_eq!(version.health(), Health::Blind);
         version.requests = Some(3.0);
         assert_eq!(version.health(), Health::TooLittle);
+        version.requests = Some(100.0);
+        assert_eq!(version.health(), Health::Blind, "enough requests, and their ratios are missing");
+        version.of_mut(Signal::Errors).coverage = Some(Coverage::TooLittle);
+        assert_eq!(version.health(), Health::TooLittle, "the rules know better what they need");
         *version.of_mut(Signal::Errors) = figure(0.001, None);
         assert_eq!(version.health(), Health::Measured(Rating::Fine));
         *version.of_mut(Signal::Quality) = figure(0.7, Some(0.9));

@@ -26,6 +26,8 @@ words! {
     pub enum Denial {
         NoToken = "no_token",
         WrongToken = "wrong_token",
+        /// A proxy that signs people in named nobody who could be meant.
+        WrongName = "wrong_name",
         NoCertificate = "no_certificate",
         /// It comes from elsewhere than this machine.
         NotLocal = "not_local",

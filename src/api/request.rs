@@ -151,6 +151,7 @@ pub struct DecideRequest {
     /// May be left out by a named token, which then is the operator.
     #[serde(default)]
     pub operator: String,
+    /// The version to roll back to. For `undo`, the version to serve again: if it would be another one, it is refused.
     #[serde(default, deserialize_with = "maybe_version")]
     #[cfg_attr(test, schemars(schema_with = "maybe_versions"))]
     pub target_version: Option<String>,

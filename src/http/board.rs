@@ -11,12 +11,16 @@ use tokio::time::Instant;
 use crate::decision::{Incident, IncidentId, PhaseKind, PromptName, Timestamp};
 use crate::elsewhere;
 use crate::engine::Engine;
-use crate::store::{OpenIncidents, StoreError, VersionSeries};
+use crate::http::views::fault;
+use crate::store::{ListedPrompt, OpenIncidents, StoreError, VersionSeries};
 
 /// How long a reading is used.
 const FRESH: Duration = Duration::from_secs(1);
 /// Open incidents that are considered; the prompts of others are sorted by name.
 const MOST_INCIDENTS: usize = 2_000;
+
+/// Prompts without traffic whose key is looked at.
+const MOST_IDLE: usize = 500;
 
 /// Why a prompt is shown where it is: the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +29,8 @@ pub enum Concern {
     Question(Option<Timestamp>),
     Escalated,
     Pages,
+    /// No version can be served: its key was deleted, or holds something else.
+    Fault,
     Open,
     Rollout,
     Nothing,
@@ -34,7 +40,9 @@ impl Concern {
     fn of(incident: &Incident) -> Self {
         match incident.phase.kind() {
             PhaseKind::AwaitingDecision if incident.deadline().is_some() && !incident.is_held_back() => {
-                Concern::Question(incident.deadline())
+                // the deadline of an overdue question is its next escalation
+                let is_overdue = incident.escalations > 0;
+                Concern::Question(incident.deadline().map(|at| if is_overdue { incident.opened_at } else { at }))
             }
             PhaseKind::Escalated => Concern::Escalated,
             _ if incident.pages() => Concern::Pages,
@@ -44,7 +52,7 @@ impl Concern {
     }
 
     pub fn needs_person(self) -> bool {
-        self <= Concern::Pages
+        self <= Concern::Fault
     }
 
     /// Questions with a deadline come first, the earliest first; one without comes after all that is worse.
@@ -53,10 +61,11 @@ impl Concern {
             Concern::Question(Some(by)) => (0, by.0),
             Concern::Escalated => (1, 0),
             Concern::Pages => (2, 0),
-            Concern::Question(None) => (3, 0),
-            Concern::Open => (4, 0),
-            Concern::Rollout => (5, 0),
-            Concern::Nothing => (6, 0),
+            Concern::Fault => (3, 0),
+            Concern::Question(None) => (4, 0),
+            Concern::Open => (5, 0),
+            Concern::Rollout => (6, 0),
+            Concern::Nothing => (7, 0),
         }
     }
 }
@@ -110,8 +119,22 @@ async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> 
     let paused_for_all = store.paused_by(None).await?;
     let outage = store.open_outage().await?;
     let (series, _) = store.series(max_prompts).await?;
-    let index = elsewhere::run(move || build(names, &open, &paused, &series)).await;
+    let faults = faults(engine, &names, &series).await?;
+    let index = elsewhere::run(move || build(names, &open, &paused, &series, &faults)).await;
     Ok(Index { paused_for_all, outage, ..index })
+}
+
+/// The prompts whose key was deleted or holds no version, and those whose state cannot be read: none has traffic.
+async fn faults(
+    engine: &Engine,
+    names: &[PromptName],
+    series: &[VersionSeries],
+) -> Result<BTreeSet<String>, StoreError> {
+    let served: BTreeSet<&str> = series.iter().map(|served| served.prompt.as_str()).collect();
+    let idle = names.iter().filter(|name| !served.contains(name.as_str())).take(MOST_IDLE).cloned().collect();
+    let listed = engine.store.rows(idle, engine.policy.budget_window).await?;
+    let is_fault = |one: &ListedPrompt| one.loaded.as_ref().map_or(true, |loaded| fault(&loaded.snapshot).is_some());
+    Ok(listed.into_iter().filter(is_fault).map(|one| one.prompt.to_string()).collect())
 }
 
 /// The prefix of a name before a `/`, in its encoded form.
@@ -133,6 +156,7 @@ fn build(
     open: &OpenIncidents,
     paused: &BTreeMap<String, String>,
     series: &[VersionSeries],
+    faults: &BTreeSet<String>,
 ) -> Index {
     let mut concerns: HashMap<&str, Concern> = HashMap::new();
     for incident in &open.incidents {
@@ -150,8 +174,12 @@ fn build(
     let groups = groups(names.iter());
     let entry = |prompt: PromptName| {
         let rollout = split.contains(prompt.as_str());
-        let calm = if rollout { Concern::Rollout } else { Concern::Nothing };
-        let concern = concerns.get(prompt.as_str()).copied().unwrap_or(calm);
+        let concerns = [
+            concerns.get(prompt.as_str()).copied(),
+            faults.contains(prompt.as_str()).then_some(Concern::Fault),
+            rollout.then_some(Concern::Rollout),
+        ];
+        let concern = concerns.into_iter().flatten().min_by_key(|concern| concern.place()).unwrap_or(Concern::Nothing);
         let paused = paused.contains_key(prompt.as_str());
         Entry { prompt, concern, rollout, paused }
     };
@@ -189,7 +217,9 @@ mod tests {
         let failed = Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered };
         let mut paging = incident("paging", asked_for_good.clone());
         paging.escalations = 4;
+        let overdue = Incident { escalations: 1, ..incident("overdue", by(20)) };
         let incidents = vec![
+            overdue,
             incident("late", by(9)),
             incident("soon", by(5)),
             incident("watched", Phase::Observing { until: None }),
@@ -199,18 +229,44 @@ mod tests {
             incident("two", Phase::Observing { until: None }),
             incident("two", by(7)),
         ];
-        let names =
-            ["calm/a", "calm/b", "failed", "late", "open-question", "paging", "rolls :)", "soon", "two", "watched"];
+        let names = [
+            "calm/a",
+            "calm/b",
+            "deleted",
+            "failed",
+            "late",
+            "open-question",
+            "overdue",
+            "paging",
+            "rolls :)",
+            "soon",
+            "two",
+            "watched",
+        ];
         let paused = BTreeMap::from([("calm/b".to_owned(), "by dana".to_owned())]);
         let open = OpenIncidents { incidents, partial: true };
         let series = ["calm/a", "rolls :)", "rolls :)", "soon"].map(series);
-        let index = build(names.map(name).into(), &open, &paused, &series);
+        // of a prompt with an open incident too, the more urgent counts
+        let faults = ["deleted", "soon", "watched"].map(str::to_owned).into();
+        let index = build(names.map(name).into(), &open, &paused, &series, &faults);
         let order: Vec<_> = index.entries.iter().map(|entry| entry.prompt.name()).collect();
-        let expected =
-            ["soon", "two", "late", "failed", "paging", "open-question", "watched", "rolls :)", "calm/a", "calm/b"];
+        let expected = [
+            "overdue",
+            "soon",
+            "two",
+            "late",
+            "failed",
+            "paging",
+            "deleted",
+            "watched",
+            "open-question",
+            "rolls :)",
+            "calm/a",
+            "calm/b",
+        ];
         assert_eq!(order, expected);
         assert_eq!(index.groups, [("calm".to_owned(), 2)]);
-        assert!(index.partial && index.entries[9].paused && index.entries[7].rollout);
-        assert_eq!(index.entries.iter().filter(|entry| entry.concern.needs_person()).count(), 6);
+        assert!(index.partial && index.entries[11].paused && index.entries[9].rollout);
+        assert_eq!(index.entries.iter().filter(|entry| entry.concern.needs_person()).count(), 9);
     }
 }

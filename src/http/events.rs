@@ -27,8 +27,9 @@ const CONTENT_TYPE: &str = "text/event-stream";
 const RETRY: &str = "retry: 2000\n\n";
 const RESYNC: &str = "event: resync\ndata: {}\n\n";
 const STALE: &str = "event: stale\ndata: {}\n\n";
-/// Proxies end what is silent for long, often for a minute.
-const KEEP_ALIVE: &str = ": keep-alive\n\n";
+/// Proxies end what is silent for long, often for a minute. An event, because no script sees a comment: so a page knows
+/// that its stream still works.
+const KEEP_ALIVE: &str = "event: keep-alive\ndata: {}\n\n";
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Streams end this much earlier than `LONGEST`, each at another time: not all pages come back at once.
 const SPREAD: Duration = Duration::from_secs(600);
@@ -211,13 +212,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quiet_stream_sends_a_comment_every_15_s_and_ends_within_an_hour() {
+    async fn a_quiet_stream_sends_an_event_every_15_s_and_ends_within_an_hour() {
         let updates = Updates::default();
         let start = Instant::now();
         let (mut first, mut second) = (greeted(&updates, |_| true).await, greeted(&updates, |_| true).await);
         let mut at = Vec::new();
-        while let Some(comment) = next(&mut first).await {
-            assert_eq!(comment, ": keep-alive\n\n");
+        while let Some(event) = next(&mut first).await {
+            assert_eq!(event, "event: keep-alive\ndata: {}\n\n");
             at.push(start.elapsed().as_secs());
         }
         assert_eq!(at, (1..240).map(|n| 15 * n).collect::<Vec<_>>());

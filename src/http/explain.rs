@@ -6,7 +6,7 @@ use super::Context;
 use super::input::{ApiResult, Query, prompt_name};
 use super::reply::{ApiError, Reply, answer, no_prompt};
 use crate::api;
-use crate::decision::{HoldingGuard, PromptName, RehearsedTarget};
+use crate::decision::{Event, HoldingGuard, PromptName, RehearsedTarget};
 use crate::rules::{AlertRule, RuleSource, Rules};
 use crate::service::explain::{self, ForeseenAlert};
 use crate::store::rfc3339;
@@ -23,6 +23,9 @@ pub async fn explain(context: &Context, prompt: &str, query: &Query) -> ApiResul
         let message = format!("alert: expected the name of an alert rule, at most {MAX_NAME} characters long");
         return Err(ApiError::bad_request(message));
     }
+    // notices what someone has just SET, as the receiver will have done when an alert arrives; while Redis refuses writes,
+    // the answer is about what was noticed before
+    let _ = context.engine.handle(&prompt, &Event::CheckDrift).await;
     let rules = context.books.rules.rules().await;
     Ok(answer(StatusCode::OK, &view(context, &prompt, named, rules).await?))
 }

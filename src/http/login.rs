@@ -14,19 +14,37 @@ use crate::config::bare;
 /// Largest form.
 pub const MAX_BODY: usize = 4 << 10;
 
-pub fn login(context: &Context, head: &Parts, peer: &Peer, bytes: &Bytes, now: u64) -> Result<Reply, ApiError> {
-    context.admission.check_form(head, peer)?;
-    let field = |name: &str| {
-        let mut fields = form_urlencoded::parse(bytes);
-        fields.find(|(key, _)| key == name).map(|(_, value)| bare(&value).to_owned()).unwrap_or_default()
-    };
-    let person = line("name", Some(field("name")), "")?;
+/// What a person sends to sign in.
+#[derive(Debug)]
+pub struct SignInForm {
+    token: String,
+    pub name: String,
+    /// The path to go to afterwards.
+    pub next: String,
+}
+
+impl SignInForm {
+    pub fn read(bytes: &Bytes) -> Self {
+        let field = |name: &str| {
+            let mut fields = form_urlencoded::parse(bytes);
+            fields.find(|(key, _)| key == name).map(|(_, value)| bare(&value).to_owned()).unwrap_or_default()
+        };
+        let next = Some(field("next")).filter(|next| is_own_path(next));
+        Self { token: field("token"), name: field("name"), next: next.unwrap_or_else(|| "/".to_owned()) }
+    }
+}
+
+pub fn login(context: &Context, head: &Parts, peer: &Peer, form: &SignInForm, now: u64) -> Result<Reply, ApiError> {
+    let person = line("name", Some(form.name.clone()), "")?;
     let person = (!person.is_empty()).then_some(person);
     let length = context.session.as_secs();
-    let cookie = context.admission.sign_in(&field("token"), person, now + length)?;
-    let next = field("next");
-    let next = if is_own_path(&next) { &next } else { "/" };
-    redirect(next, &set_cookie(&cookie, length, is_encrypted(head, peer)))
+    let cookie = context.admission.sign_in(&form.token, person, now + length)?;
+    redirect(&form.next, Some(&set_cookie(&cookie, length, is_encrypted(head, peer))))
+}
+
+/// The address of the form is no page: a browser that reloads it, or keeps it as a bookmark, sees the overview.
+pub fn to_overview() -> Result<Reply, ApiError> {
+    redirect("/", None)
 }
 
 /// The page sends this by its script, and then loads itself again.
@@ -49,11 +67,13 @@ fn is_own_path(path: &str) -> bool {
     path.starts_with('/') && !path[1..].starts_with(['/', '\\']) && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn redirect(to: &str, cookie: &str) -> Result<Reply, ApiError> {
+fn redirect(to: &str, cookie: Option<&str>) -> Result<Reply, ApiError> {
     let mut reply = Response::new(ResponseBody::whole(Bytes::new()));
     *reply.status_mut() = StatusCode::SEE_OTHER;
     reply.headers_mut().insert(LOCATION, header(to)?);
-    reply.headers_mut().insert(SET_COOKIE, header(cookie)?);
+    if let Some(cookie) = cookie {
+        reply.headers_mut().insert(SET_COOKIE, header(cookie)?);
+    }
     Ok(reply)
 }
 

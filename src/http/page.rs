@@ -120,11 +120,23 @@ fn secured(mut answer: Reply) -> Reply {
     answer
 }
 
+/// The form for signing in, as it was sent, with what is wrong about it.
+pub fn sign_in_again(failure: &ApiError, name: &str, next: &str) -> Reply {
+    html(failure.status, login::sign_in(&SignIn { fault: fault(failure), name, next }))
+}
+
+fn fault(failure: &ApiError) -> Option<&str> {
+    match failure.refused {
+        Some(Denial::NoToken) => None,
+        Some(Denial::WrongToken) => Some("This token is wrong."),
+        _ => Some(&failure.message),
+    }
+}
+
 /// An error as a page. A missing or wrong token leads to the form for signing in.
 pub fn problem(failure: &ApiError, asked: &PageRequest) -> Reply {
     if failure.status == StatusCode::UNAUTHORIZED {
-        let fault = (failure.refused != Some(Denial::NoToken)).then_some("This token is wrong.");
-        let mut answer = html(failure.status, login::sign_in(&SignIn { fault, next: &asked.path }));
+        let mut answer = sign_in_again(failure, "", &asked.path);
         if asked.by_link {
             // asks again, now as the page's own request, with the cookie of a session if there is one
             answer.headers_mut().insert(REFRESH, HeaderValue::from_static("0"));

@@ -19,6 +19,7 @@ use tracing::{Instrument, Span};
 use super::auth::Caller;
 use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
+use super::login::SignInForm;
 use super::page::{self, PageKind, PageRequest};
 use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
@@ -194,7 +195,7 @@ impl Routes {
         let own = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let (expects, path) = match self.find(request.uri().path()) {
             Some((_, Route::Page(_), _)) => (true, own),
-            // the form names the page that it leads to, and a form that was refused is forgotten
+            // the form names the page that it leads to
             Some((_, Route::Login, _)) => (true, "/"),
             Some(_) => (false, ""),
             None => (accepts(), own),
@@ -279,6 +280,9 @@ async fn dispatch(
     // HEAD is GET without the body, which is left out below us
     let right = head.method == *expected || (*expected == Method::GET && head.method == Method::HEAD);
     if !right {
+        if route == Route::Login && matches!(head.method, Method::GET | Method::HEAD) {
+            return login::to_overview();
+        }
         return Err(ApiError::method_not_allowed(expected));
     }
     let sender = match admit(&context, route, &head, &parameter, &peer) {
@@ -348,7 +352,17 @@ async fn post(
             return answer;
         }
         Sender::Anyone => match route {
-            Route::Login => return login::login(context, head, peer, bytes, unix_seconds()),
+            Route::Login => {
+                context.admission.check_form(head, peer)?;
+                let form = SignInForm::read(bytes);
+                return login::login(context, head, peer, &form, unix_seconds()).or_else(|failure| {
+                    if let Some(denial) = failure.refused {
+                        refused(context, denial, *peer);
+                    }
+                    // what was typed is still there, except for the token
+                    Ok(page::sign_in_again(&failure, &form.name, &form.next))
+                });
+            }
             Route::Logout => return login::logout(context, head, peer),
             _ => return slack::interactions(context, &head.headers, bytes, arrived).await,
         },

@@ -262,8 +262,10 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
     };
     let operator = caller.decider(request.operator)?;
     let target = optional_version("target_version", request.target_version.as_ref())?;
-    if target.is_some() && !matches!(request.decision, DecisionKind::Approve | DecisionKind::ApproveGradual) {
-        return Err(ApiError::bad_request("target_version: only approve and approve_gradual have a target"));
+    let names_one =
+        matches!(request.decision, DecisionKind::Approve | DecisionKind::ApproveGradual | DecisionKind::Undo);
+    if target.is_some() && !names_one {
+        return Err(ApiError::bad_request("target_version: only approve, approve_gradual and undo have a target"));
     }
     let Some(incident) = context.engine.store.incident(&id).await? else {
         caller.require_outage(&id)?;

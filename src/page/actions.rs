@@ -97,11 +97,9 @@ fn word(choice: Choice) -> &'static str {
 }
 
 fn decision(incident: &Incident, offer: &Offer<'_>, viewer: &Viewer) -> Markup {
-    let approves = matches!(offer.choice, Choice::Approve | Choice::ApproveGradual);
-    let target = offer.to.filter(|_| approves);
     // an undo is about the switch, whatever was asked since
     let question = (offer.choice != Choice::Undo).then_some(incident.question_number);
-    let body = decide_body(word(offer.choice), target, question, viewer);
+    let body = decide_body(word(offer.choice), offer.to, question, viewer);
     let (confirmation, is_first) = (offer.confirmation.clone(), offer.is_first);
     Act { confirmation, is_first, ..Act::new(&offer.label, decide_path(&incident.id.0), body) }.button()
 }
@@ -121,12 +119,13 @@ fn other_versions(incident: &Incident, others: &OtherVersions<'_>, viewer: &View
     let one = |to: &VersionName| {
         let body = decide_body("approve", Some(to), Some(incident.question_number), viewer);
         let confirmation = Some(others.confirmation.clone());
-        Act { confirmation, ..Act::new(to.as_str(), decide_path(&incident.id.0), body) }.button()
+        let spoken = Some(format!("Roll back to {to}"));
+        Act { confirmation, spoken, ..Act::new(to.as_str(), decide_path(&incident.id.0), body) }.button()
     };
     html! {
         details class="act" data-key="other-versions" {
             summary { (others.label) }
-            div class="acts" { @for to in &others.versions { (one(to)) } }
+            div class="acts" role="group" aria-label=(others.label) { @for to in &others.versions { (one(to)) } }
         }
     }
 }
@@ -138,9 +137,10 @@ fn of_marks(incident: &Incident, marks: &Marks<'_>, viewer: &Viewer) -> Markup {
             summary { (marks.label) }
             @for (kind, label, versions) in marks.groups.iter().filter(|(.., versions)| !versions.is_empty()) {
                 p { (label) }
-                div class="acts" {
+                div class="acts" role="group" aria-label=(label) {
                     @for version in versions {
-                        (mark_as(version.as_str(), &incident.prompt, version, *kind, id, viewer))
+                        @let spoken = format!("{label}: {version}");
+                        (mark_as((version.as_str(), spoken), &incident.prompt, version, *kind, id, viewer))
                     }
                 }
             }
@@ -148,8 +148,9 @@ fn of_marks(incident: &Incident, marks: &Marks<'_>, viewer: &Viewer) -> Markup {
     }
 }
 
+/// A button with its label and the name that it has where the label alone says too little.
 fn mark_as(
-    label: &str,
+    (label, spoken): (&str, String),
     prompt: &PromptName,
     version: &VersionName,
     kind: MarkKind,
@@ -162,10 +163,9 @@ fn mark_as(
     }
     let path = format!("/api/prompts/{}/versions/{}/mark", segment(prompt.as_str()), segment(version.as_str()));
     let asked = Some(Asked { field: "reason", label: "Why", is_required: true });
-    let spoken = (label != version.as_str()).then(|| format!("{label}: {version}"));
     Act {
         confirmation: Some(offers::marking(prompt, Some((version, kind)))),
-        spoken,
+        spoken: Some(spoken),
         asked,
         ..Act::new(label, path, body)
     }
@@ -178,21 +178,26 @@ pub fn of_version(prompt: &PromptName, version: &VersionName, marked: Option<Mar
     html! {
         @if viewer.may_decide {
             @for (kind, label) in kinds.into_iter().filter(|(kind, _)| marked != Some(*kind)) {
-                (mark_as(label, prompt, version, kind, None, viewer))
+                (mark_as((label, format!("{label}: {version}")), prompt, version, kind, None, viewer))
             }
         }
     }
 }
 
-/// Pauses automation, or resumes it; `None`: for all prompts.
-pub fn of_automation(prompt: Option<&PromptName>, is_paused: bool, viewer: &Viewer) -> Markup {
+/// Pauses automation, or resumes it; `None`: for all prompts. `still_off`: why nothing rolls back after that.
+pub fn of_automation(
+    prompt: Option<&PromptName>,
+    is_paused: bool,
+    still_off: Option<StillOff>,
+    viewer: &Viewer,
+) -> Markup {
     let mut body = json!({ "operator": viewer.name });
     if let Some(prompt) = prompt {
         body["prompt"] = prompt.as_str().into();
     }
     let about = prompt.map_or(Cow::Borrowed("all prompts"), visible::shown);
     let (label, path, text) = match is_paused {
-        true => ("Resume automation", "/api/resume", "Critical alerts roll back automatically again."),
+        true => ("Resume automation", "/api/resume", StillOff::after_resuming(still_off)),
         false => (
             "Pause automation",
             "/api/pause",
@@ -214,12 +219,47 @@ pub fn of_automation(prompt: Option<&PromptName>, is_paused: bool, viewer: &View
     }
 }
 
-/// A rollback while no incident asks for one.
-pub fn of_serving(prompt: &PromptName, active: &VersionName, target: &VersionName, viewer: &Viewer) -> Markup {
+/// Why nothing rolls back automatically, besides a pause that someone may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StillOff {
+    DryRun,
+    /// Automation is paused for all prompts, and one prompt is resumed.
+    PausedForAll,
+}
+
+impl StillOff {
+    pub fn of(is_dry_run: bool, is_paused_for_all: bool) -> Option<Self> {
+        match (is_dry_run, is_paused_for_all) {
+            (true, _) => Some(StillOff::DryRun),
+            (false, true) => Some(StillOff::PausedForAll),
+            (false, false) => None,
+        }
+    }
+
+    fn after_resuming(this: Option<Self>) -> &'static str {
+        match this {
+            None => "Critical alerts roll back automatically again.",
+            Some(StillOff::DryRun) => "Nothing rolls back automatically yet: guards.mode is dry-run.",
+            Some(StillOff::PausedForAll) => {
+                "Nothing rolls back automatically yet: automation is paused for all prompts."
+            }
+        }
+    }
+}
+
+/// A rollback while no incident asks for one. `canary`: the version of a canary, which the rollback ends.
+pub fn of_serving(
+    prompt: &PromptName,
+    active: &VersionName,
+    target: &VersionName,
+    canary: Option<&VersionName>,
+    viewer: &Viewer,
+) -> Markup {
     let body = json!({
         "prompt": prompt.as_str(), "from_version": active.as_str(), "target_version": target.as_str(), "operator": viewer.name,
     });
-    let text = format!("From {active} back to {target}. All prompt servers follow at once.");
+    let ends = canary.map(|version| format!(" This ends the canary of {version}, too.")).unwrap_or_default();
+    let text = format!("From {active} back to {target}.{ends} All prompt servers follow at once.");
     let asked = Some(Asked { field: "reason", label: "Why (optional)", is_required: false });
     let confirmation = Some(offers::moving("Roll back", prompt, &text));
     html! {

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::actions::StillOff;
 use super::incidents::tone;
 use super::layout::{NavItem, PageLayout, headings, page};
 use super::markdown;
@@ -9,8 +10,9 @@ use super::overview::held;
 use super::parts::{Text, Tone, badge, distance, how, outward, prompt_link, seconds, segment, time, who};
 use super::{Viewer, actions};
 use crate::decision::alert::AlertRecord;
+use crate::decision::note::NoteKind;
 use crate::decision::verification::{Traffic, Verification};
-use crate::decision::{Incident, Rehearsed, Severity, Timestamp};
+use crate::decision::{Action, Incident, Rehearsed, Severity, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, DeploymentEntry};
 use crate::visible::shown;
 use crate::wording::{began, stages, title, until, what_was_done};
@@ -31,6 +33,7 @@ pub struct IncidentPage<'a> {
     pub rehearsed: Option<&'a Rehearsed>,
     /// Whether automation is paused for the prompt, while the incident is open.
     pub is_paused: Option<bool>,
+    pub still_off: Option<StillOff>,
     /// The deployment log around the incident, the latest entry first.
     pub log: &'a [DeploymentEntry],
     /// What was deployed when it was opened.
@@ -247,7 +250,7 @@ fn guards(view: &IncidentPage<'_>, viewer: &Viewer) -> Markup {
             h2 id="guards" { "Guards" }
             @if let Some(held) = &view.incident.held {
                 p { "Held when it was decided: " code { (held.guard.as_str()) } ", " (Text(&held.detail)) "." }
-            } @else { p { "No guard held it." } }
+            } @else { p { (without_guard(view.incident)) } }
             @if let Some(rehearsed) = view.rehearsed {
                 p { "If a critical alert fired on the active version now, it would " (Text(&rehearsed.text)) "." }
                 @if !rehearsed.guards.is_empty() {
@@ -255,9 +258,21 @@ fn guards(view: &IncidentPage<'_>, viewer: &Viewer) -> Markup {
                 }
             }
             @if let Some(is_paused) = view.is_paused {
-                div class="acts" { (actions::of_automation(Some(&view.incident.prompt), is_paused, viewer)) }
+                div class="acts" { (actions::of_automation(Some(&view.incident.prompt), is_paused, view.still_off, viewer)) }
             }
         }
+    }
+}
+
+/// What guards did to an incident that none holds.
+fn without_guard(incident: &Incident) -> &'static str {
+    let was_held = incident.notes.iter().any(|note| note.kind == NoteKind::Held);
+    let is_automatic = incident.switch.as_ref().is_some_and(|switch| switch.mode == SwitchMode::Auto);
+    let is_requested = incident.alerts.iter().any(|alert| alert.action == Action::Rollback);
+    match (was_held, is_automatic || is_requested) {
+        (true, _) => "A guard held it for a time: see the timeline.",
+        (false, true) => "No guard held it.",
+        (false, false) => "Guards were not checked: no alert requested an automatic rollback.",
     }
 }
 

@@ -10,6 +10,8 @@ use super::parts::{Text, shown};
 pub struct SignIn<'a> {
     /// Why the last attempt failed.
     pub fault: Option<&'a str>,
+    /// What was entered before.
+    pub name: &'a str,
     /// The path to go to afterwards.
     pub next: &'a str,
 }
@@ -21,7 +23,7 @@ pub fn sign_in(view: &SignIn<'_>) -> String {
         @if let Some(fault) = view.fault { p id="fault" class="fault" role="alert" { (Text(fault)) } }
         form class="sign-in" method="post" action="/login" {
             label for="name" { "Your name (optional)" }
-            input id="name" name="name" type="text" maxlength="200" autocomplete="username";
+            input id="name" name="name" type="text" value=(shown(view.name)) maxlength="200" autocomplete="username";
             label for="token" { "Token" }
             input id="token" name="token" type="password" required autocomplete="current-password"
                 aria-describedby=[view.fault.map(|_| "fault")] aria-invalid=[view.fault.map(|_| "true")];

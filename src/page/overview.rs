@@ -153,7 +153,7 @@ fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
         @if let Some(who) = view.paused_for_all {
             div class="banner watch" {
                 p { strong { "Automation is paused for all prompts" } " (" (Text(who)) "). People are asked instead." }
-                (actions::of_automation(None, true, viewer))
+                (actions::of_automation(None, true, actions::StillOff::of(view.is_dry_run, false), viewer))
             }
         }
         @if view.is_dry_run {

@@ -185,7 +185,7 @@ pub fn health(known: &Known, prompt: &str, version: &str) -> Markup {
     let found = figures.of(prompt, version).cloned().unwrap_or_default();
     html! {
         @match found.health() {
-            Health::Blind => { (blind(figures)) }
+            Health::Blind => { (blind(figures, &found)) }
             Health::TooLittle => {
                 (badge(Tone::Off, "too little traffic"))
                 span class="quiet" { (requests(&found)) }
@@ -196,17 +196,17 @@ pub fn health(known: &Known, prompt: &str, version: &str) -> Markup {
     }
 }
 
-fn blind(figures: &Figures) -> Markup {
-    let why = match &figures.fault {
-        Some(fault) => shown(fault),
-        None => "Prometheus has no series of this version".to_owned(),
+fn blind(figures: &Figures, version: &VersionFigures) -> Markup {
+    let why = match (&figures.fault, version.requests) {
+        (Some(fault), _) => shown(fault),
+        (None, Some(_)) => format!("{}, and nothing else is measured", requests(version)),
+        (None, None) => "Prometheus has no series of this version".to_owned(),
     };
     html! { (badge(Tone::Off, "blind")) span class="quiet" { (why) } }
 }
 
 fn requests(version: &VersionFigures) -> String {
-    let many = version.requests.unwrap_or_default();
-    format!("{many:.0} requests in 5 min")
+    format!("{} requests in 5 min", number(version.requests.unwrap_or_default(), 0))
 }
 
 /// A value with its comparison; nothing if it was not measured in the last hour.
@@ -229,21 +229,26 @@ fn figure(signal: Signal, figure: &Figure) -> Markup {
 
 pub fn value(signal: Signal, value: f64) -> String {
     match signal {
-        Signal::Errors => format!("{:.2} %", value * 100.0),
-        Signal::P99 if value < 1.0 => format!("{:.0} ms", value * 1e3),
-        Signal::P99 => format!("{value:.2} s"),
-        Signal::Quality => format!("{value:.3}"),
+        Signal::Errors => format!("{} %", number(value * 100.0, 2)),
+        Signal::P99 if value < 1.0 => format!("{} ms", number(value * 1e3, 0)),
+        Signal::P99 => format!("{} s", number(value, 2)),
+        Signal::Quality => number(value, 3),
     }
+}
+
+/// A number that fits into a cell.
+fn number(value: f64, digits: usize) -> String {
+    if value.abs() < 1e6 { format!("{value:.digits$}") } else { format!("{value:.1e}") }
 }
 
 fn compared(signal: Signal, figure: &Figure) -> Option<String> {
     let (now, baseline) = (figure.now?, figure.baseline.filter(|baseline| *baseline > 0.0)?);
     match signal {
         Signal::Errors => None,
-        Signal::P99 => Some(format!("{:.1}× the baseline", now / baseline)),
+        Signal::P99 => Some(format!("{}× the baseline", number(now / baseline, 1))),
         Signal::Quality => {
             let change = (now / baseline - 1.0) * 100.0;
-            Some(format!("{:.0} % {} the baseline", change.abs(), if change < 0.0 { "below" } else { "above" }))
+            Some(format!("{} % {} the baseline", number(change.abs(), 0), if change < 0.0 { "below" } else { "above" }))
         }
     }
 }

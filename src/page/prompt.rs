@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::actions::StillOff;
 use super::explain::explained;
 use super::incident::entries;
 use super::layout::{NavItem, PageLayout, headings, page};
@@ -24,6 +25,7 @@ pub struct PromptPage<'a> {
     pub automation: &'a Automation,
     /// Whether automation is paused for this prompt itself.
     pub is_paused: bool,
+    pub still_off: Option<StillOff>,
     pub canary: Option<&'a Canary>,
     pub explained: Option<&'a ExplainView>,
     /// The latest entry first.
@@ -47,8 +49,8 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
             div class="acts" {
                 @if let (Some(active), Some(target), true) =
                     (&active, &target, view.incidents.is_empty())
-                { (actions::of_serving(view.prompt, active, target, viewer)) }
-                (actions::of_automation(Some(view.prompt), view.is_paused, viewer))
+                { (actions::of_serving(view.prompt, active, target, view.canary.map(|canary| &canary.split.arriving), viewer)) }
+                (actions::of_automation(Some(view.prompt), view.is_paused, view.still_off, viewer))
             }
         }
         @if let Some(canary) = view.canary { (super::rollouts::canary(view.prompt, canary, viewer)) }

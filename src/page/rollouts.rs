@@ -51,7 +51,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary, viewer: &Viewer) -> Markup {
     let split = &canary.split;
     let heading = format!("canary-{}", canary.id.0);
     html! {
-        section class="rollout" aria-labelledby=(heading) {
+        section class="rollout" data-key=(canary.id.0) aria-labelledby=(heading) {
             h2 id=(heading) { "Canary: " (prompt_link(prompt.as_str())) " " code { (split.arriving.as_str()) } }
             p {
                 (split.arriving.as_str()) " instead of " (split.leaving.as_str())
@@ -84,7 +84,7 @@ fn gradual(incident: &Incident, known: &Known, viewer: &Viewer) -> Markup {
     let Some(split) = incident.gradual() else { return html! {} };
     let heading = format!("gradual-{}", incident.id.0);
     html! {
-        section class="rollout" aria-labelledby=(heading) {
+        section class="rollout" data-key=(incident.id.0) aria-labelledby=(heading) {
             h2 id=(heading) {
                 "Gradual rollback: " (prompt_link(incident.prompt.as_str())) " → " code { (split.arriving.as_str()) }
             }

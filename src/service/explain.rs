@@ -1,6 +1,8 @@
 //! What would happen if alerts fired now: an alert of each rule takes the path of a delivered one, is decided by the same
 //! function, and nothing is committed.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::alertmanager::payload::{self, Delivered};
@@ -17,6 +19,9 @@ use crate::store::{Loaded, rfc3339};
 
 /// The labels that a decision reads, besides the name of the alert.
 const READ: [&str; 4] = ["severity", "action", "decider", "time_limit"];
+
+/// The alert begins that much later: what began in the same millisecond as an activation may be older than that.
+const MOMENT: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub struct Explained {
@@ -56,7 +61,8 @@ pub async fn explain(
     prompt: &PromptName,
     rules: &[&AlertRule],
 ) -> Result<Option<Explained>, EngineError> {
-    let loaded = engine.load(prompt).await?;
+    let mut loaded = engine.load(prompt).await?;
+    loaded.now = loaded.now.plus(MOMENT);
     let (state, now) = (&loaded.snapshot.state, loaded.now);
     let versions = in_service(&engine.policy, &loaded.snapshot, now);
     if versions.is_empty() && state.versions.is_empty() {
@@ -67,7 +73,8 @@ pub async fn explain(
         rules.map(move |rule| (*rule, version, *percent))
     });
     let pairs: Vec<_> = pairs.collect();
-    let alerts: Vec<Value> = pairs.iter().map(|(rule, version, _)| alert(rule, labels, version, &loaded)).collect();
+    let alert = |rule, version| alert(&engine.policy, rule, labels, version, &loaded);
+    let alerts: Vec<Value> = pairs.iter().map(|(rule, version, _)| alert(rule, version)).collect();
     let body = json!({ "alerts": alerts }).to_string();
     let parsed = payload::parse(body.as_bytes(), labels, &engine.policy);
     let delivered = parsed.map(|delivery| delivery.alerts).unwrap_or_default();
@@ -93,9 +100,14 @@ pub async fn explain(
     Ok(Some(Explained { now, dismissed, alerts: alerts.collect() }))
 }
 
-/// What a critical alert on the active version would do, if it began now. `None`: no version is active.
+/// What a critical alert on the active version would do, if it began now. While the key holds no version, the alert is on
+/// one that had traffic before. `None`: there is none.
 pub fn if_critical(policy: &Policy, loaded: &mut Loaded) -> Option<Rehearsed> {
-    let version = loaded.snapshot.active.version()?.clone();
+    let version = match loaded.snapshot.active.version() {
+        Some(active) => active.clone(),
+        None => in_service(policy, &loaded.snapshot, loaded.now).into_iter().next()?.0,
+    };
+    loaded.now = loaded.now.plus(MOMENT);
     let (severity, action) = (Severity::Critical, Action::Rollback);
     let trigger = Trigger {
         severity,
@@ -128,20 +140,20 @@ pub fn if_critical(policy: &Policy, loaded: &mut Loaded) -> Option<Rehearsed> {
 }
 
 /// An alert of `rule` as Alertmanager would deliver it: one that fires already is delivered again, any other begins now.
-fn alert(rule: &AlertRule, names: &Labels, version: &VersionName, loaded: &Loaded) -> Value {
+fn alert(policy: &Policy, rule: &AlertRule, names: &Labels, version: &VersionName, loaded: &Loaded) -> Value {
     let read = READ.into_iter().filter_map(|label| Some((label, rule.labels.get(label)?)));
     let read = read.filter(|(_, value)| !is_template(value));
     let mut labels: Map<String, Value> = read.map(|(label, value)| (label.to_owned(), value.as_str().into())).collect();
     labels.insert("alertname".to_owned(), rule.name.as_str().into());
     labels.insert(names.prompt.clone(), loaded.snapshot.prompt.name().into());
     labels.insert(names.version.clone(), version.as_str().into());
-    let known = known_alert(&loaded.snapshot.state, version, &rule.name);
+    let known = known_alert(policy, &loaded.snapshot.state, version, &rule.name, loaded.now);
     let began = known.filter(|known| known.firing).and_then(|known| known.starts_at);
     json!({
         "status": "firing",
         "labels": labels,
         "startsAt": rfc3339(began.unwrap_or(loaded.now)),
-        "fingerprint": known.map(|known| &known.fingerprint),
+        "fingerprint": known.map(|known| known.fingerprint),
     })
 }
 

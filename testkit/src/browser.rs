@@ -35,6 +35,8 @@ impl Browser {
             .env("HOME", dir.path())
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+            // sites with a name, and without the privileges that browsers grant to a loopback address
+            .arg("--host-resolver-rules=MAP *.test 127.0.0.1")
             .args(["--window-size=1400,900", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg(url)
@@ -155,31 +157,36 @@ impl Browser {
 
     /// Waits for a visible button or link with this label, and clicks on it with the mouse.
     pub async fn click_label(&mut self, label: &str) -> Result<()> {
-        let node = format!(
-            "[...document.querySelectorAll('button, a, summary')].find(node => node.checkVisibility() \
-             && node.innerText.trim() === {})",
-            Value::from(label)
-        );
-        let place = self.place(label, &node).await?;
+        let place = self.place(label, &by_label(label)).await?;
         self.click_at(&place).await
+    }
+
+    /// Clicks like [`click_label`](Self::click_label), and again at the same place once the expression holds. `count`: 2
+    /// if that is the second half of a double click, 1 for a click of its own.
+    pub async fn click_label_twice(&mut self, label: &str, between: &str, count: u8) -> Result<()> {
+        let place = self.place(label, &by_label(label)).await?;
+        self.click_at(&place).await?;
+        self.until(between, PATIENCE, between).await?;
+        self.mouse("mousePressed", &place, count).await?;
+        self.mouse("mouseReleased", &place, count).await
     }
 
     /// The first half of a click.
     pub async fn press_mouse(&mut self, selector: &str) -> Result<()> {
         let place = self.place(selector, &by_selector(selector)).await?;
-        self.mouse("mousePressed", &place).await
+        self.mouse("mousePressed", &place, 1).await
     }
 
     /// The second half of a click.
     pub async fn release_mouse(&mut self, selector: &str) -> Result<()> {
         let place = self.place(selector, &by_selector(selector)).await?;
-        self.mouse("mouseReleased", &place).await
+        self.mouse("mouseReleased", &place, 1).await
     }
 
     /// Where the middle of a node is, once it stands still and nothing lies above it.
     async fn place(&mut self, what: &str, node: &str) -> Result<Value> {
         let place = format!(
-            "(async () => {{ const node = {node}; if (!node || node.disabled) return null;
+            "(async () => {{ const node = {node}; if (!node || node.disabled || node.ariaDisabled) return null;
              node.scrollIntoView({{ block: 'center' }});
              const middle = () => {{ const box = node.getBoundingClientRect();
              return [box.x + box.width / 2, box.y + box.height / 2]; }};
@@ -193,12 +200,12 @@ impl Browser {
     }
 
     async fn click_at(&mut self, place: &Value) -> Result<()> {
-        self.mouse("mousePressed", place).await?;
-        self.mouse("mouseReleased", place).await
+        self.mouse("mousePressed", place, 1).await?;
+        self.mouse("mouseReleased", place, 1).await
     }
 
-    async fn mouse(&mut self, event: &str, place: &Value) -> Result<()> {
-        let params = json!({"type": event, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
+    async fn mouse(&mut self, event: &str, place: &Value, count: u8) -> Result<()> {
+        let params = json!({"type": event, "x": place[0], "y": place[1], "button": "left", "clickCount": count});
         self.command("Input.dispatchMouseEvent", params).await.map(drop)
     }
 
@@ -261,6 +268,14 @@ impl Browser {
 
 fn by_selector(selector: &str) -> String {
     format!("document.querySelector({})", Value::from(selector))
+}
+
+fn by_label(label: &str) -> String {
+    format!(
+        "[...document.querySelectorAll('button, a, summary')].find(node => node.checkVisibility() \
+         && node.innerText.trim() === {})",
+        Value::from(label)
+    )
 }
 
 fn read_port(file: &Path) -> Option<u16> {

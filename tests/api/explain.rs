@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::common::{ROLLED_BACK, SOON, World, alert, assert_same, dump};
 
 /// The states that a prompt is brought into.
-const STATES: [&str; 12] = [
+const STATES: [&str; 13] = [
     "fresh",
     "cooldown",
     "paused",
@@ -22,6 +22,7 @@ const STATES: [&str; 12] = [
     "open",
     "fires-already",
     "dismissed",
+    "dismissed-before",
     "external",
     "deleted",
 ];
@@ -132,13 +133,21 @@ async fn put(world: &World, state: &str, prompt: &str, rule: &Value) -> Result<P
                 false => Ok(Put { firing: Some(first), ..Put::serving(&["v2"])? }),
             };
         }
-        "dismissed" => {
+        "dismissed" | "dismissed-before" => {
             done(world, "/api/pause", json!({ "prompt": prompt })).await?;
-            let answer = world.receiver.deliver(&[first]).await?.json()?;
+            let answer = world.receiver.deliver(std::slice::from_ref(&first)).await?.json()?;
             done(world, "/api/resume", json!({ "prompt": prompt })).await?;
             let incident = answer["results"][0]["incident"].as_str().context("an incident")?;
             let decision = json!({ "decision": "dismiss", "operator": "dana" });
             done(world, &format!("/api/incidents/{incident}/decide"), decision).await?;
+            if state == "dismissed" {
+                return Ok(Put { firing: Some(first), ..Put::serving(&["v2"])? });
+            }
+            a_moment_later(world);
+            let mut resolved = first;
+            resolved["status"] = "resolved".into();
+            resolved["endsAt"] = fires(world, rule, prompt, "v2").await?["startsAt"].take();
+            world.receiver.outcomes(&[resolved]).await?;
         }
         "external" => {
             world.redis.cmd::<()>(&["SET", &format!("{{prompts}}:active:{prompt}"), "v9"]).await?;
@@ -231,6 +240,7 @@ async fn what_is_foretold_is_what_happens() -> Result<()> {
         "incident_updated{joined}",
         "incident_updated{target_unhealthy}",
         "duplicate{duplicate}",
+        "ignored{dismissed}",
     ];
     includes(&happened, &expected);
     Ok(())
@@ -270,6 +280,19 @@ async fn each_guard_that_holds_is_listed_with_what_is_left_of_it() -> Result<()>
     assert_eq!(all[0]["target"]["version"], "v1");
     assert_eq!(all[0]["target"]["known_good_by"], "mark");
     assert!(all[0]["target"]["known_good_at"].is_string(), "{}", all[0]);
+    Ok(())
+}
+
+/// A version that someone has just SET is known before the alert is decided about, as when it is delivered.
+#[tokio::test]
+async fn a_version_that_was_set_a_moment_ago_is_foretold_as_it_will_be_decided() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    for version in ["v3", "v4", "v5"] {
+        world.redis.cmd::<()>(&["SET", "{prompts}:active:p", version]).await?;
+        let all = explain(&world, "p", "PromptErrorRateCritical").await?;
+        assert_eq!((&all[0]["version"], &all[0]["outcome"]), (&json!(version), &json!("rolled_back")), "{all:?}");
+    }
     Ok(())
 }
 

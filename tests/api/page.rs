@@ -164,6 +164,73 @@ async fn the_overview_says_since_when_by_whom_and_how_the_active_version_serves(
     // a canary that came and went changes nothing about its base
     let after = serving().await?;
     assert_eq!((time(&after), after.contains("by maya")), (time(&before), false), "{before}\n{after}");
+    // who gave a version all traffic is named, not who gave it the first five percent
+    for (share, operator) in [(5, "cara"), (100, "maya")] {
+        let body = json!({"version": "v3", "percent": share, "operator": operator, "force": true});
+        ensure!(world.post(activate, body).await?.0 == 200);
+    }
+    let promoted = serving().await?;
+    ensure!(promoted.contains("activated") && promoted.contains("by maya") && !promoted.contains("cara"), "{promoted}");
+    let shown = page(&world, "/prompts/p").await?;
+    let lead = shown.split("id=\"automation\"").next().unwrap_or_default();
+    ensure!(lead.contains("by maya") && !lead.contains("cara"), "{lead}");
+    Ok(())
+}
+
+/// Whether an alert fires or not, nothing can be served.
+#[tokio::test]
+async fn a_prompt_whose_key_is_broken_needs_a_person_and_would_be_held() -> Result<()> {
+    let world = World::start().await?;
+    for prompt in ["a", "deleted", "unusable"] {
+        world.ship(prompt).await?;
+    }
+    world.redis.cmd::<()>(&["DEL", "{prompts}:active:deleted"]).await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:unusable", "{oops}"]).await?;
+    let shown = eventually("both are noticed", SOON, async || {
+        page(&world, "/?state=needs-person").await.ok().filter(|page| page.contains("Needs a person (2)"))
+    })
+    .await?;
+    let keys: Vec<&str> = shown.split("<tr data-key=\"").skip(1).filter_map(|row| row.split('"').next()).collect();
+    assert_eq!(keys, ["deleted", "unusable"], "{shown}");
+    for (prompt, guard) in [("deleted", "key_deleted"), ("unusable", "foreign_value")] {
+        let held = format!("<span class=\"badge watch\">held</span> <span class=\"quiet\"><code>{guard}</code>");
+        for path in ["/?search=".to_owned() + prompt, format!("/prompts/{prompt}")] {
+            let shown = page(&world, &path).await?;
+            assert!(shown.contains(&held), "{path}: {held}\n{shown}");
+        }
+        let outcomes = world.receiver.outcomes(&[critical(prompt)]).await?;
+        assert_eq!(outcomes, [format!("held{{{guard}}}")]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pause_of_all_prompts_is_a_pause_of_each() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.post("/api/pause", json!({"operator": "dana", "reason": "provider outage"})).await?;
+    let shown = eventually("the pause is in the order", SOON, async || {
+        page(&world, "/?state=paused").await.ok().filter(|page| page.contains("Automation is paused for all"))
+    })
+    .await?;
+    assert!(shown.contains("Automation paused (1)") && shown.contains("data-key=\"p\""), "{shown}");
+    // ending the prompt's own pause would not arm it
+    world.post("/api/pause", json!({"prompt": "p", "operator": "dana"})).await?;
+    let shown = page(&world, "/prompts/p").await?;
+    assert!(shown.contains("Nothing rolls back automatically yet: automation is paused for all prompts."), "{shown}");
+    assert!(!shown.contains("Critical alerts roll back automatically again."), "{shown}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rollback_says_that_it_ends_the_canary() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
+    let canary = json!({"version": "v3", "canary": true, "stages": [10, 100]});
+    ensure!(world.post("/api/prompts/p/activate", canary).await?.0 == 200);
+    let shown = page(&world, "/prompts/p").await?;
+    assert!(shown.contains("From v2 back to v1. This ends the canary of v3, too. All prompt servers"), "{shown}");
     Ok(())
 }
 
@@ -197,6 +264,13 @@ async fn an_incident_is_decided_with_the_buttons_of_its_page() -> Result<()> {
     let shown = page(&world, &path).await?;
     assert!(shown.contains("api approved: rolled back from v2 to v1"), "{shown}");
     let undo = body(&shown, "undo").with_context(|| shown.clone())?.1;
+    // a page that is out of date names another version than the undo would serve again by now
+    assert_eq!(undo["target_version"], "v2", "{undo}");
+    let mut earlier = undo.clone();
+    earlier["target_version"] = "v3".into();
+    let (status, answer) = world.post(&decide, earlier).await?;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("stale")), "{answer}");
+    assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
     assert_eq!(world.post(&decide, undo).await?.0, 200);
     assert_eq!(world.active("p").await?.as_deref(), Some("v2"));
     Ok(())

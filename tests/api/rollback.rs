@@ -112,7 +112,7 @@ async fn what_a_request_cannot_mean_is_refused() -> Result<()> {
         (
             &decide,
             json!({"decision": "dismiss", "target_version": "v1", "operator": "mia"}),
-            "only approve and approve_gradual have a target",
+            "only approve, approve_gradual and undo have a target",
         ),
         (
             "/api/prompts/p/activate",

@@ -1,6 +1,9 @@
 //! The receiver's page in a real browser, as people use it.
 
 mod accessibility;
+mod buttons;
+mod live;
+mod sign_in;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Browser, Redis};

@@ -219,6 +219,9 @@ async fn only_the_proxy_names_people_and_only_its_own_page_acts_for_them() -> Re
     for name in ["", "system", "External", "a\u{e9}"] {
         let answer = world.http().clone().header("x-forwarded-user", name).get("/api/prompts").await?;
         ensure!(answer.status == 401, "{name:?}: {}", answer.text());
+        // a person cannot see what the proxy sends
+        let page = world.http().clone().header("x-forwarded-user", name).get("/").await?.text();
+        ensure!(page.contains("expected one name of a person in the header X-Forwarded-User"), "{name:?}: {page}");
     }
 
     let renamed = [("PROXY__ADDRESSES", "127.0.0.1"), ("PROXY__HOSTS", "rollback.example")];

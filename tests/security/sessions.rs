@@ -142,6 +142,13 @@ async fn only_a_right_token_signs_in_and_leads_nowhere_else() -> Result<()> {
         ensure!(answer.status == 401 && answer.header("set-cookie").is_empty(), "{form}: {}", answer.text());
         ensure!(answer.text().contains("action=\"/login\""), "{form}: {}", answer.text());
     }
+    // what was typed and where it should lead are still there; the token is not
+    let again = sign_in(world.http(), "token=wr0ng&name=maya&next=%2Fprompts%2Fp%3Fx%3D1").await?;
+    let form = again.text();
+    ensure!(form.contains("value=\"maya\"") && form.contains("value=\"/prompts/p?x=1\""), "{form}");
+    ensure!(!form.contains("wr0ng"), "{form}");
+    let address = world.http().get("/login").await?;
+    assert_eq!((address.status, address.header("location")), (303, "/"));
     let named = sign_in(world.http(), "token=token-of-ops&name=system").await?;
     ensure!(named.status == 400 && named.header("set-cookie").is_empty(), "{}", named.text());
     for next in ["//evil.example", "https://evil.example", "/%5Cevil.example", "%2F%2Fevil.example", ""] {

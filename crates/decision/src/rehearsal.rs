@@ -10,7 +10,7 @@ use super::phase::{Phase, PhaseKind};
 use super::policy::Policy;
 use super::reason::OutcomeReason;
 use super::soak::KnownGood;
-use super::state::PromptState;
+use super::state::{PromptState, Silence};
 use super::time::{Timestamp, spoken};
 
 /// What an alert would have done.
@@ -141,11 +141,43 @@ fn asks(incident: &Incident, now: Timestamp) -> String {
     }
 }
 
+/// An alert that was delivered before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownAlert<'s> {
+    pub fingerprint: &'s str,
+    pub firing: bool,
+    /// When it began, as its sender said.
+    pub starts_at: Option<Timestamp>,
+    last_seen: Timestamp,
+}
+
+impl<'s> KnownAlert<'s> {
+    fn of(alert: &'s AlertRecord) -> Self {
+        let AlertRecord { fingerprint, firing, starts_at, last_seen, .. } = alert;
+        Self { fingerprint, firing: *firing, starts_at: *starts_at, last_seen: *last_seen }
+    }
+
+    fn dismissed(silence: &'s Silence) -> Self {
+        let Silence { fingerprint, starts_at, since, .. } = silence;
+        Self { fingerprint, firing: true, starts_at: *starts_at, last_seen: *since }
+    }
+}
+
 /// What the receiver knows of the alert `name` on `version`. If it fires already, the next delivery repeats it; otherwise
 /// the same alert would begin anew.
-pub fn known_alert<'s>(state: &'s PromptState, version: &VersionName, name: &str) -> Option<&'s AlertRecord> {
+pub fn known_alert<'s>(
+    policy: &Policy,
+    state: &'s PromptState,
+    version: &VersionName,
+    name: &str,
+    now: Timestamp,
+) -> Option<KnownAlert<'s>> {
     let incidents = state.incidents.iter().filter(|incident| incident.version == *version);
     let inactive = state.inactive_alerts.iter().filter(|inactive| inactive.version == *version);
-    let all = incidents.flat_map(|incident| &incident.alerts).chain(inactive.map(|inactive| &inactive.alert));
-    all.filter(|alert| alert.alertname == name).max_by_key(|alert| (alert.firing, alert.last_seen))
+    let alerts = incidents.flat_map(|incident| &incident.alerts).chain(inactive.map(|inactive| &inactive.alert));
+    let lasts = |silence: &&Silence| now.since(silence.since) < policy.alert_resolve_timeout;
+    let silences = state.silences.iter().filter(|silence| silence.version == *version).filter(lasts);
+    let alerts = alerts.filter(|alert| alert.alertname == name).map(KnownAlert::of);
+    let silences = silences.filter(|silence| silence.alertname == name).map(KnownAlert::dismissed);
+    alerts.chain(silences).max_by_key(|alert| (alert.firing, alert.last_seen))
 }

@@ -207,6 +207,9 @@ pub struct InactiveAlert {
 pub struct Silence {
     pub version: VersionName,
     pub fingerprint: String,
+    /// Unknown in older records.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub alertname: String,
     /// Alerts of a higher severity are handled again.
     pub severity: Severity,
     /// When a person dismissed it: an alert that began later is another outbreak. Unknown in older records.

@@ -131,7 +131,7 @@ impl Admission {
                 "expected one name of a person in the header {}, at most {MAX_NAME} visible ASCII characters long",
                 self.proxy.user_header
             ))
-            .refused(Denial::NoToken)),
+            .refused(Denial::WrongName)),
         }
     }
 

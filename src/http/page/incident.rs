@@ -12,6 +12,7 @@ use crate::elsewhere;
 use crate::http::Context;
 use crate::http::input::{ApiResult, Query, incident_id, is_incident_id};
 use crate::http::reply::{ApiError, Reply, no_incident, reply};
+use crate::page::actions::StillOff;
 use crate::page::incident::{self, IncidentPage, Picture};
 use crate::page::incidents::{self, Incidents, Listed};
 use crate::page::outage;
@@ -68,6 +69,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
         true => Some(store.paused_by(Some(&found.prompt)).await?.is_some()),
         false => None,
     };
+    let is_all_paused = is_open && store.paused_by(None).await?.is_some();
     let log = log(context, &found).await?;
     let group = group_of(&found);
     let visible = |prompt: &PromptName| reader.caller.sees(prompt);
@@ -95,6 +97,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
         incident: &found,
         rehearsed: rehearsed.as_ref(),
         is_paused,
+        still_off: StillOff::of(engine.policy.dry_run, is_all_paused),
         log: &log,
         deployed: &deployed,
         related: &related,

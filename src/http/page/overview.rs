@@ -53,6 +53,7 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
     let group = PromptName::written(&group).map_or(group, |group| group.to_string());
     let is_candidate = |entry: &&Entry| reader.caller.sees(&entry.prompt) && matches(entry, &needle, &group);
     let candidates: Vec<&Entry> = index.entries.iter().filter(is_candidate).collect();
+    let shows = |filter, entry: &Entry| shows(filter, entry, index.paused_for_all.is_some());
     let counts = Filter::ALL.map(|filter| candidates.iter().filter(|entry| shows(filter, entry)).count());
     let found: Vec<&Entry> = candidates.into_iter().filter(|entry| shows(filter, entry)).collect();
     let pages = found.len().div_ceil(ROWS).max(1);
@@ -142,13 +143,13 @@ fn matches(entry: &Entry, needle: &str, group: &str) -> bool {
     in_group && (needle.is_empty() || has_needle(&name) || (name != encoded && has_needle(encoded)))
 }
 
-fn shows(filter: Filter, entry: &Entry) -> bool {
+fn shows(filter: Filter, entry: &Entry, all_paused: bool) -> bool {
     match filter {
         Filter::All => true,
         Filter::NeedsPerson => entry.concern.needs_person(),
         Filter::Open => entry.concern <= Concern::Open,
         Filter::Rollout => entry.rollout,
-        Filter::Paused => entry.paused,
+        Filter::Paused => entry.paused || all_paused,
     }
 }
 

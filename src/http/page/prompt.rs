@@ -11,6 +11,7 @@ use crate::deployed::DeploymentEntry;
 use crate::http::input::{ApiResult, Query, prompt_name};
 use crate::http::reply::{ApiError, Reply};
 use crate::http::{Context, api, explain};
+use crate::page::actions::StillOff;
 use crate::page::prompt::{self, PromptPage};
 use crate::rules::Rules;
 
@@ -36,6 +37,7 @@ pub async fn prompt(context: &Context, reader: &Visitor<'_>, name: &str, query: 
     let log = store.log(&name, None, limit).await?;
     let entries: Vec<_> = log.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect();
     let is_paused = store.paused_by(Some(&name)).await?.is_some();
+    let still_off = StillOff::of(engine.policy.dry_run, store.paused_by(None).await?.is_some());
     let rules = timeout(RULES, context.books.rules.rules()).await;
     let rules = rules.unwrap_or_else(|_| Rules::shipped(Some("Prometheus did not name its rules in time".to_owned())));
     let explained = explain::view(context, &name, None, rules).await?;
@@ -45,6 +47,7 @@ pub async fn prompt(context: &Context, reader: &Visitor<'_>, name: &str, query: 
         incidents: &loaded.snapshot.state.open_incidents().collect::<Vec<_>>(),
         automation: &automation,
         is_paused,
+        still_off,
         canary: loaded.snapshot.state.running_canary(),
         explained: Some(&explained),
         log: &entries,

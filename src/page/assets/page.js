@@ -9,11 +9,15 @@
   const SETTLE = 200; // several changes become one look
   const RETRY = 5000; // after an error
   const PRESS = 2000; // the longest press of a button
+  const AIM = 500; // nobody aims at a button sooner after it has appeared
+  const PATIENCE = 10000; // the longest wait for an answer, and the time between two looks while nothing is heard
+  const FIRST = 5000; // a stream begins with an event
+  const QUIET = 40000; // it then sends one every 15 s
 
   const find = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // --- times -------------------------------------------------------------------------------------------------------
+  // --- times ---
 
   const near = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
   const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
@@ -22,9 +26,9 @@
     const today = new Date().toDateString();
     for (const time of all('time[datetime]', root)) {
       const at = new Date(time.dateTime);
-      if (!Number.isNaN(at.getTime())) {
-        time.textContent = (at.toDateString() === today ? near : far).format(at);
-      }
+      if (Number.isNaN(at.getTime())) continue;
+      const text = (at.toDateString() === today ? near : far).format(at);
+      if (time.textContent !== text) time.textContent = text;
     }
   }
 
@@ -43,7 +47,7 @@
     }
   }
 
-  // --- what is said ------------------------------------------------------------------------------------------------
+  // --- what is said ---
 
   function say(text, isFault = false) {
     const place = find('#said');
@@ -59,17 +63,35 @@
     }
   }
 
-  // --- looking again -----------------------------------------------------------------------------------------------
+  // --- looking again ---
 
   // what identifies an element in the old and in the new content
   function keyOf(element) {
     if (!element || !element.closest || !element.closest('main')) return null;
     if (element.id) return '#' + CSS.escape(element.id);
-    const row = element.closest('[data-key]');
-    const within = row && row !== element ? `[data-key="${CSS.escape(row.dataset.key)}"] ` : '';
     const named = ['data-key', 'data-path', 'data-body', 'href'].filter((name) => element.hasAttribute(name));
-    if (named.length) return within + named.map((name) => `[${name}="${CSS.escape(element.getAttribute(name))}"]`).join('');
-    return element.tagName === 'SUMMARY' ? `${within}summary` : null;
+    if (named.length) return within(element) + named.map((name) => `[${name}="${CSS.escape(element.getAttribute(name))}"]`).join('');
+    return element.tagName === 'SUMMARY' ? `${within(element)}summary` : null;
+  }
+
+  // the rows around an element: two rows can have the same menu
+  function within(element) {
+    const row = element.parentElement.closest('[data-key]');
+    return row ? `${within(row)}[data-key="${CSS.escape(row.dataset.key)}"] ` : '';
+  }
+
+  // what a click at the same place would do
+  function placeOf(button) {
+    const { left, top } = button.getBoundingClientRect();
+    return [button.dataset.path, button.dataset.body, left, top].join();
+  }
+
+  // a button that has just appeared, or moved, takes no click yet
+  function settle(main, before) {
+    for (const button of all('button.act', main).filter((one) => !before.has(placeOf(one)))) {
+      button.classList.add('fresh');
+      setTimeout(() => button.classList.remove('fresh'), AIM);
+    }
   }
 
   function replaceMain(text) {
@@ -105,16 +127,18 @@
     }
     // a selection stays where nothing has changed
     if (next.isEqualNode(main)) return;
+    const isInside = main.contains(focused);
+    const before = new Set(all('button.act:not(.fresh)', main).map(placeOf));
     main.replaceWith(next);
     const again = key && find(key, next);
-    if (again) {
-      if (typed) {
-        again.value = typed[0];
-        again.setSelectionRange(typed[1], typed[1]);
-      }
-      again.focus({ preventScroll: true });
+    if (again && typed) {
+      again.value = typed[0];
+      again.setSelectionRange(typed[1], typed[1]);
     }
+    // without it, Tab would begin at the top of the page
+    if (isInside) (again || next).focus({ preventScroll: true });
     window.scrollTo(left, top);
+    settle(next, before);
   }
 
   let looked = 0;
@@ -132,6 +156,7 @@
         credentials: 'same-origin',
         headers: { Accept: 'text/html' },
         cache: 'no-store',
+        signal: AbortSignal.timeout(PATIENCE),
       });
       if (answer.redirected && new URL(answer.url).pathname !== location.pathname) {
         location.assign(answer.url);
@@ -166,41 +191,65 @@
     if (seconds > 0) plan(seconds * 1000);
   }
 
-  // --- live --------------------------------------------------------------------------------------------------------
+  // --- live ---
 
-  function follow() {
+  let source = null;
+  let silence = 0;
+
+  // another event is expected within this time
+  function expect(time) {
+    clearTimeout(silence);
+    silence = setTimeout(() => {
+      // a proxy that buffers, or a receiver that hangs: the page is read without news
+      leave();
+      plan(0);
+      follow(PATIENCE);
+    }, time);
+  }
+
+  function leave() {
+    clearTimeout(silence);
+    source?.close();
+    source = null;
+    showLive('off', 'Not live');
+  }
+
+  // a page that nobody sees leaves its connection to others: browsers allow six to one address
+  function follow(patience = FIRST) {
     const path = document.body.dataset.live;
-    if (!path || !window.EventSource) return;
-    let wasLost = false;
-    const source = new EventSource(path);
-    source.addEventListener('open', () => {
-      showLive('on', 'Live');
-      // what changed meanwhile was not heard
-      if (wasLost) plan(0);
-      wasLost = false;
+    if (!path || source || document.visibilityState === 'hidden') return;
+    const own = new EventSource(path);
+    source = own;
+    expect(patience);
+    const on = (name, then) => own.addEventListener(name, () => {
+      expect(QUIET);
+      then();
     });
-    source.addEventListener('error', () => {
-      wasLost = true;
-      const isOver = source.readyState === EventSource.CLOSED;
-      showLive('off', isOver ? 'Not live' : 'Reconnecting');
+    own.addEventListener('open', () => expect(patience));
+    own.addEventListener('error', () => {
+      if (own.readyState !== EventSource.CLOSED) {
+        showLive('off', 'Reconnecting');
+        return;
+      }
       // the session has ended, or the receiver has too many open pages: the next look tells
-      if (isOver) look().then(() => setTimeout(follow, RETRY));
+      leave();
+      look().then(() => setTimeout(follow, RETRY));
     });
-    source.addEventListener('change', () => {
+    on('keep-alive', () => {});
+    on('change', () => {
       plan(SETTLE);
       // the order of the list is read once a second
       setTimeout(() => plan(0), SETTLE + AGAIN + 100);
     });
-    // anything may have changed, also between the page and this connection
-    source.addEventListener('resync', () => {
+    // anything may have changed, also before this connection
+    on('resync', () => {
       showLive('on', 'Live');
       plan(SETTLE);
     });
-    source.addEventListener('stale', () => showLive('off', 'Redis cannot be reached'));
-    window.addEventListener('pagehide', () => source.close(), { once: true });
+    on('stale', () => showLive('off', 'Redis cannot be reached'));
   }
 
-  // --- search ------------------------------------------------------------------------------------------------------
+  // --- search ---
 
   let typing = 0;
 
@@ -215,7 +264,7 @@
     }, SETTLE);
   }
 
-  // --- actions -----------------------------------------------------------------------------------------------------
+  // --- actions ---
 
   // resolves to the text that was asked for, or null
   function ask(button) {
@@ -250,7 +299,11 @@
     });
   }
 
+  const acting = new Set();
+
   async function act(button) {
+    const own = button.dataset.path + button.dataset.body;
+    if (acting.has(own)) return;
     const given = await ask(button);
     if (given === null) return;
     const body = button.dataset.body ? JSON.parse(button.dataset.body) : {};
@@ -258,11 +311,14 @@
     const token = find('meta[name="csrf-token"]');
     const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
     if (token) headers['X-CSRF-Token'] = token.content;
-    button.disabled = true;
+    acting.add(own);
+    // not disabled: it would lose the focus
+    button.setAttribute('aria-disabled', 'true');
     say('Working …');
     try {
       const { method, path, then } = button.dataset;
-      const answer = await fetch(path, { method, headers, body: JSON.stringify(body), credentials: 'same-origin' });
+      const signal = AbortSignal.timeout(PATIENCE);
+      const answer = await fetch(path, { method, headers, body: JSON.stringify(body), credentials: 'same-origin', signal });
       if (then && answer.ok) {
         location.assign(then);
         return;
@@ -278,19 +334,42 @@
     } catch {
       say('The receiver did not answer. Check whether it was done before you try again.', true);
     } finally {
-      button.disabled = false;
+      acting.delete(own);
+      button.removeAttribute('aria-disabled');
       plan(0);
     }
   }
 
-  // --- start -------------------------------------------------------------------------------------------------------
+  // --- signing in ---
+
+  // a browser sends no cookie with a link of another site: this page's own request has it
+  async function isSignedIn() {
+    const answer = await fetch(location.href, { headers: { Accept: 'text/html' }, cache: 'no-store' });
+    return answer.status !== 401;
+  }
+
+  // --- start ---
 
   document.addEventListener('DOMContentLoaded', () => {
     localTimes(document);
     distances(document);
-    setInterval(() => distances(document), 10000);
+    setInterval(() => {
+      distances(document);
+      // at midnight, a time of today becomes one of yesterday
+      localTimes(document);
+    }, 10000);
     follow();
     awaited();
+    if (find('.sign-in') && !find('#fault')) {
+      isSignedIn().then((isIn) => isIn && location.replace(location.pathname + location.search), () => {});
+    }
+    // the second click of a double click was not meant for what has appeared under the pointer
+    document.addEventListener('click', (event) => {
+      if (event.detail > 1 && event.target.closest('button, a')) {
+        event.preventDefault();
+        event.stopPropagation();
+      }
+    }, true);
     document.addEventListener('click', (event) => {
       const button = event.target.closest && event.target.closest('button[data-path]');
       if (button) act(button);
@@ -311,16 +390,15 @@
     for (const kind of ['pointerup', 'pointercancel']) {
       document.addEventListener(kind, () => { pressed = 0; });
     }
+    const isSeen = () => {
+      if (!document.body.dataset.live) return;
+      // while nobody looked, health was not measured
+      plan(0);
+      follow();
+    };
+    window.addEventListener('pagehide', leave);
     // the browser kept the page as it was, without its connection
-    window.addEventListener('pageshow', (event) => {
-      if (event.persisted) {
-        follow();
-        plan(0);
-      }
-    });
-    // while nobody looked, health was not measured
-    document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'visible' && document.body.dataset.live) plan(0);
-    });
+    window.addEventListener('pageshow', (event) => { if (event.persisted) isSeen(); });
+    document.addEventListener('visibilitychange', () => { (document.visibilityState === 'visible' ? isSeen : leave)(); });
   });
 })();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::actions::StillOff;
 use super::incident::{IncidentPage, Picture};
 use super::incidents::{Incidents, Listed};
 use super::login::SignIn;
@@ -323,6 +324,7 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
         incident,
         rehearsed: incident.phase.is_open().then_some(&rehearsed),
         is_paused: incident.phase.is_open().then_some(false),
+        still_off: None,
         log: &log,
         deployed: &deployed,
         related: &["support/answer".to_owned()],
@@ -465,6 +467,7 @@ fn prompt_of(texts: Texts, viewer: &Viewer, is_asked: bool) -> String {
         incidents: if is_asked { &open } else { &[] },
         automation: &Automation::Paused(texts.of("by maya: launch")),
         is_paused: true,
+        still_off: None,
         canary: Some(&canary(texts)),
         explained: Some(&explained),
         log: &[entry(texts)],
@@ -534,7 +537,10 @@ fn pages(texts: Texts, viewer: &Viewer) -> Vec<(String, String)> {
             ),
             ("outage", outage_of(texts, viewer)),
             ("incidents", list_of(texts, viewer)),
-            ("sign_in", login::sign_in(&SignIn { fault: Some(&fault), next: &texts.of("/rollouts") })),
+            (
+                "sign_in",
+                login::sign_in(&SignIn { fault: Some(&fault), name: &texts.of("maya"), next: &texts.of("/rollouts") }),
+            ),
             ("problem", problem::problem(&unavailable)),
         ]
         .map(|(name, page)| (name.to_owned(), page)),
@@ -572,6 +578,65 @@ fn a_reader_sees_everything_but_buttons() {
     }
     let with_buttons = pages(PLAIN, &viewer()).iter().filter(|(_, page)| page.contains("data-path=\"/api/")).count();
     assert!(with_buttons >= 10, "{with_buttons}");
+}
+
+#[test]
+fn every_button_of_a_page_has_a_name_of_its_own() {
+    for (name, page) in pages(PLAIN, &viewer()).into_iter().filter(|(name, _)| name.starts_with("incident_")) {
+        let named: Vec<&str> = page
+            .split("<button ")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("</button>"))
+            .map(|(button, _)| match button.split_once("aria-label=\"") {
+                Some((_, rest)) => rest.split('"').next().unwrap_or_default(),
+                None => button.rsplit('>').next().unwrap_or_default(),
+            })
+            .collect();
+        let unique: std::collections::BTreeSet<&&str> = named.iter().collect();
+        assert_eq!(unique.len(), named.len(), "{name}: {named:?}");
+    }
+}
+
+#[test]
+fn resuming_promises_only_what_then_happens() {
+    let about = |still_off| {
+        let button = actions::of_automation(Some(&name("p")), true, still_off, &viewer());
+        button.into_string().split("data-text=\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned)
+    };
+    for (is_dry_run, is_paused, text) in [
+        (false, false, "Critical alerts roll back automatically again."),
+        (false, true, "Nothing rolls back automatically yet: automation is paused for all prompts."),
+        (true, true, "Nothing rolls back automatically yet: guards.mode is dry-run."),
+    ] {
+        assert_eq!(about(StillOff::of(is_dry_run, is_paused)).as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn an_incident_says_whether_guards_were_asked() {
+    let mut requested = Incident { held: None, notes: Vec::new(), ..awaiting(PLAIN) };
+    assert!(!requested.alerts.is_empty());
+    for (action, said) in [(Action::Rollback, "No guard held it."), (Action::Page, "Guards were not checked")] {
+        requested.alerts.iter_mut().for_each(|alert| alert.action = action);
+        let shown = incident_of(&requested, PLAIN, None, &viewer());
+        assert!(shown.contains(said), "{action:?}: {shown}");
+    }
+    requested.note(NOW, NoteKind::Held, "held by the guard paused");
+    let shown = incident_of(&requested, PLAIN, None, &viewer());
+    assert!(shown.contains("A guard held it for a time: see the timeline."), "{shown}");
+}
+
+#[test]
+fn a_value_fits_into_its_cell_however_large_it_is() {
+    for (signal, huge, shown) in [
+        (Signal::P99, 1e300, "1.0e300 s"),
+        (Signal::P99, -1e300, "-1.0e303 ms"),
+        (Signal::Errors, f64::MAX, "inf %"),
+        (Signal::Quality, 123_456_789.0, "1.2e8"),
+        (Signal::P99, 86_400.0, "86400.00 s"),
+    ] {
+        assert_eq!(parts::value(signal, huge), shown);
+    }
 }
 
 #[test]

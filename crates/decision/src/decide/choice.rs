@@ -194,6 +194,7 @@ fn silence(tx: &mut Transaction<'_>, id: &IncidentId) {
         .map(|alert| Silence {
             version: version.clone(),
             fingerprint: alert.fingerprint.clone(),
+            alertname: alert.alertname.clone(),
             severity: alert.severity,
             dismissed_at: Some(now),
             starts_at: alert.starts_at,

@@ -1,0 +1,98 @@
+//! Buttons under the mouse, the keyboard and live changes.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{Person, TOKENS, asks, opened, ops};
+use crate::common::{SOON, World, alert, deliver, ship};
+
+const FOCUSED: &str = "document.activeElement.innerText.trim()";
+
+/// The button that takes the place of another one is not what the second click of a hasty person means.
+#[tokio::test]
+async fn a_second_click_at_the_same_place_does_nothing_else() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let (mut maya, _) = Person::asked(&world).await?;
+    let gone = "![...document.querySelectorAll('main button')].some(button => button.innerText === 'Investigate')";
+    for (prompt, clicks) in [("p", 2), ("q", 1)] {
+        if prompt == "q" {
+            ship(&ops(&world), "q").await?;
+            let id = asks(&world, "q").await?;
+            maya.goto(&format!("/incidents/{id}")).await?;
+            maya.is_live().await?;
+        }
+        maya.browser.click_label_twice("Investigate", gone, clicks).await?;
+        assert_eq!(maya.browser.eval("document.querySelector('#said').textContent").await?, "Done.", "{clicks}");
+        // a dismissed question could not be approved
+        maya.browser.click_label("Approve rollback").await?;
+        maya.browser.click_label("Yes, do it").await?;
+        maya.sees("maya (ops) rolled v2 back to v1").await?;
+    }
+    maya.is_clean()
+}
+
+#[tokio::test]
+async fn the_keyboard_stays_where_it_is_and_nothing_moves_when_something_was_done() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let (mut maya, _) = Person::asked(&world).await?;
+    let focus = |label: &str| {
+        format!("[...document.querySelectorAll('main button')].find(button => button.innerText === '{label}').focus()")
+    };
+    let top = "document.querySelector('main h1').getBoundingClientRect().top";
+    let before = maya.browser.eval(top).await?;
+    // a request that hangs, as with six open tabs of an older release
+    maya.browser
+        .eval(
+            "window.real = [fetch, AbortSignal.timeout]; \
+             AbortSignal.timeout = () => real[1].call(AbortSignal, 50); \
+             window.fetch = (path, { signal }) => new Promise((_, refuse) => \
+             signal?.addEventListener('abort', () => refuse(signal.reason))); true",
+        )
+        .await?;
+    maya.browser.eval(&focus("Investigate")).await?;
+    maya.browser.press("Enter").await?;
+    maya.sees("The receiver did not answer.").await?;
+    assert_eq!(maya.browser.eval(FOCUSED).await?, "Investigate");
+    assert_eq!(maya.browser.eval(top).await?, before, "the message moves nothing");
+
+    maya.browser.eval("[window.fetch, AbortSignal.timeout] = real; true").await?;
+    maya.browser.press("Enter").await?;
+    maya.sees("Done.").await?;
+    maya.browser
+        .until("the button is gone", SOON, "!document.querySelector('main').innerText.includes('Investigate')")
+        .await?;
+    assert_eq!(maya.browser.eval("document.activeElement.id").await?, "main");
+    assert_eq!(maya.browser.eval(top).await?, before);
+    maya.is_clean()
+}
+
+#[tokio::test]
+async fn an_open_menu_and_the_focus_stay_with_their_prompt() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let mut ids = Vec::new();
+    for prompt in ["a", "b", "c"] {
+        ship(&ops(&world), prompt).await?;
+        let id = opened(&deliver(&ops(&world), &[alert(prompt, "v2", "high")]).await?)?;
+        let approve = json!({"decision": "approve_gradual", "operator": "pete"});
+        let answer = ops(&world).post_json(&format!("/api/incidents/{id}/decide"), &approve).await?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        ids.push(id);
+    }
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.goto("/rollouts").await?;
+    maya.is_live().await?;
+    maya.browser.until("all three", SOON, "document.querySelectorAll('.rollout').length === 3").await?;
+    let menu = "const own = [...document.querySelectorAll('.rollout')].find(section => \
+                section.querySelector('h2').innerText.includes(' b ')).querySelector('details');";
+    maya.browser.eval(&format!("{{ {menu} own.open = true; own.querySelector('summary').focus(); }} true")).await?;
+    let undo = json!({"decision": "undo", "operator": "pete"});
+    let answer = ops(&world).post_json(&format!("/api/incidents/{}/decide", ids[2]), &undo).await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    maya.browser.until("two are left", SOON, "document.querySelectorAll('.rollout').length === 2").await?;
+    let kept = format!(
+        "(() => {{ {menu} return own.open && document.querySelectorAll('details[open]').length === 1 && \
+         document.activeElement === own.querySelector('summary'); }})()"
+    );
+    assert_eq!(maya.browser.eval(&kept).await?, json!(true));
+    maya.is_clean()
+}

@@ -1,0 +1,89 @@
+//! When the page is live, when it says that it is not, and what it holds open.
+
+use anyhow::{Result, ensure};
+use prompt_rollback_testkit::eventually;
+use serde_json::json;
+
+use super::{LIVE, Person, TOKENS, ops};
+use crate::common::{SOON, World, ship};
+
+/// What a browser tells a page that somebody leaves for another tab, or returns to.
+fn is_now(state: &str) -> String {
+    format!(
+        "Object.defineProperty(document, 'visibilityState', {{ value: '{state}', configurable: true }}); \
+         document.dispatchEvent(new Event('visibilitychange'))"
+    )
+}
+
+/// The streams that the receiver serves.
+async fn streams(world: &World, expected: &str) -> Result<()> {
+    let expected = format!("prompt_rollback_event_streams {expected}");
+    eventually(&expected, SOON, async || {
+        let metrics = world.http().get("/metrics").await.ok()?.text();
+        metrics.lines().any(|line| line == expected).then_some(())
+    })
+    .await
+}
+
+/// Browsers allow six connections to one address, for all tabs together.
+#[tokio::test]
+async fn a_tab_in_the_background_leaves_its_connection_to_others() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    streams(&world, "1").await?;
+    maya.browser.eval(&is_now("hidden")).await?;
+    streams(&world, "0").await?;
+    ship(&ops(&world), "p").await?;
+    ensure!(!maya.text().await?.contains("v2"));
+    maya.browser.eval(&is_now("visible")).await?;
+    maya.sees_served("v2").await?;
+    maya.is_live().await?;
+    streams(&world, "1").await?;
+    maya.is_clean()
+}
+
+/// A stream that the test ends, fills and keeps silent, and a clock that runs a hundred times as fast.
+const STAGED: &str = "
+    window.streams = [];
+    window.EventSource = class extends EventTarget {
+        constructor() { super(); this.readyState = 1; streams.push(this); }
+        close() { this.readyState = 2; }
+        hear(name) { this.dispatchEvent(new Event(name)); }
+    };
+    const later = window.setTimeout;
+    window.setTimeout = (then, time) => later(then, time / 100);
+    true";
+const STATE: &str = "document.querySelector('#live').textContent";
+
+#[tokio::test]
+async fn the_page_is_live_only_while_it_hears_something() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.browser.eval(&is_now("hidden")).await?;
+    maya.browser.eval(STAGED).await?;
+    maya.browser.eval(&is_now("visible")).await?;
+    // a proxy that buffers passes the head of the answer on, and nothing of its body
+    maya.browser.eval("streams.at(-1).hear('open')").await?;
+    assert_eq!(maya.browser.eval(STATE).await?, "Not live");
+    maya.browser.until("another attempt", SOON, "streams.length > 2").await?;
+    assert_eq!(maya.browser.eval("streams.filter(stream => stream.readyState === 1).length").await?, 1);
+    // its content is read without news
+    ship(&ops(&world), "p").await?;
+    maya.sees_served("v2").await?;
+    assert_eq!(maya.browser.eval(STATE).await?, "Not live");
+
+    // the state right after each event, before the next timer
+    for (heard, state) in [
+        ("resync", "Live"),
+        ("stale", "Redis cannot be reached"),
+        ("keep-alive", "Redis cannot be reached"),
+        ("resync", "Live"),
+        ("keep-alive", "Live"),
+    ] {
+        let after = format!("streams.at(-1).hear('{heard}'); {STATE}");
+        assert_eq!(maya.browser.eval(&after).await?, state, "{heard}");
+    }
+    maya.browser.until("silence is noticed", SOON, &format!("{STATE} === 'Not live'")).await?;
+    ensure!(maya.browser.eval(LIVE).await? == json!(false));
+    maya.is_clean()
+}
