@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::client::Series;
-use super::exposure::{FAILURES, REQUESTS, grown};
+use super::counters::Sums;
+use super::exposure::{FAILURES, REQUESTS, SUMMED};
 use super::server::{Replica, Server};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
@@ -65,7 +66,7 @@ pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) 
     let prompt = super::quoting::in_string(prompt);
     // of a version's characters, only these have a meaning in a regular expression
     let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
-    let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, BUCKETS, COVERED].join("|");
+    let names = [REQUESTS, FAILURES, SUMMED, SCORES, SCORE_SUM, BUCKETS, COVERED].join("|");
     format!("{{__name__=~\"{names}\",{p}=\"{prompt}\",{v}=~\"{versions}\"}}")
 }
 
@@ -101,7 +102,7 @@ pub fn requests_since(
     let in_span = |(span, series): (&QueryRange, &Vec<Series>)| -> f64 {
         let of =
             |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
-        let counts = counts(labels, span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed);
+        let counts = counts(labels, span.step, [&of(REQUESTS), &of(FAILURES), &of(SUMMED)], |_, failed| failed);
         counts.into_iter().filter(|(end, _)| *end >= since.plus(span.step)).map(|(_, counts)| counts.all).sum()
     };
     spans.iter().zip(answers).map(in_span).sum()
@@ -148,8 +149,9 @@ impl VersionSamples {
                 series.iter().filter(|one| is_of(labels, one, name, version)).collect()
             };
             let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
-            read.requests.extend(counts(labels, span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed));
-            read.scores.extend(counts(labels, span.step, &of(SCORES), &of(SCORE_SUM), lost));
+            let requests = [&of(REQUESTS)[..], &of(FAILURES), &of(SUMMED)];
+            read.requests.extend(counts(labels, span.step, requests, |_, failed| failed));
+            read.scores.extend(counts(labels, span.step, [&of(SCORES), &of(SCORE_SUM), &[]], lost));
             read.covered.extend(of(COVERED).into_iter().flat_map(|one| one.points.iter().copied()));
             // the first moment of a span is the last one of the span before
             let mut buckets: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
@@ -200,39 +202,41 @@ fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>
 fn counts(
     labels: &Labels,
     step: Duration,
-    all: &[&Series],
-    parts: &[&Series],
+    [all, parts, summed]: [&[&Series]; 3],
     failed: fn(f64, f64) -> f64,
 ) -> BTreeMap<Timestamp, Counts> {
     let mut counts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
     let mut counted = BTreeSet::new();
     for all in all {
         let (server, replica) = (Server::of(labels, all), Replica::of(all));
-        let same = |part: &&&Series| Server::of(labels, part) == server && Replica::of(part) == replica;
+        let same = |other: &&&Series| Server::of(labels, other) == server && Replica::of(other) == replica;
         let Some(part) = parts.iter().find(same) else { continue };
-        // of a pair of Prometheus servers that measure the same instance, one
-        if !counted.insert(server) {
+        // of what several measured, one
+        if !counted.insert(server.clone()) {
             continue;
         }
-        for (end, [grown, part]) in growth(step, all, part) {
+        for (end, (grown, part)) in growth(step, all, part, summed.iter().find(same).copied()) {
             counts.entry(end).or_default().add(Counts { all: grown, failed: failed(grown, part) });
         }
     }
     counts
 }
 
-/// The growth of a counter of all and of one of a part of them. Before the first point, or in a gap, it is not counted.
-/// If the first one fell, the server was restarted: the second one counts from 0 too, also if it is higher than before.
-fn growth(step: Duration, all: &Series, part: &Series) -> BTreeMap<Timestamp, [f64; 2]> {
-    let parts: BTreeMap<Timestamp, f64> = part.points.iter().copied().collect();
+/// The growth of a counter of all and of one of a part of them. Before the first point, in a gap, or where the two ends of a slice
+/// are [not comparable](Sums::growth_to), it is not counted.
+fn growth(step: Duration, all: &Series, part: &Series, summed: Option<&Series>) -> BTreeMap<Timestamp, (f64, f64)> {
+    let at_each = |series: &Series| -> BTreeMap<Timestamp, f64> { series.points.iter().copied().collect() };
+    let (parts, summed) = (at_each(part), summed.map(at_each).unwrap_or_default());
+    let sums = |at: Timestamp, all: f64| -> Option<Sums> {
+        let part = parts.get(&at).copied().filter(|part| part.is_finite() && all.is_finite())?;
+        Some(Sums { all, part: Some(part), series: summed.get(&at).copied() })
+    };
     let mut growth = BTreeMap::new();
     for pair in all.points.windows(2) {
         let [(before_at, before), (at, value)] = [pair[0], pair[1]];
-        let (Some(part_before), Some(part)) = (parts.get(&before_at), parts.get(&at)) else { continue };
-        let known = [before, value, *part_before, *part].iter().all(|value| value.is_finite());
-        if known && at > before_at && at.since(before_at) == step {
-            let part_before = if value < before { 0.0 } else { *part_before };
-            growth.insert(at, [grown(before, value), grown(part_before, *part)]);
+        let (Some(before), Some(after)) = (sums(before_at, before), sums(at, value)) else { continue };
+        if let Some((grown, Some(part))) = before.growth_to(&after).filter(|_| at.since(before_at) == step) {
+            growth.insert(at, (grown, part));
         }
     }
     growth
@@ -309,20 +313,27 @@ mod tests {
         ]);
         assert_eq!(
             all(&measured.errors),
-            [[3.0, 1.0, 15.0, 1.0], [0.0, 0.0, 25.0, 5.0], [0.0, 0.0, 5.0, 1.0], [1.0, 0.0, 1.0, 0.0]],
+            [[3.0, 1.0, 15.0, 1.0], [0.0, 0.0, 25.0, 5.0], [1.0, 0.0, 1.0, 0.0]],
             "a reset, an instance that ended, a sample that is no number"
         );
     }
 
     #[test]
-    fn a_server_that_was_restarted_counts_its_failures_from_zero() {
-        let measured = read_first(vec![
-            series(REQUESTS, "v1", "a", &[1_000.0, 50.0]),
-            series(FAILURES, "v1", "a", &[5.0, 20.0]),
-            series(REQUESTS, "v2", "a", &[1_000.0, 50.0]),
-            series(FAILURES, "v2", "a", &[20.0, 5.0]),
-        ]);
-        assert_eq!(all(&measured.errors), [[50.0, 5.0, 50.0, 20.0]]);
+    fn an_instance_whose_sum_fell_or_has_other_series_is_no_evidence() {
+        // the server was restarted, one of two summed series went away, another one with a long life came
+        let requests = [1_000.0, 50.0, 60.0, 55.0, 1_065.0, 1_070.0];
+        let failures = [5.0, 20.0, 21.0, 21.0, 40.0, 42.0];
+        let answer = |summed: &[f64]| {
+            let mut all = vec![series(REQUESTS, "v2", "a", &requests), series(FAILURES, "v2", "a", &failures)];
+            all.extend((!summed.is_empty()).then(|| series(SUMMED, "v2", "a", summed)));
+            all
+        };
+        let spans = [QueryRange { from: BEGAN, to: after(75), step: STEP }];
+        let [new, old] = ["v2", "v1"].map(version);
+        let measured = |summed: &[f64]| read(&labels(), &spans, &[answer(summed)], [&new, &old], BEGAN).errors;
+        assert_eq!(all(&measured(&[2.0, 2.0, 2.0, 1.0, 2.0, 2.0])), [[10.0, 1.0, 0.0, 0.0], [5.0, 2.0, 0.0, 0.0]]);
+        let earlier_rules = [[10.0, 1.0, 0.0, 0.0], [1_010.0, 19.0, 0.0, 0.0], [5.0, 2.0, 0.0, 0.0]];
+        assert_eq!(all(&measured(&[])), earlier_rules, "what falls is seen without a count of the series");
     }
 
     #[test]

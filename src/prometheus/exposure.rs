@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::bound::bounds;
 use super::client::Series;
+use super::counters::Sums;
 use super::question::FAILS_ABOVE;
 use super::server::{Replica, Server, Unscraped};
 use crate::config::Labels;
@@ -41,6 +42,8 @@ const WORSE: f64 = 1.5;
 
 pub(super) const REQUESTS: &str = "prompt_version_instance:requests:sum";
 pub(super) const FAILURES: &str = "prompt_version_instance:request_errors:sum";
+/// How many series of successes are summed up. Rules of earlier releases do not record it.
+pub(super) const SUMMED: &str = "prompt_version_instance:request_successes:count";
 const SCRAPED: &str = "prompt_version_instance:requests:timestamp_seconds";
 const REFERENCE: &str = "prompt_version:request_errors:reference";
 
@@ -49,16 +52,15 @@ pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
     let seconds = (now.since(oldest) + BEFORE).as_secs();
     // for a longer time, every evaluation would be too large an answer; the counters hold the same information
     let step = if seconds > FINELY.as_secs() { format!(":{}s", seconds / POINTS) } else { String::new() };
-    format!("{{__name__=~\"{REQUESTS}|{FAILURES}|{SCRAPED}|{REFERENCE}\",{prompts}}}[{seconds}s{step}]")
+    let names = [REQUESTS, FAILURES, SUMMED, SCRAPED, REFERENCE].join("|");
+    format!("{{__name__=~\"{names}\",{prompts}}}[{seconds}s{step}]")
 }
 
 /// The counters of one version on one instance at one scrape.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Timestamp,
-    requests: f64,
-    /// `None`: failures are not recorded.
-    failures: Option<f64>,
+    sums: Sums,
 }
 
 /// The samples of one instance, by version, oldest first.
@@ -79,6 +81,15 @@ struct Interval {
     to: Timestamp,
     requests: f64,
     failures: Option<f64>,
+    /// False: it shows that the version was served, but not how often.
+    counted: bool,
+}
+
+impl Interval {
+    /// Of a counter that may be older: of its requests, one was served at least.
+    fn of_older(first: &Sample) -> Self {
+        Self { from: first.at, to: first.at, requests: first.sums.all.min(1.0), failures: None, counted: false }
+    }
 }
 
 /// The answer to [`question`].
@@ -134,8 +145,8 @@ pub struct Counters<'a> {
     unscraped: &'a Unscraped,
 }
 
-/// The recorded series of one instance, by version: requests, failures, times of scrapes.
-type Parts<'a> = BTreeMap<&'a str, [Option<&'a Series>; 3]>;
+/// The recorded series of one instance, by version: requests, failures, times of scrapes, number of series that are summed up.
+type Parts<'a> = BTreeMap<&'a str, [Option<&'a Series>; 4]>;
 
 fn newest_of(versions: &Parts<'_>) -> Timestamp {
     let last = versions.values().flatten().flatten().filter_map(|one| one.points.last());
@@ -155,6 +166,7 @@ impl<'a> Counters<'a> {
                 }
                 FAILURES => 1,
                 SCRAPED => 2,
+                SUMMED => 3,
                 _ => 0,
             };
             let replicas = found.entry(Server::of(labels, one)).or_default();
@@ -185,11 +197,12 @@ impl<'a> Counters<'a> {
         let (mut latest_bad, mut latest_target) = (0.0, 0.0);
         for ((server, instance), [of_bad, of_target]) in self.instances.iter().zip(&all) {
             let later = |interval: &&Interval| interval.from >= since;
-            let served = |intervals: &[Interval]| intervals.iter().filter(later).map(|i| i.requests).sum::<f64>();
+            let counted = |interval: &&Interval| later(interval) && interval.counted;
+            let served = |intervals: &[Interval]| intervals.iter().filter(counted).map(|i| i.requests).sum::<f64>();
             let (bad_requests, target_requests) = (served(of_bad), served(of_target));
             traffic.bad = traffic.bad.saturating_add(whole(bad_requests));
             traffic.target = traffic.target.saturating_add(whole(target_requests));
-            for interval in of_target.iter().filter(later) {
+            for interval in of_target.iter().filter(counted) {
                 traffic.failures = traffic.failures.saturating_add(whole(interval.failures.unwrap_or(0.0)));
                 traffic.uncounted |= interval.requests > 0.0 && interval.failures.is_none();
             }
@@ -237,8 +250,8 @@ impl<'a> Counters<'a> {
     pub fn served(&self, since: Timestamp, version: &VersionName) -> (u64, u64) {
         let all = self.instances.values().flat_map(|one| one.intervals(version.as_str()));
         let counted =
-            all.filter(|interval| interval.from >= since).fold((0.0, 0.0), |(requests, failures), interval| {
-                (requests + interval.requests, failures + interval.failures.unwrap_or(0.0))
+            all.filter(|interval| interval.from >= since && interval.counted).fold((0.0, 0.0), |counts, interval| {
+                (counts.0 + interval.requests, counts.1 + interval.failures.unwrap_or(0.0))
             });
         (whole(counted.0), whole(counted.1))
     }
@@ -400,44 +413,43 @@ impl Split {
 impl<'a> Instance<'a> {
     fn of(versions: Parts<'a>) -> Self {
         let (changes, recorded) = (changes(&versions), newest_of(&versions));
-        let samples = |(version, parts): (&'a str, [Option<&Series>; 3])| (version, samples(parts, &changes));
+        let samples = |(version, parts): (&'a str, [Option<&Series>; 4])| (version, samples(parts, &changes));
         let scrapes: Scrapes<'a> = versions.into_iter().map(samples).collect();
         let times: BTreeSet<_> = scrapes.values().flatten().map(|sample| sample.at).collect();
         Self { scrapes, times: times.into_iter().collect(), recorded }
     }
 
-    /// What was counted for `version` from scrape to scrape. A counter that falls was reset and counts from 0. One that
-    /// starts on an instance that was scraped before started at 0; one that starts with its instance may be older than
-    /// that. One that ended, or that there never was, while the instance is scraped serves nothing: a server that was
-    /// restarted may expose only the version that it serves.
+    /// What was counted for `version` from scrape to scrape. Where the sums are [not comparable](Sums::growth_to), nothing is
+    /// known. A counter that starts on an instance that was scraped before shows that the version is served, but the counter may
+    /// be older than that. One that ended, or that there never was, while the instance is scraped serves nothing: a server that
+    /// was restarted may expose only the version that it serves.
     fn intervals(&self, version: &str) -> Vec<Interval> {
         let samples = self.scrapes.get(version).map_or(&[][..], Vec::as_slice);
         let born = samples.first().and_then(|first| {
             let from = *self.times.iter().rfind(|at| **at < first.at)?;
-            Some(Interval { from, to: first.at, requests: first.requests, failures: first.failures })
+            Some(Interval { from, to: first.at, ..Interval::of_older(first) })
         });
-        let between = samples.windows(2).map(|pair| {
-            let reset = pair[1].requests < pair[0].requests;
-            let failed = pair[0].failures.filter(|_| !reset).unwrap_or(0.0);
-            Interval {
-                from: pair[0].at,
-                to: pair[1].at,
-                requests: grown(pair[0].requests, pair[1].requests),
-                failures: pair[1].failures.map(|after| grown(failed, after)),
-            }
+        let between = samples.windows(2).filter_map(|pair| {
+            let (requests, failures) = pair[0].sums.growth_to(&pair[1].sums)?;
+            Some(Interval { from: pair[0].at, to: pair[1].at, requests, failures, counted: true })
         });
         let ended = samples.last().map(|last| last.at);
         let after = self.times.windows(2).filter(|pair| ended.is_none_or(|ended| pair[0] >= ended));
-        let after = after.map(|pair| Interval { from: pair[0], to: pair[1], requests: 0.0, failures: Some(0.0) });
-        born.into_iter().chain(between).chain(after).collect()
+        let nothing = |pair: &[Timestamp]| Interval {
+            from: pair[0],
+            to: pair[1],
+            requests: 0.0,
+            failures: Some(0.0),
+            counted: true,
+        };
+        born.into_iter().chain(between).chain(after.map(nothing)).collect()
     }
 
-    /// Requests to `bad` that it had already counted when it appeared after `since`. If it served them since, it does so
-    /// at this rate at least.
+    /// The bad version, if the instance appeared after `since` and had already counted requests to it.
     fn appeared_with(&self, bad: &VersionName, since: Timestamp) -> Option<Interval> {
         let first = self.scrapes.get(bad.as_str())?.first()?;
-        let appeared = self.times.first().is_some_and(|at| *at == first.at && *at >= since) && first.requests > 0.0;
-        appeared.then_some(Interval { from: since, to: first.at, requests: first.requests, failures: None })
+        let appeared = self.times.first().is_some_and(|at| *at == first.at && *at >= since) && first.sums.all > 0.0;
+        appeared.then_some(Interval { from: since, to: first.at, ..Interval::of_older(first) })
     }
 
     /// Whether the instance follows the key. `None`: it serves neither version.
@@ -455,7 +467,7 @@ impl<'a> Instance<'a> {
         let moved = last.map_or(since, |last| last.to.max(since));
         let quiet = || of_bad.iter().filter(|interval| interval.from >= moved);
         let (samples, silence) =
-            (quiet().count(), quiet().next_back().map_or(Duration::ZERO, |interval| interval.to.since(moved)));
+            (quiet().count(), quiet().map(|interval| interval.to.since(interval.from)).sum::<Duration>());
         let served = |from: Timestamp| -> f64 {
             of_target.iter().filter(|interval| interval.from >= from).map(|interval| interval.requests).sum()
         };
@@ -519,12 +531,15 @@ fn changes(versions: &Parts<'_>) -> BTreeSet<Timestamp> {
 }
 
 /// The scrapes of one version's counters. If nothing else shows when scrapes happened, a change implies one.
-fn samples([requests, failures, scraped]: [Option<&Series>; 3], changes: &BTreeSet<Timestamp>) -> Vec<Sample> {
+fn samples(
+    [requests, failures, scraped, summed]: [Option<&Series>; 4],
+    changes: &BTreeSet<Timestamp>,
+) -> Vec<Sample> {
     let at_each = |series: Option<&Series>| -> BTreeMap<Timestamp, f64> {
         series.into_iter().flat_map(|series| series.points.iter().copied()).collect()
     };
-    let (failures, scraped) =
-        (failures.map(|series| at_each(Some(series))), scraped.map(|series| at_each(Some(series))));
+    let (failures, summed) = (at_each(failures), at_each(summed));
+    let scraped = scraped.map(|series| at_each(Some(series)));
     let mut samples: Vec<Sample> = Vec::new();
     for (recorded, value) in at_each(requests).into_iter().filter(|(_, value)| value.is_finite()) {
         let at = match &scraped {
@@ -533,18 +548,13 @@ fn samples([requests, failures, scraped]: [Option<&Series>; 3], changes: &BTreeS
             None => changes.contains(&recorded).then_some(recorded),
         };
         let Some(at) = at else { continue };
-        let failures = failures.as_ref().and_then(|failures| failures.get(&recorded)).copied();
-        let sample = Sample { at, requests: value, failures: failures.filter(|count| count.is_finite()) };
+        let part = failures.get(&recorded).copied().filter(|count| count.is_finite());
+        let sample = Sample { at, sums: Sums { all: value, part, series: summed.get(&recorded).copied() } };
         if samples.last().is_none_or(|last| last.at < at) {
             samples.push(sample);
         }
     }
     samples
-}
-
-/// The growth of a counter between two samples. One that falls was reset and counts from 0.
-pub(super) fn grown(before: f64, after: f64) -> f64 {
-    if after >= before { after - before } else { after }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]

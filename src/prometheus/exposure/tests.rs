@@ -176,19 +176,83 @@ fn only_what_was_served_since_the_switch_counts() {
 }
 
 #[test]
-fn a_counter_that_falls_begins_again_at_zero() {
+fn a_counter_that_falls_counts_again_from_the_next_scrape() {
     let restarts = |second: i64| if second < 50 { (second as f64 + 1_000.0, 9.0) } else { ((second - 50) as f64, 3.0) };
     let traffic = traffic(&recorded(5, 100, &[always("v1", "a", &restarts)]));
-    assert_eq!((traffic.target, traffic.failures), (45 + 50, 3));
+    assert_eq!((traffic.target, traffic.failures), (45 + 50, 0), "the interval of the reset is not known");
+}
+
+/// The sums of an instance: requests, failures, and how many series of successes are summed up.
+fn summed(version: &str, instance: &str, now: i64, count: impl Fn(i64) -> [f64; 3]) -> Vec<Series> {
+    let [mut requests, mut failures, mut summed, mut scraped] = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    for second in (-300..=now).step_by(5) {
+        let [all, failed, series] = count(second);
+        requests.push((at(second), all));
+        failures.push((at(second), failed));
+        summed.push((at(second), series));
+        scraped.push((at(second), at(second).0 as f64 / 1e3));
+    }
+    [(REQUESTS, requests), (FAILURES, failures), (SUMMED, summed), (SCRAPED, scraped)]
+        .into_iter()
+        .map(|(name, points)| series(name, version, instance, points))
+        .collect()
 }
 
 #[test]
-fn a_counter_born_above_zero_counts_on_a_known_instance() {
+fn what_a_sum_gains_or_loses_with_one_of_its_series_is_no_evidence() {
+    // the target fails one in five since the switch; another series with a long life goes away, and comes back
+    let served = |second: i64| [100_000.0 + 10.0 * second.max(0) as f64, 2.0 * second.max(0) as f64, 1.0];
+    let with_idle = move |second: i64| match second {
+        15..30 => served(second),
+        _ => {
+            let [all, failed, series] = served(second);
+            [all + 60_000.0, failed + 30.0, series + 1.0]
+        }
+    };
+    let all = summed("v1", "a", 60, with_idle);
+    let counted = traffic(&all);
+    assert_eq!((counted.target, counted.failures), (60 * 10 - 2 * 50, 60 * 2 - 2 * 10), "two intervals are not known");
+    // rules of an earlier release do not count the series: what falls is seen, what comes back is not
+    let earlier: Vec<_> = all.into_iter().filter(|one| one.label("__name__") != SUMMED).collect();
+    assert_eq!(traffic(&earlier).target, 60 * 10 - 50 + 60_000);
+    // of the bad version, too
+    let idle = |second: i64| [if second < 20 { 7_000.0 } else { 5_000.0 }, 0.0, if second < 40 { 2.0 } else { 3.0 }];
+    let [bad, good] = [summed("v2", "a", 60, idle), summed("v1", "a", 60, served)];
+    let traffic = traffic(&[bad, good].concat());
+    assert_eq!((traffic.bad, traffic.bad_last_seen), (0, None), "{traffic:?}");
+}
+
+#[test]
+fn the_first_failure_of_a_kind_counts() {
+    // OpenTelemetry has a series for each kind of error, which begins with its first failure
+    let served = |second: i64| [10.0 * second.max(0) as f64, if second < 30 { 0.0 } else { 4.0 }, 1.0];
+    let traffic = traffic(&summed("v1", "a", 60, served));
+    assert_eq!((traffic.target, traffic.failures), (600, 4));
+}
+
+#[test]
+fn a_time_without_comparable_sums_is_no_silence() {
+    // it serves the bad version all along, and its sums fall at each scrape
+    let falls = |second: i64| [1e6 - second as f64, 0.0, 1.0];
+    let before = |second: i64| if second < 0 { [second as f64 + 300.0, 0.0, 1.0] } else { falls(second) };
+    let idle = |_: i64| [0.0, 0.0, 1.0];
+    let all = [summed("v2", "a", 300, before), summed("v1", "a", 300, idle)].concat();
+    assert_eq!(traffic(&all).unknown.names, ["a"]);
+}
+
+#[test]
+fn a_counter_born_above_zero_shows_what_is_served_and_counts_from_the_next_scrape() {
     let bad = until(0, 5.0);
     let good = |second: i64| ((second - 18) as f64 * 10.0, 2.0);
     let born = Served { from: 20, ..always("v1", "a", &good) };
     let known = traffic(&recorded(5, 60, &[always("v2", "a", &bad), Served { ..born }]));
-    assert_eq!((known.target, known.failures), (420, 2));
+    assert_eq!((known.target, known.failures), (400, 0));
+    assert!(known.all_follow() && known.following == 1, "{known:?}");
+    // a server that exposes only the version that it serves, not since its start but since the switch
+    let lifetime = |second: i64| (1e5 + second as f64, (second as f64 / 5.0).floor());
+    let shown = Served { from: 12, ..always("v1", "a", &lifetime) };
+    let shown = traffic(&recorded(5, 60, &[Served { until: 12, ..always("v2", "a", &bad) }, shown]));
+    assert_eq!((shown.target, shown.failures), (45, 9));
     let old = |second: i64| (1e6 + second as f64, 5e4);
     let new = traffic(&recorded(5, 60, &[Served { from: 20, ..always("v1", "b", &old) }]));
     assert_eq!((new.target, new.failures), (40, 0));
