@@ -208,8 +208,8 @@ fn counts(
     let mut counts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
     let mut counted = BTreeSet::new();
     for all in all {
-        let (server, replica) = (Server::of(labels, all), Replica::of(all));
-        let same = |other: &&&Series| Server::of(labels, other) == server && Replica::of(other) == replica;
+        let (server, replica) = (Server::of(labels, all), Replica::of(labels, all));
+        let same = |other: &&&Series| Server::of(labels, other) == server && Replica::of(labels, other) == replica;
         let Some(part) = parts.iter().find(same) else { continue };
         // of what several measured, one
         if !counted.insert(server.clone()) {
@@ -245,12 +245,13 @@ fn growth(step: Duration, all: &Series, part: &Series, summed: Option<&Series>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     const BEGAN: Timestamp = Timestamp(1_000_000);
     const STEP: Duration = Duration::from_secs(15);
 
     fn labels() -> Labels {
-        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+        Config::default().labels
     }
 
     fn after(seconds: u64) -> Timestamp {
@@ -342,7 +343,9 @@ mod tests {
             one.labels.insert(label.to_owned(), value.to_owned());
             one
         };
-        for (label, expected) in [("cluster", [30.0, 3.0, 0.0, 0.0]), ("replica", [10.0, 1.0, 0.0, 0.0])] {
+        for (label, expected) in
+            [("cluster", [30.0, 3.0, 0.0, 0.0]), ("replica", [10.0, 1.0, 0.0, 0.0]), ("job", [10.0, 1.0, 0.0, 0.0])]
+        {
             let measured = read_first(vec![
                 labelled(series(REQUESTS, "v2", "a", &[0.0, 10.0]), label, "a"),
                 labelled(series(FAILURES, "v2", "a", &[0.0, 1.0]), label, "a"),

@@ -170,9 +170,9 @@ impl<'a> Counters<'a> {
                 _ => 0,
             };
             let replicas = found.entry(Server::of(labels, one)).or_default();
-            replicas.entry(Replica::of(one)).or_default().entry(version).or_default()[place] = Some(one);
+            replicas.entry(Replica::of(labels, one)).or_default().entry(version).or_default()[place] = Some(one);
         }
-        // of several Prometheus servers that measure the same instance, the one that knows the latest
+        // of several that measured the same instance, the one that knows the latest
         let latest = |replicas: BTreeMap<Replica<'a>, Parts<'a>>| {
             replicas.into_values().reduce(|one, other| if newest_of(&other) > newest_of(&one) { other } else { one })
         };
@@ -531,10 +531,7 @@ fn changes(versions: &Parts<'_>) -> BTreeSet<Timestamp> {
 }
 
 /// The scrapes of one version's counters. If nothing else shows when scrapes happened, a change implies one.
-fn samples(
-    [requests, failures, scraped, summed]: [Option<&Series>; 4],
-    changes: &BTreeSet<Timestamp>,
-) -> Vec<Sample> {
+fn samples([requests, failures, scraped, summed]: [Option<&Series>; 4], changes: &BTreeSet<Timestamp>) -> Vec<Sample> {
     let at_each = |series: Option<&Series>| -> BTreeMap<Timestamp, f64> {
         series.into_iter().flat_map(|series| series.points.iter().copied()).collect()
     };

@@ -9,6 +9,13 @@ use crate::config::Labels;
 
 /// Labels by which Prometheus servers of a high-availability pair differ. They measure the same prompt servers.
 const REPLICAS: [&str; 5] = ["replica", "prometheus_replica", "__replica__", "rule_replica", "receive_replica"];
+/// Two jobs that scrape one instance measure the same prompt server too.
+const JOB: &str = "job";
+
+/// The labels by which only those differ that measured the same.
+pub fn replica_labels(labels: &Labels) -> impl Iterator<Item = &str> {
+    REPLICAS.into_iter().chain([JOB]).chain(labels.replicas.iter().map(String::as_str))
+}
 
 /// A prompt server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +29,8 @@ impl<'a> Server<'a> {
     pub fn of(labels: &Labels, series: &'a Series) -> Self {
         let known = ["__name__", "instance", labels.prompt.as_str(), labels.version.as_str()];
         let others = series.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let others = others.filter(|(name, _)| !known.contains(name) && !REPLICAS.contains(name)).collect();
+        let tells_apart = |name: &str| !known.contains(&name) && replica_labels(labels).all(|replica| replica != name);
+        let others = others.filter(|(name, _)| tells_apart(name)).collect();
         Self { instance: series.label("instance"), others }
     }
 }
@@ -52,12 +60,12 @@ impl Unscraped {
     }
 }
 
-/// Which Prometheus server of a pair recorded the series.
+/// Which Prometheus server of a pair recorded the series, and which of its jobs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Replica<'a>(Vec<&'a str>);
 
 impl<'a> Replica<'a> {
-    pub fn of(series: &'a Series) -> Self {
-        Self(REPLICAS.iter().map(|name| series.label(name)).collect())
+    pub fn of(labels: &Labels, series: &'a Series) -> Self {
+        Self(replica_labels(labels).map(|name| series.label(name)).collect())
     }
 }

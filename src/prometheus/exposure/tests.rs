@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Config;
 
 const SWITCH: i64 = 1_800_000_000_000;
 
@@ -15,7 +16,7 @@ fn prompt() -> PromptName {
 }
 
 fn labels() -> Labels {
-    Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+    Config::default().labels
 }
 
 fn series(name: &str, version: &str, instance: &str, points: Vec<(Timestamp, f64)>) -> Series {
@@ -551,11 +552,16 @@ fn instances_of_the_same_name_in_two_clusters_are_two() {
         let traffic = traffic(&all);
         assert_eq!((traffic.following, &traffic.still.names), (1, &vec![format!("10.0.0.5:9100 (cluster={first})")]));
     }
-    // two Prometheus servers of a pair measure the same instance
+    // two Prometheus servers of a pair, or two of their jobs, measure the same instance
     let once = traffic(&instance(&bad, &good));
-    let mut pair = labelled(instance(&bad, &good), "prometheus_replica", "0");
-    pair.extend(labelled(instance(&bad, &good), "prometheus_replica", "1"));
-    assert_eq!(traffic(&pair), once);
+    let labels = Labels { replicas: vec!["monitor".to_owned()], ..labels() };
+    for label in ["prometheus_replica", "job", "monitor"] {
+        let mut pair = labelled(instance(&bad, &good), label, "0");
+        pair.extend(labelled(instance(&bad, &good), label, "1"));
+        let recorded = Recorded::new(&labels, pair);
+        let twice = recorded.of(&labels, &prompt()).since(at(0), &v("v2"), &v("v1"));
+        assert_eq!(twice, Some(once.clone()), "{label}");
+    }
 }
 
 #[test]
