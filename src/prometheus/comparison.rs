@@ -128,17 +128,13 @@ pub fn read_own(series: &[Series]) -> Result<(), String> {
     }
 }
 
-/// The growth of a counter in the slices that end at these moments.
-type Growth = BTreeMap<Timestamp, f64>;
-
 /// What the answers say of one version, by the end of the slice or window.
 #[derive(Default)]
 struct VersionSamples {
     requests: BTreeMap<Timestamp, Counts>,
     scores: BTreeMap<Timestamp, Counts>,
-    /// Bounds and observations.
+    /// Bounds and observations, without those that `increase()` extrapolates.
     buckets: BTreeMap<Timestamp, Vec<(f64, f64)>>,
-    covered: Growth,
 }
 
 impl VersionSamples {
@@ -152,24 +148,15 @@ impl VersionSamples {
             let requests = [&of(REQUESTS)[..], &of(FAILURES), &of(SUMMED)];
             read.requests.extend(counts(labels, span.step, requests, |_, failed| failed));
             read.scores.extend(counts(labels, span.step, [&of(SCORES), &of(SCORE_SUM), &[]], lost));
-            read.covered.extend(of(COVERED).into_iter().flat_map(|one| one.points.iter().copied()));
             // the first moment of a span is the last one of the span before
-            let mut buckets: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
-            for one in of(BUCKETS) {
-                let Ok(bound) = one.label("le").parse::<f64>() else { continue };
-                for (end, observations) in &one.points {
-                    buckets.entry(*end).or_default().push((bound, *observations));
-                }
-            }
-            read.buckets.extend(buckets);
+            read.buckets.extend(buckets(labels, &of(BUCKETS), &of(COVERED)));
         }
         read
     }
 
-    /// The observations of the window that ends at `end`, without those that `increase()` extrapolates.
+    /// The observations of the window that ends at `end`.
     fn durations(&self, end: Timestamp) -> Option<Histogram> {
-        let covered = self.covered.get(&end)?;
-        Histogram::new(self.buckets.get(&end)?.iter().map(|(bound, count)| (*bound, count * covered)).collect())
+        Histogram::new(self.buckets.get(&end)?.clone())
     }
 }
 
@@ -196,6 +183,31 @@ fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>
     let mut slices: BTreeMap<Timestamp, Slice> = both.collect();
     slices.extend(new.into_iter().map(|(end, new)| (end, Slice { new, old: Counts::default() })));
     slices.into_values().collect()
+}
+
+/// Bounds and observations by the end of the window, of all windows whose covered share is known.
+fn buckets(labels: &Labels, buckets: &[&Series], covered: &[&Series]) -> BTreeMap<Timestamp, Vec<(f64, f64)>> {
+    let mut of_window: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut read = BTreeSet::new();
+    for covered in covered {
+        // of what several Prometheus servers measured, one
+        if !read.insert(Server::of(labels, covered)) {
+            continue;
+        }
+        let shares: BTreeMap<Timestamp, f64> = covered.points.iter().copied().collect();
+        for one in buckets.iter().filter(|one| Replica::of(labels, one) == Replica::of(labels, covered)) {
+            let (Ok(bound), mut server) = (one.label("le").parse::<f64>(), Server::of(labels, one)) else { continue };
+            server.others.retain(|(label, _)| *label != "le");
+            if server != Server::of(labels, covered) {
+                continue;
+            }
+            for (end, observations) in &one.points {
+                let Some(share) = shares.get(end) else { continue };
+                of_window.entry(*end).or_default().push((bound, observations * share));
+            }
+        }
+    }
+    of_window
 }
 
 /// The counts of all instances whose two counters are known at both ends of a slice.
@@ -432,6 +444,36 @@ mod tests {
                 assert!(later.starts_with(&ends), "a later look sees the same windows");
             }
         }
+    }
+
+    #[test]
+    fn durations_of_a_pair_of_prometheus_servers_count_once_and_those_of_two_clusters_twice() {
+        let labelled = |mut one: Series, label: &str, value: &str| {
+            one.labels.insert(label.to_owned(), value.to_owned());
+            one
+        };
+        let all = |label: &str| {
+            let of = |version: &str, value: &str, share: f64| {
+                let each = [
+                    bucket(version, "1", 90.0),
+                    bucket(version, "+Inf", 100.0),
+                    series(COVERED, version, "", &[share]),
+                ];
+                each.map(|one| labelled(one, label, value))
+            };
+            let answer = [of("v1", "0", 0.9), of("v1", "1", 0.5), of("v2", "0", 0.9), of("v2", "1", 0.5)].concat();
+            let flat = |mut one: Series| {
+                let value = one.points[0].1;
+                one.points = (0..=40).map(|i| (after(i * 15), value)).collect();
+                one
+            };
+            let spans = [QueryRange { from: BEGAN, to: after(600), step: STEP }];
+            let answers = [answer.into_iter().map(flat).collect()];
+            let [new, old] = ["v2", "v1"].map(version);
+            read(&labels(), &spans, &answers, [&new, &old], BEGAN).durations.expect("durations")[0].new.clone()
+        };
+        assert_eq!(all("prometheus_replica"), Histogram::new(vec![(1.0, 81.0), (f64::INFINITY, 90.0)]));
+        assert_eq!(all("cluster"), Histogram::new(vec![(1.0, 126.0), (f64::INFINITY, 140.0)]), "each by its own share");
     }
 
     #[test]
