@@ -3,7 +3,9 @@
 //! The rules keep the label `instance`. Behind one address for several Prometheus servers (Thanos, Mimir), series have
 //! further labels, such as the cluster, and the same `instance` may exist in several clusters.
 
-use super::client::Series;
+use hyper::StatusCode;
+
+use super::client::{PrometheusError, Series};
 use super::quoting::text_in_pattern;
 use crate::config::Labels;
 
@@ -48,6 +50,16 @@ impl Unscraped {
     pub fn question<'a>(instances: impl IntoIterator<Item = &'a str>) -> String {
         let any: Vec<_> = instances.into_iter().map(text_in_pattern).collect();
         format!("up{{instance=~\"{}\"}} == 0", any.join("|"))
+    }
+
+    /// Parses the answer; `None`: there was none.
+    pub fn read(answer: Option<Result<Vec<Series>, PrometheusError>>) -> Self {
+        match answer {
+            Some(Ok(unscraped)) => Self::Known(unscraped),
+            // a proxy that permits no query without the label of a tenant would never answer this one
+            Some(Err(PrometheusError::Refused { status: StatusCode::FORBIDDEN, .. })) => Self::Known(Vec::new()),
+            Some(Err(_)) | None => Self::Unknown,
+        }
     }
 
     /// Whether `server` may be one. A label that `up` does not have tells nothing.

@@ -171,14 +171,7 @@ impl Verifier {
             return Ok(());
         }
         let query = Unscraped::question(vanished.iter().map(String::as_str));
-        let unscraped = match self.query_rate_limited(prometheus, &query).await? {
-            Some(Ok(unscraped)) => Unscraped::Known(unscraped),
-            // for example a proxy that permits no query without the label of a tenant
-            Some(Err(PrometheusError::Refused { status, .. })) if status.is_client_error() => {
-                Unscraped::Known(Vec::new())
-            }
-            Some(Err(_)) | None => Unscraped::Unknown,
-        };
+        let unscraped = Unscraped::read(self.query_rate_limited(prometheus, &query).await?);
         let read = counters.iter_mut().filter_map(|read| read.answer.as_mut().ok());
         read.for_each(|recorded| recorded.know(unscraped.clone()));
         Ok(())

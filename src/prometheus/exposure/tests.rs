@@ -1,5 +1,8 @@
+use hyper::StatusCode;
+
 use super::*;
 use crate::config::Config;
+use crate::prometheus::client::PrometheusError;
 
 const SWITCH: i64 = 1_800_000_000_000;
 
@@ -308,6 +311,19 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
     let unscraped = Unscraped::Known(vec![here.clone()]);
     assert!(unscraped.may_hold(&Server::of(&labels(), &here)) && !unscraped.may_hold(&Server::of(&labels(), &there)));
     assert_eq!(Unscraped::question(["10.0.0.1:9100", "b"]), "up{instance=~\"10[.]0[.]0[.]1:9100|b\"} == 0");
+}
+
+#[test]
+fn a_prometheus_that_does_not_say_which_servers_it_scrapes_makes_no_server_gone() {
+    let up = series("up", "", "a", Vec::new());
+    let refused = |status| Some(Err(PrometheusError::Refused { status, message: String::new() }));
+    let holds = |answer| Unscraped::read(answer).may_hold(&Server::of(&labels(), &up));
+    for status in [400, 401, 422, 429, 503] {
+        assert!(holds(refused(StatusCode::from_u16(status).unwrap())), "{status}");
+    }
+    assert!(holds(None) && holds(Some(Err(PrometheusError::Unreadable))) && holds(Some(Ok(vec![up.clone()]))));
+    // a proxy that permits only queries about its tenant never answers
+    assert!(!holds(Some(Ok(Vec::new()))) && !holds(refused(StatusCode::FORBIDDEN)));
 }
 
 #[test]
