@@ -24,6 +24,8 @@ const FINELY: Duration = Duration::from_secs(900);
 const POINTS: u64 = 180;
 /// After this time, requests to the bad version can no longer have been in flight when the key changed.
 const UNDER_WAY: Duration = Duration::from_secs(45);
+/// After this time, prompt servers have read the key again: they do so at least once a second.
+const READ: Duration = Duration::from_secs(2);
 /// A silence is a proof if it would be chance only this rarely.
 const CHANCE: f64 = 0.001;
 /// If this many requests were expected and none came, that is as rare.
@@ -484,9 +486,10 @@ impl<'a> Instance<'a> {
             is_proof(until_then().map(|interval| interval.requests).sum(), time.as_secs_f64(), silence, silences)
         };
         let late = last.filter(|last| last.from >= settled);
-        // since requests could no longer be under way, at the rate of since then
+        // at the rate since requests could no longer be under way or, before that is over, since the key was read
+        let again = if late.is_some() { settled } else { since.plus(READ) };
         let is_silent_again = |last: &Interval| {
-            let lately = || until_then().filter(|interval| interval.from >= settled);
+            let lately = || until_then().filter(|interval| interval.from >= again);
             let requests: f64 = lately().map(|interval| interval.requests).sum();
             let time = lately().next().map_or(Duration::ZERO, |first| last.to.since(first.from)).as_secs_f64();
             time > 0.0 && requests / time * silence >= EXPECTED
@@ -502,8 +505,9 @@ impl<'a> Instance<'a> {
         let is_quiet = match share {
             Some((count, seen)) if served(moved) > 0.0 => is_proof(count, seen, served(moved), silences),
             Some(_) => is_silent(),
-            None => (late.is_none() && serves_target) || (is_silent() && late.is_none_or(is_silent_again)),
+            None => (late.is_none() && serves_target) || is_silent(),
         };
+        let is_quiet = is_quiet && last.filter(|last| last.from >= again).is_none_or(is_silent_again);
         let enough = samples >= 2 || (share.is_none() && serves_target && late.is_none());
         let switching = last.is_some_and(|last| last.from >= since) && samples == 0;
         Some(match (is_quiet && enough && !switching, late) {

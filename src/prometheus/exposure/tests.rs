@@ -167,6 +167,21 @@ fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
 }
 
 #[test]
+fn a_pod_of_which_one_worker_goes_on_with_the_bad_version_never_counts_as_following() {
+    // one request in eight seconds, among a hundred a second
+    let stuck =
+        |second: i64| if second < 1 { (second + 1_000) as f64 * 100.0 } else { 100_100.0 + (second / 8) as f64 };
+    let (bad, good) = (move |second: i64| (stuck(second), 0.0), from(1, 100.0, f64::INFINITY));
+    let steady = move |second: i64| ((second + 1_000) as f64 * 300.0, 0.0);
+    for target in [&good as &dyn Fn(i64) -> (f64, f64), &steady] {
+        for now in (5..300).step_by(5) {
+            let traffic = traffic(&recorded(5, now, &[always("v2", "a", &bad), always("v1", "a", target)]));
+            assert!(!traffic.all_follow(), "{now} s after the switch: {traffic:?}");
+        }
+    }
+}
+
+#[test]
 fn only_what_was_served_since_the_switch_counts() {
     // as a canary, it had served v1 before, and failed half of the time
     let before =
