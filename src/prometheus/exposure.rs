@@ -18,6 +18,8 @@ use crate::decision::{PromptName, Timestamp, VersionName};
 
 /// How long before the moment the counters are read, to know what each instance served until then.
 const BEFORE: Duration = Duration::from_secs(300);
+/// How old the failure ratio of a version may be at the moment. It is recorded every five minutes, and an evaluation may be missed.
+const REFERENCE_AGE: Duration = Duration::from_secs(900);
 /// How long every evaluation is requested.
 const FINELY: Duration = Duration::from_secs(900);
 /// The number of points afterwards.
@@ -54,8 +56,13 @@ pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
     let seconds = (now.since(oldest) + BEFORE).as_secs();
     // for a longer time, every evaluation would be too large an answer; the counters hold the same information
     let step = if seconds > FINELY.as_secs() { format!(":{}s", seconds / POINTS) } else { String::new() };
-    let names = [REQUESTS, FAILURES, SUMMED, SCRAPED, REFERENCE].join("|");
+    let names = [REQUESTS, FAILURES, SUMMED, SCRAPED].join("|");
     format!("{{__name__=~\"{names}\",{prompts}}}[{seconds}s{step}]")
+}
+
+/// The query for the failure ratios of these prompts' versions before `oldest`, and since.
+pub fn references(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
+    format!("{REFERENCE}{{{prompts}}}[{}s]", (now.since(oldest) + REFERENCE_AGE).as_secs())
 }
 
 /// The counters of one version on one instance at one scrape.
@@ -94,7 +101,7 @@ impl Interval {
     }
 }
 
-/// The answer to [`question`].
+/// The answers to [`question`] and [`references`].
 #[derive(Debug)]
 pub struct Recorded {
     by_prompt: HashMap<String, Vec<Series>>,
@@ -140,8 +147,8 @@ impl Recorded {
 /// The counters of one prompt.
 pub struct Counters<'a> {
     instances: BTreeMap<Server<'a>, Instance<'a>>,
-    /// The failure ratio of each version before the moment.
-    references: BTreeMap<&'a str, &'a Series>,
+    /// The failure ratios of each version before the moment: one for each cluster.
+    references: BTreeMap<&'a str, Vec<&'a Series>>,
     /// The latest moment at which Prometheus had a value for any instance.
     newest: Timestamp,
     unscraped: &'a Unscraped,
@@ -158,18 +165,19 @@ fn newest_of(versions: &Parts<'_>) -> Timestamp {
 impl<'a> Counters<'a> {
     fn of(labels: &Labels, own: &'a [Series], unscraped: &'a Unscraped) -> Self {
         let mut found: BTreeMap<Server<'a>, BTreeMap<Replica<'a>, Parts<'a>>> = BTreeMap::new();
-        let mut references = BTreeMap::new();
+        let mut references: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for one in own {
             let version = one.label(&labels.version);
             let place = match one.label("__name__") {
                 REFERENCE => {
-                    references.insert(version, one);
+                    references.entry(version).or_default().push(one);
                     continue;
                 }
+                REQUESTS => 0,
                 FAILURES => 1,
                 SCRAPED => 2,
                 SUMMED => 3,
-                _ => 0,
+                _ => continue,
             };
             let replicas = found.entry(Server::of(labels, one)).or_default();
             replicas.entry(Replica::of(labels, one)).or_default().entry(version).or_default()[place] = Some(one);
@@ -259,12 +267,12 @@ impl<'a> Counters<'a> {
     }
 
     /// The failure ratio above which `version` is unhealthy: more than `least`, and worse than before `since`. What fails
-    /// as much as a failing prompt is unhealthy, whatever it did before.
+    /// as much as a failing prompt is unhealthy, whatever it did before. Of several clusters, the one where it failed least counts.
     pub fn limit(&self, least: f64, since: Timestamp, version: &VersionName) -> f64 {
-        let before =
-            |series: &&&Series| series.points.iter().rev().find(|(at, _)| *at <= since).map(|(_, value)| *value);
-        let reference = self.references.get(version.as_str()).as_ref().and_then(before);
-        let reference = reference.filter(|ratio| (0.0..=1.0).contains(ratio)).unwrap_or(0.0);
+        let is_before = |(at, _): &&(Timestamp, f64)| *at <= since && since.since(*at) <= REFERENCE_AGE;
+        let before = |series: &&Series| series.points.iter().rev().find(is_before).map(|(_, value)| *value);
+        let references = self.references.get(version.as_str()).into_iter().flatten().filter_map(before);
+        let reference = references.filter(|ratio| (0.0..=1.0).contains(ratio)).reduce(f64::min).unwrap_or(0.0);
         (WORSE * reference).min(FAILS_ABOVE).max(least)
     }
 }

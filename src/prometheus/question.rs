@@ -99,14 +99,15 @@ pub fn ratios<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptN
     )
 }
 
-/// The counters of these prompts' requests since `oldest`.
+/// The counters of these prompts' requests since `oldest`, and the failure ratios of their versions before.
 pub fn counters<'a>(
     labels: &Labels,
     prompts: impl IntoIterator<Item = &'a PromptName>,
     oldest: Timestamp,
     now: Timestamp,
-) -> String {
-    exposure::question(&any_of(labels, prompts), oldest, now)
+) -> [String; 2] {
+    let prompts = any_of(labels, prompts);
+    [exposure::question(&prompts, oldest, now), exposure::references(&prompts, oldest, now)]
 }
 
 /// How many prompts have measurements, how many of them fail, and these prompts' measurements.

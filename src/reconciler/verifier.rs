@@ -128,8 +128,7 @@ impl Verifier {
             let Some(oldest) = oldest else { continue };
             let mut parts = Parts::of(due().map(|incident| incident.prompt.clone()).collect());
             while let Some(prompts) = parts.left.pop() {
-                let query = question::counters(&self.labels, &prompts, oldest, now);
-                if let Some(answer) = self.query_rate_limited(prometheus, &query).await? {
+                if let Some(answer) = self.query_counters(prometheus, &prompts, oldest, now).await? {
                     parts.answered(prompts, answer);
                 }
             }
@@ -157,6 +156,24 @@ impl Verifier {
         };
         let (all_prompts, verified) = join(blames, self.verify_all(prometheus, due, &counters, now)).await;
         Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
+    }
+
+    /// Queries what exposure is computed from. `None`: no slot was free in time.
+    async fn query_counters(
+        &self,
+        prometheus: &Prometheus,
+        prompts: impl IntoIterator<Item = &PromptName>,
+        oldest: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<QueryResult>, StoreError> {
+        let mut all = Vec::new();
+        for query in question::counters(&self.labels, prompts, oldest, now) {
+            match self.query_rate_limited(prometheus, &query).await? {
+                Some(Ok(series)) => all.extend(series),
+                missing => return Ok(missing),
+            }
+        }
+        Ok(Some(Ok(all)))
     }
 
     /// Asks which of the instances that vanished are only not scraped: they may still serve anything.
@@ -500,27 +517,28 @@ impl Verifier {
     /// Whether a gradual rollback may continue. `None`: not due, or no slot was free.
     async fn may_resume(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
         let (Some(prometheus), Some(split)) = (&self.prometheus, incident.gradual()) else { return Ok(None) };
-        if split.paused.is_some() || split.wake().is_none_or(|at| at > now) || !self.acquire().await? {
+        if split.paused.is_some() || split.wake().is_none_or(|at| at > now) {
             return Ok(None);
         }
         let finding = match &self.abort_query {
             Some(query) => {
                 let query = question::about(query, &incident.prompt, &split.arriving, now.since(split.since));
-                question::read_abort(&prometheus.instant(&query).await)
+                self.query_rate_limited(prometheus, &query).await?.map(|answer| question::read_abort(&answer))
             }
             None => {
-                let query = question::counters(&self.labels, [&incident.prompt], split.since, now);
-                match prometheus.instant(&query).await {
+                let answer = self.query_counters(prometheus, [&incident.prompt], split.since, now).await?;
+                answer.map(|answer| match answer {
                     Ok(series) => {
                         let recorded = Recorded::new(&self.labels, series);
                         let counters = recorded.of(&self.labels, &incident.prompt);
                         exposure::judge_stage(&counters, split.since, &split.arriving)
                     }
                     Err(error) => Finding::new(Verdict::Unknown, error.to_string()),
-                }
+                })
             }
         };
-        Ok(Some(Stepped { incident: incident.id.clone(), since: split.since, finding }))
+        let stepped = |finding| Stepped { incident: incident.id.clone(), since: split.since, finding };
+        Ok(finding.map(stepped))
     }
 
     /// One check of a rollback. `None`: no slot was free.

@@ -412,6 +412,17 @@ fn what_a_version_has_always_failed_is_no_harm() {
     let counters = recorded.of(&labels(), &prompt());
     assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "later records do not count");
     assert!((counters.limit(0.01, at(0), &v("v9")) - 0.01).abs() < 1e-12);
+    // recorded every five minutes, of which one was missed; and by a rule that has failed for longer
+    for (recorded, limit) in [(-400, 0.045), (-899, 0.045), (-901, 0.01)] {
+        let all = [series(REFERENCE, "v1", "", vec![(at(recorded), 0.03)])];
+        let found = recorded_of(&all).of(&labels(), &prompt()).limit(0.01, at(0), &v("v1"));
+        assert!((found - limit).abs() < 1e-12, "{recorded} s: {found}");
+    }
+    for clusters in [[0.01, 0.03], [0.03, 0.01], [f64::NAN, 0.01]] {
+        let all = clusters.map(|failing| series(REFERENCE, "v1", "", vec![(at(-240), failing)]));
+        let found = recorded_of(&all).of(&labels(), &prompt()).limit(0.01, at(0), &v("v1"));
+        assert!((found - 0.015).abs() < 1e-12, "the lowest of several clusters counts: {clusters:?} {found}");
+    }
     for failing in [0.05, 0.6, 0.7] {
         let all = [series(REFERENCE, "v1", "", vec![(at(-240), failing)])];
         let limit = |least| recorded_of(&all).of(&labels(), &prompt()).limit(least, at(0), &v("v1"));
@@ -429,6 +440,8 @@ fn what_is_asked_stays_within_bounds() {
     assert!(asked(10).ends_with("[310s]"), "{}", asked(10));
     assert!(asked(600).ends_with("[900s]"), "{}", asked(600));
     assert!(asked(3_600).ends_with("[3900s:21s]"), "{}", asked(3_600));
+    let query = references("prompt=~\"p\"", at(0), at(10));
+    assert_eq!(query, "prompt_version:request_errors:reference{prompt=~\"p\"}[910s]");
 }
 
 #[test]
