@@ -10,7 +10,7 @@ use super::bound::bounds;
 use super::client::Series;
 use super::counters::Sums;
 use super::question::FAILS_ABOVE;
-use super::server::{Replica, Server, Unscraped};
+use super::server::{Replica, Server, Targets, VANISHED};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Instances, Traffic};
@@ -34,9 +34,6 @@ const CHANCE: f64 = 0.001;
 const EXPECTED: f64 = 7.0;
 /// So many of the last requests to the bad version show its share of the traffic when the traffic moved.
 const RECENT: f64 = 20.0;
-/// An instance that was not scraped for this long, while others were, has vanished. It is gone unless Prometheus still tries
-/// to scrape it.
-const VANISHED: Duration = Duration::from_secs(60);
 /// The number of requests below which a failure ratio means nothing.
 pub const EVIDENCE: u64 = 20;
 /// A gradual rollback stops if its target's failure ratio is above this.
@@ -105,7 +102,7 @@ impl Interval {
 #[derive(Debug)]
 pub struct Recorded {
     by_prompt: HashMap<String, Vec<Series>>,
-    unscraped: Unscraped,
+    targets: Targets,
 }
 
 impl Recorded {
@@ -114,33 +111,33 @@ impl Recorded {
         for one in series {
             by_prompt.entry(one.label(&labels.prompt).to_owned()).or_default().push(one);
         }
-        Self { by_prompt, unscraped: Unscraped::Known(Vec::new()) }
+        Self { by_prompt, targets: Targets::NONE }
     }
 
-    /// The values of the label `instance` of instances that vanished.
-    pub fn vanished(&self, labels: &Labels) -> BTreeSet<String> {
+    /// The values of the label `instance` of instances that may have gone.
+    pub fn vanished(&self, labels: &Labels, now: Timestamp) -> BTreeSet<String> {
         let vanished_of = |own: &Vec<Series>| {
             let mut last: BTreeMap<Server<'_>, Timestamp> = BTreeMap::new();
-            for one in own.iter().filter(|one| one.label("__name__") != REFERENCE) {
+            for one in own.iter().filter(|one| one.label("__name__") == REQUESTS) {
                 let (at, recorded) = (last.entry(Server::of(labels, one)).or_default(), one.points.last());
                 *at = recorded.map_or(*at, |(recorded, _)| *recorded.max(at));
             }
-            let newest = last.values().max().copied().unwrap_or_default();
+            let newest = last.values().max().copied().unwrap_or_default().max(now);
             let vanished = last.into_iter().filter(|(_, at)| newest.since(*at) > VANISHED);
             vanished.map(|(server, _)| server.instance.to_owned()).collect::<Vec<_>>()
         };
         self.by_prompt.values().flat_map(vanished_of).collect()
     }
 
-    /// Those of the instances that vanished which Prometheus still tries to scrape.
-    pub fn know(&mut self, unscraped: Unscraped) {
-        self.unscraped = unscraped;
+    /// What Prometheus says about those that vanished.
+    pub fn know(&mut self, targets: Targets) {
+        self.targets = targets;
     }
 
     /// The counters of one prompt.
     pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
         let own = self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice);
-        Counters::of(labels, own, &self.unscraped)
+        Counters::of(labels, own, &self.targets)
     }
 }
 
@@ -151,7 +148,7 @@ pub struct Counters<'a> {
     references: BTreeMap<&'a str, Vec<&'a Series>>,
     /// The latest moment at which Prometheus had a value for any instance.
     newest: Timestamp,
-    unscraped: &'a Unscraped,
+    targets: &'a Targets,
 }
 
 /// The recorded series of one instance, by version: requests, failures, times of scrapes, number of series that are summed up.
@@ -163,7 +160,7 @@ fn newest_of(versions: &Parts<'_>) -> Timestamp {
 }
 
 impl<'a> Counters<'a> {
-    fn of(labels: &Labels, own: &'a [Series], unscraped: &'a Unscraped) -> Self {
+    fn of(labels: &Labels, own: &'a [Series], targets: &'a Targets) -> Self {
         let mut found: BTreeMap<Server<'a>, BTreeMap<Replica<'a>, Parts<'a>>> = BTreeMap::new();
         let mut references: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for one in own {
@@ -191,7 +188,7 @@ impl<'a> Counters<'a> {
             .filter_map(|(server, replicas)| Some((server, Instance::of(latest(replicas)?))))
             .collect();
         let newest = instances.values().map(|one| one.recorded).max().unwrap_or_default();
-        Self { instances, references, newest, unscraped }
+        Self { instances, references, newest, targets }
     }
 
     /// What was served since `since`, when traffic moved from `bad` to `target`. `None`: requests of neither are
@@ -218,10 +215,10 @@ impl<'a> Counters<'a> {
             }
             let grown = of_bad.iter().filter(later).filter(|interval| interval.requests > 0.0);
             traffic.bad_last_seen = traffic.bad_last_seen.max(grown.map(|interval| interval.to).max());
-            let vanished = self.newest.since(instance.recorded) > VANISHED;
-            if vanished && !self.unscraped.may_hold(server) {
+            if self.targets.is_gone(server, instance.recorded, self.newest) {
                 continue;
             }
+            let vanished = self.newest.since(instance.recorded) > VANISHED;
             let is_latest = |interval: &&Interval| !vanished && later(interval);
             let latest = |intervals: &[Interval]| intervals.last().filter(is_latest).map_or(0.0, |i| i.requests);
             latest_bad += latest(of_bad);

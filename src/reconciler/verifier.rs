@@ -26,7 +26,7 @@ use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
-use crate::prometheus::server::Unscraped;
+use crate::prometheus::server::Targets;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.
@@ -141,7 +141,7 @@ impl Verifier {
         if counters.is_empty() {
             return Ok(None);
         }
-        self.look_for_vanished(prometheus, &mut counters).await?;
+        self.look_for_vanished(prometheus, &mut counters, now).await?;
         let blames = async {
             if !due.iter().any(|incident| is_new(incident, now)) {
                 return Ok(None);
@@ -176,21 +176,22 @@ impl Verifier {
         Ok(Some(Ok(all)))
     }
 
-    /// Asks which of the instances that vanished are only not scraped: they may still serve anything.
+    /// Asks which of the instances that vanished Prometheus still tries to scrape: they may still serve anything.
     async fn look_for_vanished(
         &self,
         prometheus: &Prometheus,
         counters: &mut [CountersRead],
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         let read = || counters.iter().filter_map(|read| read.answer.as_ref().ok());
-        let vanished: BTreeSet<String> = read().flat_map(|recorded| recorded.vanished(&self.labels)).collect();
+        let vanished: BTreeSet<String> = read().flat_map(|recorded| recorded.vanished(&self.labels, now)).collect();
         if vanished.is_empty() {
             return Ok(());
         }
-        let query = Unscraped::question(vanished.iter().map(String::as_str));
-        let unscraped = Unscraped::read(self.query_rate_limited(prometheus, &query).await?);
+        let query = Targets::question(vanished.iter().map(String::as_str));
+        let targets = Targets::read(self.query_rate_limited(prometheus, &query).await?);
         let read = counters.iter_mut().filter_map(|read| read.answer.as_mut().ok());
-        read.for_each(|recorded| recorded.know(unscraped.clone()));
+        read.for_each(|recorded| recorded.know(targets.clone()));
         Ok(())
     }
 

@@ -302,15 +302,15 @@ fn an_instance_that_prometheus_cannot_scrape_is_unknown_unless_it_had_followed()
             Served { until: 40, ..always("v1", "c", &good) },
         ];
         let mut recorded = recorded_of(&recorded(5, 200, &all));
-        assert_eq!(recorded.vanished(&labels()).into_iter().collect::<Vec<_>>(), ["a:9", "c"]);
+        assert_eq!(recorded.vanished(&labels(), at(200)).into_iter().collect::<Vec<_>>(), ["a:9", "c"]);
         let traffic = |recorded: &Recorded| recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).unwrap();
         assert!(traffic(&recorded).all_follow(), "gone: {until}");
         let up = |instance: &str| Series { points: vec![(at(200), 0.0)], ..series("up", "", instance, Vec::new()) };
-        recorded.know(Unscraped::Known(["a:9", "c", "b"].map(up).into()));
+        recorded.know(Targets::Known { up: ["a:9", "c", "b"].map(up).into(), evaluated: at(200) });
         let Traffic { unknown, still, following, bad_percent, .. } = traffic(&recorded);
         assert_eq!((unknown.names, still.names, following), (vec!["a:9".to_owned()], vec![], 2), "{until}");
         assert_eq!(bad_percent, 0, "of the latest requests that were counted");
-        recorded.know(Unscraped::Unknown);
+        recorded.know(Targets::Unknown);
         assert!(!traffic(&recorded).all_follow(), "{until}");
     }
 }
@@ -323,22 +323,54 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
         one
     };
     let (here, there) = (in_cluster("eu"), in_cluster("us"));
-    let unscraped = Unscraped::Known(vec![here.clone()]);
-    assert!(unscraped.may_hold(&Server::of(&labels(), &here)) && !unscraped.may_hold(&Server::of(&labels(), &there)));
-    assert_eq!(Unscraped::question(["10.0.0.1:9100", "b"]), "up{instance=~\"10[.]0[.]0[.]1:9100|b\"} == 0");
+    let targets = Targets::Known { up: vec![here.clone()], evaluated: at(100) };
+    let is_gone = |up| targets.is_gone(&Server::of(&labels(), up), at(0), at(100));
+    assert!(!is_gone(&here) && is_gone(&there));
+    let asked = Targets::question(["10.0.0.1:9100", "b"]);
+    assert_eq!(
+        asked,
+        "up{instance=~\"10[.]0[.]0[.]1:9100|b\"} or max(prompt_rollback:rules_evaluated:timestamp_seconds)"
+    );
 }
 
 #[test]
 fn a_prometheus_that_does_not_say_which_servers_it_scrapes_makes_no_server_gone() {
     let up = series("up", "", "a", Vec::new());
     let refused = |status| Some(Err(PrometheusError::Refused { status, message: String::new() }));
-    let holds = |answer| Unscraped::read(answer).may_hold(&Server::of(&labels(), &up));
+    let is_gone = |answer| Targets::read(answer).is_gone(&Server::of(&labels(), &up), at(0), at(100));
     for status in [400, 401, 422, 429, 503] {
-        assert!(holds(refused(StatusCode::from_u16(status).unwrap())), "{status}");
+        assert!(!is_gone(refused(StatusCode::from_u16(status).unwrap())), "{status}");
     }
-    assert!(holds(None) && holds(Some(Err(PrometheusError::Unreadable))) && holds(Some(Ok(vec![up.clone()]))));
+    let down = Series { points: vec![(at(100), 0.0)], ..up.clone() };
+    assert!(!is_gone(None) && !is_gone(Some(Err(PrometheusError::Unreadable))) && !is_gone(Some(Ok(vec![down]))));
     // a proxy that permits only queries about its tenant never answers
-    assert!(!holds(Some(Ok(Vec::new()))) && !holds(refused(StatusCode::FORBIDDEN)));
+    assert!(is_gone(Some(Ok(Vec::new()))) && is_gone(refused(StatusCode::FORBIDDEN)));
+}
+
+#[test]
+fn the_last_server_of_a_prompt_has_gone_when_prometheus_no_longer_knows_it_and_evaluates_rules() {
+    let bad = until(10_000, 5.0);
+    let series = recorded(5, 300, &[Served { until: 100, ..always("v2", "a", &bad) }]);
+    let evaluated =
+        |seconds: i64| Series { labels: BTreeMap::new(), points: vec![(at(300), at(seconds).0 as f64 / 1e3)] };
+    let up = |value: f64| self::series("up", "", "a", vec![(at(300), value)]);
+    for (answer, still) in [
+        (Some(Ok(vec![evaluated(300)])), 0),
+        // no rules are evaluated, Prometheus scrapes the server, or only fails to; or it does not say
+        (Some(Ok(Vec::new())), 1),
+        (Some(Ok(vec![evaluated(110)])), 1),
+        (Some(Ok(vec![evaluated(300), up(1.0)])), 1),
+        (Some(Ok(vec![evaluated(300), up(0.0)])), 1),
+        (Some(Err(PrometheusError::Unreadable)), 1),
+        (None, 1),
+    ] {
+        let mut recorded = recorded_of(&series);
+        assert!(recorded.vanished(&labels(), at(130)).is_empty());
+        assert_eq!(recorded.vanished(&labels(), at(300)), ["a".to_owned()].into());
+        recorded.know(Targets::read(answer.clone()));
+        let traffic = recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).unwrap();
+        assert_eq!((traffic.still.count, traffic.following), (still, 0), "{answer:?}");
+    }
 }
 
 #[test]
