@@ -144,10 +144,10 @@ impl VersionSamples {
             let of = |name: &str| -> Vec<&Series> {
                 series.iter().filter(|one| is_of(labels, one, name, version)).collect()
             };
-            let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
             let requests = [&of(REQUESTS)[..], &of(FAILURES), &of(SUMMED)];
             read.requests.extend(counts(labels, span.step, requests, |_, failed| failed));
-            read.scores.extend(counts(labels, span.step, [&of(SCORES), &of(SCORE_SUM), &[]], lost));
+            read.scores
+                .extend(counts(labels, span.step, [&of(SCORES), &of(SCORE_SUM), &[]], |scores, sum| scores - sum));
             // the first moment of a span is the last one of the span before
             read.buckets.extend(buckets(labels, &of(BUCKETS), &of(COVERED)));
         }
@@ -398,6 +398,9 @@ mod tests {
             series(SCORE_SUM, "v2", "a", &[0.0, 3.0]),
         ]);
         assert_eq!(all(&measured.quality), [[4.0, 1.0, 10.0, 1.0]]);
+        let of_ten =
+            read_first(vec![series(SCORES, "v2", "a", &[0.0, 10.0]), series(SCORE_SUM, "v2", "a", &[0.0, 40.0])]);
+        assert_eq!(all(&of_ten.quality), [[10.0, -30.0, 0.0, 0.0]], "of 10, not of 1");
         assert_eq!(measured.durations, None);
     }
 
