@@ -5,11 +5,10 @@
 //!
 //! Requests arrive at random (Poisson) at ten instances and fail at random. Fails if a target is missed.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use prompt_rollback::config::Labels;
+use prompt_rollback::config::Config;
 use prompt_rollback::decision::alert::{Alert, AlertStatus};
 use prompt_rollback::decision::decide::{Active, Snapshot};
 use prompt_rollback::decision::finding::{Finding, Verdict};
@@ -240,8 +239,7 @@ fn rolled_back() -> Prompt {
 
 /// The receiver's verdict, and how many seconds after the switch.
 fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
-    let labels =
-        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() };
+    let labels = Config::default().labels;
     let (mut prompt, mut fleet) = (rolled_back(), Fleet::new(case, scrape, seed));
     loop {
         let incident = prompt.last.clone().expect("an incident");

@@ -1191,6 +1191,7 @@ mod reread {
             "alertmanager.timeout" | "prometheus.timeout" => "\"4s\"",
             "slack.team_id" => "\"T1\"",
             "slack.app_id" => "\"A1\"",
+            "labels.replicas" => "[\"monitor\"]",
             "labels.severity_aliases" => "{ p1 = \"critical\" }",
             "alertmanager.labels" => "{ team = \"search\" }",
             "guards.mode" => "\"dry-run\"",

@@ -338,6 +338,8 @@ section! {
         pub prompt: String = get("prompt"),
         /// Name of the label that holds the version.
         pub version: String = get("version"),
+        /// Labels by which series differ if several Prometheus servers measured the same prompt server, besides the well-known ones.
+        pub replicas: Vec<String> = get(""),
         /// Other names for the three severities. Case does not matter.
         pub severity_aliases: BTreeMap<String, Severity> = get_table("warning=high,info=medium"),
     }

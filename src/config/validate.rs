@@ -267,6 +267,13 @@ impl Config {
         for (key, name) in [("labels.prompt", &labels.prompt), ("labels.version", &labels.version)] {
             r.check(key, is_label_name(name), "a label name: letters, digits and _, not beginning with a digit");
         }
+        for name in &labels.replicas {
+            r.check(
+                "labels.replicas",
+                is_label_name(name),
+                "names of labels: letters, digits and _, not beginning with a digit",
+            );
+        }
         r.check("labels.version", labels.version != labels.prompt, "another label than labels.prompt");
         let mut words: BTreeMap<String, (&str, Severity)> =
             Severity::ALL.map(|it| (it.as_str().to_owned(), (it.as_str(), it))).into();

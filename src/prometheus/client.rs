@@ -82,6 +82,8 @@ pub struct Prometheus {
 
 #[derive(Deserialize)]
 struct QueryResponse {
+    #[serde(default)]
+    status: String,
     data: Option<QueryData>,
     #[serde(default)]
     error: String,
@@ -201,11 +203,15 @@ pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, Prome
     if !status.is_success() {
         return Err(refused(status, body));
     }
-    let reply: Result<QueryResponse, _> = serde_json::from_slice(body);
-    if let Some(missing) = reply.as_ref().ok().and_then(QueryResponse::missing) {
+    let reply: QueryResponse = serde_json::from_slice(body).map_err(|_| PrometheusError::Unreadable)?;
+    // a proxy may answer 200, with whatever data it has
+    if reply.status != "success" {
+        return Err(refused(status, body));
+    }
+    if let Some(missing) = reply.missing() {
         return Err(PrometheusError::Partial(shortened(missing)));
     }
-    match reply.ok().and_then(|reply| reply.data) {
+    match reply.data {
         Some(QueryData::Scalar(point)) => Ok(vec![Series { labels: BTreeMap::new(), points: vec![read(&point)?] }]),
         Some(QueryData::Vector(items)) => {
             items.into_iter().map(|item| Ok(Series { labels: item.metric, points: vec![read(&item.value)?] })).collect()
@@ -285,7 +291,7 @@ mod tests {
                         }
                         tokio::time::sleep(Duration::from_millis(20)).await;
                         asked.lock().unwrap().under_way -= 1;
-                        let body = r#"{"data":{"resultType":"vector","result":[]}}"#;
+                        let body = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
                         let body = format!("{body}{}", " ".repeat(bytes.unwrap_or(0_usize)));
                         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                         let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
@@ -301,9 +307,22 @@ mod tests {
         let refused = "{\"status\":\"error\",\"error\":\"bad\u{202e} \\u009b2Jname\"}";
         let error = read_answer(StatusCode::BAD_REQUEST, refused.as_bytes()).unwrap_err().to_string();
         assert_eq!(error, "Prometheus rejected the query (400 Bad Request): bad 2Jname");
-        let partial = "{\"warnings\":[\"a\u{2028}store is away\"]}";
+        let partial = "{\"status\":\"success\",\"warnings\":[\"a\u{2028}store is away\"]}";
         let error = read_answer(StatusCode::OK, partial.as_bytes()).unwrap_err().to_string();
         assert_eq!(error, "Prometheus returned a partial answer: astore is away");
+    }
+
+    #[test]
+    fn only_an_answer_that_says_success_is_one() {
+        let answer = |status: &str| {
+            let data = r#""data":{"resultType":"scalar","result":[1800000000,"1"]}"#;
+            read_answer(StatusCode::OK, format!(r#"{{{status}{data},"error":"store is away"}}"#).as_bytes())
+        };
+        assert_eq!(answer(r#""status":"success","#).unwrap().len(), 1);
+        for status in [r#""status":"error","#, r#""status":"","#, ""] {
+            let error = answer(status).unwrap_err().to_string();
+            assert_eq!(error, "Prometheus rejected the query (200 OK): store is away");
+        }
     }
 
     #[tokio::test]

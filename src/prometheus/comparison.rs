@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::client::Series;
-use super::exposure::{FAILURES, REQUESTS, grown};
+use super::counters::Sums;
+use super::exposure::{FAILURES, REQUESTS, SUMMED};
 use super::server::{Replica, Server};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
@@ -65,7 +66,7 @@ pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) 
     let prompt = super::quoting::in_string(prompt);
     // of a version's characters, only these have a meaning in a regular expression
     let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
-    let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, BUCKETS, COVERED].join("|");
+    let names = [REQUESTS, FAILURES, SUMMED, SCORES, SCORE_SUM, BUCKETS, COVERED].join("|");
     format!("{{__name__=~\"{names}\",{p}=\"{prompt}\",{v}=~\"{versions}\"}}")
 }
 
@@ -101,7 +102,7 @@ pub fn requests_since(
     let in_span = |(span, series): (&QueryRange, &Vec<Series>)| -> f64 {
         let of =
             |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
-        let counts = counts(labels, span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed);
+        let counts = counts(labels, span.step, [&of(REQUESTS), &of(FAILURES), &of(SUMMED)], |_, failed| failed);
         counts.into_iter().filter(|(end, _)| *end >= since.plus(span.step)).map(|(_, counts)| counts.all).sum()
     };
     spans.iter().zip(answers).map(in_span).sum()
@@ -127,17 +128,13 @@ pub fn read_own(series: &[Series]) -> Result<(), String> {
     }
 }
 
-/// The growth of a counter in the slices that end at these moments.
-type Growth = BTreeMap<Timestamp, f64>;
-
 /// What the answers say of one version, by the end of the slice or window.
 #[derive(Default)]
 struct VersionSamples {
     requests: BTreeMap<Timestamp, Counts>,
     scores: BTreeMap<Timestamp, Counts>,
-    /// Bounds and observations.
+    /// Bounds and observations, without those that `increase()` extrapolates.
     buckets: BTreeMap<Timestamp, Vec<(f64, f64)>>,
-    covered: Growth,
 }
 
 impl VersionSamples {
@@ -147,27 +144,19 @@ impl VersionSamples {
             let of = |name: &str| -> Vec<&Series> {
                 series.iter().filter(|one| is_of(labels, one, name, version)).collect()
             };
-            let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
-            read.requests.extend(counts(labels, span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed));
-            read.scores.extend(counts(labels, span.step, &of(SCORES), &of(SCORE_SUM), lost));
-            read.covered.extend(of(COVERED).into_iter().flat_map(|one| one.points.iter().copied()));
+            let requests = [&of(REQUESTS)[..], &of(FAILURES), &of(SUMMED)];
+            read.requests.extend(counts(labels, span.step, requests, |_, failed| failed));
+            read.scores
+                .extend(counts(labels, span.step, [&of(SCORES), &of(SCORE_SUM), &[]], |scores, sum| scores - sum));
             // the first moment of a span is the last one of the span before
-            let mut buckets: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
-            for one in of(BUCKETS) {
-                let Ok(bound) = one.label("le").parse::<f64>() else { continue };
-                for (end, observations) in &one.points {
-                    buckets.entry(*end).or_default().push((bound, *observations));
-                }
-            }
-            read.buckets.extend(buckets);
+            read.buckets.extend(buckets(labels, &of(BUCKETS), &of(COVERED)));
         }
         read
     }
 
-    /// The observations of the window that ends at `end`, without those that `increase()` extrapolates.
+    /// The observations of the window that ends at `end`.
     fn durations(&self, end: Timestamp) -> Option<Histogram> {
-        let covered = self.covered.get(&end)?;
-        Histogram::new(self.buckets.get(&end)?.iter().map(|(bound, count)| (*bound, count * covered)).collect())
+        Histogram::new(self.buckets.get(&end)?.clone())
     }
 }
 
@@ -196,43 +185,70 @@ fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>
     slices.into_values().collect()
 }
 
+/// Bounds and observations by the end of the window, of all windows whose covered share is known.
+fn buckets(labels: &Labels, buckets: &[&Series], covered: &[&Series]) -> BTreeMap<Timestamp, Vec<(f64, f64)>> {
+    let mut of_window: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut read = BTreeSet::new();
+    for covered in covered {
+        // of what several Prometheus servers measured, one
+        if !read.insert(Server::of(labels, covered)) {
+            continue;
+        }
+        let shares: BTreeMap<Timestamp, f64> = covered.points.iter().copied().collect();
+        for one in buckets.iter().filter(|one| Replica::of(labels, one) == Replica::of(labels, covered)) {
+            let (Ok(bound), mut server) = (one.label("le").parse::<f64>(), Server::of(labels, one)) else { continue };
+            server.others.retain(|(label, _)| *label != "le");
+            if server != Server::of(labels, covered) {
+                continue;
+            }
+            for (end, observations) in &one.points {
+                let Some(share) = shares.get(end) else { continue };
+                of_window.entry(*end).or_default().push((bound, observations * share));
+            }
+        }
+    }
+    of_window
+}
+
 /// The counts of all instances whose two counters are known at both ends of a slice.
 fn counts(
     labels: &Labels,
     step: Duration,
-    all: &[&Series],
-    parts: &[&Series],
+    [all, parts, summed]: [&[&Series]; 3],
     failed: fn(f64, f64) -> f64,
 ) -> BTreeMap<Timestamp, Counts> {
     let mut counts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
     let mut counted = BTreeSet::new();
     for all in all {
-        let (server, replica) = (Server::of(labels, all), Replica::of(all));
-        let same = |part: &&&Series| Server::of(labels, part) == server && Replica::of(part) == replica;
+        let (server, replica) = (Server::of(labels, all), Replica::of(labels, all));
+        let same = |other: &&&Series| Server::of(labels, other) == server && Replica::of(labels, other) == replica;
         let Some(part) = parts.iter().find(same) else { continue };
-        // of a pair of Prometheus servers that measure the same instance, one
-        if !counted.insert(server) {
+        // of what several measured, one
+        if !counted.insert(server.clone()) {
             continue;
         }
-        for (end, [grown, part]) in growth(step, all, part) {
+        for (end, (grown, part)) in growth(step, all, part, summed.iter().find(same).copied()) {
             counts.entry(end).or_default().add(Counts { all: grown, failed: failed(grown, part) });
         }
     }
     counts
 }
 
-/// The growth of a counter of all and of one of a part of them. Before the first point, or in a gap, it is not counted.
-/// If the first one fell, the server was restarted: the second one counts from 0 too, also if it is higher than before.
-fn growth(step: Duration, all: &Series, part: &Series) -> BTreeMap<Timestamp, [f64; 2]> {
-    let parts: BTreeMap<Timestamp, f64> = part.points.iter().copied().collect();
+/// The growth of a counter of all and of one of a part of them. Before the first point, in a gap, or where the two ends of a slice
+/// are [not comparable](Sums::growth_to), it is not counted.
+fn growth(step: Duration, all: &Series, part: &Series, summed: Option<&Series>) -> BTreeMap<Timestamp, (f64, f64)> {
+    let at_each = |series: &Series| -> BTreeMap<Timestamp, f64> { series.points.iter().copied().collect() };
+    let (parts, summed) = (at_each(part), summed.map(at_each).unwrap_or_default());
+    let sums = |at: Timestamp, all: f64| -> Option<Sums> {
+        let part = parts.get(&at).copied().filter(|part| part.is_finite() && all.is_finite())?;
+        Some(Sums { all, part: Some(part), series: summed.get(&at).copied() })
+    };
     let mut growth = BTreeMap::new();
     for pair in all.points.windows(2) {
         let [(before_at, before), (at, value)] = [pair[0], pair[1]];
-        let (Some(part_before), Some(part)) = (parts.get(&before_at), parts.get(&at)) else { continue };
-        let known = [before, value, *part_before, *part].iter().all(|value| value.is_finite());
-        if known && at > before_at && at.since(before_at) == step {
-            let part_before = if value < before { 0.0 } else { *part_before };
-            growth.insert(at, [grown(before, value), grown(part_before, *part)]);
+        let (Some(before), Some(after)) = (sums(before_at, before), sums(at, value)) else { continue };
+        if let Some((grown, Some(part))) = before.growth_to(&after).filter(|_| at.since(before_at) == step) {
+            growth.insert(at, (grown, part));
         }
     }
     growth
@@ -241,12 +257,13 @@ fn growth(step: Duration, all: &Series, part: &Series) -> BTreeMap<Timestamp, [f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     const BEGAN: Timestamp = Timestamp(1_000_000);
     const STEP: Duration = Duration::from_secs(15);
 
     fn labels() -> Labels {
-        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+        Config::default().labels
     }
 
     fn after(seconds: u64) -> Timestamp {
@@ -309,20 +326,27 @@ mod tests {
         ]);
         assert_eq!(
             all(&measured.errors),
-            [[3.0, 1.0, 15.0, 1.0], [0.0, 0.0, 25.0, 5.0], [0.0, 0.0, 5.0, 1.0], [1.0, 0.0, 1.0, 0.0]],
+            [[3.0, 1.0, 15.0, 1.0], [0.0, 0.0, 25.0, 5.0], [1.0, 0.0, 1.0, 0.0]],
             "a reset, an instance that ended, a sample that is no number"
         );
     }
 
     #[test]
-    fn a_server_that_was_restarted_counts_its_failures_from_zero() {
-        let measured = read_first(vec![
-            series(REQUESTS, "v1", "a", &[1_000.0, 50.0]),
-            series(FAILURES, "v1", "a", &[5.0, 20.0]),
-            series(REQUESTS, "v2", "a", &[1_000.0, 50.0]),
-            series(FAILURES, "v2", "a", &[20.0, 5.0]),
-        ]);
-        assert_eq!(all(&measured.errors), [[50.0, 5.0, 50.0, 20.0]]);
+    fn an_instance_whose_sum_fell_or_has_other_series_is_no_evidence() {
+        // the server was restarted, one of two summed series went away, another one with a long life came
+        let requests = [1_000.0, 50.0, 60.0, 55.0, 1_065.0, 1_070.0];
+        let failures = [5.0, 20.0, 21.0, 21.0, 40.0, 42.0];
+        let answer = |summed: &[f64]| {
+            let mut all = vec![series(REQUESTS, "v2", "a", &requests), series(FAILURES, "v2", "a", &failures)];
+            all.extend((!summed.is_empty()).then(|| series(SUMMED, "v2", "a", summed)));
+            all
+        };
+        let spans = [QueryRange { from: BEGAN, to: after(75), step: STEP }];
+        let [new, old] = ["v2", "v1"].map(version);
+        let measured = |summed: &[f64]| read(&labels(), &spans, &[answer(summed)], [&new, &old], BEGAN).errors;
+        assert_eq!(all(&measured(&[2.0, 2.0, 2.0, 1.0, 2.0, 2.0])), [[10.0, 1.0, 0.0, 0.0], [5.0, 2.0, 0.0, 0.0]]);
+        let earlier_rules = [[10.0, 1.0, 0.0, 0.0], [1_010.0, 19.0, 0.0, 0.0], [5.0, 2.0, 0.0, 0.0]];
+        assert_eq!(all(&measured(&[])), earlier_rules, "what falls is seen without a count of the series");
     }
 
     #[test]
@@ -331,7 +355,9 @@ mod tests {
             one.labels.insert(label.to_owned(), value.to_owned());
             one
         };
-        for (label, expected) in [("cluster", [30.0, 3.0, 0.0, 0.0]), ("replica", [10.0, 1.0, 0.0, 0.0])] {
+        for (label, expected) in
+            [("cluster", [30.0, 3.0, 0.0, 0.0]), ("replica", [10.0, 1.0, 0.0, 0.0]), ("job", [10.0, 1.0, 0.0, 0.0])]
+        {
             let measured = read_first(vec![
                 labelled(series(REQUESTS, "v2", "a", &[0.0, 10.0]), label, "a"),
                 labelled(series(FAILURES, "v2", "a", &[0.0, 1.0]), label, "a"),
@@ -372,6 +398,9 @@ mod tests {
             series(SCORE_SUM, "v2", "a", &[0.0, 3.0]),
         ]);
         assert_eq!(all(&measured.quality), [[4.0, 1.0, 10.0, 1.0]]);
+        let of_ten =
+            read_first(vec![series(SCORES, "v2", "a", &[0.0, 10.0]), series(SCORE_SUM, "v2", "a", &[0.0, 40.0])]);
+        assert_eq!(all(&of_ten.quality), [[10.0, -30.0, 0.0, 0.0]], "of 10, not of 1");
         assert_eq!(measured.durations, None);
     }
 
@@ -418,6 +447,36 @@ mod tests {
                 assert!(later.starts_with(&ends), "a later look sees the same windows");
             }
         }
+    }
+
+    #[test]
+    fn durations_of_a_pair_of_prometheus_servers_count_once_and_those_of_two_clusters_twice() {
+        let labelled = |mut one: Series, label: &str, value: &str| {
+            one.labels.insert(label.to_owned(), value.to_owned());
+            one
+        };
+        let all = |label: &str| {
+            let of = |version: &str, value: &str, share: f64| {
+                let each = [
+                    bucket(version, "1", 90.0),
+                    bucket(version, "+Inf", 100.0),
+                    series(COVERED, version, "", &[share]),
+                ];
+                each.map(|one| labelled(one, label, value))
+            };
+            let answer = [of("v1", "0", 0.9), of("v1", "1", 0.5), of("v2", "0", 0.9), of("v2", "1", 0.5)].concat();
+            let flat = |mut one: Series| {
+                let value = one.points[0].1;
+                one.points = (0..=40).map(|i| (after(i * 15), value)).collect();
+                one
+            };
+            let spans = [QueryRange { from: BEGAN, to: after(600), step: STEP }];
+            let answers = [answer.into_iter().map(flat).collect()];
+            let [new, old] = ["v2", "v1"].map(version);
+            read(&labels(), &spans, &answers, [&new, &old], BEGAN).durations.expect("durations")[0].new.clone()
+        };
+        assert_eq!(all("prometheus_replica"), Histogram::new(vec![(1.0, 81.0), (f64::INFINITY, 90.0)]));
+        assert_eq!(all("cluster"), Histogram::new(vec![(1.0, 126.0), (f64::INFINITY, 140.0)]), "each by its own share");
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::bound::bounds;
 use super::client::Series;
+use super::counters::Sums;
 use super::question::FAILS_ABOVE;
-use super::server::{Replica, Server, Unscraped};
+use super::server::{Replica, Server, Targets, VANISHED};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Instances, Traffic};
@@ -17,21 +18,22 @@ use crate::decision::{PromptName, Timestamp, VersionName};
 
 /// How long before the moment the counters are read, to know what each instance served until then.
 const BEFORE: Duration = Duration::from_secs(300);
+/// How old the failure ratio of a version may be at the moment. It is recorded every five minutes, and an evaluation may be missed.
+const REFERENCE_AGE: Duration = Duration::from_secs(900);
 /// How long every evaluation is requested.
 const FINELY: Duration = Duration::from_secs(900);
 /// The number of points afterwards.
 const POINTS: u64 = 180;
 /// After this time, requests to the bad version can no longer have been in flight when the key changed.
 const UNDER_WAY: Duration = Duration::from_secs(45);
+/// After this time, prompt servers have read the key again: they do so at least once a second.
+const READ: Duration = Duration::from_secs(2);
 /// A silence is a proof if it would be chance only this rarely.
 const CHANCE: f64 = 0.001;
 /// If this many requests were expected and none came, that is as rare.
 const EXPECTED: f64 = 7.0;
 /// So many of the last requests to the bad version show its share of the traffic when the traffic moved.
 const RECENT: f64 = 20.0;
-/// An instance that was not scraped for this long, while others were, has vanished. It is gone unless Prometheus still tries
-/// to scrape it.
-const VANISHED: Duration = Duration::from_secs(60);
 /// The number of requests below which a failure ratio means nothing.
 pub const EVIDENCE: u64 = 20;
 /// A gradual rollback stops if its target's failure ratio is above this.
@@ -41,6 +43,8 @@ const WORSE: f64 = 1.5;
 
 pub(super) const REQUESTS: &str = "prompt_version_instance:requests:sum";
 pub(super) const FAILURES: &str = "prompt_version_instance:request_errors:sum";
+/// How many series of successes are summed up. Rules of earlier releases do not record it.
+pub(super) const SUMMED: &str = "prompt_version_instance:request_successes:count";
 const SCRAPED: &str = "prompt_version_instance:requests:timestamp_seconds";
 const REFERENCE: &str = "prompt_version:request_errors:reference";
 
@@ -49,16 +53,20 @@ pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
     let seconds = (now.since(oldest) + BEFORE).as_secs();
     // for a longer time, every evaluation would be too large an answer; the counters hold the same information
     let step = if seconds > FINELY.as_secs() { format!(":{}s", seconds / POINTS) } else { String::new() };
-    format!("{{__name__=~\"{REQUESTS}|{FAILURES}|{SCRAPED}|{REFERENCE}\",{prompts}}}[{seconds}s{step}]")
+    let names = [REQUESTS, FAILURES, SUMMED, SCRAPED].join("|");
+    format!("{{__name__=~\"{names}\",{prompts}}}[{seconds}s{step}]")
+}
+
+/// The query for the failure ratios of these prompts' versions before `oldest`, and since.
+pub fn references(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
+    format!("{REFERENCE}{{{prompts}}}[{}s]", (now.since(oldest) + REFERENCE_AGE).as_secs())
 }
 
 /// The counters of one version on one instance at one scrape.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Timestamp,
-    requests: f64,
-    /// `None`: failures are not recorded.
-    failures: Option<f64>,
+    sums: Sums,
 }
 
 /// The samples of one instance, by version, oldest first.
@@ -79,13 +87,22 @@ struct Interval {
     to: Timestamp,
     requests: f64,
     failures: Option<f64>,
+    /// False: it shows that the version was served, but not how often.
+    counted: bool,
 }
 
-/// The answer to [`question`].
+impl Interval {
+    /// Of a counter that may be older: of its requests, one was served at least.
+    fn of_older(first: &Sample) -> Self {
+        Self { from: first.at, to: first.at, requests: first.sums.all.min(1.0), failures: None, counted: false }
+    }
+}
+
+/// The answers to [`question`] and [`references`].
 #[derive(Debug)]
 pub struct Recorded {
     by_prompt: HashMap<String, Vec<Series>>,
-    unscraped: Unscraped,
+    targets: Targets,
 }
 
 impl Recorded {
@@ -94,48 +111,48 @@ impl Recorded {
         for one in series {
             by_prompt.entry(one.label(&labels.prompt).to_owned()).or_default().push(one);
         }
-        Self { by_prompt, unscraped: Unscraped::Known(Vec::new()) }
+        Self { by_prompt, targets: Targets::NONE }
     }
 
-    /// The values of the label `instance` of instances that vanished.
-    pub fn vanished(&self, labels: &Labels) -> BTreeSet<String> {
+    /// The values of the label `instance` of instances that may have gone.
+    pub fn vanished(&self, labels: &Labels, now: Timestamp) -> BTreeSet<String> {
         let vanished_of = |own: &Vec<Series>| {
             let mut last: BTreeMap<Server<'_>, Timestamp> = BTreeMap::new();
-            for one in own.iter().filter(|one| one.label("__name__") != REFERENCE) {
+            for one in own.iter().filter(|one| one.label("__name__") == REQUESTS) {
                 let (at, recorded) = (last.entry(Server::of(labels, one)).or_default(), one.points.last());
                 *at = recorded.map_or(*at, |(recorded, _)| *recorded.max(at));
             }
-            let newest = last.values().max().copied().unwrap_or_default();
+            let newest = last.values().max().copied().unwrap_or_default().max(now);
             let vanished = last.into_iter().filter(|(_, at)| newest.since(*at) > VANISHED);
             vanished.map(|(server, _)| server.instance.to_owned()).collect::<Vec<_>>()
         };
         self.by_prompt.values().flat_map(vanished_of).collect()
     }
 
-    /// Those of the instances that vanished which Prometheus still tries to scrape.
-    pub fn know(&mut self, unscraped: Unscraped) {
-        self.unscraped = unscraped;
+    /// What Prometheus says about those that vanished.
+    pub fn know(&mut self, targets: Targets) {
+        self.targets = targets;
     }
 
     /// The counters of one prompt.
     pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
         let own = self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice);
-        Counters::of(labels, own, &self.unscraped)
+        Counters::of(labels, own, &self.targets)
     }
 }
 
 /// The counters of one prompt.
 pub struct Counters<'a> {
     instances: BTreeMap<Server<'a>, Instance<'a>>,
-    /// The failure ratio of each version before the moment.
-    references: BTreeMap<&'a str, &'a Series>,
+    /// The failure ratios of each version before the moment: one for each cluster.
+    references: BTreeMap<&'a str, Vec<&'a Series>>,
     /// The latest moment at which Prometheus had a value for any instance.
     newest: Timestamp,
-    unscraped: &'a Unscraped,
+    targets: &'a Targets,
 }
 
-/// The recorded series of one instance, by version: requests, failures, times of scrapes.
-type Parts<'a> = BTreeMap<&'a str, [Option<&'a Series>; 3]>;
+/// The recorded series of one instance, by version: requests, failures, times of scrapes, number of series that are summed up.
+type Parts<'a> = BTreeMap<&'a str, [Option<&'a Series>; 4]>;
 
 fn newest_of(versions: &Parts<'_>) -> Timestamp {
     let last = versions.values().flatten().flatten().filter_map(|one| one.points.last());
@@ -143,24 +160,26 @@ fn newest_of(versions: &Parts<'_>) -> Timestamp {
 }
 
 impl<'a> Counters<'a> {
-    fn of(labels: &Labels, own: &'a [Series], unscraped: &'a Unscraped) -> Self {
+    fn of(labels: &Labels, own: &'a [Series], targets: &'a Targets) -> Self {
         let mut found: BTreeMap<Server<'a>, BTreeMap<Replica<'a>, Parts<'a>>> = BTreeMap::new();
-        let mut references = BTreeMap::new();
+        let mut references: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for one in own {
             let version = one.label(&labels.version);
             let place = match one.label("__name__") {
                 REFERENCE => {
-                    references.insert(version, one);
+                    references.entry(version).or_default().push(one);
                     continue;
                 }
+                REQUESTS => 0,
                 FAILURES => 1,
                 SCRAPED => 2,
-                _ => 0,
+                SUMMED => 3,
+                _ => continue,
             };
             let replicas = found.entry(Server::of(labels, one)).or_default();
-            replicas.entry(Replica::of(one)).or_default().entry(version).or_default()[place] = Some(one);
+            replicas.entry(Replica::of(labels, one)).or_default().entry(version).or_default()[place] = Some(one);
         }
-        // of several Prometheus servers that measure the same instance, the one that knows the latest
+        // of several that measured the same instance, the one that knows the latest
         let latest = |replicas: BTreeMap<Replica<'a>, Parts<'a>>| {
             replicas.into_values().reduce(|one, other| if newest_of(&other) > newest_of(&one) { other } else { one })
         };
@@ -169,7 +188,7 @@ impl<'a> Counters<'a> {
             .filter_map(|(server, replicas)| Some((server, Instance::of(latest(replicas)?))))
             .collect();
         let newest = instances.values().map(|one| one.recorded).max().unwrap_or_default();
-        Self { instances, references, newest, unscraped }
+        Self { instances, references, newest, targets }
     }
 
     /// What was served since `since`, when traffic moved from `bad` to `target`. `None`: requests of neither are
@@ -185,20 +204,21 @@ impl<'a> Counters<'a> {
         let (mut latest_bad, mut latest_target) = (0.0, 0.0);
         for ((server, instance), [of_bad, of_target]) in self.instances.iter().zip(&all) {
             let later = |interval: &&Interval| interval.from >= since;
-            let served = |intervals: &[Interval]| intervals.iter().filter(later).map(|i| i.requests).sum::<f64>();
+            let counted = |interval: &&Interval| later(interval) && interval.counted;
+            let served = |intervals: &[Interval]| intervals.iter().filter(counted).map(|i| i.requests).sum::<f64>();
             let (bad_requests, target_requests) = (served(of_bad), served(of_target));
             traffic.bad = traffic.bad.saturating_add(whole(bad_requests));
             traffic.target = traffic.target.saturating_add(whole(target_requests));
-            for interval in of_target.iter().filter(later) {
+            for interval in of_target.iter().filter(counted) {
                 traffic.failures = traffic.failures.saturating_add(whole(interval.failures.unwrap_or(0.0)));
                 traffic.uncounted |= interval.requests > 0.0 && interval.failures.is_none();
             }
             let grown = of_bad.iter().filter(later).filter(|interval| interval.requests > 0.0);
             traffic.bad_last_seen = traffic.bad_last_seen.max(grown.map(|interval| interval.to).max());
-            let vanished = self.newest.since(instance.recorded) > VANISHED;
-            if vanished && !self.unscraped.may_hold(server) {
+            if self.targets.is_gone(server, instance.recorded, self.newest) {
                 continue;
             }
+            let vanished = self.newest.since(instance.recorded) > VANISHED;
             let is_latest = |interval: &&Interval| !vanished && later(interval);
             let latest = |intervals: &[Interval]| intervals.last().filter(is_latest).map_or(0.0, |i| i.requests);
             latest_bad += latest(of_bad);
@@ -237,19 +257,19 @@ impl<'a> Counters<'a> {
     pub fn served(&self, since: Timestamp, version: &VersionName) -> (u64, u64) {
         let all = self.instances.values().flat_map(|one| one.intervals(version.as_str()));
         let counted =
-            all.filter(|interval| interval.from >= since).fold((0.0, 0.0), |(requests, failures), interval| {
-                (requests + interval.requests, failures + interval.failures.unwrap_or(0.0))
+            all.filter(|interval| interval.from >= since && interval.counted).fold((0.0, 0.0), |counts, interval| {
+                (counts.0 + interval.requests, counts.1 + interval.failures.unwrap_or(0.0))
             });
         (whole(counted.0), whole(counted.1))
     }
 
     /// The failure ratio above which `version` is unhealthy: more than `least`, and worse than before `since`. What fails
-    /// as much as a failing prompt is unhealthy, whatever it did before.
+    /// as much as a failing prompt is unhealthy, whatever it did before. Of several clusters, the one where it failed least counts.
     pub fn limit(&self, least: f64, since: Timestamp, version: &VersionName) -> f64 {
-        let before =
-            |series: &&&Series| series.points.iter().rev().find(|(at, _)| *at <= since).map(|(_, value)| *value);
-        let reference = self.references.get(version.as_str()).as_ref().and_then(before);
-        let reference = reference.filter(|ratio| (0.0..=1.0).contains(ratio)).unwrap_or(0.0);
+        let is_before = |(at, _): &&(Timestamp, f64)| *at <= since && since.since(*at) <= REFERENCE_AGE;
+        let before = |series: &&Series| series.points.iter().rev().find(is_before).map(|(_, value)| *value);
+        let references = self.references.get(version.as_str()).into_iter().flatten().filter_map(before);
+        let reference = references.filter(|ratio| (0.0..=1.0).contains(ratio)).reduce(f64::min).unwrap_or(0.0);
         (WORSE * reference).min(FAILS_ABOVE).max(least)
     }
 }
@@ -400,44 +420,43 @@ impl Split {
 impl<'a> Instance<'a> {
     fn of(versions: Parts<'a>) -> Self {
         let (changes, recorded) = (changes(&versions), newest_of(&versions));
-        let samples = |(version, parts): (&'a str, [Option<&Series>; 3])| (version, samples(parts, &changes));
+        let samples = |(version, parts): (&'a str, [Option<&Series>; 4])| (version, samples(parts, &changes));
         let scrapes: Scrapes<'a> = versions.into_iter().map(samples).collect();
         let times: BTreeSet<_> = scrapes.values().flatten().map(|sample| sample.at).collect();
         Self { scrapes, times: times.into_iter().collect(), recorded }
     }
 
-    /// What was counted for `version` from scrape to scrape. A counter that falls was reset and counts from 0. One that
-    /// starts on an instance that was scraped before started at 0; one that starts with its instance may be older than
-    /// that. One that ended, or that there never was, while the instance is scraped serves nothing: a server that was
-    /// restarted may expose only the version that it serves.
+    /// What was counted for `version` from scrape to scrape. Where the sums are [not comparable](Sums::growth_to), nothing is
+    /// known. A counter that starts on an instance that was scraped before shows that the version is served, but the counter may
+    /// be older than that. One that ended, or that there never was, while the instance is scraped serves nothing: a server that
+    /// was restarted may expose only the version that it serves.
     fn intervals(&self, version: &str) -> Vec<Interval> {
         let samples = self.scrapes.get(version).map_or(&[][..], Vec::as_slice);
         let born = samples.first().and_then(|first| {
             let from = *self.times.iter().rfind(|at| **at < first.at)?;
-            Some(Interval { from, to: first.at, requests: first.requests, failures: first.failures })
+            Some(Interval { from, to: first.at, ..Interval::of_older(first) })
         });
-        let between = samples.windows(2).map(|pair| {
-            let reset = pair[1].requests < pair[0].requests;
-            let failed = pair[0].failures.filter(|_| !reset).unwrap_or(0.0);
-            Interval {
-                from: pair[0].at,
-                to: pair[1].at,
-                requests: grown(pair[0].requests, pair[1].requests),
-                failures: pair[1].failures.map(|after| grown(failed, after)),
-            }
+        let between = samples.windows(2).filter_map(|pair| {
+            let (requests, failures) = pair[0].sums.growth_to(&pair[1].sums)?;
+            Some(Interval { from: pair[0].at, to: pair[1].at, requests, failures, counted: true })
         });
         let ended = samples.last().map(|last| last.at);
         let after = self.times.windows(2).filter(|pair| ended.is_none_or(|ended| pair[0] >= ended));
-        let after = after.map(|pair| Interval { from: pair[0], to: pair[1], requests: 0.0, failures: Some(0.0) });
-        born.into_iter().chain(between).chain(after).collect()
+        let nothing = |pair: &[Timestamp]| Interval {
+            from: pair[0],
+            to: pair[1],
+            requests: 0.0,
+            failures: Some(0.0),
+            counted: true,
+        };
+        born.into_iter().chain(between).chain(after.map(nothing)).collect()
     }
 
-    /// Requests to `bad` that it had already counted when it appeared after `since`. If it served them since, it does so
-    /// at this rate at least.
+    /// The bad version, if the instance appeared after `since` and had already counted requests to it.
     fn appeared_with(&self, bad: &VersionName, since: Timestamp) -> Option<Interval> {
         let first = self.scrapes.get(bad.as_str())?.first()?;
-        let appeared = self.times.first().is_some_and(|at| *at == first.at && *at >= since) && first.requests > 0.0;
-        appeared.then_some(Interval { from: since, to: first.at, requests: first.requests, failures: None })
+        let appeared = self.times.first().is_some_and(|at| *at == first.at && *at >= since) && first.sums.all > 0.0;
+        appeared.then_some(Interval { from: since, to: first.at, ..Interval::of_older(first) })
     }
 
     /// Whether the instance follows the key. `None`: it serves neither version.
@@ -455,7 +474,7 @@ impl<'a> Instance<'a> {
         let moved = last.map_or(since, |last| last.to.max(since));
         let quiet = || of_bad.iter().filter(|interval| interval.from >= moved);
         let (samples, silence) =
-            (quiet().count(), quiet().next_back().map_or(Duration::ZERO, |interval| interval.to.since(moved)));
+            (quiet().count(), quiet().map(|interval| interval.to.since(interval.from)).sum::<Duration>());
         let served = |from: Timestamp| -> f64 {
             of_target.iter().filter(|interval| interval.from >= from).map(|interval| interval.requests).sum()
         };
@@ -472,9 +491,10 @@ impl<'a> Instance<'a> {
             is_proof(until_then().map(|interval| interval.requests).sum(), time.as_secs_f64(), silence, silences)
         };
         let late = last.filter(|last| last.from >= settled);
-        // since requests could no longer be under way, at the rate of since then
+        // at the rate since requests could no longer be under way or, before that is over, since the key was read
+        let again = if late.is_some() { settled } else { since.plus(READ) };
         let is_silent_again = |last: &Interval| {
-            let lately = || until_then().filter(|interval| interval.from >= settled);
+            let lately = || until_then().filter(|interval| interval.from >= again);
             let requests: f64 = lately().map(|interval| interval.requests).sum();
             let time = lately().next().map_or(Duration::ZERO, |first| last.to.since(first.from)).as_secs_f64();
             time > 0.0 && requests / time * silence >= EXPECTED
@@ -490,8 +510,9 @@ impl<'a> Instance<'a> {
         let is_quiet = match share {
             Some((count, seen)) if served(moved) > 0.0 => is_proof(count, seen, served(moved), silences),
             Some(_) => is_silent(),
-            None => (late.is_none() && serves_target) || (is_silent() && late.is_none_or(is_silent_again)),
+            None => (late.is_none() && serves_target) || is_silent(),
         };
+        let is_quiet = is_quiet && last.filter(|last| last.from >= again).is_none_or(is_silent_again);
         let enough = samples >= 2 || (share.is_none() && serves_target && late.is_none());
         let switching = last.is_some_and(|last| last.from >= since) && samples == 0;
         Some(match (is_quiet && enough && !switching, late) {
@@ -519,12 +540,12 @@ fn changes(versions: &Parts<'_>) -> BTreeSet<Timestamp> {
 }
 
 /// The scrapes of one version's counters. If nothing else shows when scrapes happened, a change implies one.
-fn samples([requests, failures, scraped]: [Option<&Series>; 3], changes: &BTreeSet<Timestamp>) -> Vec<Sample> {
+fn samples([requests, failures, scraped, summed]: [Option<&Series>; 4], changes: &BTreeSet<Timestamp>) -> Vec<Sample> {
     let at_each = |series: Option<&Series>| -> BTreeMap<Timestamp, f64> {
         series.into_iter().flat_map(|series| series.points.iter().copied()).collect()
     };
-    let (failures, scraped) =
-        (failures.map(|series| at_each(Some(series))), scraped.map(|series| at_each(Some(series))));
+    let (failures, summed) = (at_each(failures), at_each(summed));
+    let scraped = scraped.map(|series| at_each(Some(series)));
     let mut samples: Vec<Sample> = Vec::new();
     for (recorded, value) in at_each(requests).into_iter().filter(|(_, value)| value.is_finite()) {
         let at = match &scraped {
@@ -533,18 +554,13 @@ fn samples([requests, failures, scraped]: [Option<&Series>; 3], changes: &BTreeS
             None => changes.contains(&recorded).then_some(recorded),
         };
         let Some(at) = at else { continue };
-        let failures = failures.as_ref().and_then(|failures| failures.get(&recorded)).copied();
-        let sample = Sample { at, requests: value, failures: failures.filter(|count| count.is_finite()) };
+        let part = failures.get(&recorded).copied().filter(|count| count.is_finite());
+        let sample = Sample { at, sums: Sums { all: value, part, series: summed.get(&recorded).copied() } };
         if samples.last().is_none_or(|last| last.at < at) {
             samples.push(sample);
         }
     }
     samples
-}
-
-/// The growth of a counter between two samples. One that falls was reset and counts from 0.
-pub(super) fn grown(before: f64, after: f64) -> f64 {
-    if after >= before { after - before } else { after }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]

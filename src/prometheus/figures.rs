@@ -89,13 +89,13 @@ fn entry<'f>(labels: &Labels, series: &Series, figures: &'f mut Figures) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
+    use crate::config::Config;
     use crate::figures::{Health, Rating};
 
     fn labels() -> Labels {
-        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+        Config::default().labels
     }
 
     fn series(figure: &str, points: Vec<(Timestamp, f64)>) -> Series {

@@ -6,6 +6,7 @@ pub mod bound;
 pub mod client;
 pub mod comparison;
 pub mod config;
+mod counters;
 pub mod durations;
 pub mod exposure;
 pub mod figures;

@@ -11,6 +11,7 @@ use super::alone::stands_alone;
 use super::client::{PrometheusError, Series};
 use super::exposure;
 use super::quoting::{in_pattern, in_string};
+use super::server::replica_labels;
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::soak::SoakMeasurement;
@@ -98,14 +99,15 @@ pub fn ratios<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptN
     )
 }
 
-/// The counters of these prompts' requests since `oldest`.
+/// The counters of these prompts' requests since `oldest`, and the failure ratios of their versions before.
 pub fn counters<'a>(
     labels: &Labels,
     prompts: impl IntoIterator<Item = &'a PromptName>,
     oldest: Timestamp,
     now: Timestamp,
-) -> String {
-    exposure::question(&any_of(labels, prompts), oldest, now)
+) -> [String; 2] {
+    let prompts = any_of(labels, prompts);
+    [exposure::question(&prompts, oldest, now), exposure::references(&prompts, oldest, now)]
 }
 
 /// How many prompts have measurements, how many of them fail, and these prompts' measurements.
@@ -290,7 +292,8 @@ const FIGURE: &str = "figure";
 ///
 /// Requests are counted minute by minute while rules were evaluated: the counters of a server would include requests
 /// while Prometheus was unreachable and nothing was watched. Prometheus repeats the last value for five minutes after it
-/// stopped, so only values that were recorded within the minute count.
+/// stopped, so only values that were recorded within the minute count. Of several Prometheus servers that measured the same, one
+/// counts.
 pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
     let these = format!("{p}=\"{}\",{v}=\"{version}\"", in_string(prompt));
@@ -298,10 +301,11 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
     // overlapping windows of a minute, of which each counts for its step
     let step = (seconds / 240).clamp(1, 15);
     let span = format!("{seconds}s:{step}s");
+    let replicas = replica_labels(labels).collect::<Vec<_>>().join(", ");
     let counted = |rule: &str| {
         let recorded = format!("prompt_version:{rule}:increase1m{{{these}}}");
         let fresh = format!("{recorded} * (time() - timestamp({recorded}) < bool 60)");
-        format!("sum(sum_over_time(({fresh})[{span}])) * {step} / 60")
+        format!("sum(max without ({replicas}) (sum_over_time(({fresh})[{span}]))) * {step} / 60")
     };
     let rows = [
         format!("ALERTS{{{these},alertstate=\"firing\"}}"),
@@ -342,6 +346,7 @@ pub fn errors_per_minute(labels: &Labels, prompt: &PromptName, version: &Version
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn a_version_is_healthy_again_only_by_the_measure_of_each_of_its_alerts() {
@@ -435,5 +440,15 @@ mod tests {
         assert_eq!(found, "Prometheus rejected the verify expression of Row (422 Unprocessable Entity)");
         let parse = text(&refused(StatusCode::BAD_REQUEST));
         assert!(parse.contains("many-to-many"), "what does not parse is told: {parse}");
+    }
+
+    #[test]
+    fn requests_of_a_soak_count_once_for_each_pair_of_prometheus_servers() {
+        let labels = Labels { replicas: vec!["monitor".to_owned()], ..Config::default().labels };
+        let (prompt, version) =
+            (PromptName::parse("p").expect("a prompt"), VersionName::parse("v1").expect("a version"));
+        let query = soak(&labels, &prompt, &version, Duration::from_secs(3_600));
+        let once = "sum(max without (replica, prometheus_replica, __replica__, rule_replica, receive_replica, job, monitor) (sum_over_time(";
+        assert_eq!(query.matches(once).count(), 2, "{query}");
     }
 }

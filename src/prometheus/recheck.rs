@@ -71,6 +71,7 @@ pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Fi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::decision::Timestamp;
 
     fn answer(window: &str, requests: f64, failures: f64) -> Result<Vec<Series>, PrometheusError> {
@@ -83,8 +84,7 @@ mod tests {
 
     #[test]
     fn the_windows_lie_within_the_time_since_the_activation() {
-        let labels =
-            Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: Default::default() };
+        let labels = Config::default().labels;
         let (prompt, version) = (PromptName::parse("p").expect("a name"), VersionName::parse("v2").expect("a version"));
         let asked = |seconds| question(&labels, &prompt, &version, Duration::from_secs(seconds));
         assert_eq!(asked(59), None);

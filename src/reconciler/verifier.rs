@@ -26,7 +26,7 @@ use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
-use crate::prometheus::server::Unscraped;
+use crate::prometheus::server::Targets;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.
@@ -128,8 +128,7 @@ impl Verifier {
             let Some(oldest) = oldest else { continue };
             let mut parts = Parts::of(due().map(|incident| incident.prompt.clone()).collect());
             while let Some(prompts) = parts.left.pop() {
-                let query = question::counters(&self.labels, &prompts, oldest, now);
-                if let Some(answer) = self.query_rate_limited(prometheus, &query).await? {
+                if let Some(answer) = self.query_counters(prometheus, &prompts, oldest, now).await? {
                     parts.answered(prompts, answer);
                 }
             }
@@ -142,7 +141,7 @@ impl Verifier {
         if counters.is_empty() {
             return Ok(None);
         }
-        self.look_for_vanished(prometheus, &mut counters).await?;
+        self.look_for_vanished(prometheus, &mut counters, now).await?;
         let blames = async {
             if !due.iter().any(|incident| is_new(incident, now)) {
                 return Ok(None);
@@ -159,28 +158,40 @@ impl Verifier {
         Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
     }
 
-    /// Asks which of the instances that vanished are only not scraped: they may still serve anything.
+    /// Queries what exposure is computed from. `None`: no slot was free in time.
+    async fn query_counters(
+        &self,
+        prometheus: &Prometheus,
+        prompts: impl IntoIterator<Item = &PromptName>,
+        oldest: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<QueryResult>, StoreError> {
+        let mut all = Vec::new();
+        for query in question::counters(&self.labels, prompts, oldest, now) {
+            match self.query_rate_limited(prometheus, &query).await? {
+                Some(Ok(series)) => all.extend(series),
+                missing => return Ok(missing),
+            }
+        }
+        Ok(Some(Ok(all)))
+    }
+
+    /// Asks which of the instances that vanished Prometheus still tries to scrape: they may still serve anything.
     async fn look_for_vanished(
         &self,
         prometheus: &Prometheus,
         counters: &mut [CountersRead],
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         let read = || counters.iter().filter_map(|read| read.answer.as_ref().ok());
-        let vanished: BTreeSet<String> = read().flat_map(|recorded| recorded.vanished(&self.labels)).collect();
+        let vanished: BTreeSet<String> = read().flat_map(|recorded| recorded.vanished(&self.labels, now)).collect();
         if vanished.is_empty() {
             return Ok(());
         }
-        let query = Unscraped::question(vanished.iter().map(String::as_str));
-        let unscraped = match self.query_rate_limited(prometheus, &query).await? {
-            Some(Ok(unscraped)) => Unscraped::Known(unscraped),
-            // for example a proxy that permits no query without the label of a tenant
-            Some(Err(PrometheusError::Refused { status, .. })) if status.is_client_error() => {
-                Unscraped::Known(Vec::new())
-            }
-            Some(Err(_)) | None => Unscraped::Unknown,
-        };
+        let query = Targets::question(vanished.iter().map(String::as_str));
+        let targets = Targets::read(self.query_rate_limited(prometheus, &query).await?);
         let read = counters.iter_mut().filter_map(|read| read.answer.as_mut().ok());
-        read.for_each(|recorded| recorded.know(unscraped.clone()));
+        read.for_each(|recorded| recorded.know(targets.clone()));
         Ok(())
     }
 
@@ -507,27 +518,28 @@ impl Verifier {
     /// Whether a gradual rollback may continue. `None`: not due, or no slot was free.
     async fn may_resume(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
         let (Some(prometheus), Some(split)) = (&self.prometheus, incident.gradual()) else { return Ok(None) };
-        if split.paused.is_some() || split.wake().is_none_or(|at| at > now) || !self.acquire().await? {
+        if split.paused.is_some() || split.wake().is_none_or(|at| at > now) {
             return Ok(None);
         }
         let finding = match &self.abort_query {
             Some(query) => {
                 let query = question::about(query, &incident.prompt, &split.arriving, now.since(split.since));
-                question::read_abort(&prometheus.instant(&query).await)
+                self.query_rate_limited(prometheus, &query).await?.map(|answer| question::read_abort(&answer))
             }
             None => {
-                let query = question::counters(&self.labels, [&incident.prompt], split.since, now);
-                match prometheus.instant(&query).await {
+                let answer = self.query_counters(prometheus, [&incident.prompt], split.since, now).await?;
+                answer.map(|answer| match answer {
                     Ok(series) => {
                         let recorded = Recorded::new(&self.labels, series);
                         let counters = recorded.of(&self.labels, &incident.prompt);
                         exposure::judge_stage(&counters, split.since, &split.arriving)
                     }
                     Err(error) => Finding::new(Verdict::Unknown, error.to_string()),
-                }
+                })
             }
         };
-        Ok(Some(Stepped { incident: incident.id.clone(), since: split.since, finding }))
+        let stepped = |finding| Stepped { incident: incident.id.clone(), since: split.since, finding };
+        Ok(finding.map(stepped))
     }
 
     /// One check of a rollback. `None`: no slot was free.

@@ -225,7 +225,8 @@ fn what_prometheus_answers_is_read() {
     });
     linear("warnings", 1_000, |many| {
         let warnings = vec![r#""PromQL info: no histogram""#; many].join(",");
-        let body = format!(r#"{{"data":{{"resultType":"vector","result":[]}},"warnings":[{warnings}]}}"#);
+        let body =
+            format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[]}},"warnings":[{warnings}]}}"#);
         least(|| read_answer(StatusCode::OK, body.as_bytes()).expect("a vector"))
     });
     linear("the length of an error", 20_000, |length| {

@@ -1,11 +1,10 @@
 //! A soak asks a real Prometheus with the shipped rules how the version served.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use prompt_rollback::config::Labels;
+use prompt_rollback::config::Config;
 use prompt_rollback::decision::soak::SoakMeasurement;
 use prompt_rollback::decision::{PromptName, Timestamp, VersionName};
 use prompt_rollback::prometheus::client::{PrometheusError, Series};
@@ -118,8 +117,7 @@ fn a_row_that_fires_for_a_second_is_found_in_a_window_of_any_length() -> Result<
     const END: u64 = 6 * 3_600;
     let mut yaml = "evaluation_interval: 1s\ntests:\n  - interval: 1s\n    input_series:\n".to_owned();
     let mut asks = String::new();
-    let names =
-        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() };
+    let names = Config::default().labels;
     for moment in 0..10 {
         for (state, name) in [("firing", "PromptLatencyP99Doubled"), ("pending", "PromptErrorRateCritical")] {
             let labels = format!(r#"alertname="{name}",alertstate="{state}",prompt="p{moment}-{state}",version="v2""#);

@@ -68,6 +68,8 @@ struct Story {
     served: Vec<(&'static str, Vec<Leg>)>,
     /// Version, its rollback target, from when, until when.
     targets: Vec<(&'static str, &'static str, u64, u64)>,
+    /// When a series of v1 goes away that has counted for long, and no longer grows.
+    idle_until: Option<u64>,
     /// The version, the time of its `verify` query, and the verdict.
     asks: Vec<(&'static str, u64, Option<u8>)>,
 }
@@ -82,6 +84,7 @@ impl Story {
             switch: 602,
             served: vec![("v1", vec![(0, 300, 10, figures.usual)]), ("v2", vec![(300, 600, 10, figures.bad)])],
             targets: vec![("v2", "v1", 300, 600)],
+            idle_until: None,
             asks: Vec::new(),
         }
     }
@@ -163,6 +166,26 @@ fn series(story: &Story, until: u64) -> String {
             let since = (0..until).step_by(5).map(|_| legs[0].0.to_string()).collect::<Vec<_>>().join(" ");
             let name = "prompt_rollback_active_version_activated_timestamp_seconds";
             line(format!(r#"{name}{{prompt="{prompt}",version="{version}"}}"#), &since);
+        }
+    }
+    if let Some(end) = story.idle_until {
+        let idle = |total: u32| {
+            let at_each = |at| {
+                if at < end {
+                    total.to_string()
+                } else if at == end {
+                    "stale".to_owned()
+                } else {
+                    "_".to_owned()
+                }
+            };
+            (0..until).step_by(5).map(at_each).collect::<Vec<_>>().join(" ")
+        };
+        let labels = format!(r#"prompt="{prompt}",version="v1",instance="a",model="idle""#);
+        for (name, total) in
+            [("quality_score_count", 10_000), ("quality_score_sum", 8_000), ("request_duration_seconds_count", 10_000)]
+        {
+            line(format!("prompt_{name}{{{labels}}}"), &idle(total));
         }
     }
     for (version, previous, from, to) in &story.targets {
@@ -262,6 +285,15 @@ fn a_target_is_compared_with_its_own_past_where_it_has_no_predecessor() -> Resul
             Story::new("poor", row).serves("v1", (605, 1_000, 10, figures.poor)).says("v1", 662, Some(0)),
             Story::new("poor-late", row).serves("v1", (605, 1_000, 10, figures.poor)).says("v1", 962, Some(0)),
         ]
+    })
+}
+
+#[test]
+fn what_a_sum_loses_with_one_of_its_series_makes_nothing_older_new() -> Result<()> {
+    every_row(|row, figures| {
+        let mut story = Story::new("idle", row).serves("v1", (605, 1_000, 10, figures.poor));
+        story.idle_until = Some(615);
+        vec![story.says("v1", 632, None)]
     })
 }
 

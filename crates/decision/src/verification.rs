@@ -109,6 +109,11 @@ impl Traffic {
         self.following > 0 && self.still.is_empty() && self.unknown.is_empty()
     }
 
+    /// Whether no instance is left that may serve the bad version: all follow, or those that served it have gone.
+    pub fn none_is_left(&self) -> bool {
+        (self.following > 0 || self.bad > 0) && self.still.is_empty() && self.unknown.is_empty()
+    }
+
     /// `9 of 10 instances follow`, and the names of the others.
     pub fn followers(&self) -> String {
         let Self { following, still, unknown, .. } = self;
@@ -149,7 +154,7 @@ pub struct Verification {
     /// When `traffic` was measured. An earlier release did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_at: Option<Timestamp>,
-    /// In how many of the latest checks that measured traffic, in a row, every instance followed.
+    /// In how many of the latest checks that measured traffic, in a row, no instance was left that may serve the bad version.
     #[serde(default, skip_serializing_if = "is_default")]
     pub followed: u32,
     /// Whether too little was measured by the deadline, so that the checks continue.

@@ -1,4 +1,8 @@
+use hyper::StatusCode;
+
 use super::*;
+use crate::config::Config;
+use crate::prometheus::client::PrometheusError;
 
 const SWITCH: i64 = 1_800_000_000_000;
 
@@ -15,7 +19,7 @@ fn prompt() -> PromptName {
 }
 
 fn labels() -> Labels {
-    Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+    Config::default().labels
 }
 
 fn series(name: &str, version: &str, instance: &str, points: Vec<(Timestamp, f64)>) -> Series {
@@ -163,6 +167,21 @@ fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
 }
 
 #[test]
+fn a_pod_of_which_one_worker_goes_on_with_the_bad_version_never_counts_as_following() {
+    // one request in eight seconds, among a hundred a second
+    let stuck =
+        |second: i64| if second < 1 { (second + 1_000) as f64 * 100.0 } else { 100_100.0 + (second / 8) as f64 };
+    let (bad, good) = (move |second: i64| (stuck(second), 0.0), from(1, 100.0, f64::INFINITY));
+    let steady = move |second: i64| ((second + 1_000) as f64 * 300.0, 0.0);
+    for target in [&good as &dyn Fn(i64) -> (f64, f64), &steady] {
+        for now in (5..300).step_by(5) {
+            let traffic = traffic(&recorded(5, now, &[always("v2", "a", &bad), always("v1", "a", target)]));
+            assert!(!traffic.all_follow(), "{now} s after the switch: {traffic:?}");
+        }
+    }
+}
+
+#[test]
 fn only_what_was_served_since_the_switch_counts() {
     // as a canary, it had served v1 before, and failed half of the time
     let before =
@@ -176,19 +195,83 @@ fn only_what_was_served_since_the_switch_counts() {
 }
 
 #[test]
-fn a_counter_that_falls_begins_again_at_zero() {
+fn a_counter_that_falls_counts_again_from_the_next_scrape() {
     let restarts = |second: i64| if second < 50 { (second as f64 + 1_000.0, 9.0) } else { ((second - 50) as f64, 3.0) };
     let traffic = traffic(&recorded(5, 100, &[always("v1", "a", &restarts)]));
-    assert_eq!((traffic.target, traffic.failures), (45 + 50, 3));
+    assert_eq!((traffic.target, traffic.failures), (45 + 50, 0), "the interval of the reset is not known");
+}
+
+/// The sums of an instance: requests, failures, and how many series of successes are summed up.
+fn summed(version: &str, instance: &str, now: i64, count: impl Fn(i64) -> [f64; 3]) -> Vec<Series> {
+    let [mut requests, mut failures, mut summed, mut scraped] = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    for second in (-300..=now).step_by(5) {
+        let [all, failed, series] = count(second);
+        requests.push((at(second), all));
+        failures.push((at(second), failed));
+        summed.push((at(second), series));
+        scraped.push((at(second), at(second).0 as f64 / 1e3));
+    }
+    [(REQUESTS, requests), (FAILURES, failures), (SUMMED, summed), (SCRAPED, scraped)]
+        .into_iter()
+        .map(|(name, points)| series(name, version, instance, points))
+        .collect()
 }
 
 #[test]
-fn a_counter_born_above_zero_counts_on_a_known_instance() {
+fn what_a_sum_gains_or_loses_with_one_of_its_series_is_no_evidence() {
+    // the target fails one in five since the switch; another series with a long life goes away, and comes back
+    let served = |second: i64| [100_000.0 + 10.0 * second.max(0) as f64, 2.0 * second.max(0) as f64, 1.0];
+    let with_idle = move |second: i64| match second {
+        15..30 => served(second),
+        _ => {
+            let [all, failed, series] = served(second);
+            [all + 60_000.0, failed + 30.0, series + 1.0]
+        }
+    };
+    let all = summed("v1", "a", 60, with_idle);
+    let counted = traffic(&all);
+    assert_eq!((counted.target, counted.failures), (60 * 10 - 2 * 50, 60 * 2 - 2 * 10), "two intervals are not known");
+    // rules of an earlier release do not count the series: what falls is seen, what comes back is not
+    let earlier: Vec<_> = all.into_iter().filter(|one| one.label("__name__") != SUMMED).collect();
+    assert_eq!(traffic(&earlier).target, 60 * 10 - 50 + 60_000);
+    // of the bad version, too
+    let idle = |second: i64| [if second < 20 { 7_000.0 } else { 5_000.0 }, 0.0, if second < 40 { 2.0 } else { 3.0 }];
+    let [bad, good] = [summed("v2", "a", 60, idle), summed("v1", "a", 60, served)];
+    let traffic = traffic(&[bad, good].concat());
+    assert_eq!((traffic.bad, traffic.bad_last_seen), (0, None), "{traffic:?}");
+}
+
+#[test]
+fn the_first_failure_of_a_kind_counts() {
+    // OpenTelemetry has a series for each kind of error, which begins with its first failure
+    let served = |second: i64| [10.0 * second.max(0) as f64, if second < 30 { 0.0 } else { 4.0 }, 1.0];
+    let traffic = traffic(&summed("v1", "a", 60, served));
+    assert_eq!((traffic.target, traffic.failures), (600, 4));
+}
+
+#[test]
+fn a_time_without_comparable_sums_is_no_silence() {
+    // it serves the bad version all along, and its sums fall at each scrape
+    let falls = |second: i64| [1e6 - second as f64, 0.0, 1.0];
+    let before = |second: i64| if second < 0 { [second as f64 + 300.0, 0.0, 1.0] } else { falls(second) };
+    let idle = |_: i64| [0.0, 0.0, 1.0];
+    let all = [summed("v2", "a", 300, before), summed("v1", "a", 300, idle)].concat();
+    assert_eq!(traffic(&all).unknown.names, ["a"]);
+}
+
+#[test]
+fn a_counter_born_above_zero_shows_what_is_served_and_counts_from_the_next_scrape() {
     let bad = until(0, 5.0);
     let good = |second: i64| ((second - 18) as f64 * 10.0, 2.0);
     let born = Served { from: 20, ..always("v1", "a", &good) };
     let known = traffic(&recorded(5, 60, &[always("v2", "a", &bad), Served { ..born }]));
-    assert_eq!((known.target, known.failures), (420, 2));
+    assert_eq!((known.target, known.failures), (400, 0));
+    assert!(known.all_follow() && known.following == 1, "{known:?}");
+    // a server that exposes only the version that it serves, not since its start but since the switch
+    let lifetime = |second: i64| (1e5 + second as f64, (second as f64 / 5.0).floor());
+    let shown = Served { from: 12, ..always("v1", "a", &lifetime) };
+    let shown = traffic(&recorded(5, 60, &[Served { until: 12, ..always("v2", "a", &bad) }, shown]));
+    assert_eq!((shown.target, shown.failures), (45, 9));
     let old = |second: i64| (1e6 + second as f64, 5e4);
     let new = traffic(&recorded(5, 60, &[Served { from: 20, ..always("v1", "b", &old) }]));
     assert_eq!((new.target, new.failures), (40, 0));
@@ -219,15 +302,15 @@ fn an_instance_that_prometheus_cannot_scrape_is_unknown_unless_it_had_followed()
             Served { until: 40, ..always("v1", "c", &good) },
         ];
         let mut recorded = recorded_of(&recorded(5, 200, &all));
-        assert_eq!(recorded.vanished(&labels()).into_iter().collect::<Vec<_>>(), ["a:9", "c"]);
+        assert_eq!(recorded.vanished(&labels(), at(200)).into_iter().collect::<Vec<_>>(), ["a:9", "c"]);
         let traffic = |recorded: &Recorded| recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).unwrap();
         assert!(traffic(&recorded).all_follow(), "gone: {until}");
         let up = |instance: &str| Series { points: vec![(at(200), 0.0)], ..series("up", "", instance, Vec::new()) };
-        recorded.know(Unscraped::Known(["a:9", "c", "b"].map(up).into()));
+        recorded.know(Targets::Known { up: ["a:9", "c", "b"].map(up).into(), evaluated: at(200) });
         let Traffic { unknown, still, following, bad_percent, .. } = traffic(&recorded);
         assert_eq!((unknown.names, still.names, following), (vec!["a:9".to_owned()], vec![], 2), "{until}");
         assert_eq!(bad_percent, 0, "of the latest requests that were counted");
-        recorded.know(Unscraped::Unknown);
+        recorded.know(Targets::Unknown);
         assert!(!traffic(&recorded).all_follow(), "{until}");
     }
 }
@@ -240,9 +323,54 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
         one
     };
     let (here, there) = (in_cluster("eu"), in_cluster("us"));
-    let unscraped = Unscraped::Known(vec![here.clone()]);
-    assert!(unscraped.may_hold(&Server::of(&labels(), &here)) && !unscraped.may_hold(&Server::of(&labels(), &there)));
-    assert_eq!(Unscraped::question(["10.0.0.1:9100", "b"]), "up{instance=~\"10[.]0[.]0[.]1:9100|b\"} == 0");
+    let targets = Targets::Known { up: vec![here.clone()], evaluated: at(100) };
+    let is_gone = |up| targets.is_gone(&Server::of(&labels(), up), at(0), at(100));
+    assert!(!is_gone(&here) && is_gone(&there));
+    let asked = Targets::question(["10.0.0.1:9100", "b"]);
+    assert_eq!(
+        asked,
+        "up{instance=~\"10[.]0[.]0[.]1:9100|b\"} or max(prompt_rollback:rules_evaluated:timestamp_seconds)"
+    );
+}
+
+#[test]
+fn a_prometheus_that_does_not_say_which_servers_it_scrapes_makes_no_server_gone() {
+    let up = series("up", "", "a", Vec::new());
+    let refused = |status| Some(Err(PrometheusError::Refused { status, message: String::new() }));
+    let is_gone = |answer| Targets::read(answer).is_gone(&Server::of(&labels(), &up), at(0), at(100));
+    for status in [400, 401, 422, 429, 503] {
+        assert!(!is_gone(refused(StatusCode::from_u16(status).unwrap())), "{status}");
+    }
+    let down = Series { points: vec![(at(100), 0.0)], ..up.clone() };
+    assert!(!is_gone(None) && !is_gone(Some(Err(PrometheusError::Unreadable))) && !is_gone(Some(Ok(vec![down]))));
+    // a proxy that permits only queries about its tenant never answers
+    assert!(is_gone(Some(Ok(Vec::new()))) && is_gone(refused(StatusCode::FORBIDDEN)));
+}
+
+#[test]
+fn the_last_server_of_a_prompt_has_gone_when_prometheus_no_longer_knows_it_and_evaluates_rules() {
+    let bad = until(10_000, 5.0);
+    let series = recorded(5, 300, &[Served { until: 100, ..always("v2", "a", &bad) }]);
+    let evaluated =
+        |seconds: i64| Series { labels: BTreeMap::new(), points: vec![(at(300), at(seconds).0 as f64 / 1e3)] };
+    let up = |value: f64| self::series("up", "", "a", vec![(at(300), value)]);
+    for (answer, still) in [
+        (Some(Ok(vec![evaluated(300)])), 0),
+        // no rules are evaluated, Prometheus scrapes the server, or only fails to; or it does not say
+        (Some(Ok(Vec::new())), 1),
+        (Some(Ok(vec![evaluated(110)])), 1),
+        (Some(Ok(vec![evaluated(300), up(1.0)])), 1),
+        (Some(Ok(vec![evaluated(300), up(0.0)])), 1),
+        (Some(Err(PrometheusError::Unreadable)), 1),
+        (None, 1),
+    ] {
+        let mut recorded = recorded_of(&series);
+        assert!(recorded.vanished(&labels(), at(130)).is_empty());
+        assert_eq!(recorded.vanished(&labels(), at(300)), ["a".to_owned()].into());
+        recorded.know(Targets::read(answer.clone()));
+        let traffic = recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).unwrap();
+        assert_eq!((traffic.still.count, traffic.following), (still, 0), "{answer:?}");
+    }
 }
 
 #[test]
@@ -316,6 +444,17 @@ fn what_a_version_has_always_failed_is_no_harm() {
     let counters = recorded.of(&labels(), &prompt());
     assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "later records do not count");
     assert!((counters.limit(0.01, at(0), &v("v9")) - 0.01).abs() < 1e-12);
+    // recorded every five minutes, of which one was missed; and by a rule that has failed for longer
+    for (recorded, limit) in [(-400, 0.045), (-899, 0.045), (-901, 0.01)] {
+        let all = [series(REFERENCE, "v1", "", vec![(at(recorded), 0.03)])];
+        let found = recorded_of(&all).of(&labels(), &prompt()).limit(0.01, at(0), &v("v1"));
+        assert!((found - limit).abs() < 1e-12, "{recorded} s: {found}");
+    }
+    for clusters in [[0.01, 0.03], [0.03, 0.01], [f64::NAN, 0.01]] {
+        let all = clusters.map(|failing| series(REFERENCE, "v1", "", vec![(at(-240), failing)]));
+        let found = recorded_of(&all).of(&labels(), &prompt()).limit(0.01, at(0), &v("v1"));
+        assert!((found - 0.015).abs() < 1e-12, "the lowest of several clusters counts: {clusters:?} {found}");
+    }
     for failing in [0.05, 0.6, 0.7] {
         let all = [series(REFERENCE, "v1", "", vec![(at(-240), failing)])];
         let limit = |least| recorded_of(&all).of(&labels(), &prompt()).limit(least, at(0), &v("v1"));
@@ -333,6 +472,8 @@ fn what_is_asked_stays_within_bounds() {
     assert!(asked(10).ends_with("[310s]"), "{}", asked(10));
     assert!(asked(600).ends_with("[900s]"), "{}", asked(600));
     assert!(asked(3_600).ends_with("[3900s:21s]"), "{}", asked(3_600));
+    let query = references("prompt=~\"p\"", at(0), at(10));
+    assert_eq!(query, "prompt_version:request_errors:reference{prompt=~\"p\"}[910s]");
 }
 
 #[test]
@@ -487,11 +628,16 @@ fn instances_of_the_same_name_in_two_clusters_are_two() {
         let traffic = traffic(&all);
         assert_eq!((traffic.following, &traffic.still.names), (1, &vec![format!("10.0.0.5:9100 (cluster={first})")]));
     }
-    // two Prometheus servers of a pair measure the same instance
+    // two Prometheus servers of a pair, or two of their jobs, measure the same instance
     let once = traffic(&instance(&bad, &good));
-    let mut pair = labelled(instance(&bad, &good), "prometheus_replica", "0");
-    pair.extend(labelled(instance(&bad, &good), "prometheus_replica", "1"));
-    assert_eq!(traffic(&pair), once);
+    let labels = Labels { replicas: vec!["monitor".to_owned()], ..labels() };
+    for label in ["prometheus_replica", "job", "monitor"] {
+        let mut pair = labelled(instance(&bad, &good), label, "0");
+        pair.extend(labelled(instance(&bad, &good), label, "1"));
+        let recorded = Recorded::new(&labels, pair);
+        let twice = recorded.of(&labels, &prompt()).since(at(0), &v("v2"), &v("v1"));
+        assert_eq!(twice, Some(once.clone()), "{label}");
+    }
 }
 
 #[test]

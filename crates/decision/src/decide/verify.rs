@@ -83,7 +83,7 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
     verification.next = now.plus(if often { policy.verify_every } else { Policy::VERIFY_SLOWLY });
     verification.last = Some(Check { at: now, finding: finding.clone() });
     if let Some(traffic) = &check.traffic {
-        verification.followed = if traffic.all_follow() { verification.followed + 1 } else { 0 };
+        verification.followed = if traffic.none_is_left() { verification.followed + 1 } else { 0 };
         verification.traffic = Some(traffic.clone());
         verification.traffic_at = Some(now);
     }

@@ -366,6 +366,24 @@ fn only_two_checks_that_see_every_server_follow_end_the_page() {
 }
 
 #[test]
+fn the_page_ends_when_the_servers_that_did_not_follow_have_gone() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::NoData);
+    world.traffic = traffic(Some(world.now), &["pod-3"], &[]);
+    world.pass(minutes(10));
+    assert!(world.latest().pages());
+    // no server of the prompt is left, or only one that has served nothing yet
+    world.traffic = Some(Traffic { bad: 500, ..Traffic::default() });
+    world.pass(seconds(30));
+    assert!(world.latest().pages(), "one check is not enough");
+    world.pass(seconds(30));
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
+    says(&mut world, Verdict::Healthy);
+    world.pass(minutes(3));
+    assert_eq!(world.phase(), PhaseKind::Verifying, "that nothing serves is no recovery");
+}
+
+#[test]
 fn servers_are_not_paged_for_by_what_an_earlier_check_saw() {
     let mut world = rolled_back();
     says(&mut world, Verdict::Healthy);
