@@ -18,7 +18,7 @@ pub struct Note {
 impl Note {
     /// Keeps the latest notes, and the first one, which says how the incident began.
     pub fn append(notes: &mut Vec<Self>, at: Timestamp, kind: NoteKind, text: String) {
-        let seq = notes.last().map_or(0, |note| note.seq + 1);
+        let seq = notes.last().map_or(0, |note| note.seq.saturating_add(1));
         notes.push(Self { seq, at, kind, text });
         if notes.len() > Policy::MAX_NOTES {
             notes.remove(1);

@@ -79,7 +79,7 @@ impl SlackNotifier {
                 left = Left::PutOff(note.at);
                 break;
             }
-            self.note(progress, &[("replied", &(note.seq + 1).to_string()), (&posting(&what), "")]).await?;
+            self.note(progress, &[("replied", &note.seq.saturating_add(1).to_string()), (&posting(&what), "")]).await?;
         }
         if self.at_home(progress, own, &root).is_some() || has_overview(progress, &root) {
             let link = self.permalink(progress, &root).await;

@@ -311,7 +311,7 @@ impl SlackNotifier {
 
     /// Continues with the note after this one.
     async fn replied(&self, progress: &mut ThreadProgress<'_>, note: &Note, more: &[(&str, &str)]) -> Result<(), Halt> {
-        let (next, marker) = ((note.seq + 1).to_string(), posting(&format!("reply-{}", note.seq)));
+        let (next, marker) = (note.seq.saturating_add(1).to_string(), posting(&format!("reply-{}", note.seq)));
         let own = [("replied", next.as_str()), (&marker, "")];
         self.note(progress, &[&own[..], more].concat()).await
     }
