@@ -10,7 +10,7 @@ use super::bound::bounds;
 use super::client::Series;
 use super::counters::Sums;
 use super::question::FAILS_ABOVE;
-use super::server::{Replica, Server, Targets, VANISHED};
+use super::server::{Replica, ScrapeTargets, Server, VANISHED};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Instances, Traffic};
@@ -102,7 +102,7 @@ impl Interval {
 #[derive(Debug)]
 pub struct Recorded {
     by_prompt: HashMap<String, Vec<Series>>,
-    targets: Targets,
+    targets: ScrapeTargets,
 }
 
 impl Recorded {
@@ -111,7 +111,7 @@ impl Recorded {
         for one in series {
             by_prompt.entry(one.label(&labels.prompt).to_owned()).or_default().push(one);
         }
-        Self { by_prompt, targets: Targets::NONE }
+        Self { by_prompt, targets: ScrapeTargets::NONE }
     }
 
     /// The values of the label `instance` of instances that may have gone.
@@ -130,7 +130,7 @@ impl Recorded {
     }
 
     /// What Prometheus says about those that vanished.
-    pub fn know(&mut self, targets: Targets) {
+    pub fn know(&mut self, targets: ScrapeTargets) {
         self.targets = targets;
     }
 
@@ -148,20 +148,20 @@ pub struct Counters<'a> {
     references: BTreeMap<&'a str, Vec<&'a Series>>,
     /// The latest moment at which Prometheus had a value for any instance.
     newest: Timestamp,
-    targets: &'a Targets,
+    targets: &'a ScrapeTargets,
 }
 
 /// The recorded series of one instance, by version: requests, failures, times of scrapes, number of series that are summed up.
-type Parts<'a> = BTreeMap<&'a str, [Option<&'a Series>; 4]>;
+type SeriesByVersion<'a> = BTreeMap<&'a str, [Option<&'a Series>; 4]>;
 
-fn newest_of(versions: &Parts<'_>) -> Timestamp {
+fn newest_of(versions: &SeriesByVersion<'_>) -> Timestamp {
     let last = versions.values().flatten().flatten().filter_map(|one| one.points.last());
     last.map(|(at, _)| *at).max().unwrap_or_default()
 }
 
 impl<'a> Counters<'a> {
-    fn of(labels: &Labels, own: &'a [Series], targets: &'a Targets) -> Self {
-        let mut found: BTreeMap<Server<'a>, BTreeMap<Replica<'a>, Parts<'a>>> = BTreeMap::new();
+    fn of(labels: &Labels, own: &'a [Series], targets: &'a ScrapeTargets) -> Self {
+        let mut found: BTreeMap<Server<'a>, BTreeMap<Replica<'a>, SeriesByVersion<'a>>> = BTreeMap::new();
         let mut references: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for one in own {
             let version = one.label(&labels.version);
@@ -180,7 +180,7 @@ impl<'a> Counters<'a> {
             replicas.entry(Replica::of(labels, one)).or_default().entry(version).or_default()[place] = Some(one);
         }
         // of several that measured the same instance, the one that knows the latest
-        let latest = |replicas: BTreeMap<Replica<'a>, Parts<'a>>| {
+        let latest = |replicas: BTreeMap<Replica<'a>, SeriesByVersion<'a>>| {
             replicas.into_values().reduce(|one, other| if newest_of(&other) > newest_of(&one) { other } else { one })
         };
         let instances: BTreeMap<_, _> = found
@@ -418,7 +418,7 @@ impl Split {
 }
 
 impl<'a> Instance<'a> {
-    fn of(versions: Parts<'a>) -> Self {
+    fn of(versions: SeriesByVersion<'a>) -> Self {
         let (changes, recorded) = (changes(&versions), newest_of(&versions));
         let samples = |(version, parts): (&'a str, [Option<&Series>; 4])| (version, samples(parts, &changes));
         let scrapes: Scrapes<'a> = versions.into_iter().map(samples).collect();
@@ -532,7 +532,7 @@ fn serves_another(instance: &Instance<'_>, than: [&VersionName; 2], since: Times
 }
 
 /// The moments when any counter of an instance changed: each implies a scrape.
-fn changes(versions: &Parts<'_>) -> BTreeSet<Timestamp> {
+fn changes(versions: &SeriesByVersion<'_>) -> BTreeSet<Timestamp> {
     let all = versions.values().flat_map(|parts| parts[..2].iter().flatten());
     let changed = |pair: &[(Timestamp, f64)]| (pair[0].1.to_bits() != pair[1].1.to_bits()).then_some(pair[1].0);
     let first = |series: &&Series| series.points.first().map(|(at, _)| *at);

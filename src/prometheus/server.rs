@@ -54,7 +54,7 @@ impl<'a> Server<'a> {
 
 /// Which prompt servers Prometheus scrapes now, or tries to.
 #[derive(Debug, Clone)]
-pub enum Targets {
+pub enum ScrapeTargets {
     Known {
         /// The series `up` of the servers that were asked about.
         up: Vec<Series>,
@@ -65,7 +65,7 @@ pub enum Targets {
     Unknown,
 }
 
-impl Targets {
+impl ScrapeTargets {
     pub const NONE: Self = Self::Known { up: Vec::new(), evaluated: Timestamp(0) };
 
     /// The query for those of `instances`.

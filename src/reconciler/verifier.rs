@@ -26,7 +26,7 @@ use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
-use crate::prometheus::server::Targets;
+use crate::prometheus::server::ScrapeTargets;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.
@@ -188,8 +188,8 @@ impl Verifier {
         if vanished.is_empty() {
             return Ok(());
         }
-        let query = Targets::question(vanished.iter().map(String::as_str));
-        let targets = Targets::read(self.query_rate_limited(prometheus, &query).await?);
+        let query = ScrapeTargets::question(vanished.iter().map(String::as_str));
+        let targets = ScrapeTargets::read(self.query_rate_limited(prometheus, &query).await?);
         let read = counters.iter_mut().filter_map(|read| read.answer.as_mut().ok());
         read.for_each(|recorded| recorded.know(targets.clone()));
         Ok(())

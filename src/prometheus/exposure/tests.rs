@@ -306,11 +306,11 @@ fn an_instance_that_prometheus_cannot_scrape_is_unknown_unless_it_had_followed()
         let traffic = |recorded: &Recorded| recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).unwrap();
         assert!(traffic(&recorded).all_follow(), "gone: {until}");
         let up = |instance: &str| Series { points: vec![(at(200), 0.0)], ..series("up", "", instance, Vec::new()) };
-        recorded.know(Targets::Known { up: ["a:9", "c", "b"].map(up).into(), evaluated: at(200) });
+        recorded.know(ScrapeTargets::Known { up: ["a:9", "c", "b"].map(up).into(), evaluated: at(200) });
         let Traffic { unknown, still, following, bad_percent, .. } = traffic(&recorded);
         assert_eq!((unknown.names, still.names, following), (vec!["a:9".to_owned()], vec![], 2), "{until}");
         assert_eq!(bad_percent, 0, "of the latest requests that were counted");
-        recorded.know(Targets::Unknown);
+        recorded.know(ScrapeTargets::Unknown);
         assert!(!traffic(&recorded).all_follow(), "{until}");
     }
 }
@@ -323,10 +323,10 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
         one
     };
     let (here, there) = (in_cluster("eu"), in_cluster("us"));
-    let targets = Targets::Known { up: vec![here.clone()], evaluated: at(100) };
+    let targets = ScrapeTargets::Known { up: vec![here.clone()], evaluated: at(100) };
     let is_gone = |up| targets.is_gone(&Server::of(&labels(), up), at(0), at(100));
     assert!(!is_gone(&here) && is_gone(&there));
-    let asked = Targets::question(["10.0.0.1:9100", "b"]);
+    let asked = ScrapeTargets::question(["10.0.0.1:9100", "b"]);
     assert_eq!(
         asked,
         "up{instance=~\"10[.]0[.]0[.]1:9100|b\"} or max(prompt_rollback:rules_evaluated:timestamp_seconds)"
@@ -337,7 +337,7 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
 fn a_prometheus_that_does_not_say_which_servers_it_scrapes_makes_no_server_gone() {
     let up = series("up", "", "a", Vec::new());
     let refused = |status| Some(Err(PrometheusError::Refused { status, message: String::new() }));
-    let is_gone = |answer| Targets::read(answer).is_gone(&Server::of(&labels(), &up), at(0), at(100));
+    let is_gone = |answer| ScrapeTargets::read(answer).is_gone(&Server::of(&labels(), &up), at(0), at(100));
     for status in [400, 401, 422, 429, 503] {
         assert!(!is_gone(refused(StatusCode::from_u16(status).unwrap())), "{status}");
     }
@@ -367,7 +367,7 @@ fn the_last_server_of_a_prompt_has_gone_when_prometheus_no_longer_knows_it_and_e
         let mut recorded = recorded_of(&series);
         assert!(recorded.vanished(&labels(), at(130)).is_empty());
         assert_eq!(recorded.vanished(&labels(), at(300)), ["a".to_owned()].into());
-        recorded.know(Targets::read(answer.clone()));
+        recorded.know(ScrapeTargets::read(answer.clone()));
         let traffic = recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).unwrap();
         assert_eq!((traffic.still.count, traffic.following), (still, 0), "{answer:?}");
     }
