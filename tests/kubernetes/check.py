@@ -419,7 +419,8 @@ def check_config_schema():
     assert len(texts) > 6, len(texts)
     for text in texts:
         validator.validate(tomllib.loads(text))
-    for wrong in ['[server]\nlisten_address = "x"', "[redis]\nport = 1", '[guards]\ncooldown = "30"', "[gates]\nstaging = 1", "[other]"]:
+    misspelled = ['[guards]\nmode = "dry_run"', '[redis]\nmode = "Cluster"', '[tokens.ci]\nroles = ["root"]', '[log]\nformat = "yaml"']
+    for wrong in ['[server]\nlisten_address = "x"', "[redis]\nport = 1", '[guards]\ncooldown = "30"', "[gates]\nstaging = 1", "[other]", *misspelled]:
         assert not validator.is_valid(tomllib.loads(wrong)), wrong
 
 
