@@ -156,8 +156,9 @@ answers! {
         /// Null for all prompts.
         pub prompt: Option<String>,
         pub changed: bool,
-        /// False if the prompt has no version, neither registered nor active: its name may be misspelled.
-        pub known: bool,
+        /// The prompt has no version, neither registered nor active: its name may be misspelled.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub unknown: bool,
     }
 
     pub struct ReloadResponse {

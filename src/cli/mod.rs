@@ -400,7 +400,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             if answer["paused"] != true {
                 return Err(CommandError::Failed(format!("{} did not confirm the pause", receiver.url)));
             }
-            let is_unknown = answer["known"] == false;
+            let is_unknown = answer["unknown"] == true;
             show(&receiver, answer, |paused| output::paused(&paused))?;
             match body["prompt"].as_str().filter(|_| is_unknown) {
                 Some(prompt) => Err(CommandError::Failed(format!(

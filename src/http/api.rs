@@ -196,13 +196,13 @@ pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: boo
     let scope = prompt.as_ref().map_or("all prompts", PromptName::as_str);
     tracing::info!(paused = pause, scope, %operator, reason, "automation switched");
     // automation of a prompt may be paused before its first version; a name with a typo looks the same
-    let known = match &prompt {
+    let unknown = match &prompt {
         Some(prompt) => {
             let snapshot = context.engine.load(prompt).await?.snapshot;
-            !snapshot.state.versions.is_empty() || snapshot.active != Active::Absent
+            snapshot.state.versions.is_empty() && snapshot.active == Active::Absent
         }
-        None => true,
+        None => false,
     };
     let prompt = prompt.as_ref().map(ToString::to_string);
-    Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed, known }))
+    Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed, unknown }))
 }

@@ -301,7 +301,7 @@ fn pause_and_resume_one_or_all() {
 
 #[test]
 fn a_pause_of_a_misspelled_name_fails_although_it_is_kept() {
-    let paused = json!({"paused": true, "prompt": "custmer", "changed": true, "known": false});
+    let paused = json!({"paused": true, "prompt": "custmer", "changed": true, "unknown": true});
     let stub = Stub::start(&[("POST /api/pause", 200, paused)]);
     let output = stub.run(&["pause", "custmer"]);
     fails(
