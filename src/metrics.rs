@@ -26,7 +26,7 @@ words! {
     pub enum Denial {
         NoToken = "no_token",
         WrongToken = "wrong_token",
-        /// A proxy that signs people in named nobody who could be meant.
+        /// A trusted proxy sent a user name that the receiver does not accept.
         WrongName = "wrong_name",
         NoCertificate = "no_certificate",
         /// It comes from elsewhere than this machine.

@@ -288,7 +288,7 @@ impl Comparison {
         let margin = self.margin * 100.0;
         match self.difference {
             None => problems.push("the two versions have not had traffic at the same time yet".to_owned()),
-            // whatever the evidence of other slices: nobody would read these figures as a pass
+            // the total says that it is worse, whatever the evidence in single slices
             Some(difference) if difference > self.margin => {
                 problems.push(format!("it fails more often by more than {margin} points"));
             }
