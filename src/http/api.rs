@@ -196,13 +196,14 @@ pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: boo
     let scope = prompt.as_ref().map_or("all prompts", PromptName::as_str);
     tracing::info!(paused = pause, scope, %operator, reason, "automation switched");
     // automation of a prompt may be paused before its first version; a name with a typo looks the same
-    let unknown = match &prompt {
-        Some(prompt) => {
-            let snapshot = context.engine.load(prompt).await?.snapshot;
-            snapshot.state.versions.is_empty() && snapshot.active == Active::Absent
-        }
-        None => false,
-    };
+    let unknown =
+        match &prompt {
+            // the pause is made: a record that cannot be read must not make it look refused
+            Some(prompt) => context.engine.load(prompt).await.is_ok_and(|loaded| {
+                loaded.snapshot.state.versions.is_empty() && loaded.snapshot.active == Active::Absent
+            }),
+            None => false,
+        };
     let prompt = prompt.as_ref().map(ToString::to_string);
     Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed, unknown }))
 }

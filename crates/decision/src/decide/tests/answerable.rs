@@ -189,13 +189,7 @@ fn a_gradual_rollback_without_alerts_that_someone_ends_comes_to_rest() {
 #[test]
 fn missing_content_ends_no_page_about_what_was_shipped() {
     for ends in [false, true] {
-        let mut world = World::new();
-        world.policy.archive = true;
-        for n in 1..=6 {
-            world.release_text(&format!("v{n}"));
-            world.pass(hours(2));
-        }
-        world.tidy();
+        let mut world = retention::archived();
         world.policy.verify = true;
         world.says = Some(Finding::new(Verdict::NoData, "nothing"));
         world.paused = Some("dana".to_owned());

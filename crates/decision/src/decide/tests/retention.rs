@@ -4,7 +4,7 @@ use super::world::{refusal, registration};
 use super::*;
 
 /// v1 … v6 were served one after another, and all soaked; v6 serves. The archive is on, and all its work is done.
-fn archived() -> World {
+pub(super) fn archived() -> World {
     let mut world = World::new();
     world.policy.archive = true;
     for n in 1..=6 {
