@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::transaction::Transaction;
 use crate::guards::{Facts, HoldingGuard};
 use crate::{
-    Action, ActivatedBy, Alert, AlertRecord, Guard, Held, Incident, Policy, Severity, Timestamp, TrafficSplit, Verdict,
-    VersionName,
+    Action, ActivatedBy, Alert, AlertRecord, Guard, Held, Incident, Policy, Serving, Severity, Timestamp, TrafficSplit,
+    Verdict, VersionName,
 };
 
 impl Transaction<'_> {
@@ -63,7 +63,8 @@ impl Transaction<'_> {
         // a canary with the smaller share that got all traffic has changed at that moment
         let canary = self.state.canary.as_ref().filter(|canary| canary.split.arriving == *from);
         let end = canary.filter(|canary| canary.split.major() != from).and_then(|canary| canary.end.as_ref());
-        let promoted = end.filter(|end| end.promoted).map(|end| end.at).unwrap_or_default();
+        let was_minor = end.is_some_and(|end| end.promoted);
+        let served_since = |serving: &Serving| traffic_since.filter(|_| !was_minor).unwrap_or(serving.since);
         Facts {
             from,
             paused: self.snapshot.paused.as_deref(),
@@ -75,7 +76,7 @@ impl Transaction<'_> {
             recent_auto: self.snapshot.recent_auto,
             returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
             predates: self.predates(from),
-            served_for: serving.map(|serving| self.now.since(traffic_since.unwrap_or(serving.since).max(promoted))),
+            served_for: serving.map(|serving| self.now.since(served_since(serving))),
             beside: self.state.split().filter(|split| split.has(from)).map(|split| split.other(from)),
         }
     }

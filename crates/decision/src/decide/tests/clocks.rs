@@ -52,3 +52,16 @@ fn after_a_clock_that_went_back_an_early_alert_that_is_delivered_later_is_held()
     world.activate("v3", false);
     assert_eq!(world.alert(critical("v3").starting(began)), "held predates_activation");
 }
+
+#[test]
+fn after_a_clock_that_went_back_a_promoted_canary_has_served_long() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.ask_when_active_for_longer_than = Some(hours(12));
+    world.register("v3");
+    world.share("v3", TrafficShare::Canary(Policy::default().canary.usual.plan), false);
+    world.set_active("v3");
+    world.look(); // by hand, which ends the canary
+    world.step_clock(-365 * 24 * 3_600);
+    world.pass(hours(13));
+    assert_eq!(world.alert(critical("v3")), "held served_long");
+}
