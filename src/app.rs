@@ -28,7 +28,7 @@ use crate::reconciler::health::RedisHealth;
 use crate::reconciler::incidents::{self, IncidentWorker};
 use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
-use crate::reconciler::{drift, figures, outage, page, rules, soak};
+use crate::reconciler::{canary, drift, figures, outage, page, rules, soak};
 use crate::rules::RuleBook;
 use crate::service::clicks::{Clicks, EphemeralReply, handle_patiently};
 use crate::service::updates::{self, Updates};
@@ -304,6 +304,7 @@ impl App {
         tasks.spawn("socket", hear_clicks(live.part(workspace), clicks));
         tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));
         tasks.spawn("soak", soak::run(workers.clone()));
+        tasks.spawn("canary", canary::run(workers.clone()));
         tasks.spawn("rules", rules::run(workers.clone(), rule_requests));
         tasks.spawn("page", page::run(workers.clone()));
         tasks.spawn("figures", figures::run(workers.clone(), figure_book, updates));

@@ -11,11 +11,11 @@ use super::archive::Archiver;
 use super::verifier::{Measurements, Verifier};
 use super::worker::{GONE, WorkResult, give_back, rest, span, while_leased};
 use crate::alertmanager::client::Alertmanagers;
-use crate::decision::{Event, Incident, IncidentId, PhaseKind, Promotion, PromptName, Timestamp, retention};
+use crate::decision::{Event, Incident, IncidentId, PhaseKind, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
+use crate::store::StoreError;
 use crate::store::schedule::{Claim, End, IDLE, LEASE, Work, WorkItem};
-use crate::store::{Loaded, StoreError};
 use crate::trace;
 
 /// Wake-ups claimed at once: their checks share queries.
@@ -77,7 +77,7 @@ impl IncidentWorker {
         let process = async {
             let processed = match &claim.item {
                 WorkItem::Incident(id) => self.process_incident(id, seen, now).await,
-                WorkItem::Prompt(prompt) => self.process_prompt(prompt.clone()).await,
+                WorkItem::Prompt(_) => self.hand_over(&claim.item, now).await,
                 WorkItem::Drill(_) => self.post_drill(&claim.item, now).await,
                 WorkItem::WeeklyReport | WorkItem::Unknown(_) => Ok(GONE),
             };
@@ -86,41 +86,10 @@ impl IncidentWorker {
         process.instrument(span(claim)).await
     }
 
-    /// Does what is due for a prompt itself: the next stage of its canary.
-    async fn process_prompt(&self, prompt: PromptName) -> WorkResult {
-        let engine = &self.engine;
-        let load = || engine.load(&prompt);
-        let loaded = load().await?;
-        let running = |loaded: &Loaded| loaded.snapshot.state.running_canary().map(|canary| canary.split.clone());
-        let state = &loaded.snapshot.state;
-        let mut due = running(&loaded).filter(|split| split.wake().is_some_and(|at| at <= loaded.now));
-        let lasts = due.as_ref().and_then(|split| engine.store.still_lasts(split.since, split.wake()?, loaded.now));
-        due = due.filter(|_| lasts.is_none());
-        let mut asked: Vec<_> = state.to_measure().map(|record| record.version.clone()).collect();
-        // the gate before the last stage
-        let last = due.as_ref().filter(|split| split.next_percent().is_none_or(|percent| percent == 100));
-        let wanted = last.filter(|_| engine.policy.gates.ab_test).map(|split| split.arriving.clone());
-        asked.extend(wanted.filter(|version| !asked.contains(version)));
-        let mut rev = None;
-        for version in asked {
-            let evidence = self.verifier.measure(&prompt, state, &version, loaded.now).await;
-            rev = engine.handle(&prompt, &Event::Measured { version, evidence }).await?.rev;
-        }
-        if let Some(split) = due {
-            let look = match engine.policy.canary.of(&prompt).analysis {
-                true => Some(self.verifier.look_at_canary(&prompt, state, &split, loaded.now).await?),
-                false => None,
-            };
-            let event = Event::Promotion(Promotion { since: split.since, look });
-            rev = engine.handle(&prompt, &event).await?.rev;
-        }
-        let loaded = load().await?;
-        let state = &loaded.snapshot.state;
-        // earlier receivers handled content with this wake-up
-        if let Some(at) = retention::next(state, &engine.policy, loaded.now) {
-            engine.store.wake_by(Work::Archive, &WorkItem::Prompt(prompt.clone()), at).await?;
-        }
-        Ok((Some(prompt), End::Done { rev, next: lasts.or_else(|| state.next_wake()) }))
+    /// Hands the next stage of a canary over to the canary worker.
+    async fn hand_over(&self, prompt: &WorkItem, now: Timestamp) -> WorkResult {
+        self.engine.store.wake_by(Work::Canary, prompt, now).await?;
+        Ok(GONE)
     }
 
     /// Scheduled by an earlier receiver.

@@ -1,6 +1,7 @@
 //! Workers: they do what is due, and watch for changes that others make in Redis. Any replica may do any task.
 
 pub mod archive;
+pub mod canary;
 pub mod drift;
 mod drill;
 pub mod figures;

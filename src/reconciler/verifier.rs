@@ -31,6 +31,8 @@ use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.
 const QUERY_INTERVAL: Duration = Duration::from_millis(70);
+/// Between two queries about canaries: they take at most half of the slots.
+const CANARY_INTERVAL: Duration = QUERY_INTERVAL.saturating_mul(2);
 /// Longest wait for a slot, well below a lease; after it, the check is made later.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// The counters of older rollbacks are queried by themselves: over a longer time, fewer points of each counter are read.
@@ -439,10 +441,8 @@ impl Verifier {
         if let Some(query) = self.engine.policy.canary.of(prompt).query.as_ref().filter(|_| no_worse) {
             let since = now.since(split.since);
             let query = comparison::own_query(query, prompt, [&split.arriving, &split.leaving], since);
-            let answer = match self.query_rate_limited(prometheus, &query).await.map_err(|error| error.to_string())? {
-                Some(answer) => answer.map_err(|error| error.to_string())?,
-                None => return Err(RATE_LIMITED.to_owned()),
-            };
+            self.take_turn().await?;
+            let answer = prometheus.instant(&query).await.map_err(|error| error.to_string())?;
             if let Err(why) = comparison::read_own(&answer) {
                 (no_worse, text) = (false, format!("{why}: {text}"));
             }
@@ -468,9 +468,7 @@ impl Verifier {
         let query = comparison::query(&self.labels, prompt, [version, other]);
         let spans = comparison::spans(began, now);
         for _ in spans.iter().filter(|_| rate_limited) {
-            if !self.acquire_within(BETWEEN).await.map_err(|error| error.to_string())? {
-                return Err(RATE_LIMITED.to_owned());
-            }
+            self.take_turn().await?;
         }
         let ask = |span: &comparison::QueryRange| prometheus.range(&query, span.from, span.to, span.step);
         let answers = join_all(spans.iter().map(ask)).await;
@@ -628,14 +626,27 @@ impl Verifier {
         Ok(if self.acquire().await? { Some(prometheus.verify(query).await) } else { None })
     }
 
+    /// Waits for the turn of a query about a canary.
+    async fn take_turn(&self) -> Result<(), String> {
+        let taken = self.acquire_of("prometheus:canary", CANARY_INTERVAL, BETWEEN).await;
+        match taken.map_err(|error| error.to_string())? && self.acquire().await.map_err(|error| error.to_string())? {
+            true => Ok(()),
+            false => Err(RATE_LIMITED.to_owned()),
+        }
+    }
+
     /// Waits for the next slot, which all replicas share. Returns false if it takes too long.
     async fn acquire(&self) -> Result<bool, StoreError> {
         self.acquire_within(PATIENCE).await
     }
 
     async fn acquire_within(&self, patience: Duration) -> Result<bool, StoreError> {
+        self.acquire_of("prometheus", QUERY_INTERVAL, patience).await
+    }
+
+    async fn acquire_of(&self, slots: &str, every: Duration, patience: Duration) -> Result<bool, StoreError> {
         let patience = tokio::time::Instant::now() + patience;
-        while let Some(wait) = self.engine.store.acquire("prometheus", QUERY_INTERVAL).await? {
+        while let Some(wait) = self.engine.store.acquire(slots, every).await? {
             if tokio::time::Instant::now() + wait > patience {
                 return Ok(false);
             }
@@ -645,8 +656,8 @@ impl Verifier {
     }
 }
 
-/// Longest wait for each slot of a comparison, which takes at most four: together much less than a lease.
-const BETWEEN: Duration = Duration::from_secs(3);
+/// Longest wait for the turn of one query about a canary: as long as those of several receivers take.
+const BETWEEN: Duration = Duration::from_secs(15);
 const RATE_LIMITED: &str = "the Prometheus query limit is reached: the receiver will try again soon";
 /// Longest wait of optional queries.
 const SPARE: Duration = Duration::from_millis(500);

@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 use prompt_rollback::store::schedule::Work;
+use prompt_rollback_testkit::lying_target::{self, LyingTarget};
 use serde_json::{Value, json};
 
+use crate::common::kept::{self, copy_prompt, keys};
 use crate::common::{ROLLED_BACK, Receiver, Redis, SOON, World, alert, assert_same, critical, dump, eventually, ship};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -100,11 +102,11 @@ async fn a_stage_is_not_shortened_by_a_clock_that_jumps_ahead() -> Result<()> {
     world.has_looked().await?;
     for _ in 0..2 {
         world.receiver.clock.jump(10 * MINUTE);
-        world.settled(&[Work::Incident]).await?;
+        world.settled(&[Work::Incident, Work::Canary]).await?;
         stage().await?;
     }
     world.receiver.clock.advance(9 * MINUTE);
-    world.settled(&[Work::Incident]).await?;
+    world.settled(&[Work::Incident, Work::Canary]).await?;
     stage().await?;
     world.receiver.clock.advance(MINUTE);
     until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await?;
@@ -375,5 +377,40 @@ async fn people_steer_a_canary() -> Result<()> {
         .find(|entry| entry["event"] == "activate" && entry["operator"] == "mia (api)")
         .context("an entry")?;
     assert_eq!((promoted["from"].as_str(), promoted["to"].as_str()), ("v1", "v2"));
+    Ok(())
+}
+
+/// Canaries take turns for their queries; a rollback is checked meanwhile.
+#[tokio::test]
+async fn canaries_that_wait_for_prometheus_delay_no_verification() -> Result<()> {
+    const MANY: usize = 600;
+    let lying_target = LyingTarget::start(|_| (200, lying_target::vector(&[])))?;
+    let env = [("PROMETHEUS__URL", lying_target.url()), ("CANARY__ANALYSIS", "on".to_owned())];
+    let world = World::with(&env.each_ref().map(|(key, value)| (*key, value.as_str()))).await?;
+    world.ship("p").await?;
+    let canary = json!({"version": "v2", "canary": true, "stages": [10, 100], "hold": "10m"});
+    for (path, body) in [
+        ("versions", json!({"version": "v1"})),
+        ("versions", json!({"version": "v2"})),
+        ("activate", json!({"version": "v1"})),
+        ("activate", canary),
+    ] {
+        let (status, answer) = world.post(&format!("/api/prompts/canary/{path}"), body).await?;
+        ensure!(status < 300, "{answer}");
+    }
+    let names: Vec<String> = (0..MANY).map(|number| format!("canary-{number}")).collect();
+    copy_prompt(&world.redis, "canary", &names).await?;
+    world.receiver.clock.advance(10 * MINUTE);
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    let fill = "for i = 0, ARGV[1] - 1 do redis.call('ZADD', KEYS[1], 0, '@canary-' .. i .. '|act') end";
+    world.redis.cmd::<()>(&["EVAL", fill, "1", &keys().due(Work::Incident), &MANY.to_string()]).await?;
+    world.receiver.clock.advance(Duration::from_secs(10));
+    eventually("a check of the rollback", SOON, async || {
+        let incident = kept::all_incidents(&world.redis).await.ok()?.pop()?;
+        (incident["verification"]["checks"].as_u64()? > 0).then_some(())
+    })
+    .await?;
+    let waiting = kept::unfinished(&world.redis, &Work::OWN, world.receiver.app.engine.store.now().await?).await?;
+    ensure!(waiting > MANY / 2, "only {waiting} canaries still wait");
     Ok(())
 }

@@ -48,6 +48,7 @@ pub async fn copy_prompt(redis: &Redis, from: &str, names: &[String]) -> Result<
         for name in names {
             let to = prompt(name);
             pipeline.cmd("COPY").arg(keys.state(&prompt(from))).arg(keys.state(&to)).ignore();
+            pipeline.cmd("COPY").arg(keys.routing(&prompt(from))).arg(keys.routing(&to)).ignore();
             pipeline.cmd("SET").arg(keys.active(&to)).arg(&version).ignore();
             pipeline.cmd("ZADD").arg(keys.prompts()).arg(0).arg(name).ignore();
         }

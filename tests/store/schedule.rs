@@ -100,7 +100,7 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         let suffix = format!("|{}", work.as_str());
         kit.cmd::<()>(&["EVAL", script, "1", &keys.due(work), &long_ago, prefix, &many.to_string(), &suffix]).await
     };
-    for backlog in [Work::Notify(Target::FIRST), Work::Outage, Work::Archive, Work::Soak] {
+    for backlog in [Work::Notify(Target::FIRST), Work::Outage, Work::Archive, Work::Soak, Work::Canary] {
         fill(backlog, if matches!(backlog, Work::Notify(Target::FIRST) | Work::Outage) { "i" } else { "@p" }, BACKLOG)
             .await?;
     }
@@ -120,7 +120,7 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         }
         assert!(began.elapsed() < Duration::from_secs(20), "{work:?}: {:?}", began.elapsed());
     }
-    for backlog in [Work::Notify(Target::FIRST), Work::Outage, Work::Archive, Work::Soak] {
+    for backlog in [Work::Notify(Target::FIRST), Work::Outage, Work::Archive, Work::Soak, Work::Canary] {
         assert_eq!(kit.cmd::<usize>(&["ZCARD", &keys.due(backlog)]).await?, BACKLOG, "{backlog:?}");
         let claims = kit.store.claim(backlog, 3, LEASE, "b").await?.claims;
         assert_eq!(claims.len(), 3, "{backlog:?}");

@@ -146,7 +146,12 @@ async fn a_clock_set_back_makes_waits_of_minutes_due_but_not_waits_of_days() -> 
         ("soaks", "@p|soak"),
         ("due", "01K3|mass"), // where earlier receivers put it
     ];
-    let stays = [("due", "@p|act"), ("due:archive", "@p|archive"), ("due:report", "weekly|report")];
+    let stays = [
+        ("due", "@p|act"),
+        ("due:canary", "@p|canary"),
+        ("due:archive", "@p|archive"),
+        ("due:report", "weekly|report"),
+    ];
     for (set, member) in waits {
         kit.cmd::<()>(&["ZADD", &key(set), &soon, member]).await?;
     }

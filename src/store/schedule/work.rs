@@ -25,11 +25,14 @@ pub enum Work {
     Report,
     /// Checking versions that soak.
     Soak,
+    /// Stages of canaries that are due, and their gates. Commits schedule them as [`Work::Incident`], which hands them over.
+    Canary,
 }
 
 impl Work {
     /// All kinds except notifications.
-    pub const OWN: [Work; 6] = [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Report, Work::Soak];
+    pub const OWN: [Work; 7] =
+        [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Report, Work::Soak, Work::Canary];
     /// The kinds that a commit schedules besides notifications, in the order in which `commit.lua` takes their sets.
     pub(in crate::store) const OF_COMMITS: [Work; 5] =
         [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Soak];
@@ -46,6 +49,7 @@ impl Work {
             Work::Archive => "archive",
             Work::Report => "report",
             Work::Soak => "soak",
+            Work::Canary => "canary",
         }
     }
 
@@ -58,6 +62,7 @@ impl Work {
             Work::Archive => "|archive",
             Work::Report => "|report",
             Work::Soak => "|soak",
+            Work::Canary => "|canary",
         }
     }
 
@@ -75,7 +80,7 @@ impl Work {
     pub(super) fn waits_for_days(self, member: &str) -> bool {
         match self {
             Work::Incident => matches!(self.item(member), WorkItem::Prompt(_)), // a stage of a canary
-            Work::Archive | Work::Report => true,
+            Work::Archive | Work::Report | Work::Canary => true,
             Work::Notify(_) | Work::Page | Work::Outage | Work::Soak => false,
         }
     }
