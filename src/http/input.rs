@@ -1,5 +1,6 @@
 //! Parses requests: names, times and texts of bounded length. Each error names its field.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -120,17 +121,43 @@ pub fn time(field: &str, text: Option<&String>) -> ApiResult<Option<Timestamp>> 
     .transpose()
 }
 
+/// The text that a part of a query string encodes.
+fn decoded(part: &str) -> Option<String> {
+    let part = part.replace('+', " ");
+    percent_encoding::percent_decode_str(&part).decode_utf8().ok().map(Cow::into_owned)
+}
+
 /// The query string, decoded.
 pub struct Query(HashMap<String, String>);
 
 impl Query {
-    pub fn parse(text: Option<&str>) -> Self {
-        let decode =
-            |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    /// Refuses parameters that are not `known`, given twice, or not text. `None`: takes what can be read.
+    pub fn parse(text: Option<&str>, known: Option<&[&str]>) -> ApiResult<Self> {
         let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Self(
-            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect(),
-        )
+        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let Some(known) = known else {
+            return Ok(Self(pairs.filter_map(|(name, value)| Some((decoded(name)?, decoded(value)?))).collect()));
+        };
+        let mut query = HashMap::new();
+        pairs.try_for_each(|(encoded, value)| {
+            let name = decoded(encoded).unwrap_or_else(|| encoded.to_owned());
+            let wrong = |what: &str| {
+                let name: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+                Err(ApiError::bad_request(format!("{name}: {what}")))
+            };
+            if !known.contains(&name.as_str()) {
+                return wrong(&match known {
+                    [] => "unknown query parameter, this path takes none".to_owned(),
+                    known => format!("unknown query parameter, expected {}", known.join(", ")),
+                });
+            }
+            match decoded(value) {
+                None => wrong("expected percent-encoded UTF-8 text"),
+                Some(_) if query.contains_key(&name) => wrong("given twice in the query"),
+                Some(value) => Ok(drop(query.insert(name, value))),
+            }
+        })?;
+        Ok(Self(query))
     }
 
     pub fn text(&self, name: &str) -> Option<&str> {
@@ -209,10 +236,33 @@ mod tests {
             ("", None),
         ];
         for (text, expected) in table {
-            let since = Query::parse(Some(&format!("since={text}"))).since("1d", now);
+            let since = Query::parse(Some(&format!("since={text}")), None).and_then(|query| query.since("1d", now));
             assert_eq!(since.ok().map(|at| at.0), expected, "{text:?}");
         }
-        assert_eq!(Query::parse(None).since("1d", now), Ok(now.minus(std::time::Duration::from_secs(86_400))));
+        let none = Query::parse(None, None).expect("an empty query");
+        assert_eq!(none.since("1d", now), Ok(now.minus(std::time::Duration::from_secs(86_400))));
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_known_or_not_clear_is_named() {
+        let known: &[&str] = &["limit", "cursor"];
+        let table = [
+            ("limit=5&cursor=a%20b", known, Ok(())),
+            ("", known, Ok(())),
+            ("&limit=5&", known, Ok(())),
+            ("limt=5", known, Err("limt: unknown query parameter, expected limit, cursor")),
+            ("prompt=a", &[], Err("prompt: unknown query parameter, this path takes none")),
+            ("limit=5&limit=6", known, Err("limit: given twice in the query")),
+            ("limit=5&%6cimit=5", known, Err("limit: given twice in the query")),
+            ("cursor=%ff", known, Err("cursor: expected percent-encoded UTF-8 text")),
+            ("%ff=1", known, Err("%ff: unknown query parameter, expected limit, cursor")),
+            ("%1b[2J=1", &[], Err("\\u{1b}[2J: unknown query parameter, this path takes none")),
+        ];
+        for (text, known, expected) in table {
+            let read = Query::parse(Some(text), Some(known)).map(drop).map_err(|refused| refused.message);
+            assert_eq!(read, expected.map_err(str::to_owned), "{text}");
+        }
+        assert!(Query::parse(Some("utm_source=mail&a=1&a=2&b=%ff"), None).is_ok());
     }
 
     #[test]

@@ -131,6 +131,21 @@ impl Route {
         }
     }
 
+    /// The query parameters that it takes. `None`: others are ignored, because links, proxies and senders of alerts add
+    /// their own.
+    pub(super) fn parameters(self) -> Option<&'static [&'static str]> {
+        match self {
+            Route::Prompts => Some(&["limit", "cursor", "without_target"]),
+            Route::Logs => Some(&["limit", "cursor", "since"]),
+            Route::Log => Some(&["limit", "cursor"]),
+            Route::Incidents => Some(&["limit", "cursor", "open"]),
+            Route::Gates => Some(&["version"]),
+            Route::Explain => Some(&["alert"]),
+            Route::Report => Some(&["since"]),
+            _ => self.path().starts_with("/api/").then_some(&[]),
+        }
+    }
+
     fn path(self) -> &'static str {
         TABLE.iter().find(|(_, _, route)| *route == self).map_or("", |(path, ..)| path)
     }
@@ -305,7 +320,7 @@ async fn dispatch(
     };
     *span = route.span(&head, &parameter);
     let context = &*context;
-    let query = Query::parse(head.uri.query());
+    let query = Query::parse(head.uri.query(), route.parameters())?;
     if matches!(head.method, Method::GET | Method::HEAD) {
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in

@@ -1,6 +1,6 @@
 //! Writes the description.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hyper::Method;
@@ -212,6 +212,16 @@ fn each_route_is_described_and_nothing_else() {
     routes.sort();
     described.sort();
     assert_eq!(routes, described);
+    for operation in OPERATIONS {
+        let route = TABLE.iter().find(|(path, method, _)| (*path, method) == (operation.path, &operation.method));
+        let taken = route.and_then(|(.., route)| route.parameters());
+        let described: BTreeSet<_> = operation.query.iter().map(|query| query.name).collect();
+        assert!(
+            taken.is_none_or(|taken| taken.iter().copied().collect::<BTreeSet<_>>() == described),
+            "{}",
+            operation.path
+        );
+    }
 }
 
 #[test]

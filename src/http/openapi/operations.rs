@@ -63,7 +63,7 @@ impl Operation {
     pub fn fails_with(&self, status: u16) -> bool {
         let named = self.path.contains('{');
         match status {
-            400 => self.body.is_some() || !self.query.is_empty() || named || matches!(self.method, Method::POST),
+            400 => self.path.starts_with("/api/") || self.body.is_some() || named || self.method == Method::POST,
             401 => !matches!(self.auth, Auth::None),
             404 => named || self.conflicts || matches!(self.auth, Auth::Slack),
             // a prompt with an unreadable record is answered with a conflict
