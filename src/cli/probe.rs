@@ -121,9 +121,8 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
     Ok(())
 }
 
-/// The first hundred, by name.
+/// By name.
 async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSummary>, StoreError> {
-    const MOST: usize = 100;
     let mut found = Vec::new();
     let mut behind = None;
     loop {
@@ -145,8 +144,7 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSumm
                 ..PromptSummary::default()
             });
         }
-        if page.next.is_none() || found.len() >= MOST {
-            found.truncate(MOST);
+        if page.next.is_none() {
             return Ok(found);
         }
         behind = page.next;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio::try_join;
 
 use crate::decision::{Incident, IncidentId, PhaseKind, PromptName, Timestamp};
 use crate::elsewhere;
@@ -113,12 +114,15 @@ impl Board {
 
 async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> {
     let store = &engine.store;
-    let names = store.prompt_names().await?;
-    let open = store.open_incidents(MOST_INCIDENTS).await?;
-    let paused = store.paused_prompts().await?;
-    let paused_for_all = store.paused_by(None).await?;
-    let outage = store.open_outage().await?;
-    let (series, _) = store.series(max_prompts).await?;
+    let reads = try_join!(
+        store.prompt_names(),
+        store.open_incidents(MOST_INCIDENTS),
+        store.paused_prompts(),
+        store.paused_by(None),
+        store.open_outage(),
+        store.series(max_prompts),
+    );
+    let (names, open, paused, paused_for_all, outage, (series, _)) = reads?;
     let faults = faults(engine, &names, &series).await?;
     let index = elsewhere::run(move || build(names, &open, &paused, &series, &faults)).await;
     Ok(Index { paused_for_all, outage, ..index })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::common::kept::copy_prompt;
 use crate::common::{SOON, World, critical, eventually};
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -278,9 +279,40 @@ async fn the_list_is_paged_and_shows_what_matters() -> Result<()> {
         (&lonely["prompts"][0]["prompt"], &lonely["prompts"][0]["rollback_target"]),
         (&json!("lonely"), &Value::Null)
     );
-    for wrong in ["limit=0", "limit=1001", "limit=x", "without_target=maybe"] {
-        assert_eq!(world.http().get(&format!("/api/prompts?{wrong}")).await?.status, 400, "{wrong}");
+    for (wrong, why) in [
+        ("limit=0", "limit: expected"),
+        ("limit=1001", "limit: expected"),
+        ("limit=x", "limit: expected"),
+        ("limit=5&limit=6", "limit: given twice"),
+        ("without_target=maybe", "without_target: expected"),
+        ("without_targets", "without_targets: unknown query parameter, expected limit, cursor, without_target"),
+    ] {
+        let answer = world.http().get(&format!("/api/prompts?{wrong}")).await?;
+        ensure!(answer.status == 400 && answer.text().contains(why), "{wrong}: {}", answer.text());
     }
+    // it was meant for one prompt, and would pause all
+    let answer = world.http().post_json("/api/pause?prompt=p", &json!({"operator": "mia"})).await?;
+    ensure!(answer.status == 400 && answer.text().contains("prompt: unknown query parameter"), "{}", answer.text());
+    assert_eq!(world.http().get("/-/healthy?from=balancer").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_check_names_every_prompt_without_a_target() -> Result<()> {
+    let world = World::start().await?;
+    for path in ["versions", "activate"] {
+        let (status, body) = world.post(&format!("/api/prompts/p/{path}"), json!({"version": "v1"})).await?;
+        ensure!(status < 300, "{body}");
+    }
+    let copies: Vec<String> = (0..149).map(|number| format!("p{number}")).collect();
+    copy_prompt(&world.redis, "p", &copies).await?;
+    let mut check = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
+    check
+        .args(["check", "--connect", "--output", "json"])
+        .env("PROMPT_ROLLBACK_REDIS__URL", world.redis.receiver_url());
+    let output = tokio::task::spawn_blocking(move || check.output()).await??;
+    let said: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(said["without_target"].as_array().map(Vec::len), Some(150), "{said:#}");
     Ok(())
 }
 
