@@ -423,15 +423,12 @@ pub fn activated(c: &ChangeResponse) -> String {
 
 pub fn rolled_back(c: &ChangeResponse) -> String {
     let (name, to) = (name(&c.prompt), clean(&c.to_version));
-    let incident = c.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default();
+    let incident = incident_of(c);
     if c.unchanged {
         return format!("{name}: {to} is already active, nothing to do\n");
     }
     if !c.success {
-        let prompt = clean(&c.prompt);
-        return format!(
-            "{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {prompt}`\n"
-        );
+        return confirming(c);
     }
     if let Some(percent) = c.percent {
         return format!("{}{incident}\n", shared(c, percent).trim_end());
@@ -440,8 +437,19 @@ pub fn rolled_back(c: &ChangeResponse) -> String {
     format!("{name}: rolled back {}{at}{incident}\n", arrow(c.from_version.as_deref(), Some(&c.to_version)))
 }
 
+/// Nothing has changed yet.
+fn confirming(c: &ChangeResponse) -> String {
+    let (name, incident, prompt) = (name(&c.prompt), incident_of(c), clean(&c.prompt));
+    format!("{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {prompt}`\n")
+}
+
+fn incident_of(c: &ChangeResponse) -> String {
+    c.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default()
+}
+
 pub fn decided(d: &DecideResponse) -> String {
     match d {
+        DecideResponse::Changed(changed) if !changed.success => confirming(changed),
         DecideResponse::Changed(changed) => match changed.percent {
             Some(percent) => shared(changed, percent),
             None => format!("{}: active is now {}\n", name(&changed.prompt), clean(&changed.to_version)),

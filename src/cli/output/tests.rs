@@ -271,6 +271,19 @@ fn answers_to_changes() {
         assert_eq!(rolled_back(&read(json)), text);
     }
     for (json, text) in [
+        (
+            r#"{"success":false,"confirming":true,"prompt":"p","to_version":"v1","incident":"01KA"}"#,
+            "p: accepted and still being confirmed, incident 01KA; see `prompt-rollback status p`\n",
+        ),
+        (r#"{"success":true,"prompt":"p","from_version":"v2","to_version":"v1"}"#, "p: active is now v1\n"),
+        (
+            r#"{"success":true,"prompt":"p","from_version":"v2","to_version":"v1","percent":25}"#,
+            "p: v1 has 25 % of the traffic, v2 the rest\n",
+        ),
+    ] {
+        assert_eq!(decided(&read(json)), text);
+    }
+    for (json, text) in [
         (r#"{"success":true,"prompt":"p","from_version":"v1","to_version":"v2"}"#, "p: active is now v2, it was v1\n"),
         (r#"{"success":true,"prompt":"p","from_version":null,"to_version":"v1"}"#, "p: active is now v1\n"),
         (r#"{"success":true,"prompt":"p","to_version":"v2","unchanged":true}"#, "p: v2 is already active\n"),
