@@ -20,7 +20,7 @@ pub type ApiResult<T> = std::result::Result<T, ApiError>;
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
 /// Longest text that people may send.
-const MAX_TEXT: usize = 500;
+pub const MAX_TEXT: usize = 500;
 
 /// Refuses a body that is declared as compressed.
 pub fn uncompressed(headers: &HeaderMap) -> ApiResult<()> {

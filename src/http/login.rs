@@ -6,13 +6,15 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::auth::{cookie_name, is_encrypted};
-use super::input::line;
+use super::input::{MAX_TEXT, line};
 use super::reply::{ApiError, Reply, ResponseBody, answer};
 use super::{Context, Peer};
 use crate::config::bare;
 
 /// Largest form.
 pub const MAX_BODY: usize = 4 << 10;
+/// Longest path to which a sign-in leads. In the form, which anyone gets, escaping makes it up to six times as long.
+const MAX_NEXT: usize = 768;
 
 /// What a person sends to sign in.
 #[derive(Debug)]
@@ -29,8 +31,9 @@ impl SignInForm {
             let mut fields = form_urlencoded::parse(bytes);
             fields.find(|(key, _)| key == name).map(|(_, value)| bare(&value).to_owned()).unwrap_or_default()
         };
-        let next = Some(field("next")).filter(|next| is_own_path(next));
-        Self { token: field("token"), name: field("name"), next: next.unwrap_or_else(|| "/".to_owned()) }
+        // the form shows the name again: one character too many is refused just as all of them are
+        let name = field("name").chars().take(MAX_TEXT + 1).collect();
+        Self { token: field("token"), name, next: destination(&field("next")).to_owned() }
     }
 }
 
@@ -62,9 +65,14 @@ fn set_cookie(value: &str, seconds: u64, is_encrypted: bool) -> String {
     format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
-/// Whether a browser that is sent to `path` stays here: `//host` and `/\host` lead elsewhere.
-fn is_own_path(path: &str) -> bool {
-    path.starts_with('/') && !path[1..].starts_with(['/', '\\']) && path.bytes().all(|byte| byte.is_ascii_graphic())
+/// Where a sign-in leads that was asked for at `path`: to the overview, unless a browser that is sent to `path` stays here.
+/// `//host` and `/\host` lead elsewhere.
+pub fn destination(path: &str) -> &str {
+    let is_own = path.len() <= MAX_NEXT
+        && path.starts_with('/')
+        && !path[1..].starts_with(['/', '\\'])
+        && path.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_own { path } else { "/" }
 }
 
 fn redirect(to: &str, cookie: Option<&str>) -> Result<Reply, ApiError> {
@@ -88,12 +96,12 @@ mod tests {
     #[test]
     fn a_sign_in_leads_to_no_other_site() {
         for own in ["/", "/prompts/a%2Fb", "/?state=held&q=x", "/a//b"] {
-            assert!(is_own_path(own), "{own}");
+            assert_eq!(destination(own), own);
         }
         for other in
             ["", "//evil.example", "/\\evil.example", "https://evil.example", "evil", "/\t/evil", "/a b", "/\u{e9}"]
         {
-            assert!(!is_own_path(other), "{other}");
+            assert_eq!(destination(other), "/", "{other}");
         }
     }
 }

@@ -13,7 +13,7 @@ use hyper::header::{
 use super::Context;
 use super::auth::Caller;
 use super::input::{ApiResult, Query};
-use super::reply::{ApiError, Reply, reply};
+use super::reply::{ApiError, Reply, reply, shipped};
 use crate::config::Role;
 use crate::metrics::Denial;
 use crate::page::Viewer;
@@ -91,7 +91,7 @@ pub async fn answer(
 pub fn asset(name: &str) -> ApiResult<Reply> {
     let missing = || ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such file");
     let (asset, is_own) = assets::find(name).ok_or_else(missing)?;
-    let mut answer = secured(reply(StatusCode::OK, asset.content_type, asset.content));
+    let mut answer = secured(shipped(asset.content_type, asset.content));
     let kept = HeaderValue::from_static(if is_own { FOR_GOOD } else { "no-cache" });
     answer.headers_mut().insert(CACHE_CONTROL, kept);
     Ok(answer)

@@ -25,6 +25,8 @@ pub type Reply = Response<ResponseBody>;
 #[derive(Debug)]
 pub enum ResponseBody {
     Whole(Option<Bytes>),
+    /// A part of the program, which takes no memory.
+    Shipped(Option<&'static str>),
     Exposition(Reading),
     /// Boxed: most responses are whole.
     Events(Box<EventStream>),
@@ -44,6 +46,7 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, polling: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         match self.get_mut() {
             ResponseBody::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            ResponseBody::Shipped(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body.into())))),
             ResponseBody::Exposition(body) => Pin::new(body).poll_frame(polling),
             ResponseBody::Events(body) => Pin::new(body.as_mut()).poll_frame(polling),
         }
@@ -52,6 +55,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             ResponseBody::Whole(body) => body.is_none(),
+            ResponseBody::Shipped(body) => body.is_none(),
             ResponseBody::Exposition(body) => body.is_end_stream(),
             ResponseBody::Events(body) => body.is_end_stream(),
         }
@@ -60,6 +64,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             ResponseBody::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            ResponseBody::Shipped(body) => SizeHint::with_exact(body.map_or(0, |body| body.len() as u64)),
             ResponseBody::Exposition(body) => body.size_hint(),
             ResponseBody::Events(body) => body.size_hint(),
         }
@@ -212,6 +217,11 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 
 pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     reply_with(status, content_type, ResponseBody::whole(body))
+}
+
+/// A file that is a part of the program.
+pub fn shipped(content_type: &'static str, content: &'static str) -> Reply {
+    reply_with(StatusCode::OK, content_type, ResponseBody::Shipped(Some(content)))
 }
 
 pub fn reply_with(status: StatusCode, content_type: &'static str, body: ResponseBody) -> Reply {

@@ -21,7 +21,7 @@ use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
 use super::login::SignInForm;
 use super::page::{self, PageKind, PageRequest};
-use super::reply::{ApiError, Reply, reply, text, within};
+use super::reply::{ApiError, Reply, shipped, text, within};
 use super::{
     Context, Peer, Site, api, auth, canary, drill, events, explain, exposition, import, login, mark, openapi,
     postmortem, reload, report, restore, serving, slack, unix_seconds, webhook,
@@ -216,7 +216,7 @@ impl Routes {
             None => (accepts(), own),
         };
         let by_link = headers.get(auth::SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
-        expects.then(|| PageRequest { path: path.to_owned(), by_link })
+        expects.then(|| PageRequest { path: login::destination(path).to_owned(), by_link })
     }
 }
 
@@ -475,7 +475,7 @@ async fn public(context: &Context, route: Route, parameter: &str, head: bool) ->
     match route {
         Route::Metrics => exposition::metrics(context, head).await,
         Route::Page(_) => page::asset(parameter),
-        Route::OpenApi => Ok(reply(StatusCode::OK, "application/json", openapi::DOCUMENT)),
+        Route::OpenApi => Ok(shipped("application/json", openapi::DOCUMENT)),
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),

@@ -1,5 +1,6 @@
 //! Clients that read slowly, or not at all. Redis is unreachable, because these requests do not need it.
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
@@ -12,8 +13,13 @@ fn server() -> HttpServer {
 }
 
 fn server_with(updates: Updates) -> HttpServer {
-    let redis = ("PROMPT_ROLLBACK_REDIS__URL".to_owned(), "redis://127.0.0.1:1".to_owned());
-    let config = Config::load(None, [redis].into_iter()).expect("a config");
+    server_of(updates, &[])
+}
+
+fn server_of(updates: Updates, env: &[(&str, &str)]) -> HttpServer {
+    let all = [("REDIS__URL", "redis://127.0.0.1:1")].iter().chain(env);
+    let all = all.map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
+    let config = Config::load(None, all.collect::<Vec<_>>().into_iter()).expect("a config");
     let store = Store::new(&config.redis, Clock::default()).expect("a store");
     let engine = Arc::new(Engine::new(store, config.policy()));
     let (_, readiness) = watch::channel(Ok(()));
@@ -96,6 +102,55 @@ async fn a_client_that_reads_a_little_at_a_time_gets_the_whole_answer() {
         let (lasted, answer) = tokio::join!(served, reading);
         assert!(answer.ends_with(end), "{what}: {answer:.200} … after {lasted:?}");
         assert!(lasted > WRITE_TIMEOUT, "{what}: {lasted:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_signed_in_gets_short_answers() {
+    let form = format!("token=wrong&name={0}&next=/{0}", "\"".repeat(1_500));
+    let form = post("/login", &form).replacen("\r\n", "\r\nSec-Fetch-Site: same-origin\r\n", 1);
+    let addresses = [format!("/?{}", "&".repeat(30_000)), format!("/prompts/{}", "\"".repeat(30_000))];
+    for request in addresses.iter().map(|path| get(path)).chain([form]) {
+        let server = server_of(Updates::default(), &[("SERVER__API_TOKEN", "token-of-ops")]);
+        let (mut client, served) = connect(&server).await;
+        let reading = async {
+            client.write_all(request.as_bytes()).await.expect("it is read");
+            read_all(&mut client).await
+        };
+        let (_, answer) = tokio::join!(served, reading);
+        assert!(answer.starts_with("HTTP/1.1 4") && answer.contains("action=\"/login\""), "{answer:.300}");
+        assert!(answer.len() < budget::OWN, "{} bytes for {request:.30}", answer.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_the_program_leave_the_memory_to_deliveries() {
+    let server = server();
+    let (mut clients, mut connections) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let (client, served) = connect(&server).await;
+        clients.push(client);
+        connections.push(served);
+    }
+    let delivered = async {
+        const START: &str = "HTTP/1.1 200 OK\r\n";
+        for client in &mut clients {
+            client.write_all(get("/openapi.json").as_bytes()).await.expect("it is read");
+            let mut start = [0; START.len()];
+            client.read_exact(&mut start).await.expect("an answer");
+            assert_eq!(String::from_utf8_lossy(&start), START);
+        }
+        let (mut client, served) = connect(&server).await;
+        let reading = async {
+            client.write_all(delivery(1_000).as_bytes()).await.expect("it is read");
+            read_all(&mut client).await
+        };
+        let (_, answer) = tokio::join!(served, reading);
+        assert!(answer.starts_with(START), "{answer:.300}");
+    };
+    tokio::select! {
+        () = delivered => {}
+        _ = join_all(connections) => panic!("they have not read everything"),
     }
 }
 
