@@ -262,7 +262,8 @@ impl App {
             Some(address) => Some(listen("metrics.listen", address).await?),
             None => None,
         };
-        let page = match settings.config.page.listen.filter(|_| settings.config.page.enabled) {
+        // also while the page is off: a reload may switch it on
+        let page = match settings.config.page.listen {
             Some(address) => Some(listen("page.listen", address).await?),
             None => None,
         };

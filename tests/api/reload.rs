@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::{join_all, try_join_all};
-use prompt_rollback_testkit::{Dir, eventually};
+use prompt_rollback_testkit::{Dir, eventually, free_port};
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -312,6 +312,22 @@ async fn another_alertmanager_gets_our_alerts_from_then_on() -> Result<()> {
         anyhow::Ok(String::from_utf8_lossy(&head).into_owned())
     };
     assert_eq!(tokio::time::timeout(SOON, posted).await??, "POST /api/v2/alerts HTTP/");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_with_an_address_of_its_own_can_be_switched_on() -> Result<()> {
+    let port = free_port();
+    let page = |enabled: bool| format!("[page]\nenabled = {enabled}\nlisten = \"127.0.0.1:{port}\"\n");
+    let world = World::start(&page(false), &[]).await?;
+    let own = Http::new(format!("http://127.0.0.1:{port}"));
+    let statuses = async || anyhow::Ok((own.get("/").await?.status, world.http().get("/").await?.status));
+    assert_eq!(statuses().await?, (404, 404));
+    let answer = world.reloaded(&page(true)).await?;
+    assert_eq!(answer["changed"], json!([{"key": "page.enabled", "from": "false", "to": "true"}]));
+    assert_eq!(statuses().await?, (200, 404));
+    world.reloaded(&page(false)).await?;
+    assert_eq!(statuses().await?, (404, 404));
     Ok(())
 }
 
