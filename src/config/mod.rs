@@ -37,7 +37,7 @@ use crate::events::Kind;
 use crate::tls::{ClientTls, ServerFiles, ServerTls};
 use files::FileContents;
 use reader::{ConfigReader, ENV_PREFIX, unquote};
-use validate::LONGER_THAN_0;
+use validate::HOLD;
 use value::{Analysis, Setting};
 use values::Values;
 
@@ -730,11 +730,10 @@ fn read_canary_policy(r: &mut ConfigReader<'_>, section: &str, usual: &CanaryPol
         query: r.get(&key("query"), usual.query.as_deref().unwrap_or_default()),
         plan: Plan { stages, holds: vec![hold], limit: None },
     };
-    let stages = &policy.plan.stages;
-    let fine = stages.is_sorted_by(|a, b| a < b) && stages.first().is_some_and(|first| *first > 0);
-    r.check(&key("stages"), fine && stages.last() == Some(&100), "rising percentages above 0 that end with 100");
-    r.check(&key("hold"), !hold.is_zero(), LONGER_THAN_0);
-    r.check(&key("hold_limit"), !policy.hold_limit.is_zero(), LONGER_THAN_0);
+    let fine = Plan::canary(&policy.plan.stages, vec![Plan::MAX_HOLD]).is_ok();
+    r.check(&key("stages"), fine, "rising percentages above 0 that end with 100, at most 20 of them");
+    r.check(&key("hold"), Plan::may_hold(hold), HOLD);
+    r.check(&key("hold_limit"), Plan::may_hold(policy.hold_limit), HOLD);
     r.check(&key("margin"), (1..=50).contains(&policy.margin), "from 1 to 50 percentage points");
     policy
 }

@@ -12,10 +12,12 @@ use secrecy::{ExposeSecret, SecretString};
 use super::reader::ConfigReader;
 use super::values::same;
 use super::{Config, Confirm, Decider, HttpTarget, RedisIdentity, RedisMode, headers};
-use crate::decision::{Operator, Severity};
+use crate::decision::{Operator, Plan, Severity};
 use crate::tls::{ClientFiles, ClientTls, File};
 
-pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
+const LONGER_THAN_0: &str = "a duration longer than 0";
+/// How long a stage may last.
+pub(super) const HOLD: &str = "a duration longer than 0 and at most 30d";
 /// The shortest token that anyone who reaches the server may try to guess.
 const MIN_TOKEN: usize = 8;
 /// The shortest signing key, in bytes.
@@ -328,7 +330,6 @@ impl Config {
             ("guards.max_auto_rollbacks_window", self.guards.max_auto_rollbacks_window),
             ("incidents.alert_resolve_timeout", self.incidents.alert_resolve_timeout),
             ("verification.every", self.verification.every),
-            ("gradual.hold", self.gradual.hold),
             ("retention.keep", self.retention.keep),
         ] {
             r.check(key, !value.is_zero(), LONGER_THAN_0);
@@ -348,9 +349,9 @@ impl Config {
     }
 
     fn validate_steps(&self, r: &mut ConfigReader<'_>) {
-        let falling = self.gradual.stages.is_sorted_by(|a, b| a > b);
-        let ends = self.gradual.stages.last() == Some(&0) && self.gradual.stages[0] < 100;
-        r.check("gradual.stages", falling && ends, "falling percentages below 100 that end with 0");
+        let fine = Plan::gradual(&self.gradual.stages, vec![Plan::MAX_HOLD]).is_ok();
+        r.check("gradual.stages", fine, "falling percentages below 100 that end with 0, at most 20 of them");
+        r.check("gradual.hold", Plan::may_hold(self.gradual.hold), HOLD);
         r.check(
             "retention.hot_versions",
             self.retention.hot_versions >= 2,

@@ -220,8 +220,7 @@ pub async fn activate(context: &Context, caller: &Caller, prompt: &str, bytes: &
             let plan =
                 plan(request.stages, request.hold, &context.engine.policy.canary.of(&prompt).plan, Plan::canary)?;
             let limit = request.hold_limit.map(|text| {
-                let allowed = |limit: &Duration| !limit.is_zero() && *limit <= Plan::MAX_HOLD;
-                let limit = parse_prometheus_duration(&text).ok().filter(allowed);
+                let limit = parse_prometheus_duration(&text).ok().filter(|limit| Plan::may_hold(*limit));
                 let expected = "hold_limit: expected a duration such as \"2h\", at most 30 days";
                 limit.ok_or_else(|| ApiError::bad_request(expected))
             });

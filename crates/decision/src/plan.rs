@@ -66,13 +66,18 @@ impl Plan {
         if self.holds.is_empty() || self.holds.len() > self.stages.len() {
             return Err(format!("hold: expected 1 to {} durations, got {}", self.stages.len(), self.holds.len()));
         }
-        if let Some(hold) = self.holds.iter().find(|hold| hold.is_zero() || **hold > Self::MAX_HOLD) {
+        if let Some(hold) = self.holds.iter().find(|hold| !Self::may_hold(**hold)) {
             return Err(format!("hold: expected more than 0 and at most 30 days, got {} s", hold.as_secs()));
         }
         if self.limit.is_some_and(|limit| limit.is_zero()) {
             return Err("hold_limit: expected more than 0, got 0 s".to_owned());
         }
         Ok(self)
+    }
+
+    /// Whether a stage may last this long.
+    pub fn may_hold(hold: Duration) -> bool {
+        !hold.is_zero() && hold <= Self::MAX_HOLD
     }
 
     pub(crate) fn hold(&self, stage: usize) -> Option<Duration> {
