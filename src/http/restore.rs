@@ -29,7 +29,7 @@ pub async fn restore(context: &Context, prompt: &str, name: &str, bytes: &Bytes)
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(unexpected()),
     }
-    let mut patience = Patience::begin();
+    let mut patience = Patience::begin(context.request_timeout);
     loop {
         let last = patience.wait().await;
         let state = engine.load(&prompt).await?.snapshot.state;

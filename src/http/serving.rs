@@ -80,7 +80,7 @@ fn plan(
 
 async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> ApiResult<Reply> {
     let Answer::Confirming { incident: id, to } = &handled.answer else { return changed(prompt, handled) };
-    let mut patience = Patience::begin();
+    let mut patience = Patience::begin(context.request_timeout);
     loop {
         let last = patience.wait().await;
         let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
@@ -171,7 +171,7 @@ async fn measured(context: &Context, prompt: &PromptName, version: &VersionName)
     if let Answer::Refused(refusal) = asked.answer {
         return Err(refusal.into());
     }
-    let mut patience = Patience::begin();
+    let mut patience = Patience::begin(context.request_timeout);
     loop {
         let last = patience.wait().await;
         let loaded = engine.load(prompt).await?;

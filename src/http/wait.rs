@@ -6,6 +6,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long a request waits. The worker's query to Prometheus may take 2 s.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// What it leaves of `server.request_timeout` for its last look and for the answer.
+const REST: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 const SELDOM: Duration = Duration::from_millis(400);
 
@@ -16,8 +18,10 @@ pub struct Patience {
 }
 
 impl Patience {
-    pub fn begin() -> Self {
-        Self { until: Instant::now() + PATIENCE, next: LOOK_AGAIN }
+    /// `timeout`: `server.request_timeout`.
+    pub fn begin(timeout: Duration) -> Self {
+        let patience = PATIENCE.min(timeout.saturating_sub(REST));
+        Self { until: Instant::now() + patience, next: LOOK_AGAIN }
     }
 
     /// Waits until the next check. Returns false if that is the last one.
@@ -25,5 +29,22 @@ impl Patience {
         sleep(self.next).await;
         self.next = (self.next * 2).min(SELDOM);
         Instant::now() >= self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_no_longer_than_it_may_take() {
+        for (timeout, shortest, longest) in
+            [(4_999, 3_000, 3_400), (4_000, 3_000, 3_400), (2_000, 1_000, 1_400), (500, 0, 50)]
+        {
+            let (start, mut patience) = (Instant::now(), Patience::begin(Duration::from_millis(timeout)));
+            while !patience.wait().await {}
+            let waited = start.elapsed().as_millis();
+            assert!((shortest..longest).contains(&waited), "{waited} ms of {timeout} ms");
+        }
     }
 }

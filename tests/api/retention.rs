@@ -111,7 +111,11 @@ impl World {
 
 /// v1 … v5, each known-good; v5 serves, and v1 and v2 are archived.
 async fn archived(archive: &Archive) -> Result<World> {
-    let world = World::with(&[("RETENTION__ARCHIVE", archive.path())]).await?;
+    archived_with(archive, &[]).await
+}
+
+async fn archived_with(archive: &Archive, env: &[(&str, &str)]) -> Result<World> {
+    let world = World::with(&[&[("RETENTION__ARCHIVE", archive.path())], env].concat()).await?;
     for version in ["v1", "v2", "v3", "v4", "v5"] {
         world.release(version).await?;
     }
@@ -249,6 +253,16 @@ async fn a_directory_that_is_away_drops_nothing_and_is_tried_again() -> Result<(
     .await?;
     eventually("v3 goes", SOON, async || archive.file("v3").exists().then_some(())).await?;
     ensure!(world.http().get("/metrics").await?.text().contains("prompt_rollback_archive_failing 0"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_short_request_timeout_leaves_time_to_say_that_it_is_accepted() -> Result<()> {
+    let archive = Archive::new()?;
+    let world = archived_with(&archive, &[("SERVER__REQUEST_TIMEOUT", "2s")]).await?;
+    archive.take_away()?;
+    let (status, answer) = world.restore("v2").await?;
+    ensure!(status == 202 && answer["restored"] == false, "{status} {answer}");
     Ok(())
 }
 
