@@ -26,7 +26,11 @@ const ERRORS: &[(u16, &str, &str)] = &[
         "Forbidden",
         "The token does not allow this, or the receiver has no token and accepts only requests from this machine, or it requires a client certificate.",
     ),
-    (404, "NotFound", "There is no such prompt, version, incident or drill, or it has expired."),
+    (
+        404,
+        "NotFound",
+        "There is no such prompt, version, incident or drill, or it has expired. Or this address does not serve the path: see `metrics.listen`, `page.listen` and `page.enabled`.",
+    ),
     (409, "Conflict", "The request is refused in the present state. The code says why."),
     (413, "TooLarge", "The body is too large."),
     (

@@ -65,7 +65,8 @@ impl Operation {
         match status {
             400 => self.path.starts_with("/api/") || self.body.is_some() || named || self.method == Method::POST,
             401 => !matches!(self.auth, Auth::None),
-            404 => named || self.conflicts || matches!(self.auth, Auth::Slack),
+            // every address serves health checks; the page and the metrics may have an address of their own
+            404 => !matches!(self.id, "healthy" | "ready"),
             // a prompt with an unreadable record is answered with a conflict
             409 => self.conflicts || named,
             413 => self.method == Method::POST,
@@ -194,7 +195,7 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/events",
         id: "followChanges",
         summary: "Follow changes as they happen",
-        description: "Server-Sent Events. `change` names a prompt that has changed, by whichever receiver: `{\"prompt\":\"…\"}`. `resync` comes first, and whenever changes may have been missed: read everything again. `stale` says that Redis cannot be reached, until the next `resync`. A comment comes every 15 seconds. The stream ends within an hour, at a shutdown, and when a reload has withdrawn what admitted it; a browser reconnects by itself. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
+        description: "Server-Sent Events. `change` names a prompt that has changed, by whichever receiver: `{\"prompt\":\"…\"}`. `resync` comes first, and whenever changes may have been missed: read everything again. `stale` says that Redis cannot be reached, until the next `resync`. `keep-alive` comes every 15 seconds, and means that nothing has changed. The stream ends within an hour, at a shutdown, and when a reload has withdrawn what admitted it; a browser reconnects by itself. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
         answers: &[ResponseSpec {
             status: 200,
             description: "The stream.",
