@@ -605,8 +605,8 @@ fn resuming_promises_only_what_then_happens() {
     };
     for (is_dry_run, is_paused, text) in [
         (false, false, "Critical alerts roll back automatically again."),
-        (false, true, "Nothing rolls back automatically yet: automation is paused for all prompts."),
-        (true, true, "Nothing rolls back automatically yet: guards.mode is dry-run."),
+        (false, true, "Automatic rollbacks stay off: automation is paused for all prompts."),
+        (true, true, "Automatic rollbacks stay off: guards.mode is dry-run."),
     ] {
         assert_eq!(about(StillOff::of(is_dry_run, is_paused)).as_deref(), Some(text));
     }
