@@ -743,7 +743,7 @@ pub struct Format {
 pub enum DecisionArg {
     /// Roll back now; finishes a gradual rollback at once.
     Approve,
-    /// Roll back step by step; resumes a paused gradual rollback.
+    /// Roll back gradually; resumes a paused gradual rollback.
     ApproveGradual,
     /// Take the incident; the receiver asks again after the time limit.
     Investigate,
