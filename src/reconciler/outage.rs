@@ -116,7 +116,7 @@ impl Coordinator {
             }
         };
         if self.engine.store.finish(claim, None, end).await? == Finished::DeadLettered {
-            tracing::error!(incident = %claim.item, "a coordinating incident failed too often and is now a dead letter");
+            tracing::error!(incident = %claim.item, "a coordinating incident failed too often: moved to the dead letters");
         }
         Ok(())
     }

@@ -307,7 +307,7 @@ fn rehearsed(texts: Texts) -> Rehearsed {
 
 fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &Viewer) -> String {
     let (log, rehearsed, why) =
-        ([entry(texts)], rehearsed(texts), texts.of("It is drawn once the rollback has been checked."));
+        ([entry(texts)], rehearsed(texts), texts.of("The receiver draws it after it has checked the rollback."));
     let other = Other {
         prompt: "support/answer".to_owned(),
         at: before(1_200).0,
