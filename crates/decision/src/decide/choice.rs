@@ -89,8 +89,9 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     let switch = incident.switch.clone().filter(|_| subject != version);
     let reason = incident.summary().to_owned();
     if waits_for_servers {
-        let why =
-            format!("prompt servers do not follow the rollback to {subject}, and nothing is known against {subject}");
+        let why = format!(
+            "prompt servers do not follow the rollback to {subject}, and there is no evidence against {subject}"
+        );
         return Err(elsewhere(tx, &why, &subject, ""));
     }
     if plan.is_some() && subject != version {
@@ -214,7 +215,7 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     })?;
     let again = incident.gradual().map(|split| &split.leaving).or(incident.switch.as_ref().map(|switch| &switch.from));
     if let (Some(again), Some(named)) = (again, click.target.as_ref().filter(|named| again != Some(*named))) {
-        let message = format!("undo activates {again} by now, not {named}: check the message again");
+        let message = format!("undo would now activate {again} instead of {named}: check the message again");
         return Err(Refusal::new(RefusalCode::Stale, message));
     }
     if let Some(split) = incident.gradual().cloned() {

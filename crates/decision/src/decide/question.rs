@@ -41,7 +41,7 @@ fn call(incident: &mut Incident, now: Timestamp, heard: Option<u32>) {
     }
     let text = match incident.phase.kind() {
         PhaseKind::AwaitingDecision => "the question has changed: check the message again",
-        PhaseKind::Investigating => "more severe than the alert under investigation: asking again",
+        PhaseKind::Investigating => "an alert is more severe than the one under investigation: asking again",
         _ => "observation ended early: a person must decide",
     };
     incident.note(now, NoteKind::Asked, text);
