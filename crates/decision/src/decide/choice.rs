@@ -80,7 +80,7 @@ fn undecided<'d>(
 }
 
 fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRefusal<Answer> {
-    let (policy, now) = (tx.policy, tx.now);
+    let now = tx.now;
     let incident = undecided(tx, click, |incident| incident.awaits_decision() || incident.gradual().is_some())?;
     let (waits_for_servers, version) = (incident.waits_for_servers(), incident.version.clone());
     // after a failed rollback, the served version is the one rolled back to
@@ -109,9 +109,7 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
             must_be_allowed(tx, Some(&subject), target, click.force)?;
             target.clone()
         }
-        None => {
-            tx.state.target(Some(&subject), policy, now).cloned().ok_or_else(|| no_known_good(tx, Some(&subject)))?
-        }
+        None => tx.choices(&subject, &version).into_iter().next().ok_or_else(|| no_known_good(tx, Some(&subject)))?,
     };
     if target == subject {
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is already active")));
@@ -237,7 +235,7 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         let text = format!("{} undid the rollback: {} is served again", click.operator, switch.from);
         incident.close(Phase::Dismissed, now, text);
     }
-    if let Some(answer) = canary::restore(tx, &switch, &click.operator, &click.incident)? {
+    if let Some(answer) = canary::restore(tx, &switch, click)? {
         trust_again(tx, &switch.from);
         return Ok(answer);
     }

@@ -278,6 +278,14 @@ pub(super) fn close_about_canary(tx: &mut Transaction<'_>, why: &str) {
     }
 }
 
+/// The incident that asked about the canary ended with its alerts: nobody has answered, so the next check asks again.
+pub(super) fn reopen_about_canary(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let waiting = tx.state.canary.as_mut().filter(|canary| canary.end.is_none()).and_then(|c| c.waiting.as_mut());
+    if let Some(waiting) = waiting.filter(|waiting| waiting.asked.as_ref() == Some(id)) {
+        (waiting.asked, waiting.harm) = (None, false);
+    }
+}
+
 /// Closes a question about the canary that was not answered for a day, without a page and without another question.
 pub(super) fn withdraw_about_canary(tx: &mut Transaction<'_>, id: &IncidentId) -> bool {
     let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
