@@ -6,6 +6,7 @@ mod follow;
 mod names;
 mod node;
 mod places;
+mod resolve;
 mod sentinel;
 mod split;
 
