@@ -108,7 +108,7 @@ async fn lost_contact_shows_at_once_and_a_confirmed_version_is_not_stale() -> Re
     set(&redis, "v1").await?;
     let reader = Reader::start(redis.prompt_server_url(), ["support"], pushed())?;
     let prompt = reader.prompt("support").context("the one followed")?.clone();
-    reader.ready().await;
+    reader.ready().await?;
     // read once in ten minutes, confirmed twice a second
     let fresh = async || prompt.staleness().filter(|staleness| *staleness < Duration::from_millis(300)).map(drop);
     for _ in 0..3 {
