@@ -34,7 +34,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 LOG = logging.getLogger(__name__)
-PATIENCE = 1.0  # longest wait for Redis, in seconds
+PATIENCE = 1.0  # longest wait for Redis or a name server, in seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # between attempts to connect; short, so that a failover is noticed quickly
 BEAT = 0.5  # interval of probes: a node that hangs, was demoted or lost our slot does not announce it
 ASK_EVERY = 0.4  # interval of queries to each sentinel
