@@ -90,6 +90,7 @@ async fn what_cannot_work_is_refused_at_once() {
     for (settings, expected) in [
         (Settings { nodes: vec!["redis-1".to_owned()], ..settings.clone() }, "Settings::nodes"),
         (Settings { nodes: vec![":6379".to_owned()], ..settings.clone() }, "expected host:port"),
+        (Settings { nodes: vec!["redis-1:0".to_owned()], ..settings.clone() }, "expected host:port"),
         (Settings { sentinel_master: Some(String::new()), ..settings.clone() }, "Settings::sentinel_master"),
         (Settings { sentinel_password: Some("s3cret".to_owned()), ..settings }, "Settings::sentinel_master"),
     ] {

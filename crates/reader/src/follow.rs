@@ -112,7 +112,7 @@ impl Follower {
     fn away(&self, why: &str) {
         self.mode.send_replace(Mode::Away);
         for Followed { prompt, .. } in &self.followed {
-            prompt.answered(Instant::now(), Err(Problem::Away(why.to_owned())));
+            prompt.away(why);
         }
     }
 

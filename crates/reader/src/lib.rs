@@ -248,6 +248,8 @@ fn provide_cryptography(info: &redis::ConnectionInfo) {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.following.abort();
+        // the task itself may end later
+        self.prompts.values().for_each(|prompt| prompt.away(ENDED));
     }
 }
 
@@ -315,6 +317,10 @@ impl Prompt {
             }
             false
         });
+    }
+
+    fn away(&self, why: &str) {
+        self.answered(Instant::now(), Err(Problem::Away(why.to_owned())));
     }
 
     /// An answer of Redis to a question sent at `asked`.

@@ -38,7 +38,7 @@ impl Places {
         let mut given = vec![info.addr().clone()];
         for node in &settings.nodes {
             let (host, port) = host_and_port(node)
-                .filter(|(host, _)| !host.is_empty())
+                .filter(|(host, port)| !host.is_empty() && *port != 0)
                 .ok_or_else(|| wrong("Settings::nodes", format!("expected host:port, found {node:?}")))?;
             given.push(at(info.addr(), host, port));
         }

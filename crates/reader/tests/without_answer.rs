@@ -30,6 +30,16 @@ fn until_redis_has_answered_the_error_says_so() {
 }
 
 #[test]
+fn a_prompt_says_at_once_that_its_reader_was_dropped() {
+    let runtime = runtime();
+    let (_server, reader) = unanswered(&runtime);
+    let prompt = reader.prompt("support").unwrap().clone();
+    drop(reader);
+    let error = prompt.error().unwrap().to_string();
+    assert!(error.contains("the reader was dropped"), "{error}");
+}
+
+#[test]
 fn waiting_for_a_reader_whose_runtime_has_ended_fails_at_once() {
     let first = runtime();
     let (_server, reader) = unanswered(&first);
