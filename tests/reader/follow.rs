@@ -245,5 +245,5 @@ async fn the_prompt_server_user_suffices_and_one_reader_follows_many() -> Result
     // it may not read elsewhere, and reports that
     let settings = Settings { namespace: "{other}".to_owned(), ..Settings::default() };
     let (_reader, prompt) = follow(&url, settings).await?;
-    says(&prompt, |problem| matches!(problem, Some(Problem::Away(why)) if why.contains("NOPERM"))).await
+    says(&prompt, |problem| matches!(problem, Some(Problem::Away(why)) if why.contains("permission"))).await
 }
