@@ -35,7 +35,7 @@ async fn commit(redis: &mut redis::aio::MultiplexedConnection, active: &str, oth
 
 async fn reader(redis: &Redis) -> Result<(Reader, Prompt)> {
     let reader = Reader::start(redis.prompt_server_url(), ["support"], Settings::default())?;
-    timeout(Duration::from_secs(10), reader.ready()).await.context("a reader that is ready")?;
+    timeout(Duration::from_secs(10), reader.ready()).await.context("a reader that is ready")??;
     let prompt = reader.prompt("support").context("the one followed")?.clone();
     Ok((reader, prompt))
 }

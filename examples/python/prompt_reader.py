@@ -34,7 +34,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 LOG = logging.getLogger(__name__)
-PATIENCE = 1.0  # longest wait for Redis, in seconds
+PATIENCE = 1.0  # longest wait for Redis or a name server, in seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # between attempts to connect; short, so that a failover is noticed quickly
 BEAT = 0.5  # interval of probes: a node that hangs, was demoted or lost our slot does not announce it
 ASK_EVERY = 0.4  # interval of queries to each sentinel
@@ -49,6 +49,7 @@ READ_AT_ONCE = 100  # prompts per transaction, which blocks Redis while it runs
 
 # Versions may become file names and metric labels, so the reader never returns any other value.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
+REDIRECTED = re.compile(r"(\S*):([0-9]{1,5})$")  # host:port at the end of MOVED and ASK
 HASH_TAG = re.compile("^[^{]*{[^}]+}")  # keeps all keys in one slot of a cluster
 PERCENT = re.compile(rb"[0-9]{1,3}")
 PADDING = b" \t\n\x0b\x0c\r\0"  # trimmed around a value, such as the line feed of `echo v2 | redis-cli -x SET ...`
@@ -187,10 +188,23 @@ def _code(answer):
     return str(answer).partition(" ")[0]
 
 
-def _points_to(error):
-    """Host and port in an error MOVED or ASK."""
-    host, _, port = str(error).split()[-1].rpartition(":")
-    return host.strip("[]"), int(port)
+def _redirected(answer, code, address):
+    """The address in an answer MOVED or ASK of the node at `address`, which may omit its own host; None for other answers."""
+    found = REDIRECTED.search(str(answer)) if address and _code(answer) == code else None
+    return found and (found[1].strip("[]") or address[0], int(found[2]))
+
+
+def _start(call, results, name):
+    """Puts `name` and the result of `call`, or its exception, into `results`. On a thread, because DNS and servers may hang."""
+
+    def run():
+        try:
+            result = call()
+        except Exception as error:
+            result = error
+        results.put((name, result))
+
+    threading.Thread(target=run, name="prompt-reader-connect", daemon=True).start()
 
 
 class _Elsewhere(Exception):
@@ -198,10 +212,10 @@ class _Elsewhere(Exception):
 
 
 class _Node:
-    """A connection and its address; None is a Unix socket."""
+    """A connection, its address (None is a Unix socket), and the connection that receives the changes, if there is one."""
 
     def __init__(self, connect, address):
-        self.address = address
+        self.address, self.channel = address, None
         self.replica = self.clustered = self.renamed = False
         self._connection = connect(address)
 
@@ -245,6 +259,8 @@ class _Node:
 
     def close(self):
         self._connection.disconnect()
+        if self.channel:
+            self.channel.close()
 
 
 class _Sentinel:
@@ -286,6 +302,10 @@ class _Sentinel:
 
 def _shown(address):
     return "the unix socket" if address is None else "{}:{}".format(*address)
+
+
+def _hangs(address):
+    return ConnectionError(f"{_shown(address)}: no connection within {PATIENCE:g} s")
 
 
 def _resolved(address):
@@ -359,15 +379,16 @@ class Reader:
         self._sentinel_master = sentinel_master
         self._sentinel_login = {"username": sentinel_username, "password": sentinel_password, "db": 0}
         self._namespace, self._refresh, self._on_change = namespace, _seconds("refresh", refresh), on_change
-        self._known = {name: _Known() for name in names}
+        self._known = {name: _Known(problem="redis can't be asked: it has not answered yet") for name in names}
         self._probed = f"{namespace}:active:{names[0] if names else ''}"
-        self._ready, self._thread = threading.Event(), None
+        self._settled, self._thread = threading.Event(), None  # ready, or ended
         self._begin()
         _READERS.add(self)
 
     def _begin(self):
         self._closed, self._mode, self._connections = threading.Event(), "away", weakref.WeakSet()
         self._latest_epoch = 0
+        self._forget_attempts()
         self._sentinels = [
             _Sentinel(self._connect_sentinel, address, self._sentinel_master, self._closed)
             for address in self._sentinel_addresses
@@ -381,9 +402,9 @@ class Reader:
             return
         for connection in list(self._connections):
             connection.disconnect()  # affects only this process: redis-py detects the fork
-        ready, self._ready = self._ready, threading.Event()
-        if ready.is_set():
-            self._ready.set()
+        self._settled = threading.Event()
+        if all(known.split for known in self._known.values()):
+            self._settled.set()
         for name, known in self._known.items():
             self._known[name] = _Known(known.split, known.asked, "redis can't be asked: not yet since this process was forked")
         self._begin()
@@ -407,7 +428,8 @@ class Reader:
         return None if asked is None else time.monotonic() - asked
 
     def error(self, prompt):
-        """Why the version is not confirmed or the split is not followed; None if there is no problem."""
+        """Why the version is not confirmed or the split is not followed; before the first answer, that Redis has not answered
+        yet. None if there is no problem."""
         problem = self._known[prompt].problem
         return problem if self._thread.is_alive() else "redis can't be asked: the reader's thread has ended"
 
@@ -417,35 +439,44 @@ class Reader:
         return self._mode if self._thread.is_alive() else "away"
 
     def wait_ready(self, timeout=None):
-        """Waits until each prompt has a version; False after `timeout` seconds."""
-        return self._ready.wait(timeout)
+        """Waits until each prompt has a version; False after `timeout` seconds. Raises RuntimeError if the reader is closed or
+        its thread has ended before that."""
+        ended = not self._thread.is_alive() or self._settled.wait(timeout)
+        if all(known.split for known in self._known.values()):
+            return True
+        if ended:
+            raise RuntimeError("wait_ready: the reader is closed or its thread has ended, and not every prompt has a version")
+        return False
 
     def close(self):
         """Stops following. The last known versions stay available."""
         self._closed.set()
         _READERS.discard(self)
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # on_change may close it
+            self._thread.join()
 
     def _run(self):
+        try:
+            self._follow_until_closed()
+        finally:
+            self._settled.set()
+
+    def _follow_until_closed(self):
         pause, first = FIRST_PAUSE, None
         while not self._closed.is_set():
-            began, node, channel = time.monotonic(), None, None
+            began, node = time.monotonic(), None
             try:
-                node = self._find(first)
-                channel, first = self._subscribe(node), None
-                self._follow(node, channel)
+                node, first = self._find(first), None
+                self._follow(node)
             except _Elsewhere:
                 pass
             except Exception as error:  # any error: the next attempt may work
-                first = None
-                if _code(error) == "MOVED":  # contact is lost only if the other node does not answer
-                    first = node.at(*_points_to(error))
-                else:
+                first = node and _redirected(error, "MOVED", node.address)
+                if not first:  # otherwise contact is lost only if the other node does not answer
                     self._mode = "away"
                     self._failed(f"redis can't be asked: {_shown(node.address) + ': ' if node else ''}{error}")
-            for connection in (node, channel):
-                if connection:
-                    connection.close()
+            if node:
+                node.close()
             if time.monotonic() - began > BEAT:
                 pause = FIRST_PAUSE  # the connection worked for a while
             self._closed.wait(pause * random.uniform(0.5, 1))  # spreads the reconnects of all prompt servers
@@ -459,6 +490,18 @@ class Reader:
         self._connections.add(connection)
         connection.connect()
         return connection
+
+    def _connected(self, address):
+        """A connection to the node, which may hang."""
+        results = queue.Queue()
+        _start(lambda: _Node(self._connect, address), results, address)
+        try:
+            _, found = results.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise _hangs(address) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _connect_sentinel(self, address):
         others = {name: None for name in ("client_name", "credential_provider") if name in self._settings}
@@ -477,39 +520,42 @@ class Reader:
         addresses = [address for epoch, address in said if epoch == latest]
         return max(addresses, key=addresses.count)
 
-    def _try(self, address, results):
-        """Connects on a separate thread, because an address may hang."""
+    def _forget_attempts(self):
+        self._trying, self._tried = set(), queue.Queue()
 
-        def attempt():
-            try:
-                results.put((address, self._open(address)))
-            except Exception as error:
-                results.put((address, error))
+    def _try(self, address):
+        if address not in self._trying:
+            self._trying.add(address)
+            _start(lambda: self._open(address), self._tried, address)
 
-        threading.Thread(target=attempt, name="prompt-reader-connect", daemon=True).start()
+    def _next_tried(self):
+        """The next attempt that ends: its address, and the node or an exception. Raises queue.Empty if none ends soon."""
+        address, found = self._tried.get(timeout=STAGGER)
+        self._trying.discard(address)
+        return address, found
 
     def _find(self, first):
-        """A connection to the node that serves our keys; tries `first` first."""
+        """A connection to the node that serves our keys; tries `first` first. An attempt that hangs, such as in DNS, goes on, and
+        its result counts the next time."""
         if self._sentinels:
             return self._find_master()
         places = list(dict.fromkeys(([first] if first else []) + self._given + self._learned))
-        waiting, running, failed, results, fault = list(places), 0, [], queue.Queue(), None
+        waiting, failed, fault = list(places), [], None
         deadline = time.monotonic() + PATIENCE
-        while waiting or running:
+        while waiting or self._trying:
             if waiting:
-                running += 1
-                self._try(waiting.pop(0), results)
+                self._try(waiting.pop(0))
             try:
-                address, found = results.get(timeout=STAGGER)
+                address, found = self._next_tried()
             except queue.Empty:
-                if not waiting and time.monotonic() < deadline:  # one hangs, and another may have become the master
-                    waiting, failed = failed, []
+                if waiting:
+                    continue
+                if time.monotonic() >= deadline:
+                    raise fault or _hangs(next(iter(self._trying)))
+                waiting, failed = failed, []  # one hangs, and another may have become the master
                 continue
-            running -= 1
             failed.append(address)
-            if _code(found) == "MOVED":
-                host, port = _points_to(found)
-                to = (host or address[0], port)
+            if to := _redirected(found, "MOVED", address):
                 if to not in places:
                     places.append(to)
                     waiting.insert(0, to)
@@ -520,6 +566,7 @@ class Reader:
                 fault = fault or ConnectionError(f"{_shown(address)}: it is a replica")
                 found.close()
             else:
+                self._forget_attempts()
                 return found
         raise fault or ConnectionError("no node has the prompts' slot")
 
@@ -533,17 +580,19 @@ class Reader:
         master = self._master()
         if master is None:
             raise ConnectionError(next((s.error for s in self._sentinels if s.error), "no sentinel answers"))
-        results = queue.Queue()
-        self._try(master, results)
-        while True:
+        self._try(master)
+        address, deadline = None, time.monotonic() + PATIENCE
+        while address != master:
             try:
-                _, found = results.get(timeout=STAGGER)
-                break
+                address, found = self._next_tried()
             except queue.Empty:
                 if self._master() not in (None, master):
                     raise _Elsewhere from None  # the old master may hang
+                if time.monotonic() >= deadline:
+                    raise _hangs(master) from None
         if isinstance(found, Exception) or found.replica:
             raise ConnectionError(f"{_shown(master)}: {found if isinstance(found, Exception) else 'it is a replica'}")
+        self._forget_attempts()
         return found
 
     def _open(self, address):
@@ -551,6 +600,7 @@ class Reader:
         node = _Node(self._connect, address)
         try:
             node.probe(self._probed)
+            node.channel = self._subscribe(address)
         except Exception:
             node.close()
             raise
@@ -567,17 +617,18 @@ class Reader:
             node.renamed = bool(now) and not now & before
             del node
 
-    def _subscribe(self, node):
+    def _subscribe(self, address):
         """A connection subscribed to the channel of changes; None if the user may not SUBSCRIBE."""
-        channel = _Node(self._connect, node.address)
+        channel = _Node(self._connect, address)
         (answer,) = channel.ask(("SUBSCRIBE", f"{self._namespace}:changes"))
         if not isinstance(answer, ResponseError):
             return channel
         channel.close()
         return None
 
-    def _follow(self, node, channel):
-        """Reads over this pair of connections while they work and the node is the master."""
+    def _follow(self, node):
+        """Reads from this node while its connections work and it is the master."""
+        channel = node.channel
         if node.clustered and not HASH_TAG.search(self._namespace):
             raise ValueError("the namespace has no hash tag such as {prompts}: in a cluster, its keys are spread over several nodes")
         was_replica, learn_at, beat_at, pinged_at = node.replica, 0, time.monotonic() + BEAT, None
@@ -641,17 +692,18 @@ class Reader:
                     routing = dict(zip(routing[::2], routing[1::2]))
                 self._answered(prompt, asked, active, routing)
         if all(known.split for known in self._known.values()):
-            self._ready.set()
+            self._settled.set()
         return scattered
 
     def _read_scattered(self, node, questions):
-        answers = node.ask(*questions)
-        there = [index for index, answer in enumerate(answers) if _code(answer) == "ASK"]
-        for error in answers:
-            if _code(error) not in (None, "ASK", "WRONGTYPE"):
-                raise error
+        answers, there = node.ask(*questions), []
+        for index, answer in enumerate(answers):
+            if _redirected(answer, "ASK", node.address):
+                there.append(index)
+            elif _code(answer) not in (None, "WRONGTYPE"):
+                raise answer
         if there:
-            to = _Node(self._connect, node.at(*_points_to(answers[there[0]])))
+            to = self._connected(_redirected(answers[there[0]], "ASK", node.address))
             try:
                 found = to.ask(*(command for index in there for command in (("ASKING",), questions[index])))
             finally:

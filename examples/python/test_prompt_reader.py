@@ -5,13 +5,17 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import socket
+import socketserver
 import subprocess
 import tempfile
 import threading
 import time
 import traceback
 import unittest
+import unittest.mock
 import uuid
 
 import redis
@@ -33,8 +37,8 @@ redis.call('PUBLISH', '{prompts}:changes', '{"prompt":"support"}')
 class Server:
     """A redis-server on a unix socket, with the users that ship. Readers log in as prompt-server, the tests as test."""
 
-    def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="prompt-reader-")
+    def __init__(self, port=0):
+        self.port, self.dir = port, tempfile.mkdtemp(prefix="prompt-reader-")
         password = hashlib.sha256(b"password").hexdigest()
         users = (ROOT / "config/users.acl").read_text().replace("RECEIVER_PASSWORD_SHA256", password).replace("PROMPT_SERVER_PASSWORD_SHA256", password)
         pathlib.Path(self.dir, "users.acl").write_text(users + "user test on nopass ~* &* +@all\n")
@@ -42,7 +46,7 @@ class Server:
         self.start()
 
     def start(self):
-        arguments = ["--port", "0", "--unixsocket", f"{self.dir}/redis.sock", "--dir", self.dir, "--save", "", "--aclfile", f"{self.dir}/users.acl"]
+        arguments = ["--port", str(self.port), "--unixsocket", f"{self.dir}/redis.sock", "--dir", self.dir, "--save", "", "--aclfile", f"{self.dir}/users.acl"]
         self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", "redis-server", *arguments], stdout=subprocess.DEVNULL)
         self.client = redis.Redis.from_url(f"unix://test:any@{self.dir}/redis.sock", decode_responses=True)
         eventually(self.answers)
@@ -71,6 +75,36 @@ def eventually(holds, seconds=10):
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.01)
+
+
+class Lookups:
+    """Resolves the name redis.test, unless it hangs."""
+
+    def __init__(self):
+        self.real, self.answers, self.waiting = socket.getaddrinfo, threading.Event(), 0
+        self.answers.set()
+
+    def __call__(self, host, *more, **options):
+        if host == "redis.test":
+            self.waiting += 1
+            self.answers.wait()
+            self.waiting -= 1
+            host = "127.0.0.1"
+        return self.real(host, *more, **options)
+
+
+class Confused(socketserver.BaseRequestHandler):
+    """A server that sends the client to another one when it wants to read, and does not say where that is."""
+
+    ANSWERS = {b"GET": b"$2\r\nv1\r\n", b"SUBSCRIBE": b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"}
+
+    def handle(self):
+        while asked := self.request.recv(65536):
+            commands = re.findall(rb"\*\d+\r\n\$\d+\r\n(\w+)", asked)
+            answers = {} if b"MULTI" in commands else self.ANSWERS
+            self.server.redirections += b"MULTI" in commands
+            unknown = b"-MOVED 3999 elsewhere\r\n" if b"MULTI" in commands else b"-ERR unknown command\r\n"
+            self.request.sendall(b"".join(answers.get(command, unknown) for command in commands))
 
 
 class Vectors(unittest.TestCase):
@@ -320,6 +354,94 @@ class Following(unittest.TestCase):
         self.server.commit("v1")
         eventually(lambda: reader.versions("support") == ["v1"])
         eventually(lambda: reader.error("support") is None and reader.staleness("support") < 0.3)
+
+    def test_until_redis_has_answered_the_error_says_so(self):
+        self.server.commit("v1")
+        self.server.process.send_signal(19)
+        reader = self.reader()
+        self.assertEqual(reader.error("support"), "redis can't be asked: it has not answered yet")
+        self.assertEqual((reader.mode(), reader.staleness("support"), reader.versions("support")), ("away", None, []))
+        self.server.process.send_signal(18)
+        self.assertTrue(reader.wait_ready(10))
+        self.assertIsNone(reader.error("support"))
+
+    def test_waiting_for_a_reader_that_has_ended_fails_at_once(self):
+        self.server.commit("v1")
+
+        def exits(prompt, versions):
+            raise SystemExit
+
+        ready, ended = self.reader(), Reader(self.server.url, ["support", "other"], on_change=exits)
+        self.assertTrue(ready.wait_ready(10))
+        ready.close()
+        self.assertTrue(ready.wait_ready(60), "the last known versions stay")
+        eventually(lambda: "thread has ended" in ended.error("support"))
+        self.server.client.delete(ACTIVE)
+        closed, woken = self.reader(), self.reader()
+        closed.close()
+        threading.Timer(0.2, woken.close).start()
+        for reader in (ended, closed, woken):
+            began = time.monotonic()
+            with self.assertRaisesRegex(RuntimeError, "the reader is closed or its thread has ended"):
+                reader.wait_ready(60)
+            self.assertLess(time.monotonic() - began, 30)
+
+    def test_on_change_may_close_the_reader(self):
+        self.server.commit("v1")
+        own = []
+
+        def closes(prompt, versions):
+            eventually(lambda: own)
+            own[0].close()
+
+        with self.assertNoLogs("prompt_reader"):
+            own.append(Reader(self.server.url, ["support"], on_change=closes))
+            self.assertTrue(own[0].wait_ready(10))
+            own[0].close()
+        self.assertEqual((own[0].mode(), own[0].versions("support")), ("away", ["v1"]))
+
+    def test_a_lookup_that_hangs_does_not_hold_the_reader(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server, lookups = Server(port), Lookups()
+        self.addCleanup(server.close)
+        patch = unittest.mock.patch("socket.getaddrinfo", lookups)
+        patch.start()
+        self.addCleanup(patch.stop)
+        server.commit("v1")
+        reader = Reader(f"redis://prompt-server:password@redis.test:{port}", ["support"])
+        self.addCleanup(reader.close)
+        self.addCleanup(lookups.answers.set)
+        self.assertTrue(reader.wait_ready(10))
+        lookups.answers.clear()
+        server.kill()
+        server.start()
+        server.commit("v2")
+        eventually(lambda: "no connection within 1 s" in (reader.error("support") or ""))
+        self.assertEqual((reader.mode(), reader.versions("support")), ("away", ["v1"]))
+        self.assertLessEqual(lookups.waiting, 2, "one to connect, and one to find out whether the name has moved")
+        lookups.answers.set()
+        eventually(lambda: reader.versions("support") == ["v2"])
+        eventually(lambda: reader.error("support") is None)
+        lookups.answers.clear()
+        server.kill()
+        eventually(lambda: lookups.waiting)
+        closing = threading.Thread(target=reader.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        self.assertFalse(closing.is_alive(), "the lookup still hangs")
+
+    def test_a_redirection_to_nowhere_is_an_error_like_others(self):
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Confused)
+        server.daemon_threads, server.redirections = True, 0
+        self.addCleanup(server.server_close)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        reader = Reader("redis://127.0.0.1:%d" % server.server_address[1], ["support"])
+        self.addCleanup(reader.close)
+        eventually(lambda: server.redirections > 1)
+        self.assertIn("redis can't be asked: 127.0.0.1", reader.error("support"))
 
     def test_a_redis_that_hangs_is_left(self):
         self.server.commit("v1")

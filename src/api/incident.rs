@@ -146,7 +146,7 @@ answers! {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OutageView {
     pub id: String,
-    /// `outage`; from a receiver of the release before `mass`.
+    /// `outage`; receivers of the previous release send `mass`.
     pub kind: String,
     pub prompt: (),
     pub version: (),

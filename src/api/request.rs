@@ -68,7 +68,7 @@ pub struct ActivateRequest {
     pub canary: bool,
     pub stages: Option<Vec<u8>>,
     pub hold: Option<HoldDurations>,
-    /// How long a stage waits for evidence before people are asked.
+    /// How long a stage waits for evidence before the receiver asks people.
     pub hold_limit: Option<String>,
     pub operator: Option<String>,
     pub reason: Option<String>,
@@ -138,7 +138,7 @@ pub struct MarkRequest {
     pub mark: MarkKind,
     pub reason: Option<String>,
     pub operator: Option<String>,
-    /// The incident that the mark is made about, whose history then tells of it.
+    /// The incident in which the mark was made; its history then contains the mark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
 }
@@ -148,10 +148,10 @@ pub struct MarkRequest {
 #[serde(deny_unknown_fields)]
 pub struct DecideRequest {
     pub decision: DecisionKind,
-    /// May be left out by a named token, which then is the operator.
+    /// Optional with a named token, which is then the operator.
     #[serde(default)]
     pub operator: String,
-    /// The version to roll back to. For `undo`, the version to serve again: if it would be another one, it is refused.
+    /// The version to roll back to. For `undo`, the version to serve again: the undo is refused if it would activate another version.
     #[serde(default, deserialize_with = "maybe_version")]
     #[cfg_attr(test, schemars(schema_with = "maybe_versions"))]
     pub target_version: Option<String>,
@@ -171,7 +171,7 @@ pub enum DecisionKind {
     Investigate,
     Dismiss,
     Undo,
-    /// For an outage: stop holding its prompts back.
+    /// For an outage: end the hold of its prompts.
     Release,
 }
 

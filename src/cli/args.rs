@@ -10,9 +10,9 @@ use crate::decision::Steer;
 
 /// Rolls a misbehaving LLM prompt back to its last known-good version.
 ///
-/// `serve` runs the receiver: it takes alerts from Alertmanager and switches the active version in Redis.
-/// `init` writes its files, `check` reads its config, `backup` and `restore-backup` use the Redis that it names. Every other
-/// command calls the receiver's HTTP API.
+/// `serve` runs the receiver, which accepts alerts from Alertmanager and switches the active version in Redis.
+/// `init` writes the receiver's files, `check` checks its config, and `backup` and `restore-backup` use the Redis that the
+/// config names. Every other command calls the receiver's HTTP API.
 #[derive(Debug, Parser)]
 #[command(
     name = "prompt-rollback",
@@ -65,10 +65,10 @@ Alertmanager, and prints one line for each. It warns if Redis can lose data or
 accepts writes from anyone, and lists the prompts that have no rollback
 target.
 --alertmanager-config follows every alert of the shipped rules through your
-routes and inhibit rules, and prints the lines that are missing, as a patch.
---receiver-url is the address in it. Alerts carry the labels of --alert-label
-and, with --prometheus-config, those of its rule files. --prometheus-config
-looks at scrapes, rule files and labels.
+routes and inhibit rules, and prints the missing lines as a patch.
+--receiver-url is the address in that patch. Alerts carry the labels of
+--alert-label and, with --prometheus-config, those of its rule files.
+--prometheus-config checks scrapes, rule files and labels.
 Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
     Check {
         #[command(flatten)]
@@ -76,36 +76,36 @@ Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
         /// Connect to every service in the config.
         #[arg(long)]
         connect: bool,
-        /// Your Alertmanager's config: whether it delivers our alerts, and the lines that it lacks.
+        /// Check that this Alertmanager config delivers our alerts, and print the missing lines.
         #[arg(long, value_name = "FILE")]
         alertmanager_config: Option<PathBuf>,
-        /// Where Alertmanager reaches the receiver, for the lines to add [default: by server.listen].
+        /// Address at which Alertmanager reaches the receiver, for the missing lines [default: from server.listen].
         #[arg(long, value_name = "URL", requires = "alertmanager_config")]
         receiver_url: Option<BaseUrl>,
-        /// A label that all alerts have, as the Prometheus operator adds it, such as namespace=prompts; repeatable.
+        /// Label that all alerts carry, such as namespace=prompts from the Prometheus operator; repeatable.
         #[arg(long, value_name = "NAME=VALUE", value_parser = label, requires = "alertmanager_config")]
         alert_label: Vec<(String, String)>,
-        /// Your Prometheus' config: whether it measures prompts and loads the rules.
+        /// Check that this Prometheus config measures prompts and loads the rules.
         #[arg(long, value_name = "FILE")]
         prometheus_config: Option<PathBuf>,
-        /// A scrape job of prompt servers; repeatable [default: jobs that look like it].
+        /// Scrape job of prompt servers; repeatable [default: jobs that look like one].
         #[arg(long, value_name = "JOB", requires = "prometheus_config")]
         prompt_job: Vec<String>,
         #[command(flatten)]
         format: Format,
     },
 
-    /// Copy everything in Redis to a new file, without its files and CONFIG.
+    /// Copy the data in Redis to a new file, without CONFIG or access to Redis' files.
     #[command(after_help = "\
 Examples:
   prompt-rollback backup prompts.backup --config backup.toml
 
-The [redis] of backup.toml names the user of backups.
+The section [redis] of backup.toml names the Redis user for backups.
 
-Reads everything until two passes agree, so that the copy is of one moment.
-Receivers may run, unless they write all the time. The user needs +scan +dump
-+pexpiretime, which the receiver's own user lacks. The file holds prompts: its
-mode is 0600.")]
+Reads all keys until two passes agree, so that the copy is consistent.
+Receivers may run, unless they write continuously. The Redis user needs +scan
++dump +pexpiretime, which the receiver's own user lacks. The file contains
+prompts, so its mode is 0600.")]
     Backup {
         /// The file, which must not exist.
         file: PathBuf,
@@ -118,11 +118,12 @@ mode is 0600.")]
 Examples:
   prompt-rollback restore-backup prompts.backup --config backup.toml
 
-The [redis] of backup.toml names the user of backups.
+The section [redis] of backup.toml names the Redis user for backups.
 
-Stop all receivers first. Keys of other namespaces stay. If it is interrupted,
-run it again. The user needs +scan +get +set +del +restore. Redis must be as
-new as the one of the backup, or newer.")]
+Stop all receivers first. Keys of other namespaces do not change. If the
+command is interrupted, run it again. The Redis user needs +scan +get +set
++del +restore. Redis must have the version of the backed-up Redis, or a newer
+one.")]
     RestoreBackup {
         /// The file that `backup` wrote.
         file: PathBuf,
@@ -130,7 +131,7 @@ new as the one of the backup, or newer.")]
         config: ConfigFile,
     },
 
-    /// Write the files with which a receiver joins your Redis, Prometheus and Alertmanager.
+    /// Write the files that connect a receiver to your Redis, Prometheus and Alertmanager.
     #[command(after_help = "\
 Examples:
   prompt-rollback init                              # asks five questions
@@ -142,10 +143,10 @@ Examples:
 
 Writes a config with only the settings that you need, new tokens and
 passwords, the Redis users, the routes and the receiver for Alertmanager, and
-a systemd unit or values for the Helm chart. Then prints the next steps, in
-their order. It connects to nothing and overwrites nothing. Files with secrets
-can be read by you alone. With all five flags it asks nothing. Without a
-terminal, all five are required.")]
+a systemd unit or values for the Helm chart. Then prints the next steps in
+order. The command opens no connections and overwrites no files. Only you can
+read the files with secrets. With all five flags, it asks no questions.
+Without a terminal, all five flags are required.")]
     Init(InitArgs),
 
     /// Register a version, optionally with its content, without activating it.
@@ -158,8 +159,8 @@ Examples:
   prompt-rollback register customer-support v1.9.0 --known-good
   prompt-rollback register customer-support v1.9.0 --known-good --first
 
-With --known-good, it can be rolled back to at once. With --first, it also
-becomes active if the prompt is new.
+With --known-good, the version can be a rollback target at once. With --first,
+it also becomes active if the prompt is new.
 
 Registering a version again changes nothing. Different content for a
 registered version is refused.")]
@@ -232,9 +233,9 @@ Examples:
   prompt-rollback activate customer-support v2.0.0 --force
   prompt-rollback activate customer-support v2.0.0 --force --reason hotfix
 
-The first alert about a canary rolls it back. A percentage stays until you
-change it; 0 ends it. With --force and --reason, a closed gate does not
-matter. A version that was rolled back is quarantined and needs --force.")]
+A high or critical alert on the new version ends a canary. A percentage stays
+until you change it; 0 ends it. --force with --reason overrides closed gates.
+A version that was rolled back is quarantined and needs --force.")]
     Activate {
         /// The prompt's name, such as team/greeting.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -242,7 +243,7 @@ matter. A version that was rolled back is quarantined and needs --force.")]
         /// The version's name, such as v2.0.0.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         version: String,
-        /// Increase its traffic in stages; the first alert takes all of it back.
+        /// Increase its traffic in stages; a high or critical alert on it ends the canary.
         #[arg(long)]
         canary: bool,
         /// Percent of traffic on the new version in each stage, ending with 100 [default: canary.stages of the
@@ -280,8 +281,8 @@ Examples:
   prompt-rollback canary customer-support promote  # send it all traffic now
   prompt-rollback canary customer-support abort    # back, without quarantine
 
-`prompt-rollback status PROMPT` shows the canary, its measurements and what it
-waits for.")]
+`prompt-rollback status PROMPT` shows the canary, its measurements, and why it
+waits.")]
     Canary {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -328,8 +329,8 @@ Examples:
   prompt-rollback rollback customer-support --gradual # leaves 75, 50, 25, 0 %
   prompt-rollback rollback customer-support --gradual --stages 50,0 --hold 5m
 
-With --from, it happens only while that version is active: a script cannot
-roll back twice if someone else has just rolled back.")]
+With --from, the rollback happens only while that version is active, so a
+script does not roll back again if someone else has just rolled back.")]
     Rollback {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -448,13 +449,13 @@ Examples:
     jq -r '.alerts[] | [.alert, .outcome, .reason] | @tsv'
 
 The receiver decides about an alert of each rule as if Alertmanager had
-delivered it, and commits nothing. The rules are those that Prometheus has
-(prometheus.url) or, without Prometheus, those that ship.")]
+delivered it, and commits nothing. It uses the rules that Prometheus has
+loaded (prometheus.url) or, without Prometheus, the shipped rules.")]
     Explain {
         /// The prompt's name.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         prompt: String,
-        /// Explain only this alert [default: all alert rules that say what to do].
+        /// Explain only this alert [default: all rules with a label action, decider or time_limit].
         #[arg(long, value_name = "NAME")]
         alert: Option<String>,
         #[command(flatten)]
@@ -529,8 +530,8 @@ Examples:
 
 Right: a person made the same rollback later. Wrong: the alerts resolved
 without a rollback, a person declined or undid it, or it did not help.
-Everything else is unclear. Saved: how much earlier the right ones would have
-happened.")]
+Everything else is unclear. Saved: how much earlier the right rollbacks would
+have happened.")]
     Report {
         /// A duration such as 7d, or a time such as 2026-11-21T00:38:12Z.
         #[arg(long, default_value = "7d", value_name = "DURATION|TIME")]
@@ -546,10 +547,10 @@ Examples:
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve --to v1.8.2
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss
 
-Dismiss silences its alerts until they resolve or get worse. If many prompts
-fail together, one bulk incident covers them: approve rolls back every prompt
-that waits, dismiss holds them all, release ends the hold, undo reverts the
-automatic rollbacks made before.")]
+Dismiss silences the incident's alerts until they resolve or get worse. If
+many prompts fail together, one coordinating incident covers them: approve
+rolls back every prompt that waits, dismiss holds all prompts, release ends
+the hold, undo reverts the automatic rollbacks made before.")]
     Decide {
         /// The incident's id, from `prompt-rollback incidents --open`.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -615,8 +616,8 @@ Examples:
   prompt-rollback check --config prompt-rollback.toml &&
     prompt-rollback reload
 
-Same as SIGHUP, for one receiver; run it once per replica. Exit 1: the config
-is invalid and nothing has changed.")]
+Works like SIGHUP, for one receiver: run it once per replica. Exit 1: the
+config is invalid and nothing has changed.")]
     Reload {
         #[command(flatten)]
         receiver: ReceiverArgs,
@@ -674,20 +675,20 @@ pub struct InitArgs {
     /// What runs the receiver.
     #[arg(long, value_enum)]
     pub platform: Option<Platform>,
-    /// Redis, as the receiver reaches it, without user and password, such as redis://127.0.0.1:6379.
+    /// Address at which the receiver reaches Redis, without user and password, such as redis://127.0.0.1:6379.
     #[arg(long, value_name = "URL")]
     pub redis_url: Option<String>,
-    /// Prometheus, as the receiver reaches it, such as http://127.0.0.1:9090.
+    /// Address at which the receiver reaches Prometheus, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL")]
     pub prometheus_url: Option<String>,
-    /// Alertmanager, as the receiver reaches it; with several, each of them, comma-separated.
+    /// Address at which the receiver reaches Alertmanager; for several Alertmanagers, all addresses, comma-separated.
     #[arg(long, value_name = "URLS", value_delimiter = ',')]
     pub alertmanager_url: Option<Vec<String>>,
-    /// The receiver, as Alertmanager reaches it: http://127.0.0.1:8000 on the same machine, otherwise a name, such as
-    /// http://receiver:8000.
+    /// Address at which Alertmanager reaches the receiver: http://127.0.0.1:8000 on the same machine, otherwise with a
+    /// host name, such as http://receiver:8000.
     #[arg(long, value_name = "URL")]
     pub receiver_url: Option<String>,
-    /// The folder to write to; it is created.
+    /// Directory to write to; the command creates it.
     #[arg(long, value_name = "DIR", default_value = "prompt-rollback")]
     pub dir: PathBuf,
     /// Overwrite existing files, except secrets, which are kept.
@@ -699,7 +700,7 @@ pub struct InitArgs {
 pub enum Platform {
     /// A service on a host.
     Systemd,
-    /// A Deployment, by the Helm chart.
+    /// A Deployment, from the Helm chart.
     Kubernetes,
 }
 
@@ -742,15 +743,15 @@ pub struct Format {
 pub enum DecisionArg {
     /// Roll back now; finishes a gradual rollback at once.
     Approve,
-    /// Roll back step by step; resumes a paused gradual rollback.
+    /// Roll back gradually; resumes a paused gradual rollback.
     ApproveGradual,
-    /// Take the incident; you are asked again after the time limit.
+    /// Take the incident; the receiver asks again after the time limit.
     Investigate,
     /// Close the incident without a rollback and silence its alerts.
     Dismiss,
     /// Reactivate the version that was rolled back.
     Undo,
-    /// End the hold of a bulk incident.
+    /// End the hold of a coordinating incident.
     Release,
 }
 

@@ -25,8 +25,7 @@ const FORMAT: u32 = 1;
 /// Writes everything to a new file. Returns the number of keys.
 pub async fn backup(config: &RedisConfig, file: &Path) -> Result<usize, String> {
     let keys = store(config)?.backup().await.map_err(|error| error.to_string())?;
-    let keys =
-        keys.ok_or("something changed each time that Redis was read: try again, or stop the receivers for the backup")?;
+    let keys = keys.ok_or("keys changed during every pass: try again, or stop the receivers for the backup")?;
     let heading =
         BackupHeader { prompt_rollback_backup: FORMAT, namespace: config.namespace.clone(), keys: keys.len() };
     write(file, &heading, &keys).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -58,9 +57,12 @@ fn read(config: &RedisConfig, file: &Path) -> Result<Vec<StoredKey>, String> {
     let mut next = || lines.next().transpose().map_err(|error| error.to_string());
     let heading: Option<BackupHeader> = next()?.and_then(|line| serde_json::from_str(&line).ok());
     let heading = heading.filter(|heading| heading.prompt_rollback_backup == FORMAT);
-    let heading = heading.ok_or("is no backup of this version of prompt-rollback")?;
+    let heading = heading.ok_or("is not a backup from this version of prompt-rollback")?;
     if heading.namespace != config.namespace {
-        return Err(format!("is of the namespace {}, and redis.namespace is {}", heading.namespace, config.namespace));
+        return Err(format!(
+            "is a backup of the namespace {}, but redis.namespace is {}",
+            heading.namespace, config.namespace
+        ));
     }
     let mut keys = Vec::new();
     while let Some(line) = next()? {

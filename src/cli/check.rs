@@ -107,7 +107,7 @@ async fn probe_server(name: &str, url: &str, target: &HttpTarget, info: &str, ve
             None if about["status"] == "success" || about.is_null() => {
                 Ok(format!("{url} {is}, version not reported{through}"))
             }
-            None => Err(format!("{url} answers, but not as {name} does")),
+            None => Err(format!("{url} answers, but is not {name}")),
         }
     };
     let result: Result<String, String> = tried.await;

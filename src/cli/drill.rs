@@ -39,7 +39,7 @@ fn missing(hop: &DrillStepView) -> String {
     let (what, look) = match hop.hop.as_str() {
         "alertmanager" if url.is_empty() => (
             "no receiver has posted the alert".to_owned(),
-            "the receivers' logs, the alert PromptRollbackDeadLetters, and whether all receivers know drills",
+            "the receivers' logs, the alert PromptRollbackDeadLetters, and whether all receivers support drills",
         ),
         "alertmanager" => (
             format!("Alertmanager{url} did not accept the alert{why}"),
@@ -128,7 +128,7 @@ pub async fn run(
 
 fn read(receiver: &ReceiverArgs, answer: &Value) -> Result<DrillView, CommandError> {
     DrillView::deserialize(answer)
-        .map_err(|error| CommandError::Failed(format!("cannot understand the answer of {}: {error}", receiver.url)))
+        .map_err(|error| CommandError::Failed(format!("cannot parse the answer of {}: {error}", receiver.url)))
 }
 
 fn end(drill: &DrillView, text: bool, wait: u64) -> Result<(), CommandError> {

@@ -510,8 +510,8 @@ fn steps(answers: &Answers, dir: &Path) -> String {
         }
     };
     let mut users = format!(
-        "1. Redis: load the two users. Add their lines in users.acl to its ACL file or, if it has none, to redis.conf itself.\n\
-         \x20  A new `aclfile` makes Redis ignore `requirepass`. After its next restart, run `check --connect` again (see below):\n\n\
+        "1. Redis: load the two users. Add their lines from users.acl to Redis' ACL file or, if it has none, to redis.conf itself.\n\
+         \x20  A new `aclfile` makes Redis ignore `requirepass`. After a restart of Redis, run `check --connect` again (see below):\n\n\
          \x20    {load}\n\n\
          \x20  If Redis answers `ERR Protocol error: unauthenticated multibulk length`, log in as an administrator, here ADMIN:\n\n\
          \x20    {login}\n",
@@ -539,7 +539,7 @@ fn steps(answers: &Answers, dir: &Path) -> String {
             format!(
                 "2. Check the config, every connection and every permission:\n\n\
                  \x20    prompt-rollback check --config {dir}/prompt-rollback.toml --connect\n\n\
-                 3. Start the receiver, which listens at {}. The Debian package has done what the first three commands do:\n\n\
+                 3. Start the receiver, which listens at {}. With the Debian package, omit the first three commands:\n\n\
                  \x20    echo '{system_user}' | sudo systemd-sysusers -\n\
                  \x20    sudo install -m 0644 -D -t /etc/systemd/system {dir}/prompt-rollback.service && sudo install -D -t /usr/bin \"$(command -v prompt-rollback)\"\n\
                  \x20    sudo install -d -m 0750 -g prompt-rollback /etc/prompt-rollback\n\
@@ -547,13 +547,13 @@ fn steps(answers: &Answers, dir: &Path) -> String {
                  {socket}\x20    sudo systemctl enable --now prompt-rollback\n\n\
                  4. Prometheus: start it with --rules.alert.resend-delay=5s and --rules.alert.for-grace-period=10s, load alert-rules/,\n\
                  \x20  and scrape the receiver and your prompt servers: docs/your-stack/plain-hosts.md\n\n\
-                 5. Alertmanager reaches the receiver at {url}. The first command puts the token beside its config, which is\n\
-                 \x20  /etc/prometheus/alertmanager.yml in Debian; the second prints what the config lacks, and the third adds it. Without a\n\
-                 \x20  config of your own, take {dir}/alertmanager.yml. Then reload Alertmanager:\n\n\
+                 5. Alertmanager reaches the receiver at {url}. The first command puts the token beside Alertmanager's config,\n\
+                 \x20  which is /etc/prometheus/alertmanager.yml in Debian; the second prints the missing lines, and the third adds them.\n\
+                 \x20  If you have no config yet, use {dir}/alertmanager.yml. Then reload Alertmanager:\n\n\
                  \x20    sudo install -m 0640 -g prometheus {dir}/webhook_token /etc/prometheus/webhook_token\n\
                  \x20    prompt-rollback check --config {dir}/prompt-rollback.toml --receiver-url {quoted_url} --alertmanager-config /etc/prometheus/alertmanager.yml | tee {dir}/findings\n\
                  \x20    sudo patch /etc/prometheus/alertmanager.yml {dir}/findings\n\n\
-                 6. Drill:\n\n\
+                 6. Run a drill:\n\n\
                  \x20    export PROMPT_ROLLBACK_URL={own} PROMPT_ROLLBACK_TOKEN_FILE={dir}/api_token\n\
                  \x20    prompt-rollback register customer-support v1.9.0 --known-good --first\n\
                  \x20    prompt-rollback drill customer-support\n\n\
@@ -565,7 +565,7 @@ fn steps(answers: &Answers, dir: &Path) -> String {
             let (release, namespace) = answers.receiver.service().unwrap_or(("prompt-rollback", "prompts"));
             let exec = format!("kubectl -n {namespace} exec deploy/{release} -- prompt-rollback");
             format!(
-                "2. The Secret, from the files here:\n\n\
+                "2. Create the Secret from these files:\n\n\
                  \x20    kubectl create namespace {namespace}\n\
                  \x20    (cd {dir} && kubectl -n {namespace} create secret generic prompt-rollback --from-file=webhook_token --from-file=api_token --from-file=redis_password)\n\n\
                  3. In a checkout of the repository, with image.repository and operator.labels set in values.yaml:\n\n\
@@ -575,7 +575,7 @@ fn steps(answers: &Answers, dir: &Path) -> String {
                  \x20  receiver at {url}. With the Prometheus operator, the chart has added the routes:\n\
                  \x20  docs/your-stack/kubernetes.md explains the flags, the routes and the namespace trap. Otherwise merge\n\
                  \x20  {dir}/alertmanager.yml into yours.\n\n\
-                 5. Drill:\n\n\
+                 5. Run a drill:\n\n\
                  \x20    {exec} register customer-support v1.9.0 --known-good --first --operator \"$USER\"\n\
                  \x20    {exec} drill customer-support --operator \"$USER\"\n\n\
                  Prompt servers log in to Redis as prompt-server, with the password in {dir}/prompt_server_password.\n"

@@ -422,7 +422,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             let answer = connect(&receiver)?.text("/-/ready").await?;
             if answer != "ready" {
                 let line = answer.lines().next().unwrap_or_default();
-                let text = format!("{} is no receiver: expected \"ready\", found {line:.200?}", receiver.url);
+                let text = format!("{} is not a receiver: expected \"ready\", found {line:.200?}", receiver.url);
                 return Err(CommandError::Failed(text));
             }
             match receiver.format.output {
@@ -518,7 +518,7 @@ fn show<T: DeserializeOwned>(
         Output::Json => print_json(&answer),
         Output::Text => {
             let view = serde_json::from_value(answer).map_err(|error| {
-                CommandError::Failed(format!("cannot understand the answer of {}: {error}", receiver.url))
+                CommandError::Failed(format!("cannot parse the answer of {}: {error}", receiver.url))
             })?;
             print(&text(view))
         }

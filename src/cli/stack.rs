@@ -75,7 +75,7 @@ impl StackReport {
         if !patch.is_empty() {
             out.push_str("\nThese lines (+) are missing. `patch` adds them: it skips the text above.");
             if !remaining.is_empty() {
-                out.push_str(&format!(" They do not mend {}.", remaining.join(", ")));
+                out.push_str(&format!(" They do not fix {}.", remaining.join(", ")));
             }
             out.push_str(&format!("\n\n{patch}"));
         }

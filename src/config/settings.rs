@@ -80,7 +80,7 @@ impl LoadedConfig {
     /// Logs which keys to rename before their earlier names are unknown.
     pub fn warn_of_renamed_keys(&self) {
         for key in &self.renamed {
-            tracing::warn!(%key, "a config key has another name now: the next release does not accept the earlier one");
+            tracing::warn!(%key, "a config key was renamed: the next release does not accept the earlier name");
         }
     }
 

@@ -154,7 +154,10 @@ impl Query {
             match decoded(value) {
                 None => wrong("expected percent-encoded UTF-8 text"),
                 Some(_) if query.contains_key(&name) => wrong("given twice in the query"),
-                Some(value) => Ok(drop(query.insert(name, value))),
+                Some(value) => {
+                    query.insert(name, value);
+                    Ok(())
+                }
             }
         })?;
         Ok(Self(query))

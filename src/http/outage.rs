@@ -109,7 +109,7 @@ pub async fn decide(
 ) -> ApiResult<Reply> {
     let Some(action) = action else {
         context.engine.store.outage(id).await?.ok_or_else(|| no_incident(id))?;
-        let message = "decision: expected approve, dismiss, undo or release: this is a bulk incident";
+        let message = "decision: expected approve, dismiss, undo or release: this is a coordinating incident";
         return Err(ApiError::bad_request(message));
     };
     let decided = coordinate::decide(&context.engine, id, action, operator, question, None).await?;

@@ -275,7 +275,7 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
     trace::concerns(Some(incident.prompt.as_str()), Some(incident.version.as_str()), None);
     let Some((choice, _)) = choice else {
         return Err(ApiError::bad_request(
-            "decision: release applies to bulk incidents only, and this incident is about one prompt",
+            "decision: release applies only to coordinating incidents, and this incident is about one prompt",
         ));
     };
     let (force, question_number) = (request.force, request.question);

@@ -292,7 +292,7 @@ fn ignored(place: usize, delivered: &Delivered, log: &mut Lines) -> Option<Alert
             ?version,
             ?fingerprint,
             %reason,
-            "an alert is ignored, the others of its delivery are not"
+            "an alert is ignored; the other alerts of its delivery are not"
         ),
         None => tracing::info!(%reason, ?prompt, ?version, ?fingerprint, "alert ignored"),
     }

@@ -201,7 +201,7 @@ pub fn of_automation(
         false => (
             "Pause automation",
             "/api/pause",
-            "Nothing rolls back automatically until someone resumes it: people are asked.",
+            "Until someone resumes automation, the receiver asks people instead of rolling back automatically.",
         ),
     };
     let confirmation = Confirmation {
@@ -239,10 +239,8 @@ impl StillOff {
     fn after_resuming(this: Option<Self>) -> &'static str {
         match this {
             None => "Critical alerts roll back automatically again.",
-            Some(StillOff::DryRun) => "Nothing rolls back automatically yet: guards.mode is dry-run.",
-            Some(StillOff::PausedForAll) => {
-                "Nothing rolls back automatically yet: automation is paused for all prompts."
-            }
+            Some(StillOff::DryRun) => "Automatic rollbacks stay off: guards.mode is dry-run.",
+            Some(StillOff::PausedForAll) => "Automatic rollbacks stay off: automation is paused for all prompts.",
         }
     }
 }

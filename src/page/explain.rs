@@ -11,7 +11,7 @@ pub fn explained(view: &ExplainView) -> Markup {
         section aria-labelledby="what-if" {
             h2 id="what-if" { "What would happen if" }
             p class="quiet" {
-                "The decision function itself, on the present state. Nothing is committed. "
+                "This table shows the result of the decision function on the current state. The receiver commits nothing. "
                 @if view.rules == "prometheus" { "The rules are those of your Prometheus." }
                 @else {
                     "The rules are the shipped ones" @if let Some(why) = &view.rules_fault { ": " (Text(why)) } "."
@@ -20,10 +20,10 @@ pub fn explained(view: &ExplainView) -> Markup {
             @if view.dismissed > 0 {
                 p {
                     (view.dismissed)
-                    " alerts were dismissed: their repeats are ignored until they resolve or get worse."
+                    " alerts were dismissed: the receiver ignores their repeats until they resolve or get worse."
                 }
             }
-            @if view.alerts.is_empty() { p { "No version has traffic, so no alert would lead to anything." } } @else {
+            @if view.alerts.is_empty() { p { "No version has traffic, so no alert would have an effect." } } @else {
                 table class="wide" {
                     caption class="hidden" { "For each version with traffic, each alert rule" }
                     (headings(&["If this fired now", "On", "It would", "Guards that hold"]))

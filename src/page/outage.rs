@@ -36,7 +36,7 @@ pub fn outage(outage: &Outage, members: &[Member], viewer: &Viewer) -> String {
         @let common = shared(members);
         @if !common.is_empty() {
             p {
-                "What they share: "
+                "Shared labels: "
                 @for (at, (label, value, count)) in common.iter().enumerate() {
                     @if at > 0 { ", " }
                     (label) " " (Text(value)) " (" (count) " of " (members.len()) ")"

@@ -152,7 +152,7 @@ fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
     html! {
         @if let Some(who) = view.paused_for_all {
             div class="banner watch" {
-                p { strong { "Automation is paused for all prompts" } " (" (Text(who)) "). People are asked instead." }
+                p { strong { "Automation is paused for all prompts" } " (" (Text(who)) "). The receiver asks people instead." }
                 (actions::of_automation(None, true, actions::StillOff::of(view.is_dry_run, false), viewer))
             }
         }
@@ -287,7 +287,7 @@ pub fn automation(automation: &Automation) -> Markup {
             Automation::Armed { target, asks_first } => {
                 (badge(Tone::Fine, "armed")) " "
                 @if let Some(target) = target { span class="quiet" { "→ " (Text(target)) } }
-                @if *asks_first { span class="quiet" { " once Prometheus has confirmed it" } }
+                @if *asks_first { span class="quiet" { " once Prometheus has confirmed the alert" } }
             }
             Automation::Paused(by) => { (badge(Tone::Watch, "paused")) " " span class="quiet" { (Text(by)) } }
             Automation::DryRun => { (badge(Tone::Info, "dry run")) }

@@ -257,11 +257,15 @@ fn limits(signal: Signal) -> String {
     let (watch, bad) = signal.limits();
     match signal {
         Signal::Errors => {
-            format!("The shipped rules ask above {:.0} % and roll back above {:.0} %.", watch * 1e2, bad * 1e2)
+            format!("The shipped rules ask people above {:.0} % and roll back above {:.0} %.", watch * 1e2, bad * 1e2)
         }
-        Signal::P99 => format!("The shipped rules observe above {watch}× the baseline and ask above {bad}×."),
+        Signal::P99 => format!("The shipped rules observe above {watch}× the baseline and ask people above {bad}×."),
         Signal::Quality => {
-            format!("The shipped rules observe a drop above {:.0} % and ask above {:.0} %.", watch * 1e2, bad * 1e2)
+            format!(
+                "The shipped rules observe a drop above {:.0} % and ask people above {:.0} %.",
+                watch * 1e2,
+                bad * 1e2
+            )
         }
     }
 }

@@ -21,18 +21,18 @@ impl ErrorPage<'_> {
             404 => "Not found",
             409 => "Cannot be shown",
             503 => "Not available now",
-            400..500 => "Cannot be understood",
-            _ => "An error of prompt-rollback",
+            400..500 => "Invalid request",
+            _ => "Internal error",
         }
     }
 
     fn advice(&self) -> &'static str {
         match (self.status, self.code) {
             (503, "redis_unavailable") => {
-                "Redis cannot be reached, so nothing is known about any prompt. Prompt servers keep the version that \
-                 they have. This page tries again by itself."
+                "Redis cannot be reached, so this page cannot show any prompt. Prompt servers keep the version that \
+                 they have. This page retries automatically."
             }
-            (503, _) => "This page tries again by itself.",
+            (503, _) => "This page retries automatically.",
             (404, _) => "It may never have existed, or its record has expired.",
             _ => "",
         }

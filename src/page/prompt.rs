@@ -71,8 +71,8 @@ fn serving(view: &PromptPage<'_>) -> Markup {
         p class="lead" {
             @match active { Some(active) => { "Serving " code { (Text(active)) } } None => { "Nothing is served" } }
             @match rollback_target {
-                Some(target) => { ", would go back to " code { (Text(target)) } }
-                None => { ", and has no version to go back to" }
+                Some(target) => { "; a rollback would go to " code { (Text(target)) } }
+                None => { "; no rollback target" }
             }
             "."
         }
@@ -161,7 +161,7 @@ fn states(version: &VersionView) -> Markup {
         @if version.mark.as_ref().is_some_and(|mark| mark.kind == "bad") { (badge(Tone::Bad, "marked as bad")) " " }
         @if let Some(at) = &version.soak_ends_at { span class="quiet" { "soaks until " (time_of(at)) " " } }
         @else if let Some(at) = &version.soak_limit_at {
-            span class="quiet" { "soaks at the longest until " (time_of(at)) " " }
+            span class="quiet" { "soaks until " (time_of(at)) " at the latest " }
         }
         @if let Some(note) = &version.soak_note { span class="quiet" { (Text(note)) " " } }
         @if let Some(at) = &version.left_at {

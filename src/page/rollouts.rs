@@ -28,7 +28,7 @@ pub fn rollouts(view: &Rollouts<'_>, viewer: &Viewer) -> String {
     let main = html! {
         h1 { "Rollouts" }
         @if view.rollouts.is_empty() {
-            p { "No traffic is being moved." }
+            p { "No canary or gradual rollback is in progress." }
             p { "Start a canary with " code { "prompt-rollback activate PROMPT VERSION --canary" } "." }
         }
         @for rollout in &view.rollouts {
@@ -71,7 +71,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary, viewer: &Viewer) -> Markup {
                     }
                 }
                 @if let Some(asked) = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref()) {
-                    p { (incident_link(&asked.0, "People are asked")) " about it." }
+                    p { (incident_link(&asked.0, "The receiver has asked people")) " about this stage." }
                 }
                 @if canary.by_time { p class="quiet" { "It continues by time alone, because canary.analysis is off." } }
             }

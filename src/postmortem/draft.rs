@@ -69,7 +69,7 @@ fn rolled_back(incident: &Incident, switch: &Switch) -> String {
         SwitchMode::Approved => format!("after {} approved it", escaped(operator.as_str())),
         SwitchMode::Manual => format!("by {}", escaped(operator.as_str())),
         SwitchMode::Gradual | SwitchMode::Shipped => {
-            format!("step by step, as requested by {},", escaped(operator.as_str()))
+            format!("gradually, as requested by {},", escaped(operator.as_str()))
         }
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", shown(&incident.prompt), moment(*at))

@@ -94,7 +94,7 @@ impl Archive {
         let mut trouble = self.trouble();
         *trouble = error.map(|error| {
             let backoff = trouble.map_or(FIRST_BACKOFF, |before| (before.backoff * 2).min(MAX_BACKOFF));
-            tracing::warn!(%prompt, %error, "the content archive fails ({what}); tried again in {} s", backoff.as_secs());
+            tracing::warn!(%prompt, %error, "the content archive fails ({what}); retrying in {} s", backoff.as_secs());
             Trouble { backoff, until: now.plus(backoff) }
         });
         engine.metrics.archive(what, error.is_none());

@@ -11,7 +11,6 @@ pub mod outage;
 pub mod page;
 pub mod precheck;
 pub mod rules;
-mod sample;
 pub mod soak;
 pub mod verifier;
 pub(crate) mod worker;

@@ -111,12 +111,12 @@ impl Coordinator {
             Ok(next) => End::Done { rev: None, next },
             Err(EngineError::Contended) => End::Done { rev: None, next: Some(self.engine.store.now().await?) },
             Err(EngineError::Store(error)) => {
-                tracing::warn!(incident = %claim.item, %error, "a bulk incident failed");
+                tracing::warn!(incident = %claim.item, %error, "a coordinating incident failed");
                 End::after(&error)
             }
         };
         if self.engine.store.finish(claim, None, end).await? == Finished::DeadLettered {
-            tracing::error!(incident = %claim.item, "a bulk incident failed too often: moved to the dead letters");
+            tracing::error!(incident = %claim.item, "a coordinating incident failed too often: moved to the dead letters");
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ const REFUSAL_TTL: Duration = Duration::from_secs(24 * 3_600);
 const MAX_SUMMARY: usize = 300;
 
 /// The record of the incident has expired.
-const GONE: &str = "This incident is gone: it has expired.";
+const GONE: &str = "This incident has expired.";
 
 /// What a button stands for.
 #[derive(Debug, Clone, Copy)]

@@ -161,7 +161,7 @@ fn alert(policy: &Policy, rule: &AlertRule, names: &Labels, version: &VersionNam
 fn with_remarks(mut trigger: Trigger, rule: &AlertRule) -> Trigger {
     let templates = READ.into_iter().filter(|label| rule.labels.get(*label).is_some_and(|text| is_template(text)));
     trigger.remarks.extend(templates.map(|label| {
-        format!("{label} is a template: its value is known only when the alert fires, and is read as missing here")
+        format!("{label} is a template: its value is known only when the alert fires, so it counts as missing here")
     }));
     trigger
 }

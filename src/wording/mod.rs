@@ -17,11 +17,11 @@ pub fn title(incident: &Incident) -> &'static str {
         PhaseKind::AwaitingDecision => "Decision needed",
         PhaseKind::Investigating => "Under investigation",
         PhaseKind::RollingBack if incident.is_stuck() => "Gradual rollback paused",
-        PhaseKind::RollingBack => "Rolling back step by step",
+        PhaseKind::RollingBack => "Rolling back gradually",
         PhaseKind::Verifying if incident.is_shipped() => "Another version shipped",
         PhaseKind::Verifying => "Rolled back",
         PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
-            "Prompt servers ignore the rollback"
+            "Prompt servers do not follow the rollback"
         }
         PhaseKind::Escalated if incident.is_shipped() => "Shipping another version did not help",
         PhaseKind::Escalated => "Rollback did not help",
@@ -58,7 +58,7 @@ pub fn what_was_done(incident: &Incident, switch: &Switch, who: &str) -> String 
         SwitchMode::Auto => format!("Rolled back automatically from {} to {}", switch.from, switch.to),
         SwitchMode::Approved => format!("{who} approved: rolled back from {} to {}", switch.from, switch.to),
         SwitchMode::Manual => format!("{who} rolled back from {} to {}", switch.from, switch.to),
-        SwitchMode::Gradual => format!("{who} rolled back step by step from {} to {}", switch.from, switch.to),
+        SwitchMode::Gradual => format!("{who} rolled back gradually from {} to {}", switch.from, switch.to),
         SwitchMode::Shipped => format!("{who} replaced {} with {}", switch.from, switch.to),
     };
     if let Some(began) = began(incident, switch.at) {

@@ -217,7 +217,7 @@ async fn a_pause_of_all_prompts_is_a_pause_of_each() -> Result<()> {
     // ending the prompt's own pause would not arm it
     world.post("/api/pause", json!({"prompt": "p", "operator": "dana"})).await?;
     let shown = page(&world, "/prompts/p").await?;
-    assert!(shown.contains("Nothing rolls back automatically yet: automation is paused for all prompts."), "{shown}");
+    assert!(shown.contains("Automatic rollbacks stay off: automation is paused for all prompts."), "{shown}");
     assert!(!shown.contains("Critical alerts roll back automatically again."), "{shown}");
     Ok(())
 }
@@ -295,7 +295,7 @@ async fn a_button_of_an_earlier_question_is_refused() -> Result<()> {
 #[tokio::test]
 async fn a_canary_is_steered_with_the_buttons_of_the_rollouts() -> Result<()> {
     let world = World::start().await?;
-    assert!(page(&world, "/rollouts").await?.contains("No traffic is being moved."));
+    assert!(page(&world, "/rollouts").await?.contains("No canary or gradual rollback is in progress."));
     world.ship("p").await?;
     world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
     let (status, answer) = world
@@ -327,7 +327,7 @@ async fn a_prompt_shows_its_versions_its_log_and_what_would_happen_if() -> Resul
     let shown = page(&world, path).await?;
     for expected in [
         "<h1>team/p</h1>",
-        "Serving <code>v2</code>, would go back to <code>v1</code>",
+        "Serving <code>v2</code>; a rollback would go to <code>v1</code>",
         "PromptErrorRateCritical",
         "roll back v2 → v1",
         "The rules are the shipped ones",

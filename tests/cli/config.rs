@@ -95,7 +95,7 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
         "{text}"
     );
     assert_eq!(line("alertmanager", &format!("{} is ready, version 0.25.0", good.url())), "ok");
-    assert_eq!(line("alertmanager", &format!("{} answers, but not as alertmanager does", other.url())), "FAIL");
+    assert_eq!(line("alertmanager", &format!("{} answers, but is not alertmanager", other.url())), "FAIL");
     assert_eq!(line("alertmanager", &format!("cannot reach http://{gone}: Connection refused (os error 111)")), "FAIL");
 }
 

@@ -248,7 +248,7 @@ fn restore_says_whether_the_text_is_back() {
         (
             202,
             json!({"restored": false}),
-            "is not restored yet: the archive does not respond, the receiver keeps trying",
+            "is not restored yet: the archive does not respond; the receiver keeps retrying",
         ),
     ] {
         let mut answer = json!({"prompt": "a/b", "version": "v1+2"});
@@ -319,7 +319,7 @@ fn another_server_confirms_nothing() {
     fails(&stub.run(&["pause"]), 1, &format!("error: {url} did not confirm the pause\n"));
     fails(&stub.run(&["status"]), 1, &format!("error: {url} answered 200 OK: no JSON object\n"));
     let login = Stub::with(vec![("GET /-/ready".to_owned(), 200, "<html>\nSign in".to_owned())]);
-    let expected = format!("error: {} is no receiver: expected \"ready\", found \"<html>\"\n", login.url());
+    let expected = format!("error: {} is not a receiver: expected \"ready\", found \"<html>\"\n", login.url());
     fails(&login.run(&["healthcheck"]), 1, &expected);
 }
 

@@ -197,7 +197,7 @@ fn the_lines_that_check_prints_make_it_green() {
             // its pager notifies nobody, which no line of ours can mend
             assert_eq!(before.status.code(), Some(0), "{name}: {found:#?}");
             assert!(!stdout(&before).contains("+++"), "{}", stdout(&before));
-            assert!(found.iter().all(|line| line.contains("notifies somebody")), "{found:#?}");
+            assert!(found.iter().all(|line| line.contains("notifies a person")), "{found:#?}");
             continue;
         }
         assert_eq!(before.status.code(), Some(1), "{name}: {found:#?}");
@@ -232,15 +232,15 @@ fn each_fault_of_a_route_tree_is_named_with_its_place() {
         ),
         (
             "old syntax",
-            "inhibit_rules[0]             FAIL     line 14: keeps back PromptErrorRateHigh, PromptErrorRateNewVersion, PromptQualityDropHigh and",
+            "inhibit_rules[0]             FAIL     line 14: inhibits PromptErrorRateHigh, PromptErrorRateNewVersion, PromptQualityDropHigh and",
         ),
         ("old syntax", "while an alert with severity=\"critical\" and the same cluster fires"),
         ("old syntax", "inhibit_rules[1]"),
-        ("careless", "group_wait: found 30s, expected 0s: every second serves more bad answers"),
+        ("careless", "group_wait: found 30s, expected 0s: each second of delay means more bad responses"),
         ("careless", "group_interval: found 5m, expected at most 10s"),
         (
             "careless",
-            "repeat_interval: found 4h, expected at most 5m: a rollback that a guard held is tried again at a repeat",
+            "repeat_interval: found 4h, expected at most 5m: the receiver retries a rollback that a guard held at each repeat",
         ),
         (
             "careless",
@@ -255,7 +255,7 @@ fn each_fault_of_a_route_tree_is_named_with_its_place() {
             "receivers[2].webhook_configs[0].http_config.authorization: found nothing, which fits only a receiver without server.webhook_token",
         ),
         ("careless", "PromptRollbackDrill          FAIL"),
-        ("careless", "expected no receiver that notifies somebody: a drill is no emergency"),
+        ("careless", "expected no receiver that notifies a person: a drill is not an emergency"),
     ] {
         let found = found(file);
         assert!(found.contains(expected), "{expected}\nis not in\n{found}");
@@ -645,8 +645,8 @@ fn a_pager_that_is_muted_at_night_is_no_pager_at_night() {
     assert!(!stdout(&output).contains("+++"), "it is on purpose: {}", stdout(&output));
     let found = complaints(&output).join("\n");
     for expected in [
-        "expected a receiver that notifies somebody at any time: each route to one has mute_time_intervals",
-        "of them reach no receiver that notifies somebody at any time, such as",
+        "expected a receiver that notifies a person at any time: each route to one has mute_time_intervals",
+        "of them reach no receiver that notifies a person at any time, such as",
     ] {
         assert!(found.contains(expected), "{expected}\nis not in\n{found}");
     }

@@ -90,6 +90,7 @@ async fn what_cannot_work_is_refused_at_once() {
     for (settings, expected) in [
         (Settings { nodes: vec!["redis-1".to_owned()], ..settings.clone() }, "Settings::nodes"),
         (Settings { nodes: vec![":6379".to_owned()], ..settings.clone() }, "expected host:port"),
+        (Settings { nodes: vec!["redis-1:0".to_owned()], ..settings.clone() }, "expected host:port"),
         (Settings { sentinel_master: Some(String::new()), ..settings.clone() }, "Settings::sentinel_master"),
         (Settings { sentinel_password: Some("s3cret".to_owned()), ..settings }, "Settings::sentinel_master"),
     ] {
@@ -108,7 +109,7 @@ async fn lost_contact_shows_at_once_and_a_confirmed_version_is_not_stale() -> Re
     set(&redis, "v1").await?;
     let reader = Reader::start(redis.prompt_server_url(), ["support"], pushed())?;
     let prompt = reader.prompt("support").context("the one followed")?.clone();
-    reader.ready().await;
+    reader.ready().await?;
     // read once in ten minutes, confirmed twice a second
     let fresh = async || prompt.staleness().filter(|staleness| *staleness < Duration::from_millis(300)).map(drop);
     for _ in 0..3 {

@@ -37,7 +37,7 @@ async fn a_gradual_rollback_is_one_line_that_is_edited() -> Result<()> {
     workspace.quiet().await?;
     assert_eq!(workspace.slack.replies(&root).len(), replies, "progress is no reply");
     workspace.receiver.clock.advance(10 * MINUTE);
-    root_with(&workspace, "maya (U1) rolled back step by step").await?;
+    root_with(&workspace, "maya (U1) rolled back gradually").await?;
     Ok(())
 }
 

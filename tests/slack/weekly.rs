@@ -56,7 +56,7 @@ async fn two_replicas_report_a_week_once_and_say_what_would_have_been_right() ->
     let said = reports(&workspace.slack);
     ensure!(said.len() == 1, "{said:#?}");
     for expected in [
-        "2 rollbacks would have been done this week",
+        "2 rollbacks would have happened this week",
         "PromptErrorRate: 1 right, 1 wrong, 0 unclear; 12 min earlier than people",
         "right: p v2 → v1: a person rolled back the same way, 12 min",
         "wrong: q v2 → v1: the alerts resolved by themselves",

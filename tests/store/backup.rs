@@ -103,9 +103,9 @@ async fn what_would_damage_something_is_refused_with_the_reason() -> Result<()> 
     dir.write("torn", &whole[..whole.len() - 9])?;
     refused("torn", &format!("line {}", lines.len())).await?;
     dir.write("foreign", whole.replacen("{prompts}", "{other}", 1))?;
-    refused("foreign", "is of the namespace {other}, and redis.namespace is {prompts}").await?;
+    refused("foreign", "is a backup of the namespace {other}, but redis.namespace is {prompts}").await?;
     dir.write("another", "{}\n")?;
-    refused("another", "is no backup").await?;
+    refused("another", "is not a backup").await?;
     refused("missing", "No such file").await?;
     // the prompts have gone on since
     kit.does("p", critical("p")).await?;

@@ -389,7 +389,10 @@ impl PromptState {
         let canary = self.running_canary().map(|canary| &canary.split.arriving);
         let served = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions).chain(canary);
         let incidents = served.flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
-        let own = incidents.flat_map(|incident| incident.alerts.iter().map(move |alert| (&incident.version, alert)));
+        // what was rolled back, or replaced, while its alerts fire on
+        let moved = self.open_incidents().filter(|incident| incident.subject() != &incident.version);
+        let own = incidents.chain(moved);
+        let own = own.flat_map(|incident| incident.alerts.iter().map(move |alert| (&incident.version, alert)));
         let inactive_alerts = self.inactive_alerts.iter().map(|inactive| (&inactive.version, &inactive.alert));
         let all = inactive_alerts.chain(own.filter(|(_, alert)| alert.firing));
         all.filter(move |(_, alert)| now.since(alert.last_seen) < alert_resolve_timeout)

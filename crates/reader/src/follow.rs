@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use super::node::{Node, redirected};
 use super::places::Places;
 use super::split::version;
-use super::{Mode, Problem, Prompt, Settings, Split};
+use super::{ENDED, Mode, Problem, Prompt, Settings, Split};
 
 /// The pause before the first attempt to reconnect; it doubles for each further attempt. After a failover, the next
 /// attempt finds the new master.
@@ -112,7 +112,7 @@ impl Follower {
     fn away(&self, why: &str) {
         self.mode.send_replace(Mode::Away);
         for Followed { prompt, .. } in &self.followed {
-            prompt.answered(Instant::now(), Err(Problem::Away(why.to_owned())));
+            prompt.away(why);
         }
     }
 
@@ -305,7 +305,7 @@ fn refused(answers: impl Iterator<Item = Value>) -> RedisError {
 /// The prompts outlive the reader, but must report that they are no longer updated.
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.away("the reader was dropped");
+        self.away(ENDED);
     }
 }
 

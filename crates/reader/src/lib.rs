@@ -6,6 +6,7 @@ mod follow;
 mod names;
 mod node;
 mod places;
+mod resolve;
 mod sentinel;
 mod split;
 
@@ -207,12 +208,27 @@ impl Reader {
     }
 
     /// Waits until each prompt has a version. Waits without limit, so put a timeout around it.
-    pub async fn ready(&self) {
-        for prompt in self.prompts.values() {
-            prompt.changes().next().await;
+    ///
+    /// # Errors
+    /// When no version can follow, because the tokio runtime in which the reader was started has ended.
+    pub async fn ready(&self) -> Result<(), Problem> {
+        let all = async {
+            for prompt in self.prompts.values() {
+                prompt.changes().next().await;
+            }
+        };
+        let mut mode = self.mode.clone();
+        let ended = async { while mode.changed().await.is_ok() {} };
+        tokio::select! {
+            biased;
+            () = all => Ok(()),
+            () = ended => Err(Problem::Away(ENDED.to_owned())),
         }
     }
 }
+
+/// Why prompts are no longer updated.
+const ENDED: &str = "the reader was dropped, or its tokio runtime was";
 
 fn wrong(name: &'static str, message: String) -> StartError {
     StartError::Setting { name, message }
@@ -232,6 +248,8 @@ fn provide_cryptography(info: &redis::ConnectionInfo) {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.following.abort();
+        // the task itself may end later
+        self.prompts.values().for_each(|prompt| prompt.away(ENDED));
     }
 }
 
@@ -239,12 +257,19 @@ impl Drop for Reader {
 #[derive(Debug, Clone, Default)]
 pub struct Prompt(Arc<watch::Sender<LastKnown>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LastKnown {
     split: Option<Split>,
     /// When the question was sent whose answer this is.
     asked: Option<Instant>,
     problem: Option<Problem>,
+}
+
+impl Default for LastKnown {
+    fn default() -> Self {
+        let problem = Problem::Away("it has not answered yet".to_owned());
+        Self { split: None, asked: None, problem: Some(problem) }
+    }
 }
 
 impl Prompt {
@@ -269,7 +294,8 @@ impl Prompt {
         self.0.borrow().asked.map(|asked| asked.elapsed())
     }
 
-    /// Why Redis does not confirm the version, or why the split is not followed. None while all is well.
+    /// Why Redis does not confirm the version, or why the split is not followed; before the first answer, that Redis has not
+    /// answered yet. None while all is well.
     pub fn error(&self) -> Option<Problem> {
         self.0.borrow().problem.clone()
     }
@@ -291,6 +317,10 @@ impl Prompt {
             }
             false
         });
+    }
+
+    fn away(&self, why: &str) {
+        self.answered(Instant::now(), Err(Problem::Away(why.to_owned())));
     }
 
     /// An answer of Redis to a question sent at `asked`.

@@ -11,7 +11,9 @@ use redis::{
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
-/// Longest wait for a connection, and for each answer.
+use super::resolve::Resolved;
+
+/// Longest wait for a connection, without resolving the name, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A node that answers for the keys.
@@ -35,12 +37,13 @@ pub(super) struct Said {
 
 impl Node {
     /// Fails unless the node answers for `key`.
-    pub async fn open(info: &ConnectionInfo, key: &str) -> RedisResult<Self> {
+    pub async fn open(info: &ConnectionInfo, resolved: Resolved, key: &str) -> RedisResult<Self> {
         let (sender, pushes) = unbounded_channel();
-        let pushing = connect(info, ProtocolVersion::RESP3, patient().set_push_sender(sender)).await;
+        let config = patient().set_dns_resolver(resolved);
+        let pushing = connect(info, ProtocolVersion::RESP3, config.clone().set_push_sender(sender)).await;
         let (mut redis, resp3) = match pushing {
             Ok(redis) => (redis, true),
-            Err(error) if lacks_resp3(&error) => (connect(info, ProtocolVersion::RESP2, patient()).await?, false),
+            Err(error) if lacks_resp3(&error) => (connect(info, ProtocolVersion::RESP2, config).await?, false),
             Err(error) => return Err(error),
         };
         let tracking = resp3 && is_done(redis::cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut redis).await)?;

@@ -1,14 +1,14 @@
 //! The possible addresses of Redis, and which of them answers for the keys.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::node::{Node, at, host_and_port, redirected};
+use super::resolve::{Resolved, is_name};
 use super::sentinel::SentinelPoller;
 use super::{Settings, StartError, wrong};
 
@@ -16,10 +16,8 @@ use super::{Settings, StartError, wrong};
 const STAGGER: Duration = Duration::from_millis(100);
 /// While one address hangs, the others are asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// Longest wait for an address that hangs, and for resolving a name.
+/// While an address hangs, the others are asked again for this long.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a name is resolved again.
-const RESOLVE_EVERY: Duration = Duration::from_secs(2);
 /// A few nodes of a large cluster are enough: each of them knows who has the keys.
 const MOST_LEARNED: usize = 16;
 
@@ -40,7 +38,7 @@ impl Places {
         let mut given = vec![info.addr().clone()];
         for node in &settings.nodes {
             let (host, port) = host_and_port(node)
-                .filter(|(host, _)| !host.is_empty())
+                .filter(|(host, port)| !host.is_empty() && *port != 0)
                 .ok_or_else(|| wrong("Settings::nodes", format!("expected host:port, found {node:?}")))?;
             given.push(at(info.addr(), host, port));
         }
@@ -176,10 +174,10 @@ impl Places {
 }
 
 async fn open(info: &ConnectionInfo, key: &str) -> RedisResult<Node> {
-    let before = resolve(info.addr()).await;
-    let mut node = Node::open(info, key).await?;
-    if !before.is_empty() {
-        node.renamed.spawn(renamed(info.addr().clone(), before));
+    let resolved = Resolved::of(info.addr()).await?;
+    let mut node = Node::open(info, resolved.clone(), key).await?;
+    if is_name(info.addr()) {
+        node.renamed.spawn(resolved.outdated(info.addr().clone()));
     }
     Ok(node)
 }
@@ -193,26 +191,4 @@ fn dedup(places: &mut Vec<ConnectionAddr>) {
         }
         new
     });
-}
-
-/// Resolves the name in `addr`; empty if it is no name, or the resolver does not answer.
-async fn resolve(addr: &ConnectionAddr) -> Vec<IpAddr> {
-    let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = addr else { return Vec::new() };
-    if host.parse::<IpAddr>().is_ok() {
-        return Vec::new();
-    }
-    let found = timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), *port))).await;
-    found.ok().and_then(Result::ok).into_iter().flatten().map(|found| found.ip()).collect()
-}
-
-/// Waits until the name in `addr` resolves to none of its earlier addresses. A failover by DNS leaves the connections
-/// to the old master open.
-async fn renamed(addr: ConnectionAddr, before: Vec<IpAddr>) {
-    loop {
-        sleep(RESOLVE_EVERY).await;
-        let now = resolve(&addr).await;
-        if !now.is_empty() && !now.iter().any(|ip| before.contains(ip)) {
-            return;
-        }
-    }
 }

@@ -125,7 +125,7 @@ fn hint(prompt: &PromptSummary) -> String {
         if let Some(fault) = &prompt.active_fault {
             return format!("{}: serve a version with `prompt-rollback activate {name} VERSION`", clean(fault));
         }
-        return format!("nothing is active, start with `prompt-rollback activate {name} VERSION`");
+        return format!("nothing is active: start with `prompt-rollback activate {name} VERSION`");
     };
     if prompt.known_good {
         return format!(
@@ -354,7 +354,7 @@ pub fn restored(r: &RestoreResponse) -> String {
     let what = match r {
         RestoreResponse { unchanged: true, .. } => "was not archived",
         RestoreResponse { restored: true, .. } => "is restored from the archive",
-        _ => "is not restored yet: the archive does not respond, the receiver keeps trying",
+        _ => "is not restored yet: the archive does not respond; the receiver keeps retrying",
     };
     format!("the content of {} {} {what}\n", name(&r.prompt), clean(&r.version))
 }

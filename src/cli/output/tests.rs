@@ -34,7 +34,7 @@ idle              -       none             -                     no      -      
 3 prompts have no version to roll back to:
   team/greeting: v1 is known-good and will be the target once another version is active; to have one now, mark an older version that you trust with `prompt-rollback register team/greeting VERSION --known-good`
   new: mark an older version that you trust with `prompt-rollback register new VERSION --known-good`, or wait until v1 has soaked (2026-11-21 01:45:00Z) and serves as the target of the next version
-  idle: nothing is active, start with `prompt-rollback activate idle VERSION`
+  idle: nothing is active: start with `prompt-rollback activate idle VERSION`
 "
     );
     assert!(prompts(&list, true).contains("\x1b[1;33mnone\x1b[0m"));

@@ -25,7 +25,7 @@ impl Review<'_> {
         let level =
             if inhibited.iter().all(|alert| alert.kind == AlertKind::Own) { Level::Warning } else { Level::Problem };
         let text = format!(
-            "keeps back {}{more} while {source}{equal}{} fires: an inhibited alert is not delivered, and neither is its end",
+            "inhibits {}{more} while {source}{equal}{} fires: Alertmanager delivers neither an inhibited alert nor its `resolved`",
             first.join(", "),
             rule.equal.join(", "),
         );

@@ -129,7 +129,7 @@ impl Review<'_> {
         let timeout = self.config.incidents.alert_resolve_timeout;
         if repeat >= timeout {
             let expected = format!("less than {} (incidents.alert_resolve_timeout)", written(timeout));
-            let why = "an alert that is not repeated for that long counts as over";
+            let why = "an alert that is not repeated for that long counts as ended";
             faults.setting(Level::Problem, "repeat_interval", written(repeat), &expected, why);
         }
         for (key, intervals) in [("mute_time_intervals", &route.muted_in), ("active_time_intervals", &route.active_in)]
@@ -150,7 +150,11 @@ impl Review<'_> {
         let urgent = alert.kind.is_urgent();
         let level = if urgent { Level::Problem } else { Level::Warning };
         if !route.group_wait.is_zero() {
-            let why = if urgent { "every second serves more bad answers" } else { "people are asked that much later" };
+            let why = if urgent {
+                "each second of delay means more bad responses"
+            } else {
+                "the receiver asks people that much later"
+            };
             faults.setting(level, "group_wait", written(route.group_wait), "0s", why);
         }
         if route.group_interval > LONGEST_GROUP_INTERVAL {
@@ -158,7 +162,7 @@ impl Review<'_> {
             faults.setting(level, "group_interval", written(route.group_interval), "at most 10s", why);
         }
         if urgent && repeat > LONGEST_CRITICAL_REPEAT && repeat < timeout {
-            let why = "a rollback that a guard held is tried again at a repeat";
+            let why = "the receiver retries a rollback that a guard held at each repeat";
             faults.setting(Level::Warning, "repeat_interval", written(repeat), "at most 5m", why);
         }
         if let Some((label, other)) = self.shares_group(alert, route) {
@@ -209,7 +213,7 @@ impl Review<'_> {
         let pages = matches!(alert.kind, AlertKind::Trigger(Severity::High | Severity::Critical));
         // on purpose, perhaps: the lines to add do not change that
         if pages && self.reaches_people(alert) && !self.always_reaches_people(alert) {
-            let text = "expected a receiver that notifies somebody at any time: each route to one has mute_time_intervals or active_time_intervals";
+            let text = "expected a receiver that notifies a person at any time: each route to one has mute_time_intervals or active_time_intervals";
             faults.add(Level::Warning, text);
         }
         faults.probe(format!("alertmanager {}", alert.name), format!("reaches {}", routes.join(", and ")))
@@ -225,14 +229,14 @@ impl Review<'_> {
         });
         match (alert.kind, self.reaches_people(alert)) {
             (AlertKind::Trigger(Severity::High | Severity::Critical), false) => {
-                let text = "expected also a receiver that notifies somebody, for the time when prompt-rollback is down";
+                let text = "expected also a receiver that notifies a person, for the time when prompt-rollback is down";
                 faults.add(Level::Warning, text);
             }
             (AlertKind::Heartbeat, true) => {
-                faults.add(Level::Warning, "expected no receiver that notifies somebody: it always fires");
+                faults.add(Level::Warning, "expected no receiver that notifies a person: this alert always fires");
             }
             (AlertKind::Drill, true) => {
-                faults.add(Level::Warning, "expected no receiver that notifies somebody: a drill is no emergency");
+                faults.add(Level::Warning, "expected no receiver that notifies a person: a drill is not an emergency");
             }
             _ => {}
         }
@@ -269,7 +273,7 @@ impl Review<'_> {
         if !lost.is_empty() {
             let first = lost.iter().take(3).copied().collect::<Vec<_>>().join(", ");
             let text =
-                format!("{} of them reach no receiver that notifies somebody at any time, such as {first}", lost.len());
+                format!("{} of them reach no receiver that notifies a person at any time, such as {first}", lost.len());
             faults.add(Level::Warning, text);
         }
         let receivers = receivers.into_iter().collect::<Vec<_>>().join(", ");

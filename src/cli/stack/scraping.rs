@@ -237,7 +237,7 @@ fn evaluation(file: &PrometheusFile, groups: &[RuleGroup]) -> Probe {
         let why = format!("the alerts of {name} wait for it");
         faults.setting(Level::Problem, "evaluation_interval", &interval, "at most 15s, better 5s", &why);
     }
-    let (expected, why) = ("at most 15s, better none", "every alert is that much later");
+    let (expected, why) = ("at most 15s, better none", "every alert fires that much later");
     if file.rule_query_offset > LONGEST_INTERVAL {
         let found = written(file.rule_query_offset);
         faults.setting(Level::Problem, "global.rule_query_offset", found, expected, why);
@@ -269,7 +269,7 @@ fn alerting(file: &PrometheusFile, config: &Config) -> Probe {
             let text = format!("{key}: expected another name: alerts of your own rules without this label get it");
             faults.add(Level::Warning, text);
         } else if name.contains("replica") && added.contains_key(name) {
-            let why = "Alertmanager treats alerts that differ in it as two";
+            let why = "Alertmanager treats alerts that differ in this label as two alerts";
             faults.add(Level::Warning, format!("{key}: expected alert_relabel_configs to drop it: {why}"));
         }
         let ours = config.alertmanager.labels.get(name);

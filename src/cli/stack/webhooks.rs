@@ -29,7 +29,7 @@ impl Review<'_> {
     fn webhook(&self, webhook: &WebhookEntry, faults: &mut Faults) {
         let key = |key: &str| format!("{}.{key}", webhook.path);
         if !webhook.send_resolved {
-            let why = "otherwise the receiver never learns that an alert is over";
+            let why = "otherwise the receiver never learns that an alert has ended";
             faults.setting(Level::Problem, &key("send_resolved"), "false", "true", why);
         }
         if webhook.max_alerts > 0 {

@@ -31,12 +31,12 @@ const ERRORS: &[(u16, &str, &str)] = &[
         "NotFound",
         "There is no such prompt, version, incident or drill, or it has expired. Or this address does not serve the path: see `metrics.listen`, `page.listen` and `page.enabled`.",
     ),
-    (409, "Conflict", "The request is refused in the present state. The code says why."),
+    (409, "Conflict", "The request is refused in the current state. The code says why."),
     (413, "TooLarge", "The body is too large."),
     (
         503,
         "Unavailable",
-        "The request could not be completed now, for example because Redis is away. Send it again later.",
+        "The request could not be completed now, for example because Redis is unreachable. Send it again later.",
     ),
 ];
 

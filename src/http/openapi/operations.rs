@@ -143,7 +143,7 @@ const LIMIT: ParameterSpec = ParameterSpec {
 const CURSOR: ParameterSpec = ParameterSpec {
     name: "cursor",
     required: false,
-    description: "`next` of the page before.",
+    description: "`next` of the previous page.",
     schema: r#"{"type":"string"}"#,
 };
 
@@ -175,7 +175,7 @@ const DEFAULT: Operation = Operation {
 
 const CONFIRMING: ResponseSpec = answer::<api::ChangeResponse>(
     202,
-    "The receiver still asks Prometheus whether to roll back, or restores the content of the target. The incident says how it went.",
+    "The receiver still asks Prometheus whether to roll back, or restores the content of the target. The incident shows the result.",
 );
 
 pub static OPERATIONS: &[Operation] = &[
@@ -186,7 +186,7 @@ pub static OPERATIONS: &[Operation] = &[
         tag: "integrations",
         auth: Auth::Webhook,
         summary: "Receive alerts from Alertmanager",
-        description: "Answers 200 only once everything is committed in Redis. Each alert has its own outcome. If one could not be committed now but may be later, the answer is 503 and Alertmanager sends all of them again.",
+        description: "Answers 200 only after everything is committed in Redis. Each alert has its own outcome. If an alert could not be committed now but may be later, the answer is 503, and Alertmanager sends all alerts again.",
         body: Some(Body { required: true, schema: delivery, content_type: "application/json" }),
         answers: &[ok::<webhook::Results<'static>>("What was done about each alert, in the order of the request.")],
         ..DEFAULT
@@ -195,7 +195,7 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/events",
         id: "followChanges",
         summary: "Follow changes as they happen",
-        description: "Server-Sent Events. `change` names a prompt that has changed, by whichever receiver: `{\"prompt\":\"…\"}`. `resync` comes first, and whenever changes may have been missed: read everything again. `stale` says that Redis cannot be reached, until the next `resync`. `keep-alive` comes every 15 seconds, and means that nothing has changed. The stream ends within an hour, at a shutdown, and when a reload has withdrawn what admitted it; a browser reconnects by itself. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
+        description: "Server-Sent Events. `change` names a prompt that has changed, regardless of which receiver committed the change: `{\"prompt\":\"…\"}`. `resync` is the first event, and also comes whenever changes may have been missed: read everything again. `stale` means that the receiver cannot reach Redis, until the next `resync`. `keep-alive` comes every 15 seconds. The stream ends within an hour, at a shutdown, and when a reload has replaced the token or certificate with which it was opened; a browser reconnects automatically. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
         answers: &[ResponseSpec {
             status: 200,
             description: "The stream.",
@@ -211,7 +211,7 @@ pub static OPERATIONS: &[Operation] = &[
         auth: Auth::Slack,
         summary: "Receive a click from Slack",
         body: Some(Body { required: true, schema: interaction, content_type: "application/x-www-form-urlencoded" }),
-        answers: &[text(200, "The click was taken; what came of it appears in Slack.")],
+        answers: &[text(200, "The click was accepted; its result appears in Slack.")],
         ..DEFAULT
     },
     Operation {
@@ -232,10 +232,10 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/api/import",
         method: Method::POST,
         id: "importPrompts",
-        summary: "Adopt prompts that are served already",
-        description: "Handles some keys for each request; `next` is the cursor for the next one, null at the end.",
+        summary: "Import prompts that are already being served",
+        description: "Each request imports some keys; `next` is the cursor for the next request, and null at the end.",
         body: body::<api::ImportRequest>(),
-        answers: &[ok::<api::ImportResponse>("What was adopted, and what was left out.")],
+        answers: &[ok::<api::ImportResponse>("The imported prompts, and the skipped keys.")],
         conflicts: true,
         ..DEFAULT
     },
@@ -259,7 +259,7 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/api/log",
         id: "getLogs",
         summary: "Read the deployment logs of all prompts",
-        description: "Prompts by name, the latest entry of each first. A page can be empty and have a next one.",
+        description: "Sorted by the name of the prompt, then latest entry first. A page can be empty although a next page follows.",
         query: &[CURSOR, LIMIT, SINCE],
         answers: &[ok::<api::DeploymentLog>("One page.")],
         ..DEFAULT
@@ -326,7 +326,7 @@ pub static OPERATIONS: &[Operation] = &[
     Operation {
         path: "/api/prompts/{prompt}/gates",
         id: "getGates",
-        summary: "Check what a version has to show before it gets all traffic",
+        summary: "Show the promotion gates of a version",
         query: &[ParameterSpec {
             name: "version",
             required: true,
@@ -339,12 +339,12 @@ pub static OPERATIONS: &[Operation] = &[
     Operation {
         path: "/api/prompts/{prompt}/explain",
         id: "explainPrompt",
-        summary: "Tell what would happen if alerts fired now",
-        description: "Decides about an alert of each rule as the webhook would, in the present state, and commits nothing. The rules are those that Prometheus has or, without Prometheus, those that ship.",
+        summary: "Explain what would happen if alerts fired now",
+        description: "Decides about an alert of each rule as the webhook would, in the current state, and commits nothing. Uses the rules that Prometheus has loaded or, without Prometheus, the shipped rules.",
         query: &[ParameterSpec {
             name: "alert",
             required: false,
-            description: "Name of an alert rule. Without it, all rules with a label that says what to do.",
+            description: "Name of an alert rule. Without it, all rules with a label `action`, `decider` or `time_limit`.",
             schema: r#"{"type":"string","minLength":1,"maxLength":200}"#,
         }],
         answers: &[ok::<api::ExplainView>("What each alert would do, on each version that has traffic.")],
@@ -385,7 +385,7 @@ pub static OPERATIONS: &[Operation] = &[
         method: Method::POST,
         id: "decide",
         tag: "incidents",
-        summary: "Decide an incident, as the buttons in Slack do",
+        summary: "Decide about an incident, like the buttons in Slack",
         body: body::<api::DecideRequest>(),
         answers: &[ok::<api::DecideResponse>("The decision is carried out."), CONFIRMING],
         ..DEFAULT
@@ -394,7 +394,7 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/api/report",
         id: "getReport",
         tag: "automation",
-        summary: "Report what automatic rollbacks would have done in dry run",
+        summary: "Report which rollbacks a dry run would have made",
         query: &[SINCE],
         answers: &[ok::<api::DryRunReportView>("Figures by trigger, and the cases.")],
         conflicts: true,
@@ -447,7 +447,7 @@ pub static OPERATIONS: &[Operation] = &[
         id: "reload",
         tag: "operations",
         summary: "Reload the config",
-        description: "All or nothing, as SIGHUP does.",
+        description: "Applies all changes or none, like SIGHUP.",
         answers: &[ok::<api::ReloadResponse>("What changed, and what needs a restart.")],
         ..DEFAULT
     },
@@ -456,8 +456,8 @@ pub static OPERATIONS: &[Operation] = &[
         id: "healthy",
         tag: "operations",
         auth: Auth::None,
-        summary: "Check that the process lives",
-        answers: &[text(200, "The process lives.")],
+        summary: "Check that the process is running",
+        answers: &[text(200, "The process is running.")],
         ..DEFAULT
     },
     Operation {
@@ -465,7 +465,7 @@ pub static OPERATIONS: &[Operation] = &[
         id: "ready",
         tag: "operations",
         auth: Auth::None,
-        summary: "Check that requests can be handled",
+        summary: "Check that the receiver is ready for requests",
         answers: &[text(200, "Ready."), text(503, "Not ready; the text says why.")],
         ..DEFAULT
     },

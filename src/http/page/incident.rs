@@ -84,7 +84,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     let picture = match &measured {
         Some(IncidentMetric::Samples(_)) => Picture::Drawn,
         Some(IncidentMetric::Missing(missing)) => Picture::Missing(&missing.missing),
-        None if is_open => Picture::Missing("It is drawn once the rollback has been checked."),
+        None if is_open => Picture::Missing("The receiver draws it after it has checked the rollback."),
         None => Picture::Missing("Nothing was measured for this incident."),
     };
     // people read the draft of a closed incident; that of an open one changes with each event

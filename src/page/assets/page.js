@@ -327,12 +327,12 @@
       if (!answer.ok) {
         say(reply.error ? reply.error.message : `The receiver refused it (${answer.status}).`, true);
       } else if (answer.status === 202) {
-        say('Prometheus is asked first. This page shows the result.');
+        say('The receiver queries Prometheus first. This page shows the result.');
       } else {
-        say(reply.message || (reply.unchanged ? 'Nothing changed: that was the state already.' : 'Done.'));
+        say(reply.message || (reply.unchanged ? 'Nothing changed: this was already the state.' : 'Done.'));
       }
     } catch {
-      say('The receiver did not answer. Check whether it was done before you try again.', true);
+      say('The receiver did not answer. Check whether the action took effect before you try again.', true);
     } finally {
       acting.delete(own);
       button.removeAttribute('aria-disabled');

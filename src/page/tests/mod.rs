@@ -307,7 +307,7 @@ fn rehearsed(texts: Texts) -> Rehearsed {
 
 fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &Viewer) -> String {
     let (log, rehearsed, why) =
-        ([entry(texts)], rehearsed(texts), texts.of("It is drawn once the rollback has been checked."));
+        ([entry(texts)], rehearsed(texts), texts.of("The receiver draws it after it has checked the rollback."));
     let other = Other {
         prompt: "support/answer".to_owned(),
         at: before(1_200).0,
@@ -605,8 +605,8 @@ fn resuming_promises_only_what_then_happens() {
     };
     for (is_dry_run, is_paused, text) in [
         (false, false, "Critical alerts roll back automatically again."),
-        (false, true, "Nothing rolls back automatically yet: automation is paused for all prompts."),
-        (true, true, "Nothing rolls back automatically yet: guards.mode is dry-run."),
+        (false, true, "Automatic rollbacks stay off: automation is paused for all prompts."),
+        (true, true, "Automatic rollbacks stay off: guards.mode is dry-run."),
     ] {
         assert_eq!(about(StillOff::of(is_dry_run, is_paused)).as_deref(), Some(text));
     }

@@ -12,7 +12,7 @@ use crate::wording::stages;
 /// The message of a canary whose end was not shown before the next one began.
 pub fn canary_over(prompt: &PromptName) -> Message {
     let name = shown(prompt);
-    let line = format!("Another canary of {name} has begun since: its message follows");
+    let line = format!("Another canary of {name} has started: its message follows");
     let mut blocks: Vec<SlackBlock> = vec![header(&format!("↩ Canary ended: {name}"))];
     blocks.extend(others(line.clone()));
     Message { text: escape(&format!("Canary ended: {name}. {line}")), blocks }

@@ -111,7 +111,7 @@ fn counts(view: &OutageMessage<'_>) -> String {
     let rest = view.members.iter().filter(|member| !member.before && !member.waits()).count();
     let mut text = format!("Rolled back before: {before}; waiting for a decision: {waits}");
     if rest > 0 {
-        text.push_str(&format!("; decided or over since: {rest}"));
+        text.push_str(&format!("; decided or ended since then: {rest}"));
     }
     text
 }
@@ -126,7 +126,7 @@ fn state(view: &OutageMessage<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
     };
     let shared: Vec<_> = shared(members).iter().take(SHARED).map(one).collect();
     if !shared.is_empty() {
-        blocks.extend(others(format!("What they share: {}", shared.join(", "))));
+        blocks.extend(others(format!("Shared labels: {}", shared.join(", "))));
     }
     if let Some(hold) = &outage.hold {
         let by = who(hold.by.as_str(), 100);

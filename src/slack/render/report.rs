@@ -17,8 +17,8 @@ pub fn report(report: &DryRunReport) -> Message {
     let many = total.right + total.wrong + total.unclear;
     let title = match many {
         0 => "Dry run: nothing would have been rolled back this week".to_owned(),
-        1 => "Dry run: 1 rollback would have been done this week".to_owned(),
-        many => format!("Dry run: {many} rollbacks would have been done this week"),
+        1 => "Dry run: 1 rollback would have happened this week".to_owned(),
+        many => format!("Dry run: {many} rollbacks would have happened this week"),
     };
     let mut blocks = vec![header(&title)];
     blocks.push(ours(Markup::words("From ").date(report.since).and(" to ").date(report.until).and(".")));
@@ -26,7 +26,7 @@ pub fn report(report: &DryRunReport) -> Message {
     rows.sort_by_key(|(name, tally)| (std::cmp::Reverse(tally.right + tally.wrong + tally.unclear), *name));
     blocks.extend(others(lines(rows.iter().map(|(name, tally)| said(name, tally)), TRIGGERS)));
     blocks.extend(others(lines(report.cases.iter().map(line), CASES)));
-    blocks.extend(aside(vec![Markup::words("For all of them, run ").code("prompt-rollback report --since 7d")]));
+    blocks.extend(aside(vec![Markup::words("To list all of them, run ").code("prompt-rollback report --since 7d")]));
     let text = if many == 0 { title } else { format!("{title}. {}", said("All alerts", &total)) };
     Message { text: escape(&text), blocks }
 }

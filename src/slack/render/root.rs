@@ -92,7 +92,7 @@ fn what_was_deployed(incident: &Incident, deployed: &Deployed) -> Option<SlackBl
         let line = Markup::words("*Also changed* ").code(&fit(&shown_name(&other.prompt), 128)).and(
             match other.event.as_str() {
                 "rollback" => " rolled back ",
-                "gradual" => " rolled back step by step ",
+                "gradual" => " rolled back gradually ",
                 "canary" => " canary ",
                 _ => " ",
             },

@@ -412,7 +412,7 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: Timestamp) {
     incident.escalations = 0;
     incident.held = None;
     incident.phase = Phase::Observing { until: None };
-    incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
+    incident.note(now, NoteKind::Reopened, "the alert fires again: the incident is open again");
 }
 
 /// Pauses the gradual rollback whose target `group` wants to roll back, and notifies people. `None`: the target is not

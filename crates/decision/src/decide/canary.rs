@@ -11,9 +11,9 @@ use crate::analysis::{self, Obstacle};
 use crate::gates::closed;
 use crate::split::CanaryEnd;
 use crate::{
-    ActivatedBy, Activation, Canary, CanaryPause, CanaryPolicy, CanaryWait, Check, Finding, Held, Incident, IncidentId,
-    Operator, OrRefusal, PhaseKind, Plan, Promotion, Refusal, RefusalCode, Severity, Steer, Steering, Switch,
-    SwitchMode, TrafficShare, TrafficSplit, Verdict, VersionName,
+    ActivatedBy, Activation, Canary, CanaryPause, CanaryPolicy, CanaryWait, Check, Decide, Finding, Held, Incident,
+    IncidentId, Operator, OrRefusal, PhaseKind, Plan, Promotion, Refusal, RefusalCode, Severity, Steer, Steering,
+    Switch, SwitchMode, TrafficShare, TrafficSplit, Verdict, VersionName,
 };
 
 fn policy<'a>(tx: &Transaction<'a>) -> &'a CanaryPolicy {
@@ -63,19 +63,21 @@ fn bad(message: String) -> Refusal {
 }
 
 /// `switch` ended the canary, and is undone: the new version has again the share that it took away, and no more.
-pub(super) fn restore(
-    tx: &mut Transaction<'_>,
-    switch: &Switch,
-    operator: &Operator,
-    incident: &IncidentId,
-) -> OrRefusal<Option<Answer>> {
-    let now = tx.now;
+pub(super) fn restore(tx: &mut Transaction<'_>, switch: &Switch, click: &Decide) -> OrRefusal<Option<Answer>> {
+    let (now, operator, incident) = (tx.now, &click.operator, &click.incident);
     let is_it = |canary: &&Canary| {
-        let sides = [&canary.split.arriving, &canary.split.leaving] == [&switch.from, &switch.to];
-        sides && canary.end.as_ref().is_some_and(|end| end.at == switch.at && !end.promoted)
+        let ended = canary.end.as_ref().is_some_and(|end| end.at == switch.at && !end.promoted);
+        ended && canary.split.arriving == switch.from
     };
     let Some(mut canary) = tx.state.canary.as_ref().filter(is_it).cloned() else { return Ok(None) };
     must_be_free(tx, Some(incident))?;
+    let base = &canary.split.leaving;
+    if *base != switch.to {
+        // the rollback took the traffic of the base as well
+        must_not_be_bad(tx, base, click.force)?;
+        tx.must_have_content(base, click.force)?;
+        tx.put_in_service(base, ActivatedBy::Person, operator);
+    }
     (canary.end, canary.waiting) = (None, None);
     canary.split.enter(canary.split.stage, now);
     if let Some(pause) = &canary.pause {
@@ -306,6 +308,9 @@ impl Transaction<'_> {
     /// Gives all traffic to `version`, one side of the canary.
     fn end_canary(&mut self, version: &VersionName, cause: Cause<'_>) {
         let from = self.state.split().map(|split| split.other(version).to_string());
+        let before = self.state.serving.clone().filter(|serving| serving.version == *version);
         self.activate(version, from, cause);
+        // it had the larger share already
+        self.state.serving = before.or(self.state.serving.take());
     }
 }

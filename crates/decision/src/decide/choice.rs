@@ -80,7 +80,7 @@ fn undecided<'d>(
 }
 
 fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRefusal<Answer> {
-    let (policy, now) = (tx.policy, tx.now);
+    let now = tx.now;
     let incident = undecided(tx, click, |incident| incident.awaits_decision() || incident.gradual().is_some())?;
     let (waits_for_servers, version) = (incident.waits_for_servers(), incident.version.clone());
     // after a failed rollback, the served version is the one rolled back to
@@ -89,8 +89,9 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     let switch = incident.switch.clone().filter(|_| subject != version);
     let reason = incident.summary().to_owned();
     if waits_for_servers {
-        let why =
-            format!("prompt servers do not follow the rollback to {subject}, and nothing is known against {subject}");
+        let why = format!(
+            "prompt servers do not follow the rollback to {subject}, and there is no evidence against {subject}"
+        );
         return Err(elsewhere(tx, &why, &subject, ""));
     }
     if plan.is_some() && subject != version {
@@ -108,9 +109,7 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
             must_be_allowed(tx, Some(&subject), target, click.force)?;
             target.clone()
         }
-        None => {
-            tx.state.target(Some(&subject), policy, now).cloned().ok_or_else(|| no_known_good(tx, Some(&subject)))?
-        }
+        None => tx.choices(&subject, &version).into_iter().next().ok_or_else(|| no_known_good(tx, Some(&subject)))?,
     };
     if target == subject {
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is already active")));
@@ -214,7 +213,7 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     })?;
     let again = incident.gradual().map(|split| &split.leaving).or(incident.switch.as_ref().map(|switch| &switch.from));
     if let (Some(again), Some(named)) = (again, click.target.as_ref().filter(|named| again != Some(*named))) {
-        let message = format!("undo activates {again} by now, not {named}: check the message again");
+        let message = format!("undo would now activate {again} instead of {named}: check the message again");
         return Err(Refusal::new(RefusalCode::Stale, message));
     }
     if let Some(split) = incident.gradual().cloned() {
@@ -236,7 +235,7 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         let text = format!("{} undid the rollback: {} is served again", click.operator, switch.from);
         incident.close(Phase::Dismissed, now, text);
     }
-    if let Some(answer) = canary::restore(tx, &switch, &click.operator, &click.incident)? {
+    if let Some(answer) = canary::restore(tx, &switch, click)? {
         trust_again(tx, &switch.from);
         return Ok(answer);
     }

@@ -132,14 +132,14 @@ pub(super) fn resume(tx: &mut Transaction<'_>, id: &IncidentId, operator: &Opera
     };
     if split.paused.is_none() {
         let when = split.next.map_or_else(String::new, |at| format!(", next stage in {}", spoken(at.since(now))));
-        let message = format!("{} is already rolling back step by step{when}", split.operator);
+        let message = format!("{} is already rolling back gradually{when}", split.operator);
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
     let (from, to) = (split.leaving.clone(), split.arriving.clone());
     if let Some(incident) = tx.incident(id) {
         incident.question_number += 1;
         incident.held = None;
-        incident.note(now, NoteKind::Decided, format!("{operator} lets the gradual rollback go on"));
+        incident.note(now, NoteKind::Decided, format!("{operator} resumed the gradual rollback"));
     }
     advance(tx, id);
     let incident = Some(id.clone());

@@ -37,7 +37,7 @@ pub(super) fn compare(tx: &mut Transaction<'_>, id: &IncidentId, listed: &BTreeS
         }
     }
     if !ended.is_empty() {
-        incident.note(now, NoteKind::Alert, format!("Alertmanager no longer lists it: {}", ended.join(", ")));
+        incident.note(now, NoteKind::Alert, format!("Alertmanager no longer lists these alerts: {}", ended.join(", ")));
         if !incident.is_firing() {
             incident.quiet_since.get_or_insert(now);
         }

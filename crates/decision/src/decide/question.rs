@@ -41,7 +41,7 @@ fn call(incident: &mut Incident, now: Timestamp, heard: Option<u32>) {
     }
     let text = match incident.phase.kind() {
         PhaseKind::AwaitingDecision => "the question has changed: check the message again",
-        PhaseKind::Investigating => "more severe than the alert under investigation: asking again",
+        PhaseKind::Investigating => "an alert is more severe than the one under investigation: asking again",
         _ => "observation ended early: a person must decide",
     };
     incident.note(now, NoteKind::Asked, text);
@@ -275,6 +275,14 @@ pub(super) fn close_about_canary(tx: &mut Transaction<'_>, why: &str) {
     let Some(id) = waiting.and_then(|waiting| waiting.asked.clone()) else { return };
     if let Some(incident) = tx.incident(&id).filter(|incident| is_only_a_question(incident)) {
         incident.close(Phase::Resolved, now, why);
+    }
+}
+
+/// The incident that asked about the canary ended with its alerts: nobody has answered, so the next check asks again.
+pub(super) fn reopen_about_canary(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let waiting = tx.state.canary.as_mut().filter(|canary| canary.end.is_none()).and_then(|c| c.waiting.as_mut());
+    if let Some(waiting) = waiting.filter(|waiting| waiting.asked.as_ref() == Some(id)) {
+        (waiting.asked, waiting.harm) = (None, false);
     }
 }
 

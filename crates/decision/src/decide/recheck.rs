@@ -17,7 +17,7 @@ pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, asked: Timest
         Verdict::Unknown if age >= Policy::PREDATES => {
             let age = spoken(age);
             format!(
-                "it fires {age} after {version} got traffic, and Prometheus cannot tell whether it fails: {}",
+                "the alert fires {age} after {version} got traffic, and Prometheus cannot tell whether it fails: {}",
                 finding.text
             )
         }

@@ -33,8 +33,9 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
     let incident = tx.incident(id)?;
     let (strongest, worst) = (incident.strongest()?.clone(), incident.worst()?.clone());
     let stronger = (strongest.action, worst.severity) > (incident.action, incident.severity);
-    let decider =
-        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
+    // the record of an alert keeps the decider of its last delivery, whom a reload may have removed
+    let named = Some(&strongest.decider).filter(|name| *name != Trigger::SYSTEM && Trigger::knows(name, policy));
+    let decider = named.unwrap_or(&policy.fallback_decider).clone();
     // the earlier decider may answer until another decider is asked
     let other = stronger || incident.target != target || incident.decider != decider;
     if let Some(why) = passed_over.filter(|_| incident.target != target) {
@@ -85,7 +86,11 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
             let acts = [&strongest, &worst].into_iter().any(|alert| tx.acts_on(version, alert));
             let skip_confirmation = acts && held.is_none() && !policy.requery;
             if !skip_confirmation || tx.lacks_content(&pending.to) {
-                return Some(Acted::Asked); // the person's answer decides
+                // the answer decides; if it is an objection, the alert goes on as a held one
+                if let (Some(incident), Some(held)) = (tx.incident(id), held.filter(|_| acts)) {
+                    question::note_held(incident, now, held);
+                }
+                return Some(Acted::Asked);
             }
             // the alert answers the open question: the requested rollback happens, to the target that the person named
             let reason = format!("{} ({})", pending.reason, why(&strongest));

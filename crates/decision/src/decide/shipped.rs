@@ -52,7 +52,10 @@ pub(super) fn hand_on(
     let incidents = &mut tx.state.incidents;
     let incident = &incidents[place];
     let (from, to) = (incident.subject().clone(), heir.clone());
-    let (escalations, undeliverable) = (incident.escalations, incident.undeliverable);
+    // a page that a decision has ended does not begin again
+    let pages = incident.pages();
+    let escalations = if pages { incident.escalations } else { 0 };
+    let undeliverable = pages && incident.undeliverable;
     let other = *taken.entry(incident.version.clone()).or_insert(place);
     if other != place {
         // one incident is enough, with the higher escalation
@@ -64,6 +67,7 @@ pub(super) fn hand_on(
         return;
     }
     let incident = &mut incidents[place];
+    (incident.escalations, incident.undeliverable) = (escalations, undeliverable);
     incident.question_number += 1; // an answer to the question about `from` is not about `to`
     incident.choices = choices;
     incident.note(

@@ -15,6 +15,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId, early: bool) -> Ans
         }
         if incident.quiet_since.is_some_and(|since| now.since(since) >= Policy::QUIET) {
             incident.close(Phase::Resolved, now, "all alerts resolved before a decision was made");
+            question::reopen_about_canary(tx, id);
             return Answer::Noted;
         }
     }

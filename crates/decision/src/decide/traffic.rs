@@ -154,7 +154,11 @@ impl Transaction<'_> {
             return false;
         }
         let incident = &mut self.state.incidents[place];
-        incident.note(now, NoteKind::Checked, format!("{heir} is served now, and {version} still by some servers"));
+        incident.note(
+            now,
+            NoteKind::Checked,
+            format!("{heir} is active now, but some prompt servers still serve {version}"),
+        );
         if let Some(switch) = &mut incident.switch {
             switch.to = heir.clone();
             if let Some(verification) = &mut switch.verification {
@@ -203,12 +207,12 @@ impl Transaction<'_> {
             };
             canary.end = Some(CanaryEnd { at: now, promoted, text });
         }
-        question::close_about_canary(self, "the canary is over");
+        question::close_about_canary(self, "the canary has ended");
         for incident in &mut self.state.incidents {
             let Some(split) = incident.gradual() else { continue };
             let text = match kept {
                 Some(kept) if *kept == split.leaving => {
-                    format!("the gradual rollback is over: {kept} has all traffic again")
+                    format!("the gradual rollback has ended: {kept} has all traffic again")
                 }
                 Some(_) => continue, // closed with its version's traffic, or by the switch to the target
                 None => format!("the gradual rollback to {} has stopped", split.arriving),

@@ -306,7 +306,7 @@ fn note(kind: NoteKind) -> Note {
         NoteKind::Asked => "still firing after the observation period: a person must decide",
         NoteKind::Checked => "Maya requested a rollback from v2.1.0 to v2.0.9: asking Prometheus first",
         NoteKind::Escalated => "no decision before the deadline (escalation 1 of 4)",
-        NoteKind::Reopened => "fires again: the incident is open again",
+        NoteKind::Reopened => "the alert fires again: the incident is open again",
         NoteKind::Closed => "Maya dismissed this",
     };
     Note { seq: 1, at: NOW, kind, text: text.to_owned() }

@@ -25,7 +25,7 @@ fn it_says_how_many_and_for_which_alerts() {
     assert_eq!(valid::problems(&message, None), Vec::<String>::new());
     let said = serde_json::to_string(&message.blocks).expect("JSON");
     for expected in
-        ["3 rollbacks would have been done", "A: 2 right, 0 wrong, 0 unclear; 24 min", "12 min 5 s later (B)"]
+        ["3 rollbacks would have happened", "A: 2 right, 0 wrong, 0 unclear; 24 min", "12 min 5 s later (B)"]
     {
         assert!(said.contains(expected), "{expected} in {said}");
     }

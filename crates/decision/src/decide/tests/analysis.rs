@@ -435,3 +435,24 @@ fn a_question_about_harm_stays_for_a_day_after_an_investigation_too() {
     world.pass(hours(1));
     assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Resolved, false));
 }
+
+#[test]
+fn a_question_about_harm_outlives_a_medium_alert() {
+    for alert_first in [true, false] {
+        let mut world = begun();
+        if alert_first {
+            world.alert(medium("v2"));
+        }
+        world.looks.compared = Some(Ok(harmful()));
+        world.pass(minutes(10));
+        if !alert_first {
+            world.alert(medium("v2"));
+        }
+        assert_eq!((world.phase(), questions(&world)), (PhaseKind::AwaitingDecision, 1));
+        world.alert(medium("v2").resolved());
+        world.pass(minutes(3));
+        assert_eq!(percent(&world), Some(1));
+        let asks = world.state.open_incidents().any(|i| i.phase.kind() == PhaseKind::AwaitingDecision);
+        assert!(asks, "{alert_first}: nobody is asked about {:?}", waits(&world));
+    }
+}

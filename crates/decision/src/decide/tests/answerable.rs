@@ -217,3 +217,24 @@ fn missing_content_ends_no_page_about_what_was_shipped() {
         );
     }
 }
+
+#[test]
+fn a_critical_that_joins_an_approval_acts_once_nothing_holds_it() {
+    for critical_first in [true, false] {
+        let mut world = asking();
+        world.says = finding(Verdict::Healthy);
+        world.alert(high("v2"));
+        if critical_first {
+            world.paused = Some("dana".to_owned());
+            world.alert(critical("v2"));
+        }
+        world.choose(Choice::Approve);
+        world.paused = Some("dana".to_owned());
+        world.alert(critical("v2"));
+        world.pass(seconds(1));
+        assert_eq!((world.phase(), world.latest().objection().is_some()), (PhaseKind::AwaitingDecision, true));
+        assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::Paused), "{critical_first}");
+        world.paused = None;
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert", "{critical_first}");
+    }
+}

@@ -250,3 +250,19 @@ fn a_canary_question_is_not_answered_by_looks_healthy() {
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "its figures are known");
     assert_eq!((percent(&world), world.served()), (None, "v1"));
 }
+
+#[test]
+fn an_undo_of_a_canary_that_was_left_for_an_older_version_gives_back_its_share_and_no_more() {
+    let mut world = canary();
+    world.policy.confirm = false;
+    world.mark_known_good("v0");
+    world.paused = Some("dana".to_owned());
+    assert_eq!(world.alert(critical("v2")), "held paused");
+    let id = world.latest().id.clone();
+    let answer = decided(&mut world, &id, Choice::Approve, Some("v0"));
+    assert!(matches!(answer, Answer::Changed { .. }), "{answer:?}");
+    assert_eq!((percent(&world), world.served()), (None, "v0"));
+    let answer = world.choose(Choice::Undo);
+    assert!(matches!(answer, Answer::Shared { percent: 1, .. }), "{answer:?}");
+    assert_eq!((percent(&world), world.served()), (Some(1), "v1"));
+}

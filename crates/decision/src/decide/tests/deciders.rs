@@ -99,3 +99,15 @@ fn a_question_to_a_decider_that_was_removed_goes_to_another_one() {
     assert!(world.latest().pages());
     assert_eq!(world.latest().decider, "on-call", "escalated");
 }
+
+#[test]
+fn another_alert_gives_no_question_back_to_a_removed_decider() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2").decided_by("product-pm"));
+    world.policy.deciders.retain(|name| name != "product-pm");
+    world.alert(medium("v2"));
+    assert_eq!(world.latest().decider, "on-call");
+    let asked = world.latest().question_number;
+    world.alert(medium("v2").named("Other"));
+    assert_eq!((world.latest().decider.as_str(), world.latest().question_number), ("on-call", asked));
+}

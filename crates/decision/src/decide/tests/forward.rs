@@ -170,3 +170,22 @@ fn a_key_that_goes_to_a_fix_and_back_pages_on() {
     world.pass(minutes(10));
     assert_eq!(world.alert(critical("v2").starting(world.now)), "rolled_back alert");
 }
+
+#[test]
+fn a_fix_that_is_shipped_after_a_decision_pages_nobody() {
+    for choice in [Choice::Approve, Choice::Investigate] {
+        let mut world = World::with_a_fresh_release();
+        world.policy.verify = true;
+        world.alert(high("v2"));
+        world.pass(minutes(6));
+        assert!(world.latest().pages());
+        world.choose(choice);
+        assert!(!world.latest().pages(), "{choice:?}");
+        world.pass(minutes(1));
+        world.release("v3");
+        assert_eq!((world.phase(), world.latest().subject().as_str()), (PhaseKind::Verifying, "v3"));
+        assert!(!world.latest().pages(), "{choice:?}: the page had ended");
+        world.pass(minutes(10));
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false), "too little traffic");
+    }
+}

@@ -382,3 +382,23 @@ fn a_bad_mark_on_an_approved_target_leaves_the_page_on() {
     assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
     assert!(world.latest().pages(), "nothing has been decided");
 }
+
+#[test]
+fn an_approval_that_names_nothing_never_goes_to_the_version_in_trouble() {
+    let mut world = World::with_a_fresh_release();
+    world.escalate(); // v2 → v1, which fails too; v0 is known-good
+    world.mark("v2", MarkKind::Good);
+    assert_eq!(world.latest().choices, [v("v0")]);
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
+    assert_eq!(world.served(), "v0");
+}
+
+#[test]
+fn a_trusted_version_whose_critical_fires_on_is_no_automatic_target() {
+    let mut world = World::with_a_fresh_release();
+    world.escalate();
+    world.mark("v2", MarkKind::Good);
+    world.pass(world.policy.cooldown);
+    let said = world.alert(critical("v1").starting(world.now));
+    assert_eq!(world.served(), "v0", "{said}: the critical on v2 fires on");
+}

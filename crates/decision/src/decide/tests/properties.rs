@@ -46,6 +46,12 @@ pub(super) enum Step {
     },
     List(Vec<Alert>),
     Undeliverable,
+    /// The latest incident is put on hold together with others, or the hold ends.
+    Hold(bool),
+    /// The budget may have room again for the latest incident.
+    Resume,
+    /// A reload removes a decider, or brings it back.
+    Deciders(bool),
     Pause(bool),
     DryRun(bool),
     Spent(u32),
@@ -177,6 +183,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(latest, choice, target, force)| Step::Choose { latest, choice, target, force }),
         2 => delivery().prop_map(Step::List),
         1 => Just(Step::Undeliverable),
+        1 => any::<bool>().prop_map(Step::Hold),
+        1 => Just(Step::Resume),
+        1 => any::<bool>().prop_map(Step::Deciders),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
@@ -289,6 +298,15 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         },
         Step::Undeliverable => {
             Event::Undeliverable { incident: world.incidents.keys().next_back()?.clone(), why: "archived".to_owned() }
+        }
+        Step::Hold(on) => {
+            Event::Hold { incident: world.incidents.keys().next_back()?.clone(), by: on.then_some(operator) }
+        }
+        Step::Resume => Event::Resume { incident: world.incidents.keys().next_back()?.clone() },
+        Step::Deciders(all) => {
+            world.policy.deciders = Policy::default().deciders;
+            world.policy.deciders.truncate(if *all { 2 } else { 1 });
+            return None;
         }
         Step::Deliver(alerts) => Event::Alerts(at(alerts, world.now)),
         Step::Roll { target, from, gradual, force } => Event::Rollback(Rollback {

@@ -136,3 +136,13 @@ fn a_short_pause_makes_no_step_shorter() {
     world.pass(minutes(1));
     assert_eq!(percent(&world), Some(5));
 }
+
+#[test]
+fn an_aborted_canary_leaves_its_base_served_since_before() {
+    let mut world = begun();
+    let since = |world: &World| world.state.serving.as_ref().map(|serving| serving.since);
+    let before = since(&world);
+    world.pass(minutes(5));
+    world.steer(Steer::Abort);
+    assert_eq!((percent(&world), since(&world)), (None, before));
+}

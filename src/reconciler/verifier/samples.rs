@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use super::Verifier;
+use super::slots::SPARE;
 use crate::config::Labels;
 use crate::decision::{Incident, PhaseKind, Timestamp, VersionName};
-use crate::postmortem::{SampleSeries, Samples};
+use crate::postmortem::{IncidentMetric, Missing, SampleSeries, Samples};
 use crate::prometheus::client::{self, Prometheus, PrometheusError};
 use crate::prometheus::question;
+use crate::store::StoreError;
 
 /// The time shown before the first alert.
 const BEFORE: Duration = Duration::from_secs(5 * 60);
@@ -15,13 +18,70 @@ const BEFORE: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// The time between two attempts, and how long they continue after the checks have ended: a restarting Prometheus
 /// replays its log first.
-pub const AGAIN: Duration = Duration::from_secs(15);
-pub const GIVE_UP: Duration = Duration::from_secs(600);
+const AGAIN: Duration = Duration::from_secs(15);
+const GIVE_UP: Duration = Duration::from_secs(600);
 /// Points of one line at most.
 const POINTS: u64 = 300;
 
+impl Verifier {
+    /// Stores the samples before the commit that ends the checks, so that notifications about the end find them. False:
+    /// Prometheus cannot be asked now.
+    pub(super) async fn keep_samples(&self, incident: &Incident, until: Timestamp) -> Result<bool, StoreError> {
+        let Some(prometheus) = &self.prometheus else {
+            return self.keep_missing(incident, "prometheus.url is not set").await.map(|()| true);
+        };
+        // two queries, which must not delay checks
+        if !self.acquire_within(SPARE).await? {
+            return Ok(false);
+        }
+        let acquire = async || self.acquire().await.unwrap_or(false);
+        match samples(prometheus, &self.labels, incident, until, acquire).await {
+            Ok(Some(samples)) => {
+                self.engine.store.put_samples(&incident.id, &IncidentMetric::Samples(Box::new(samples))).await?;
+            }
+            Ok(None) => self.keep_missing(incident, "Prometheus has no data for it").await?,
+            Err(PrometheusError::Refused { status, message }) if status.is_client_error() => {
+                // the same query would be rejected again
+                self.keep_missing(incident, &format!("Prometheus rejected the query: {message}")).await?;
+            }
+            Err(error) => {
+                tracing::warn!(incident = %incident.id, %error, "no picture of this incident yet");
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn keep_missing(&self, incident: &Incident, why: &str) -> Result<(), StoreError> {
+        let Some(switch) = &incident.switch else { return Ok(()) };
+        let missing = IncidentMetric::Missing(Missing { missing: why.to_owned(), switched_at: switch.at.0 });
+        self.engine.store.put_samples(&incident.id, &missing).await
+    }
+
+    /// Queries what could not be queried when the checks ended. Returns when to try again.
+    pub async fn measure_later(&self, incident: &Incident, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let ended = ended(incident, self.engine.policy.verification_deadline);
+        let (Some(ended), Some(switch)) = (ended, &incident.switch) else { return Ok(None) };
+        let store = &self.engine.store;
+        if store.samples(&incident.id).await?.is_some_and(|measured| measured.is_of(switch.at)) {
+            return Ok(None);
+        }
+        if now < ended.plus(AGAIN) {
+            return Ok(Some(ended.plus(AGAIN)));
+        }
+        if !self.keep_samples(incident, ended).await? {
+            if now < ended.plus(GIVE_UP) {
+                return Ok(Some(now.plus(AGAIN)));
+            }
+            self.keep_missing(incident, "Prometheus was unreachable").await?;
+        }
+        store.notify_again(incident).await?;
+        Ok(None)
+    }
+}
+
 /// Waits for `acquire` before the second query.
-pub async fn samples(
+async fn samples(
     prometheus: &Prometheus,
     labels: &Labels,
     incident: &Incident,
@@ -69,7 +129,7 @@ fn drawn(version: &VersionName, series: &client::Series) -> SampleSeries {
 }
 
 /// When the checks of this rollback ended, if they have.
-pub fn ended(incident: &Incident, deadline: Duration) -> Option<Timestamp> {
+fn ended(incident: &Incident, deadline: Duration) -> Option<Timestamp> {
     let switch = incident.switch.as_ref().filter(|_| incident.verification().is_some())?;
     match incident.phase.kind() {
         PhaseKind::Recovered | PhaseKind::Unverified => incident.closed_at,

@@ -1,0 +1,109 @@
+//! Measures canaries and gates: the new version against the one that it replaces.
+
+use futures_util::future::{OptionFuture, join_all};
+
+use super::Verifier;
+use crate::config::Labels;
+use crate::decision::{Compared, Evidence, Look, PromptName, PromptState, Timestamp, TrafficSplit, VersionName};
+use crate::prometheus::ab_test::Comparison;
+use crate::prometheus::client::{Prometheus, Series};
+use crate::prometheus::comparison;
+use crate::store::StoreError;
+
+/// Prometheus' answers about two versions.
+#[derive(Debug)]
+struct ComparisonData {
+    spans: Vec<comparison::QueryRange>,
+    answers: Vec<Vec<Series>>,
+}
+
+impl ComparisonData {
+    fn requests_since(&self, labels: &Labels, version: &VersionName, since: Timestamp) -> f64 {
+        comparison::requests_since(labels, &self.spans, &self.answers, version, since)
+    }
+}
+
+impl Verifier {
+    /// Whether `version` is better than the one that it would replace, over the time in which both had traffic.
+    pub async fn measure(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        version: &VersionName,
+        now: Timestamp,
+    ) -> Evidence {
+        let compared = self.compare(prompt, state, version, now, false).await;
+        let (passed, text) = match compared {
+            Ok((comparison, _)) => comparison.is_better(),
+            Err(why) => (false, why),
+        };
+        Evidence { at: now, passed, text }
+    }
+
+    /// What must be known at the end of a canary's stage.
+    pub async fn look_at_canary(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        split: &TrafficSplit,
+        now: Timestamp,
+    ) -> Result<Look, StoreError> {
+        let heartbeat = self.engine.store.heartbeat().await?;
+        let compared = OptionFuture::from(self.prometheus.as_ref().map(|p| self.analyse(p, prompt, state, split, now)));
+        Ok(Look { heartbeat, compared: compared.await })
+    }
+
+    async fn analyse(
+        &self,
+        prometheus: &Prometheus,
+        prompt: &PromptName,
+        state: &PromptState,
+        split: &TrafficSplit,
+        now: Timestamp,
+    ) -> Result<Compared, String> {
+        let (comparison, seen) = self.compare(prompt, state, &split.arriving, now, true).await?;
+        let requests = seen.requests_since(&self.labels, &split.arriving, split.since);
+        let harm = comparison.harm();
+        let (mut no_worse, mut text) = comparison.is_no_worse();
+        if let Some(query) = self.engine.policy.canary.of(prompt).query.as_ref().filter(|_| no_worse) {
+            let since = now.since(split.since);
+            let query = comparison::own_query(query, prompt, [&split.arriving, &split.leaving], since);
+            self.take_turn().await?;
+            let answer = prometheus.instant(&query).await.map_err(|error| error.to_string())?;
+            if let Err(why) = comparison::read_own(&answer) {
+                (no_worse, text) = (false, format!("{why}: {text}"));
+            }
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
+        Ok(Compared { requests: requests as u64, harm, no_worse, text })
+    }
+
+    /// `rate_limited`: no one waits for the result, so the queries wait for slots.
+    async fn compare(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        version: &VersionName,
+        now: Timestamp,
+        rate_limited: bool,
+    ) -> Result<(Comparison, ComparisonData), String> {
+        let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
+        let other = state.replaced_by(version).ok_or("there is no other version for comparison")?;
+        let first = state.version(version).and_then(|record| record.first_active).ok_or("it has had no traffic yet")?;
+        let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
+        let (began, stage) = canary.map_or((first, first), |canary| (canary.started, canary.split.since));
+        let query = comparison::query(&self.labels, prompt, [version, other]);
+        let spans = comparison::spans(began, now);
+        for _ in spans.iter().filter(|_| rate_limited) {
+            self.take_turn().await?;
+        }
+        let ask = |span: &comparison::QueryRange| prometheus.range(&query, span.from, span.to, span.step);
+        let answers = join_all(spans.iter().map(ask)).await;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let measured = comparison::read(&self.labels, &spans, &answers, [version, other], stage);
+        Ok((
+            Comparison::of(&measured, f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0),
+            ComparisonData { spans, answers },
+        ))
+    }
+}

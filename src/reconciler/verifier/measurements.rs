@@ -1,0 +1,236 @@
+//! Prometheus' answers about all rollbacks that are checked together: what several checks need is queried once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all, join3};
+
+use super::{QueryResult, Verifier, is_new};
+use crate::decision::{Incident, PromptName, Timestamp};
+use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::exposure::Recorded;
+use crate::prometheus::question::{self, Verify};
+use crate::prometheus::server::ScrapeTargets;
+use crate::store::StoreError;
+
+/// The counters of older rollbacks are queried by themselves: over a longer time, fewer points of each counter are read.
+const RECENTLY: Duration = Duration::from_secs(600);
+
+/// The counters of some prompts since their rollbacks.
+#[derive(Debug)]
+struct CountersRead {
+    prompts: BTreeSet<PromptName>,
+    /// Whether they reach back to rollbacks that are older than [`RECENTLY`].
+    old: bool,
+    answer: Result<Recorded, PrometheusError>,
+}
+
+/// Prometheus' answers about all incidents that are checked together.
+#[derive(Debug)]
+pub struct Measurements {
+    /// What is missing got no slot.
+    counters: Vec<CountersRead>,
+    /// Queried only soon after a switch.
+    pub(super) all_prompts: Option<[Vec<Series>; 3]>,
+    /// The results of the `verify` expressions. One that is missing got no slot.
+    pub(super) verified: HashMap<String, QueryResult>,
+}
+
+impl Measurements {
+    pub(super) fn counters(&self, incident: &Incident, now: Timestamp) -> Option<&Result<Recorded, PrometheusError>> {
+        let old = is_old(incident, now);
+        let about = |read: &&CountersRead| read.old == old && read.prompts.contains(&incident.prompt);
+        self.counters.iter().find(about).map(|read| &read.answer)
+    }
+}
+
+impl Verifier {
+    /// Queries what the checks of all `due` need.
+    pub async fn look(&self, due: &[&Incident], now: Timestamp) -> Result<Option<Measurements>, StoreError> {
+        let Some(prometheus) = &self.prometheus else { return Ok(None) };
+        let prompts = || due.iter().map(|incident| &incident.prompt);
+        let mut counters = Vec::new();
+        for old in [false, true] {
+            let due = || due.iter().filter(|incident| is_old(incident, now) == old);
+            let oldest = due().filter_map(|incident| incident.switch.as_ref()).map(|switch| switch.at).min();
+            let Some(oldest) = oldest else { continue };
+            let mut parts = Parts::of(due().map(|incident| incident.prompt.clone()).collect());
+            while let Some(prompts) = parts.left.pop() {
+                if let Some(answer) = self.query_counters(prometheus, &prompts, oldest, now).await? {
+                    parts.answered(prompts, answer);
+                }
+            }
+            counters.extend(parts.answers.into_iter().map(|(prompts, answer)| CountersRead {
+                prompts,
+                old,
+                answer: answer.map(|series| Recorded::new(&self.labels, series)),
+            }));
+        }
+        if counters.is_empty() {
+            return Ok(None);
+        }
+        self.look_for_vanished(prometheus, &mut counters, now).await?;
+        let blames = async {
+            if !due.iter().any(|incident| is_new(incident, now)) {
+                return Ok(None);
+            }
+            let [all, failing, own] = question::all_prompts(&self.labels, prompts());
+            let ask = |query| self.query_rate_limited(prometheus, query);
+            let (all, failing, own) = join3(ask(&all), ask(&failing), ask(&own)).await;
+            Ok::<_, StoreError>(match (all?, failing?, own?) {
+                (Some(Ok(all)), Some(Ok(failing)), Some(Ok(own))) => Some([all, failing, own]),
+                _ => None,
+            })
+        };
+        let (all_prompts, verified) = join(blames, self.verify_all(prometheus, due, &counters, now)).await;
+        Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
+    }
+
+    /// Queries what exposure is computed from. `None`: no slot was free in time.
+    pub(super) async fn query_counters(
+        &self,
+        prometheus: &Prometheus,
+        prompts: impl IntoIterator<Item = &PromptName>,
+        oldest: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<QueryResult>, StoreError> {
+        let mut all = Vec::new();
+        for query in question::counters(&self.labels, prompts, oldest, now) {
+            match self.query_rate_limited(prometheus, &query).await? {
+                Some(Ok(series)) => all.extend(series),
+                missing => return Ok(missing),
+            }
+        }
+        Ok(Some(Ok(all)))
+    }
+
+    /// Asks which of the instances that vanished Prometheus still tries to scrape: they may still serve anything.
+    async fn look_for_vanished(
+        &self,
+        prometheus: &Prometheus,
+        counters: &mut [CountersRead],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let read = || counters.iter().filter_map(|read| read.answer.as_ref().ok());
+        let vanished: BTreeSet<String> = read().flat_map(|recorded| recorded.vanished(&self.labels, now)).collect();
+        if vanished.is_empty() {
+            return Ok(());
+        }
+        let query = ScrapeTargets::question(vanished.iter().map(String::as_str));
+        let targets = ScrapeTargets::read(self.query_rate_limited(prometheus, &query).await?);
+        let read = counters.iter_mut().filter_map(|read| read.answer.as_mut().ok());
+        read.for_each(|recorded| recorded.know(targets.clone()));
+        Ok(())
+    }
+
+    /// Evaluates the `verify` expressions of all `due`, those of one rule together.
+    async fn verify_all(
+        &self,
+        prometheus: &Prometheus,
+        due: &[&Incident],
+        counters: &[CountersRead],
+        now: Timestamp,
+    ) -> Result<HashMap<String, QueryResult>, StoreError> {
+        let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for incident in due {
+            let Some(switch) = &incident.switch else { continue };
+            for Verify { alertname, expression } in Verify::of(incident, &switch.to, now) {
+                rules.entry(alertname).or_default().push(expression);
+            }
+        }
+        let unreachable = counters.iter().find_map(|read| match &read.answer {
+            Err(error @ PrometheusError::NoAnswer(_)) => Some(error),
+            _ => None,
+        });
+        if let Some(error) = unreachable {
+            // none of the other queries would be answered
+            let all = rules.into_values().flatten();
+            return Ok(all.map(|expression| (expression, Err(error.clone()))).collect());
+        }
+        let batches: Vec<_> = rules.values().flat_map(|expressions| question::batches(expressions)).collect();
+        let answers = join_all(batches.iter().map(|batch| self.ask_together(prometheus, batch))).await;
+        let mut verified = HashMap::new();
+        for answered in answers {
+            verified.extend(answered?);
+        }
+        Ok(verified)
+    }
+
+    /// Evaluates all of these at once; one by one if that fails, for example for an expression that returns a scalar.
+    async fn ask_together(
+        &self,
+        prometheus: &Prometheus,
+        expressions: &[String],
+    ) -> Result<Vec<(String, QueryResult)>, StoreError> {
+        if expressions.len() > 1 {
+            let all: Vec<&str> = expressions.iter().map(String::as_str).collect();
+            match self.verify_rate_limited(prometheus, &question::together(&all)).await? {
+                None => return Ok(Vec::new()),
+                Some(Ok(series)) => {
+                    let each = question::apart(series, expressions.len());
+                    return Ok(expressions.iter().cloned().zip(each.into_iter().map(Ok)).collect());
+                }
+                Some(Err(_)) => {}
+            }
+        }
+        let asked =
+            join_all(expressions.iter().map(|expression| self.verify_rate_limited(prometheus, expression))).await;
+        let mut answers = Vec::new();
+        for (expression, answer) in expressions.iter().zip(asked) {
+            answers.extend(answer?.map(|answer| (expression.clone(), answer)));
+        }
+        Ok(answers)
+    }
+}
+
+/// Whether the rollback is older than [`RECENTLY`].
+fn is_old(incident: &Incident, now: Timestamp) -> bool {
+    incident.switch.as_ref().is_some_and(|switch| now.since(switch.at) > RECENTLY)
+}
+
+/// Prompts that one query is about, or several queries if the answer is too large.
+struct Parts {
+    left: Vec<BTreeSet<PromptName>>,
+    answers: Vec<(BTreeSet<PromptName>, QueryResult)>,
+}
+
+impl Parts {
+    fn of(prompts: BTreeSet<PromptName>) -> Self {
+        Self { left: vec![prompts], answers: Vec::new() }
+    }
+
+    fn answered(&mut self, mut prompts: BTreeSet<PromptName>, answer: QueryResult) {
+        let middle = prompts.iter().nth(prompts.len() / 2).filter(|_| prompts.len() > 1).cloned();
+        match (&answer, middle) {
+            (Err(PrometheusError::TooLarge(_)), Some(middle)) => {
+                let rest = prompts.split_off(&middle);
+                self.left.extend([rest, prompts]);
+            }
+            _ => self.answers.push((prompts, answer)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_large_is_asked_for_in_parts() {
+        let prompt = |number: u32| PromptName::parse(&format!("p{number}")).expect("a name");
+        let all: BTreeSet<_> = (0..128).map(prompt).collect();
+        let mut parts = Parts::of(all.clone());
+        while let Some(some) = parts.left.pop() {
+            // the answer about p7 is too large by itself
+            let too_large = some.len() > 20 || some.contains(&prompt(7));
+            let answer =
+                if too_large { Err(PrometheusError::TooLarge("too large".to_owned())) } else { Ok(Vec::new()) };
+            parts.answered(some, answer);
+        }
+        let missing: Vec<_> =
+            parts.answers.iter().filter(|(_, answer)| answer.is_err()).map(|(some, _)| some).collect();
+        assert_eq!(missing, [&BTreeSet::from([prompt(7)])]);
+        assert_eq!(parts.answers.iter().map(|(some, _)| some.len()).sum::<usize>(), 128, "each once");
+        assert_eq!(parts.answers.iter().flat_map(|(some, _)| some.clone()).collect::<BTreeSet<_>>(), all);
+    }
+}
