@@ -55,6 +55,20 @@ async fn an_overview_moves_to_the_channel_that_replaced_its_own() -> Result<()> 
 }
 
 #[tokio::test]
+async fn people_are_paged_if_their_only_channel_takes_no_replies_any_more() -> Result<()> {
+    let office = Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[(DECIDER, "")]).await?;
+    office.fires("p", alert("p", "v2", "medium")).await?;
+    office.notify_all().await?;
+    ensure!(office.slack.roots(INCIDENTS).len() == 1 && !office.incident("p").await?.pages());
+    office.slack.inject(Fault::error("restricted_action").on("chat.postMessage").in_channel(INCIDENTS));
+    office.fires("p", alert("p", "v2", "high")).await?;
+    office.notify_all().await?;
+    let incident = office.incident("p").await?;
+    ensure!(incident.undeliverable && incident.pages(), "{incident:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_overview_is_kept_although_its_decider_lost_their_channel() -> Result<()> {
     let mut office = shown().await?;
     office.reconfigure(&[(DECIDER, "")])?;

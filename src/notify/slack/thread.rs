@@ -110,7 +110,11 @@ impl SlackNotifier {
                     self.note(progress, &[("root_ts", ""), ("orphaned", "1")]).await?;
                     return Err(Halt::GiveWay); // someone deleted the root: start again
                 }
-                (Err(_), _) => {
+                (Err(error), _) => {
+                    if let SlackError::Channel { .. } = error {
+                        // nobody sees what happens in this thread
+                        self.undeliverable(view.incident, &root.channel, &error).await?;
+                    }
                     let incident = &progress.claim.item;
                     tracing::error!(%incident, note = note.seq, "gave up on a reply: later replies continue");
                     self.replied(progress, note, &[]).await?;
