@@ -33,14 +33,14 @@ use crate::engine::Engine;
 use crate::live::Current;
 use crate::service::clicks::EphemeralReply;
 use crate::slack::client::{LONGEST_WAIT, Slack, SlackError};
-use crate::slack::render;
+use crate::slack::render::{self, Message};
 use crate::store::StoreError;
 use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, WorkItem, notify_priority};
 use crate::store::sync::Sync;
 use crate::trace;
 pub use on_call::Schedule;
 use people::GROUPS_EVERY;
-use posting::{Kept, ThreadProgress, posting};
+use posting::{Kept, ThreadProgress, posting, question};
 
 /// The target that its keys are named after.
 pub const TARGET: Target = Target::FIRST;
@@ -230,7 +230,7 @@ impl SlackNotifier {
         let kept = Kept { what: "root", channel: &self.incident_channel };
         if progress.get("canary") != Some(&canary.id.0) {
             if progress.get("root_ts").is_some() && progress.get(SHOWN_RUNNING).is_some() {
-                let _ = self.keep(progress, &kept, &render::canary_over(prompt)).await?;
+                self.keep_canary(progress, &kept, &render::canary_over(prompt)).await?;
                 if progress.is_behind() {
                     return Ok(()); // first the end of the one before
                 }
@@ -240,13 +240,28 @@ impl SlackNotifier {
             self.note(progress, &fields.map(|field| (field, ""))).await?;
             self.note(progress, &[("canary", &canary.id.0)]).await?;
         }
-        // permanently rejected: logged and counted
-        let _ = self.keep(progress, &kept, &render::canary(prompt, canary)).await?;
+        self.keep_canary(progress, &kept, &render::canary(prompt, canary)).await?;
         let running = if canary.end.is_none() { "1" } else { "" };
         if !progress.is_behind() && progress.get(SHOWN_RUNNING).unwrap_or_default() != running {
             self.note(progress, &[(SHOWN_RUNNING, running)]).await?;
         }
         Ok(())
+    }
+
+    /// Makes a canary's message match. If it cannot be edited, replies show the current buttons, and its end.
+    async fn keep_canary(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        kept: &Kept<'_>,
+        message: &Message,
+    ) -> Result<(), Halt> {
+        let Ok(root) = self.keep(progress, kept, message).await? else {
+            return Ok(()); // permanently rejected: logged and counted
+        };
+        self.say_frozen(progress, &root).await?;
+        let state = question(message).unwrap_or_else(|| "end".to_owned());
+        let repeated = self.repeat(progress, &root, &state, message).await;
+        progress.put_off(repeated).map(drop)
     }
 }
 

@@ -144,14 +144,27 @@ impl SlackNotifier {
         root: &Posted,
         message: &Message,
     ) -> Result<(), Halt> {
-        let Some(asked) = question(message).filter(|_| progress.get("root_frozen").is_some()) else { return Ok(()) };
-        if progress.get("asked") == Some(&asked) {
+        match question(message) {
+            Some(asked) => self.repeat(progress, root, &asked, message).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Repeats `message` in a reply, once for each `state`, if the root cannot be edited.
+    pub(super) async fn repeat(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        root: &Posted,
+        state: &str,
+        message: &Message,
+    ) -> Result<(), Halt> {
+        if progress.get("root_frozen").is_none() || progress.get("asked") == Some(state) {
             return Ok(());
         }
-        let what = format!("question-{asked}");
+        let what = format!("question-{state}");
         // permanently rejected: logged
         let _ = self.post(progress, &what, Place::thread(&root.channel, &root.ts), message).await?;
-        self.note(progress, &[("asked", &asked), (&posting(&what), "")]).await
+        self.note(progress, &[("asked", state), (&posting(&what), "")]).await
     }
 
     /// Waits for a replica: a commit without one may be lost with its master, and its messages would have no incident.
