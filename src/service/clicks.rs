@@ -5,6 +5,7 @@
 //! advance.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use crate::visible::is_hidden;
 /// An acknowledged click that cannot be committed is retried for half a minute.
 const TRIES: u32 = 15;
 const RETRY: Duration = Duration::from_secs(2);
-/// A person gets one refusal per question within this time.
+/// A person gets each refusal once per question within this time.
 const REFUSAL_TTL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Longest part of an incident's summary in the reason of a mark.
@@ -282,10 +283,13 @@ impl Clicks {
         });
     }
 
-    /// Tells the user why, once per question.
+    /// Tells the user why, each reason once per question.
     async fn refuse(&self, click: &Click, button: &Button, text: &str) -> Result<(), StoreError> {
         let Some(channel) = click.channel.clone() else { return Ok(()) };
-        let claim = format!("told:{}:{}:{}:{}", button.incident, button.question_number, click.user, text.len());
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let Button { incident, question_number, .. } = button;
+        let claim = format!("told:{incident}:{question_number}:{}:{:016x}", click.user, hasher.finish());
         if self.engine.store.claim_once(&claim, REFUSAL_TTL).await? {
             let reply = EphemeralReply {
                 channel,
