@@ -28,6 +28,7 @@ use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
 use crate::prometheus::server::ScrapeTargets;
 use crate::store::StoreError;
+use crate::store::schedule::notify_priority;
 
 /// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.
 const QUERY_INTERVAL: Duration = Duration::from_millis(70);
@@ -347,7 +348,7 @@ impl Verifier {
             }
             self.keep_missing(incident, "Prometheus was unreachable").await?;
         }
-        store.notify_again(incident).await?;
+        store.notify_again(&incident.id, notify_priority(incident)).await?;
         Ok(None)
     }
 

@@ -65,6 +65,12 @@ async fn slack_may_be_configured_while_running_and_taken_away_again() -> Result<
     assert_eq!(closed.status, 404);
     workspace.quiet().await?;
     assert_eq!(workspace.slack.calls().len(), calls, "nothing more is posted");
+
+    edited.reload(&config(&workspace.slack, &secret, "\"U1\"")).await?;
+    let root = workspace.titled("Decision needed: q v2").await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "each incident has one root");
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 //! was posted once, in order. What Slack does not accept now is postponed, and delays only what depends on it: replies
 //! wait for the root and for earlier replies, the post-mortem waits for all replies, and nothing waits for an edit.
 
+mod catch_up;
 mod drill;
 mod on_call;
 mod outage;
@@ -35,7 +36,7 @@ use crate::service::clicks::EphemeralReply;
 use crate::slack::client::{LONGEST_WAIT, Slack, SlackError};
 use crate::slack::render::{self, Message};
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, WorkItem, notify_priority};
+use crate::store::schedule::{Claim, IDLE, LONGEST_HOLD, Shows, Subscription, Target, WorkItem, notify_priority};
 use crate::store::sync::Sync;
 use crate::trace;
 pub use on_call::Schedule;
@@ -292,13 +293,31 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
             }
         }
     };
-    let scheduled = notifiers.clone();
+    let mut scheduled = notifiers.clone();
     let calling = async {
         loop {
             if let Some(notifier) = scheduled.get() {
                 notifier.refresh_schedules().await;
             }
-            tokio::time::sleep(on_call::EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(on_call::EVERY) => {}
+                () = scheduled.replaced() => {} // the schedules may have changed
+            }
+        }
+    };
+    let mut configured = notifiers.clone();
+    let catching_up = async {
+        let mut is_current = false;
+        loop {
+            let notifier = configured.get();
+            if let Some(notifier) = notifier.as_ref().filter(|_| !is_current) {
+                is_current = notifier.catch_up().await.is_ok();
+            }
+            is_current &= notifier.is_some();
+            match (&notifier, is_current) {
+                (Some(_), false) => tokio::time::sleep(IDLE).await, // the health check reports Redis
+                _ => configured.replaced().await,
+            }
         }
     };
     let reporting = async {
@@ -310,5 +329,5 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
             tokio::time::sleep(weekly::EVERY).await;
         }
     };
-    tokio::join!(progress, resolving, calling, reporting);
+    tokio::join!(progress, resolving, calling, catching_up, reporting);
 }
