@@ -9,7 +9,7 @@ use crate::elsewhere;
 use crate::engine::EngineError;
 use crate::postmortem::{IncidentMetric, chart};
 use crate::service::drafts;
-use crate::slack::client::{Place, Posted, SlackError, Upload, search_method};
+use crate::slack::client::{Place, Posted, SlackError, Upload, is_id, search_method};
 use crate::slack::render::{self, LogLine, Message, View};
 use crate::store::schedule::{IDLE, LEASE};
 use crate::store::{LoggedChange, StoreError};
@@ -40,11 +40,10 @@ impl SlackNotifier {
         if self.is_spoken_for(incident, &progress.sync).await? {
             return Ok(());
         }
-        let decider = self.deciders.get(&incident.decider);
         let deployed = self.deployed(progress, incident).await?;
         let mention = self.mention(&incident.decider).await?;
         let view = View { incident, mention: mention.as_deref(), deployed: deployed.as_ref() };
-        let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
+        let own = self.own_channel(&incident.decider).await;
         let root = self.keep_root(progress, &view, own).await;
         // if Slack rejects only this incident, the others need not wait for it again
         let untaken = progress.is_untaken() || matches!(root, Err(Halt::Untaken));
@@ -341,6 +340,21 @@ impl SlackNotifier {
         root: &Posted,
     ) -> Option<&'a str> {
         own.filter(|_| progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel))
+    }
+
+    /// The channel of this decider, unless it is the incident channel.
+    pub(super) async fn own_channel(&self, decider: &str) -> Option<&str> {
+        let own = self.deciders.get(decider)?.channel.as_deref()?;
+        let both = [own, self.incident_channel.as_str()];
+        if both.iter().any(|channel| is_id(channel))
+            && let Some(name) = both.into_iter().find(|channel| !self.slack.has_asked_for_id(channel))
+        {
+            // perhaps the same channel; no message waits until Slack says so
+            if let Err(error) = self.count("conversations.list", self.slack.learn_id(name).await) {
+                tracing::warn!(channel = name, %error, "cannot read the id of a channel: it may get two messages for one");
+            }
+        }
+        (!self.is_incident_channel(own)).then_some(own)
     }
 
     /// Whether this is the incident channel, by name or by id.
