@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +31,7 @@ use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
 use crate::reconciler::{canary, drift, figures, outage, page, rules, soak};
 use crate::rules::RuleBook;
-use crate::service::clicks::{Clicks, EphemeralReply, handle_patiently};
+use crate::service::clicks::{Acknowledged, Clicks, EphemeralReply, handle_patiently};
 use crate::service::updates::{self, Updates};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
@@ -57,6 +58,8 @@ const INCIDENT_WORKERS: usize = 4;
 const SERVER: &str = "server";
 const SCRAPED: &str = "metrics";
 const PAGE: &str = "page server";
+/// The task that handles clicks of Socket Mode.
+const CLICKED: &str = "clicks";
 /// Clicks handled concurrently.
 const CLICKS_AT_ONCE: usize = 16;
 
@@ -104,6 +107,7 @@ struct LongLived {
     readiness: watch::Receiver<Readiness>,
     reloader: Reloader,
     replies: mpsc::Sender<EphemeralReply>,
+    acknowledged: Acknowledged,
     books: Books,
     updates: Updates,
 }
@@ -167,7 +171,9 @@ impl Running {
     ) -> Result<Self, AppError> {
         let (config, engine) = (&settings.config, Arc::new(engine));
         let clicks = slack.is_some().then(|| {
-            let clicks = Clicks::new(Arc::clone(&engine), config.deciders.clone(), shared.replies.clone());
+            let LongLived { replies, acknowledged, .. } = shared;
+            let clicks =
+                Clicks::new(Arc::clone(&engine), config.deciders.clone(), replies.clone(), acknowledged.clone());
             Arc::new(clicks.only_from(config.slack.team_id.as_deref(), config.slack.expected_app()))
         });
         let context = http::Context::new(
@@ -238,6 +244,7 @@ pub struct App {
     tracing: Current<config::TracingConfig>,
     /// Where spans are exported.
     exporting: Option<Exporting>,
+    acknowledged: Acknowledged,
     stop: watch::Sender<()>,
     tasks: Tasks,
 }
@@ -255,7 +262,15 @@ impl App {
         let figure_book = FigureBook::default();
         let books = Books { rules: rule_book, figures: figure_book.clone() };
         let updates = Updates::default();
-        let shared = LongLived { readiness, reloader: reloader.clone(), replies, books, updates: updates.clone() };
+        let acknowledged = Acknowledged::default();
+        let shared = LongLived {
+            readiness,
+            reloader: reloader.clone(),
+            replies,
+            acknowledged: acknowledged.clone(),
+            books,
+            updates: updates.clone(),
+        };
         let running = Running::new(settings.clone(), clock, &shared)?;
         let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
         let scraped = match settings.config.metrics.listen {
@@ -277,12 +292,10 @@ impl App {
         let contexts = live.part(|running| Arc::clone(&running.context));
         let (stop, stopped) = watch::channel(());
         let mut tasks = Tasks::default();
-        let serve = |site, listener, mut stopped: watch::Receiver<()>| {
-            let stopped = async move {
-                let _ = stopped.changed().await;
-            };
-            http::serve(site, listener, contexts.clone(), stopped)
+        let until = |mut stopped: watch::Receiver<()>| async move {
+            let _ = stopped.changed().await;
         };
+        let serve = |site, listener, stopped| http::serve(site, listener, contexts.clone(), until(stopped));
         let metrics_address = scraped.as_ref().map(|(address, _)| *address);
         if let Some((_, scraped)) = scraped {
             tasks.spawn(SCRAPED, serve(Site::Metrics, scraped, stopped.clone()));
@@ -291,7 +304,7 @@ impl App {
         if let Some((_, page)) = page {
             tasks.spawn(PAGE, serve(Site::Page, page, stopped.clone()));
         }
-        tasks.spawn(SERVER, serve(Site::Main, listener, stopped));
+        tasks.spawn(SERVER, serve(Site::Main, listener, stopped.clone()));
         let follower = engine.store.clone();
         let (clicks, clicked) = mpsc::channel(CLICKS);
         tasks.spawn("health", health.run(engines.clone()));
@@ -302,8 +315,8 @@ impl App {
         tasks.spawn("outage", outage::run(engines));
         tasks.spawn("notify", notify::run(live.part(|running| Arc::clone(&running.notifiers))));
         tasks.spawn("slack", slack::run(live.part(|running| running.slack_notifier.clone()), queued));
-        tasks.spawn("socket", hear_clicks(live.part(workspace), clicks));
-        tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));
+        tasks.spawn("socket", hear_clicks(live.part(workspace), clicks, until(stopped)));
+        tasks.spawn(CLICKED, handle_clicks(live.part(|running| running.clicks.clone()), clicked));
         tasks.spawn("soak", soak::run(workers.clone()));
         tasks.spawn("canary", canary::run(workers.clone()));
         tasks.spawn("rules", rules::run(workers.clone(), rule_requests));
@@ -328,6 +341,7 @@ impl App {
             shutdown_timeout,
             tracing,
             exporting,
+            acknowledged,
             stop,
             tasks,
         })
@@ -338,13 +352,20 @@ impl App {
         self.tasks.ended().await
     }
 
-    /// Ends it: no new connections, requests under way finish, then the workers stop, and the last spans are exported, all within
-    /// `server.shutdown_timeout`. What the workers had claimed is done by another replica once the lease expires.
+    /// Ends it: no new connections, requests under way and accepted clicks finish, then the workers stop, and the last spans are
+    /// exported, all within `server.shutdown_timeout`. What the workers had claimed is done by another replica once the lease expires.
     pub async fn shutdown(mut self) {
         let until = Instant::now() + self.shutdown_timeout.get();
         let _ = self.stop.send(()); // fails only if the servers have ended
         if timeout_at(until, self.tasks.finish(&[SERVER, SCRAPED, PAGE])).await.is_err() {
             tracing::warn!("requests in flight did not finish in time");
+        }
+        let clicks = async {
+            self.tasks.finish(&[CLICKED]).await;
+            self.acknowledged.handled().await;
+        };
+        if timeout_at(until, clicks).await.is_err() {
+            tracing::warn!("accepted clicks did not finish in time");
         }
         self.tasks.stop().await;
         if let Some(exporting) = self.exporting {
@@ -369,8 +390,13 @@ fn workspace(running: &Running) -> Workspace {
     running.slack.clone().map(|slack| (slack, running.settings.config.slack.clone()))
 }
 
-/// Keeps Socket Mode connected, also after its settings are replaced.
-async fn hear_clicks(mut workspaces: Current<Workspace>, clicks: mpsc::Sender<Interaction>) {
+/// Keeps Socket Mode connected, also after its settings are replaced, until `stopped`. Closes the queue at its end.
+async fn hear_clicks(
+    mut workspaces: Current<Workspace>,
+    clicks: mpsc::Sender<Interaction>,
+    stopped: impl Future<Output = ()>,
+) {
+    let mut stopped = pin!(stopped);
     loop {
         let now = workspaces.get();
         let listen = async {
@@ -391,12 +417,13 @@ async fn hear_clicks(mut workspaces: Current<Workspace>, clicks: mpsc::Sender<In
         tokio::select! {
             () = listen => {}
             () = replaced => {}
+            () = &mut stopped => return,
         }
     }
 }
 
-/// Handles clicks from Socket Mode. They are acknowledged already, so each waits for a fault to end, without delaying
-/// others.
+/// Handles clicks from Socket Mode until their queue is closed. They are acknowledged already, so each waits for a
+/// fault to end, without delaying others.
 async fn handle_clicks(clicks: Current<Option<Arc<Clicks>>>, mut interactions: mpsc::Receiver<Interaction>) {
     let clicks = &clicks;
     let heard = poll_fn(|context| interactions.poll_recv(context));

@@ -275,7 +275,11 @@ impl Metrics {
         let slack_requests = Family::<SlackLabels, Counter>::default();
         registry.register("slack_requests", "Calls to Slack's Web API, by method and result", slack_requests.clone());
         let notifications = Family::<NotificationLabels, Counter>::default();
-        registry.register("notifications", "Attempts to notify a target, by result", notifications.clone());
+        registry.register(
+            "notifications",
+            "Attempts to notify a target, by result, and lost events; dropped counts each gap once",
+            notifications.clone(),
+        );
         let (reload_successful, reloaded_at) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
         registry.register(
             "config_last_reload_successful",

@@ -30,7 +30,8 @@ pub enum AlertmanagerError {
 /// An alert of the receiver itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnAlert {
-    pub labels: Vec<(String, String)>,
+    /// Its identity in Alertmanager, complete: see [`Alertmanagers::labels`].
+    pub labels: BTreeMap<String, String>,
     pub annotations: Vec<(&'static str, String)>,
     /// RFC 3339.
     pub starts_at: String,
@@ -60,15 +61,19 @@ impl Alertmanagers {
         self.all.is_empty()
     }
 
+    /// All labels of an alert: `alertmanager.labels`, and its `own`, which win.
+    pub fn labels(&self, own: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        labels.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        labels
+    }
+
     /// Posts `alert` to all. Returns for each address whether it was accepted.
     pub async fn post_each(&self, alert: &OwnAlert) -> Vec<(String, Result<(), AlertmanagerError>)> {
-        // the alert's own labels come last: they win
-        let labels = self.labels.iter().chain(alert.labels.iter().map(|(name, value)| (name, value)));
-        let labels: Value = labels.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
         let annotations: Value =
             alert.annotations.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
         let body = json!([{
-            "labels": labels, "annotations": annotations, "startsAt": alert.starts_at, "endsAt": alert.ends_at,
+            "labels": alert.labels, "annotations": annotations, "startsAt": alert.starts_at, "endsAt": alert.ends_at,
         }])
         .to_string();
         let posts = self.all.iter().map(async |one| {
@@ -159,7 +164,7 @@ mod tests {
             let error = of(&flood).fingerprints("prompt", "p").await.unwrap_err();
             assert_eq!(error.to_string(), expected);
             let alert = OwnAlert {
-                labels: Vec::new(),
+                labels: BTreeMap::new(),
                 annotations: Vec::new(),
                 starts_at: "2026-11-21T00:38:16Z".to_owned(),
                 ends_at: "2026-11-21T00:48:16Z".to_owned(),

@@ -28,10 +28,11 @@ impl Tasks {
 
     /// Completes when a task has ended. Cancel-safe.
     pub async fn ended(&mut self) -> TaskEnded {
-        let name = |names: &HashMap<Id, &'static str>, id| names.get(&id).copied().unwrap_or("unknown");
-        match self.set.join_next_with_id().await {
-            Some(Ok((id, ()))) => TaskEnded::Returned(name(&self.names, id)),
-            Some(Err(error)) => TaskEnded::Panicked(name(&self.names, error.id()), message(error)),
+        let ended = self.set.join_next_with_id().await;
+        let mut name = |id| self.names.remove(&id).unwrap_or("unknown");
+        match ended {
+            Some(Ok((id, ()))) => TaskEnded::Returned(name(id)),
+            Some(Err(error)) => TaskEnded::Panicked(name(error.id()), message(error)),
             None => TaskEnded::Returned("main"), // there are no tasks: nothing works
         }
     }
@@ -94,6 +95,15 @@ mod tests {
         tasks.spawn("server", async { tokio::task::yield_now().await });
         tasks.spawn("metrics", async {});
         tasks.finish(&["server", "metrics", "nowhere"]).await;
+        tasks.stop().await;
+    }
+
+    #[tokio::test]
+    async fn one_that_has_ended_is_not_waited_for() {
+        let mut tasks = tasks();
+        tasks.spawn("server", async {});
+        tasks.ended().await;
+        tasks.finish(&["server"]).await;
         tasks.stop().await;
     }
 }

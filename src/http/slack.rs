@@ -77,7 +77,11 @@ pub async fn interactions(
         tracing::warn!(
             "a click takes longer than Slack waits: Slack is answered, and the click is still being processed"
         );
-        tokio::spawn(handling);
+        let under_way = slack.clicks.acknowledged.begin();
+        tokio::spawn(async move {
+            handling.await;
+            drop(under_way);
+        });
     }
     Ok(text(StatusCode::OK, ""))
 }

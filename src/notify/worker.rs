@@ -65,16 +65,16 @@ async fn serve(target: Target, mut notifiers: Current<Notifiers>) -> Target {
             Ok(ticked) => {
                 in_vain += 1;
                 tokio::select! {
-                    () = wait_until_reachable(&*notifier, &ticked.untaken, in_vain) => {}
-                    () = notifiers.replaced() => {} // the target may accept other settings
+                    wait = wait_until_reachable(&*notifier, &ticked.untaken, in_vain) => wait,
+                    () = notifiers.replaced() => Duration::ZERO, // the target may accept other settings
                 }
-                IDLE
             }
             Err(_) => IDLE, // the health check reports Redis; wait there
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = news.changed() => {} // never closed: the engine holds it
+            () = notifiers.replaced() => {}
         }
     }
     target
@@ -130,8 +130,9 @@ async fn carry_out<'a>(
 }
 
 /// If the target accepted nothing at all, waits until it is reachable again before trying the rest. What was tried
-/// returns to its place in the queue.
-async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(WorkItem, Timestamp)], in_vain: u32) {
+/// returns to its place in the queue. Returns how long to wait for news afterwards: it may be accepted although what
+/// was tried was not.
+async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(WorkItem, Timestamp)], in_vain: u32) -> Duration {
     let target = notifier.target();
     let mut tries = 0;
     loop {
@@ -148,10 +149,11 @@ async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(WorkItem, Tim
                 }
                 tokio::time::sleep(backoff(tries)).await; // new notifications do not make it answer sooner
             }
-            Reachable::Unknown => return tokio::time::sleep(backoff(in_vain)).await,
+            Reachable::Unknown => return backoff(in_vain),
         }
     }
     for (item, place) in untaken.iter().filter(|_| tries > 0) {
         let _ = notifier.engine().store.wake_by(Work::Notify(target), item, *place).await; // or it is shown a little later
     }
+    IDLE
 }

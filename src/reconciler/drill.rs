@@ -29,7 +29,7 @@ pub async fn post(
         return Ok(None);
     }
     let mut all = true;
-    for (url, result) in alertmanagers.post_each(&alert(&drill, labels)).await {
+    for (url, result) in alertmanagers.post_each(&alert(&drill, labels, alertmanagers)).await {
         let why = result.map_err(|error| error.to_string());
         all &= why.is_ok();
         let news = why
@@ -42,7 +42,7 @@ pub async fn post(
 
 /// An alert with the labels of a critical rule, so that it is routed like a real one. Posting it again does not create
 /// another alert.
-fn alert(drill: &Drill, names: &Labels) -> OwnAlert {
+fn alert(drill: &Drill, names: &Labels, alertmanagers: &Alertmanagers) -> OwnAlert {
     let Drill { id, version, .. } = drill;
     let (name, prompt) = (drill.prompt.name(), shown(&drill.prompt));
     let labels = [
@@ -59,7 +59,7 @@ fn alert(drill: &Drill, names: &Labels) -> OwnAlert {
     let description =
         "Nothing is rolled back and no action is needed. This alert resolves within two minutes.".to_owned();
     OwnAlert {
-        labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        labels: alertmanagers.labels(&labels),
         annotations: vec![("summary", summary), ("description", description)],
         starts_at: rfc3339(drill.started),
         ends_at: rfc3339(drill.started.plus(LASTS)),

@@ -225,6 +225,7 @@ impl Coordinator {
             if resumed {
                 found.outage.resume(&switched, policy, now);
             }
+            found.outage.reassign(policy, now);
             found.outage.finish_execution(&found.members, now);
             found.outage.close_if_over(&found.members, now);
             Ok::<_, Infallible>(())

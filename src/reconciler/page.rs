@@ -1,8 +1,10 @@
 //! Pages: alerts of the receiver itself, through Alertmanager, so that they reach people like the team's alerts.
 //!
 //! An alert is kept firing while the incident pages, and ended afterwards. The incident's progress records what
-//! Alertmanager has accepted; anything else is posted again at the next wake-up, also after a restart.
+//! Alertmanager has accepted; anything else is posted again at the next wake-up, also after a restart. It also records
+//! the alert's labels, because another label makes another alert.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ const OUTLASTED: u32 = 6;
 
 /// The progress field for what Alertmanager has accepted.
 const PAGE: &str = "page";
+/// The progress field for the labels of the alert that Alertmanager may show now.
+const LABELS: &str = "page_labels";
 /// The progress field for the number of failures in a row.
 const TRIES: &str = "page_tries";
 
@@ -139,13 +143,28 @@ async fn keep(
         let is_late = wanted != WantedPage::Firing && now.since(incident.updated_at) > CATCH_UP;
         return Ok((wanted != WantedPage::Ended && !is_late).then(|| now.plus(AGAIN)));
     }
-    // before it is posted: if the answer gets lost, there is a page to end
-    let firing = wanted == WantedPage::Firing && before.get(PAGE) != Some(wanted.as_str());
-    if firing && !store.note(claim, &[(PAGE, wanted.as_str())]).await? {
-        return Ok(None); // another worker continues
-    }
     let ends_at = if wanted == WantedPage::Ended { here } else { here.plus(LASTS) };
-    let answers = alertmanagers.post_each(&alert(incident, incident.opened_at.min(here), ends_at)).await;
+    let mut page = alert(incident, alertmanagers, incident.opened_at.min(here), ends_at);
+    let kept = before.get(LABELS).and_then(|kept| serde_json::from_str::<BTreeMap<String, String>>(kept).ok());
+    if wanted == WantedPage::Ended {
+        page.labels = kept.unwrap_or(page.labels);
+    } else {
+        let is_new = kept.as_ref() != Some(&page.labels);
+        if let Some(labels) = kept.filter(|_| is_new) {
+            // whether this is accepted or not, it ends after `LASTS`
+            let earlier = OwnAlert { labels, ends_at: rfc3339(here), ..page.clone() };
+            alertmanagers.post_each(&earlier).await;
+        }
+        // before it is posted: if the answer gets lost, there is a page to end
+        let labels = serde_json::to_string(&page.labels).unwrap_or_default();
+        let mut fields = vec![(LABELS, labels.as_str())];
+        fields.extend((wanted == WantedPage::Firing).then_some((PAGE, wanted.as_str())));
+        let is_noted = !is_new && (wanted == WantedPage::Once || before.get(PAGE) == Some(wanted.as_str()));
+        if !is_noted && !store.note(claim, &fields).await? {
+            return Ok(None); // another worker continues
+        }
+    }
+    let answers = alertmanagers.post_each(&page).await;
     let any = answers.iter().any(|(_, answer)| answer.is_ok());
     let all = answers.iter().all(|(_, answer)| answer.is_ok());
     let failures = before.get(TRIES).and_then(|tries| tries.parse().ok()).unwrap_or(0_u32);
@@ -153,7 +172,9 @@ async fn keep(
     let taken = all || any && (wanted != WantedPage::Ended || failures >= OUTLASTED);
     if taken {
         if failures > 0 || before.get(PAGE) != Some(wanted.as_str()) {
-            store.note(claim, &[(PAGE, wanted.as_str()), (TRIES, "")]).await?;
+            let over = (wanted == WantedPage::Ended).then_some((LABELS, ""));
+            let fields: Vec<_> = [(PAGE, wanted.as_str()), (TRIES, "")].into_iter().chain(over).collect();
+            store.note(claim, &fields).await?;
         }
         return Ok((wanted == WantedPage::Firing).then(|| now.plus(AGAIN)));
     }
@@ -164,7 +185,7 @@ async fn keep(
 
 /// The page. It carries `bad_version` instead of `version`: no rule about a version inhibits it or routes it back to
 /// the receiver.
-fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
+fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { version, decider, .. } = incident;
     let prompt = shown(&incident.prompt);
     let summary = match incident.phase.kind() {
@@ -192,16 +213,14 @@ fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAl
         annotations.extend(urls.into_iter().filter(|(_, url)| !url.is_empty()).map(|(name, url)| (name, url.clone())));
     }
     OwnAlert {
-        labels: [
+        labels: alertmanagers.labels(&[
             ("alertname", "PromptRollbackEscalation"),
             ("severity", incident.severity.as_str()),
             ("prompt", &*incident.prompt.name()),
             ("bad_version", version.as_str()),
             ("incident", &incident.id.0),
             ("decider", decider),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec(),
+        ]),
         annotations,
         starts_at: rfc3339(starts_at),
         ends_at: rfc3339(ends_at),

@@ -5,10 +5,11 @@
 //! advance.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use super::coordinate;
@@ -28,7 +29,7 @@ use crate::visible::is_hidden;
 /// An acknowledged click that cannot be committed is retried for half a minute.
 const TRIES: u32 = 15;
 const RETRY: Duration = Duration::from_secs(2);
-/// A person gets one refusal per question within this time.
+/// A person gets each refusal once per question within this time.
 const REFUSAL_TTL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Longest part of an incident's summary in the reason of a mark.
@@ -56,6 +57,32 @@ pub struct EphemeralReply {
     pub text: String,
 }
 
+/// The clicks of which Slack was told that they are accepted, and that are still being handled. Outlives a reload.
+#[derive(Debug, Clone, Default)]
+pub struct Acknowledged(watch::Sender<usize>);
+
+impl Acknowledged {
+    /// Counts the clicks of one request until the result is dropped.
+    pub fn begin(&self) -> ClicksUnderWay {
+        self.0.send_modify(|under_way| *under_way += 1);
+        ClicksUnderWay(self.0.clone())
+    }
+
+    /// Completes when none is being handled.
+    pub async fn handled(&self) {
+        let _ = self.0.subscribe().wait_for(|under_way| *under_way == 0).await; // never closed: `self` holds it
+    }
+}
+
+#[derive(Debug)]
+pub struct ClicksUnderWay(watch::Sender<usize>);
+
+impl Drop for ClicksUnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|under_way| *under_way -= 1);
+    }
+}
+
 /// Handles clicks.
 #[derive(Debug)]
 pub struct Clicks {
@@ -63,6 +90,7 @@ pub struct Clicks {
     deciders: BTreeMap<String, Decider>,
     /// Sends messages to the Slack worker. If it is full, they are dropped.
     replies: mpsc::Sender<EphemeralReply>,
+    pub acknowledged: Acknowledged,
     /// The only workspace and app from which clicks count, if they are known.
     team: Option<String>,
     app: Option<String>,
@@ -73,8 +101,9 @@ impl Clicks {
         engine: Arc<Engine>,
         deciders: BTreeMap<String, Decider>,
         replies: mpsc::Sender<EphemeralReply>,
+        acknowledged: Acknowledged,
     ) -> Self {
-        Self { engine, deciders, replies, team: None, app: None }
+        Self { engine, deciders, replies, acknowledged, team: None, app: None }
     }
 
     /// Accepts clicks only from this workspace and this app, if given.
@@ -282,10 +311,13 @@ impl Clicks {
         });
     }
 
-    /// Tells the user why, once per question.
+    /// Tells the user why, each reason once per question.
     async fn refuse(&self, click: &Click, button: &Button, text: &str) -> Result<(), StoreError> {
         let Some(channel) = click.channel.clone() else { return Ok(()) };
-        let claim = format!("told:{}:{}:{}:{}", button.incident, button.question_number, click.user, text.len());
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let Button { incident, question_number, .. } = button;
+        let claim = format!("told:{incident}:{question_number}:{}:{:016x}", click.user, hasher.finish());
         if self.engine.store.claim_once(&claim, REFUSAL_TTL).await? {
             let reply = EphemeralReply {
                 channel,
@@ -304,17 +336,30 @@ impl Clicks {
 /// Handles a click that is already acknowledged: retries during a fault, and answers the user if the fault lasts. `clicks` gives
 /// those in force, if Slack is configured; `caller` is the trace that the request came with.
 pub async fn handle_patiently(clicks: impl Fn() -> Option<Arc<Clicks>>, click: &Click, caller: Option<&TraceContext>) {
+    let mut unfinished = Unfinished(Some(click));
     for attempt in 1..=TRIES {
-        let Some(clicks) = clicks() else { return };
+        let Some(clicks) = clicks() else { break };
         let span = trace::click(caller);
         match clicks.handle(click).instrument(span.clone()).await {
-            Ok(()) => return,
+            Ok(()) => break,
             Err(error) if attempt == TRIES => {
                 let (user, action) = (&click.user, short(&click.action_id));
                 span.in_scope(|| tracing::error!(%error, user, ?action, "a click is lost"));
                 clicks.say_lost(click);
             }
             Err(_) => tokio::time::sleep(RETRY).await,
+        }
+    }
+    unfinished.0 = None;
+}
+
+/// Logs a click whose handling is cut off: the receiver stops, or the request is gone.
+struct Unfinished<'a>(Option<&'a Click>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(Click { user, action_id, .. }) = self.0 {
+            tracing::error!(user, action = ?short(action_id), "a click was cut off: it may have had no effect");
         }
     }
 }

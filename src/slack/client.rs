@@ -53,8 +53,9 @@ pub struct Slack {
     app: Option<Api>,
     /// Of uploads, which Slack names another host for.
     proxies: Proxies,
-    /// Ids of known channels, by name; needed for searches, because a post resolves the name itself.
-    ids: Mutex<HashMap<String, String>>,
+    /// Ids of channels, by name; needed for searches, because a post resolves the name itself. `None`: requested
+    /// in vain.
+    ids: Mutex<HashMap<String, Option<String>>>,
 }
 
 impl fmt::Debug for Slack {
@@ -177,7 +178,7 @@ impl Slack {
             .with_unfurl_links(false)
             .with_unfurl_media(false);
         let posted: MessageAddress = self.bot.post("chat.postMessage", &request).await?;
-        self.ids().insert(name_of(channel).to_owned(), posted.channel.clone());
+        self.ids().insert(name_of(channel).to_owned(), Some(posted.channel.clone()));
         Ok(Posted { channel: posted.channel, ts: posted.ts })
     }
 
@@ -315,7 +316,21 @@ impl Slack {
 
     /// The channel's id if it is known, otherwise the given name.
     pub fn known_id(&self, channel: &str) -> String {
-        self.ids().get(name_of(channel)).cloned().unwrap_or_else(|| channel.to_owned())
+        self.ids().get(name_of(channel)).cloned().flatten().unwrap_or_else(|| channel.to_owned())
+    }
+
+    /// Requests the id of a channel that is given by name, so that [`known_id`](Self::known_id) returns it.
+    pub async fn learn_id(&self, channel: &str) -> Result<(), SlackError> {
+        let learned = within("conversations.list", self.channel_id(channel)).await;
+        if learned.is_err() {
+            self.ids().entry(name_of(channel).to_owned()).or_default();
+        }
+        learned.map(drop)
+    }
+
+    /// Whether the channel's id is known, or was requested in vain.
+    pub fn has_asked_for_id(&self, channel: &str) -> bool {
+        is_id(channel) || self.ids().contains_key(name_of(channel))
     }
 
     async fn channel_id(&self, channel: &str) -> Result<String, SlackError> {
@@ -323,13 +338,13 @@ impl Slack {
             return Ok(channel.to_owned());
         }
         let name = name_of(channel);
-        let known = self.ids().get(name).cloned();
+        let known = self.ids().get(name).cloned().flatten();
         if let Some(id) = known {
             return Ok(id);
         }
         let unknown = || SlackError::Channel { code: "channel_not_found".to_owned() };
         let id = self.list_channels(&[name]).await?.pop().ok_or_else(unknown)?.id;
-        self.ids().insert(name.to_owned(), id.clone());
+        self.ids().insert(name.to_owned(), Some(id.clone()));
         Ok(id)
     }
 
@@ -353,7 +368,7 @@ impl Slack {
         Ok(found)
     }
 
-    fn ids(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+    fn ids(&self) -> std::sync::MutexGuard<'_, HashMap<String, Option<String>>> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -438,7 +453,7 @@ fn content(text: &str, blocks: Option<Vec<SlackBlock>>) -> SlackMessageContent {
 }
 
 /// Whether this is an id such as `C012AB3CD`; names of channels are lower case.
-fn is_id(channel: &str) -> bool {
+pub fn is_id(channel: &str) -> bool {
     channel.starts_with(['C', 'D', 'G']) && channel.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::reply::array;
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
-use crate::decision::{Incident, PromptName, Severity, Timestamp};
+use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 use redis::FromRedisValue;
 
 use pulse::ClockStep;
@@ -170,15 +170,16 @@ impl Store {
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 
-    /// Schedules notifications about news of an incident that are not in its record.
-    pub async fn notify_again(&self, incident: &Incident) -> Result<(), StoreError> {
-        let item = WorkItem::Incident(incident.id.clone());
+    /// Schedules notifications about an incident, or a coordinating one, that no commit schedules: its news are not in
+    /// its record, or its last commit scheduled none.
+    pub async fn notify_again(&self, id: &IncidentId, priority: Timestamp) -> Result<(), StoreError> {
+        let item = WorkItem::Incident(id.clone());
         for subscription in self.subscriptions(Shows::Records) {
             let (target, work) = (subscription.target, subscription.work());
             let mut command = redis::cmd("ZADD");
             command.arg(self.keys.unsent(target)).arg("NX").arg(self.now().await?.0).arg(work.member(&item));
             self.link.run::<redis::Value>(&command).await?;
-            self.wake_by(work, &item, notify_priority(incident)).await?;
+            self.wake_by(work, &item, priority).await?;
         }
         Ok(())
     }

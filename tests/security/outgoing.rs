@@ -69,7 +69,9 @@ impl Server {
 
 fn alert() -> OwnAlert {
     OwnAlert {
-        labels: vec![("alertname".to_owned(), "PromptRollbackDrill".to_owned()), ("prompt".to_owned(), "p".to_owned())],
+        labels: [("alertname", "PromptRollbackDrill"), ("prompt", "p")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         annotations: Vec::new(),
         starts_at: "2026-11-21T00:38:12Z".to_owned(),
         ends_at: "2036-11-21T00:38:12Z".to_owned(),

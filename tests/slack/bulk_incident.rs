@@ -143,6 +143,31 @@ async fn roll_back_all_is_one_click_of_an_approver() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_fallback_decider_decides_about_all_once_the_one_who_was_asked_is_removed() -> Result<()> {
+    let sre = [ONE, ("GUARDS__FALLBACK_DECIDER", "sre"), ("DECIDERS__SRE__APPROVERS", PETE)];
+    let mut workspace = Workspace::with(slack()?, &sre).await?;
+    for prompt in ["q", "r"] {
+        workspace.ship(prompt).await?;
+    }
+    let titled = |text: &'static str| move |root: &Message| root.visible_text().contains(text);
+    assert_eq!(workspace.receiver.outcomes(&[of("p")]).await?, [ROLLED_BACK]);
+    workspace.root_in(INCIDENTS, "p", titled("Rolled back automatically from v2 to v1")).await?;
+    assert_eq!(workspace.receiver.outcomes(&[of("q"), of("r")]).await?, [HELD, HELD]);
+    let root = workspace.root_in(INCIDENTS, "a root for all", titled("waiting for a decision: 2")).await?;
+
+    let next = workspace.replica(&[ONE]).await?;
+    std::mem::replace(&mut workspace.world.receiver, next).app.shutdown().await;
+    workspace.receiver.clock.advance(MINUTE);
+    workspace.take_clicks();
+    let replies = workspace.replies(&root, 1).await?;
+    assert!(replies[0].contains("sre is no longer configured: on-call decides"), "{replies:?}");
+    workspace.quiet().await?;
+    let root = workspace.slack.message(INCIDENTS, &root.ts).context("the root")?;
+    workspace.click(MAYA, &root, "all_roll_back").await?;
+    serve(&workspace, "v1", &["q", "r"]).await
+}
+
+#[tokio::test]
 async fn of_two_people_at_once_one_decides_and_the_other_is_told() -> Result<()> {
     let (workspace, root) = outage().await?;
     let (maya, omar) =

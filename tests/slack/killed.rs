@@ -1,20 +1,22 @@
-//! The process is killed while it notifies: the next holder of the lease finishes, and nothing is done twice.
+//! The process is killed or stopped while it notifies or handles a click: nothing is lost, and nothing is done twice.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use prompt_rollback_testkit::Receiver as Process;
-use prompt_rollback_testkit::slack::{Fault, Slack};
+use prompt_rollback_testkit::eventually;
+use prompt_rollback_testkit::slack::{Fault, Slack, Via};
+use tokio::net::TcpStream;
 
 use super::kit::{INCIDENTS, MAYA, ON_CALL, SLACK_SOON, Workspace, acknowledged, env, slack};
-use crate::common::{Receiver, Redis, SOON, World, alert, assert_rolled_back_once, critical, outcomes, ship};
+use crate::common::{Receiver, Redis, SOON, World, active, alert, assert_rolled_back_once, critical, outcomes, ship};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn process(slack: &Slack, redis: &Redis) -> Result<Process> {
     let (api, url) = (slack.api_url(), redis.receiver_url());
     let mut builder = Process::builder(env!("CARGO_BIN_EXE_prompt-rollback")).env("PROMPT_ROLLBACK_REDIS__URL", url);
-    for (key, value) in env(slack, &api, &[]) {
+    for (key, value) in env(slack, &api, &[("SLACK__APP_TOKEN", slack.app_token())]) {
         builder = builder.env(format!("PROMPT_ROLLBACK_{key}"), value);
     }
     builder.start()
@@ -81,4 +83,28 @@ async fn a_kill_around_a_click_switches_at_most_once_and_a_repeat_is_safe() -> R
     workspace.quiet().await?;
     assert_eq!((workspace.slack.roots(ON_CALL).len(), workspace.slack.replies(&root).len()), (1, 1));
     assert_rolled_back_once(&workspace.redis, "p").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_click_of_which_slack_was_told_that_it_is_accepted_is_done_before_the_exit() -> Result<()> {
+    for via in [Via::Http, Via::Socket] {
+        let (slack, redis) = (slack()?, Redis::start()?);
+        let mut process = process(&slack, &redis)?;
+        slack.set_request_url(format!("{}/slack/interactions", process.url()));
+        ship(&process.http(), "p").await?;
+        crate::common::deliver(&process.http(), &[alert("p", "v2", "high")]).await?;
+        let root = slack.wait_for("a root", SLACK_SOON, |slack| slack.roots(ON_CALL).pop()).await?;
+        slack.wait_for("a socket", SLACK_SOON, |slack| (slack.sockets() > 0).then_some(())).await?;
+        redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+        acknowledged(slack.click(MAYA, &root, "approve").via(via)).await?;
+        let address = process.addr();
+        let exit = tokio::task::spawn_blocking(move || process.sigterm().map(|status| (status, process)));
+        eventually("no new connections", SOON, async || TcpStream::connect(&address).await.err()).await?;
+        redis.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
+        let (status, process) = exit.await??;
+        ensure!(status.code() == Some(0), "{}", process.log());
+        let active = active(&redis, "p").await?;
+        ensure!(active.as_deref() == Some("v1"), "{via:?}: {active:?} {}", process.log());
+    }
+    Ok(())
 }

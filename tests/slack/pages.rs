@@ -9,15 +9,19 @@ use prompt_rollback_testkit::{Alertmanager, eventually};
 use serde_json::Value;
 
 use super::kit::{INCIDENTS, MAYA, Workspace, slack};
-use crate::common::{SOON, alert};
+use crate::common::{SOON, alert, critical};
 
 const QUIET_CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
 
-/// The alert that pages, if it fires.
-async fn page(alertmanager: &Alertmanager) -> Option<Value> {
+/// The alerts that page and fire.
+async fn pages(alertmanager: &Alertmanager) -> Option<Vec<Value>> {
     let path = "/api/v2/alerts?filter=alertname%3DPromptRollbackEscalation";
     let answer = alertmanager.http().get(path).await.ok()?;
-    answer.json().ok()?.get(0).cloned()
+    answer.json().ok()?.as_array().cloned()
+}
+
+async fn page(alertmanager: &Alertmanager) -> Option<Value> {
+    pages(alertmanager).await?.pop()
 }
 
 async fn raised(alertmanager: &Alertmanager) -> Result<Value> {
@@ -56,6 +60,35 @@ async fn a_missed_deadline_pages_until_someone_decides() -> Result<()> {
     workspace.click(MAYA, &root, "approve").await?;
     workspace.serves("v1").await?;
     ended(&alertmanager).await
+}
+
+/// Alertmanager forgets an alert by itself only after five minutes.
+#[tokio::test]
+async fn a_page_ends_although_its_incident_has_another_severity_by_then() -> Result<()> {
+    let (workspace, alertmanager) = start(&[]).await?;
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(300));
+    ensure!(raised(&alertmanager).await?["labels"]["severity"] == "high");
+    workspace.receiver.outcomes(&[critical("p")]).await?;
+    workspace.serves("v1").await?;
+    let none = async || page(&alertmanager).await.is_none().then_some(());
+    eventually("the page ends", Duration::from_secs(60), none).await
+}
+
+#[tokio::test]
+async fn a_page_about_a_higher_severity_replaces_the_one_before() -> Result<()> {
+    let (workspace, alertmanager) = start(&[("GUARDS__MODE", "dry-run")]).await?;
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(300));
+    ensure!(raised(&alertmanager).await?["labels"]["severity"] == "high");
+    workspace.receiver.outcomes(&[critical("p")]).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(300));
+    eventually("only the later page fires", Duration::from_secs(60), async || {
+        let severities: Vec<Value> =
+            pages(&alertmanager).await?.iter().map(|page| page["labels"]["severity"].clone()).collect();
+        (severities == ["critical"]).then_some(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use anyhow::{Result, ensure};
 use prompt_rollback_testkit::slack::{Slack, Via};
 use prompt_rollback_testkit::{Dir, eventually};
+use serde_json::json;
 
-use super::kit::{GROUP, MAYA, OMAR, ON_CALL, SLACK_SOON, Workspace, acknowledged, slack};
+use super::kit::{GROUP, INCIDENTS, MAYA, OMAR, ON_CALL, PETE, SLACK_SOON, Workspace, acknowledged, slack};
 use crate::common::{Receiver, Redis, SOON, World, alert, settings_of};
 
 /// A workspace whose receiver has a config file.
@@ -64,6 +65,12 @@ async fn slack_may_be_configured_while_running_and_taken_away_again() -> Result<
     assert_eq!(closed.status, 404);
     workspace.quiet().await?;
     assert_eq!(workspace.slack.calls().len(), calls, "nothing more is posted");
+
+    edited.reload(&config(&workspace.slack, &secret, "\"U1\"")).await?;
+    let root = workspace.titled("Decision needed: q v2").await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "each incident has one root");
     Ok(())
 }
 
@@ -91,6 +98,28 @@ async fn who_may_decide_is_who_the_new_config_names() -> Result<()> {
         workspace.receiver.app.engine.store.group(GROUP).await.ok().flatten().map(drop)
     })
     .await
+}
+
+#[tokio::test]
+async fn another_reason_of_the_same_length_is_told_as_well() -> Result<()> {
+    let slack = slack()?;
+    let secret = format!("signing_secret = {:?}", slack.signing_secret());
+    let toml = config(&slack, &secret, "\"U1\"") + "[deciders.on-duty]\napprovers = [\"U1\"]\n";
+    let edited = Edited::start(slack, &toml, &[]).await?;
+    let workspace = &edited.workspace;
+    ensure!(workspace.post("/api/prompts/p/versions", json!({"version": "v3"})).await?.0 == 201);
+    let body = json!({"version": "v3", "canary": true, "operator": "maya"});
+    ensure!(workspace.post("/api/prompts/p/activate", body).await?.0 == 200);
+    let root = workspace.root_in(INCIDENTS, "a canary", |root| root.visible_text().contains("▶ 1 %")).await?;
+    let told = async |decider: &str| -> Result<()> {
+        workspace.click(PETE, &root, "canary_abort").await?;
+        let wanted = format!("Only approvers of {decider} may do this");
+        let is_told = |slack: &Slack| slack.ephemeral(PETE).pop().filter(|told| told.text.contains(&wanted));
+        workspace.slack.wait_for(&wanted, SLACK_SOON, is_told).await.map(drop)
+    };
+    told("on-call").await?;
+    edited.reload(&format!("{toml}[guards]\nfallback_decider = \"on-duty\"\n")).await?;
+    told("on-duty").await
 }
 
 #[tokio::test]

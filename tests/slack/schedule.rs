@@ -1,5 +1,6 @@
 //! `approvers_url`: whoever the team's schedule says is on call may decide, and is mentioned.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -12,6 +13,8 @@ use crate::common::{SOON, alert, eventually};
 /// A schedule that answers with whatever it is told to.
 struct Schedule {
     answer: Arc<Mutex<(u16, String)>>,
+    /// How often it was asked.
+    asked: Arc<AtomicUsize>,
     url: String,
 }
 
@@ -21,6 +24,8 @@ impl Schedule {
         let url = format!("http://{}/on-call?key=hidden-key", listener.local_addr()?);
         let answer = Arc::new(Mutex::new((200, answer.to_owned())));
         let current = Arc::clone(&answer);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut head = [0; 4_096];
@@ -33,9 +38,10 @@ impl Schedule {
                 let answer =
                     format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
                 let _ = stream.write_all(answer.as_bytes()).await;
+                count.fetch_add(1, SeqCst);
             }
         });
-        Ok(Self { answer, url })
+        Ok(Self { answer, asked, url })
     }
 
     fn answers(&self, status: u16, body: &str) {
@@ -60,6 +66,22 @@ async fn who_is_on_call_now_may_decide_and_is_mentioned() -> Result<()> {
     workspace.serves("v2").await?;
     workspace.click(OMAR, &root, "approve").await?;
     workspace.serves("v1").await
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_read_the_schedule_leaves_it_to_the_others() -> Result<()> {
+    let (broken, schedule) = (Schedule::start("[]").await?, Schedule::start(r#"["U1"]"#).await?);
+    broken.answers(500, "");
+    let with = |url| [("DECIDERS__ON_CALL__APPROVERS", ""), ("DECIDERS__ON_CALL__APPROVERS_URL", url)];
+    let workspace = Workspace::with(slack()?, &with(&broken.url)).await?;
+    eventually("the broken one is asked", SOON, async || (broken.asked.load(SeqCst) > 0).then_some(())).await?;
+    let replica = workspace.replica(&with(&schedule.url)).await?;
+    eventually("the schedule is read", SOON, async || on_call(&workspace).await.map(drop)).await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.serves("v1").await?;
+    replica.app.shutdown().await;
+    Ok(())
 }
 
 /// A schedule without a valid answer leaves nobody on call, and the log hides the query of its URL.

@@ -98,6 +98,28 @@ async fn a_canary_is_one_message_from_its_first_percent_to_its_end() -> Result<(
 }
 
 #[tokio::test]
+async fn a_canary_whose_message_cannot_be_edited_goes_on_in_replies() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let (status, answer) = workspace.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
+    ensure!(status == 201, "{answer}");
+    let body = json!({"version": "v3", "canary": true, "operator": "maya"});
+    ensure!(workspace.post("/api/prompts/p/activate", body).await?.0 == 200);
+    let root = workspace.root_in(INCIDENTS, "▶ 1 %", |root| root.visible_text().contains("▶ 1 %")).await?;
+    workspace.slack.inject(Fault::error("edit_window_closed").on("chat.update"));
+    workspace.receiver.clock.advance(10 * MINUTE);
+    let replies = workspace.replies(&root, 2).await?;
+    ensure!(replies[0].contains("does not allow edits") && replies[1].contains("▶ 5 %"), "{replies:?}");
+    let asked = workspace.slack.replies(&root).pop().context("a reply")?;
+    workspace.click(MAYA, &asked, "canary_abort").await?;
+    let replies = workspace.replies(&root, 3).await?;
+    ensure!(replies[2].contains("v2 has all traffic"), "{replies:?}");
+    workspace.quiet().await?;
+    ensure!(workspace.slack.replies(&root).len() == 3, "each is said once");
+    ensure!(workspace.active("p").await?.as_deref() == Some("v2"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_canary_has_ended_in_its_message_although_the_next_one_began_before_slack_took_that() -> Result<()> {
     let workspace = Workspace::start().await?;
     let (status, answer) = workspace.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;

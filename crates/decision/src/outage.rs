@@ -22,6 +22,7 @@ use super::policy::Policy;
 use super::refusal::{Refusal, RefusalCode};
 use super::switch::SwitchMode;
 use super::time::{Timestamp, spoken};
+use super::trigger::Trigger;
 
 /// Names in one sentence; the rest is counted.
 const NAMED: usize = 10;
@@ -60,7 +61,7 @@ pub struct OutageHold {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outage {
     pub id: IncidentId,
-    /// The fallback decider at the time it was opened.
+    /// The fallback decider when it was opened, or when a reload had removed that one.
     pub decider: String,
     pub opened_at: Timestamp,
     pub updated_at: Timestamp,
@@ -215,6 +216,17 @@ impl Outage {
         );
         outage.note(now, NoteKind::Opened, text);
         outage
+    }
+
+    /// Lets the fallback decider decide if the one who was asked is no longer configured.
+    pub fn reassign(&mut self, policy: &Policy, now: Timestamp) {
+        if !self.is_open() || Trigger::knows(&self.decider, policy) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.decider, policy.fallback_decider.clone());
+        self.question_number += 1;
+        let text = format!("{before} is no longer configured: {} decides", self.decider);
+        self.note(now, NoteKind::Asked, text);
     }
 
     pub fn is_open(&self) -> bool {

@@ -8,6 +8,7 @@
 //! was posted once, in order. What Slack does not accept now is postponed, and delays only what depends on it: replies
 //! wait for the root and for earlier replies, the post-mortem waits for all replies, and nothing waits for an edit.
 
+mod catch_up;
 mod drill;
 mod on_call;
 mod outage;
@@ -33,14 +34,14 @@ use crate::engine::Engine;
 use crate::live::Current;
 use crate::service::clicks::EphemeralReply;
 use crate::slack::client::{LONGEST_WAIT, Slack, SlackError};
-use crate::slack::render;
+use crate::slack::render::{self, Message};
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, WorkItem, notify_priority};
+use crate::store::schedule::{Claim, IDLE, LONGEST_HOLD, Shows, Subscription, Target, WorkItem, notify_priority};
 use crate::store::sync::Sync;
 use crate::trace;
 pub use on_call::Schedule;
 use people::GROUPS_EVERY;
-use posting::{Kept, ThreadProgress, posting};
+use posting::{Kept, ThreadProgress, posting, question};
 
 /// The target that its keys are named after.
 pub const TARGET: Target = Target::FIRST;
@@ -230,7 +231,7 @@ impl SlackNotifier {
         let kept = Kept { what: "root", channel: &self.incident_channel };
         if progress.get("canary") != Some(&canary.id.0) {
             if progress.get("root_ts").is_some() && progress.get(SHOWN_RUNNING).is_some() {
-                let _ = self.keep(progress, &kept, &render::canary_over(prompt)).await?;
+                self.keep_canary(progress, &kept, &render::canary_over(prompt)).await?;
                 if progress.is_behind() {
                     return Ok(()); // first the end of the one before
                 }
@@ -240,13 +241,28 @@ impl SlackNotifier {
             self.note(progress, &fields.map(|field| (field, ""))).await?;
             self.note(progress, &[("canary", &canary.id.0)]).await?;
         }
-        // permanently rejected: logged and counted
-        let _ = self.keep(progress, &kept, &render::canary(prompt, canary)).await?;
+        self.keep_canary(progress, &kept, &render::canary(prompt, canary)).await?;
         let running = if canary.end.is_none() { "1" } else { "" };
         if !progress.is_behind() && progress.get(SHOWN_RUNNING).unwrap_or_default() != running {
             self.note(progress, &[(SHOWN_RUNNING, running)]).await?;
         }
         Ok(())
+    }
+
+    /// Makes a canary's message match. If it cannot be edited, replies show the current buttons, and its end.
+    async fn keep_canary(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        kept: &Kept<'_>,
+        message: &Message,
+    ) -> Result<(), Halt> {
+        let Ok(root) = self.keep(progress, kept, message).await? else {
+            return Ok(()); // permanently rejected: logged and counted
+        };
+        self.say_frozen(progress, &root).await?;
+        let state = question(message).unwrap_or_else(|| "end".to_owned());
+        let repeated = self.repeat(progress, &root, &state, message).await;
+        progress.put_off(repeated).map(drop)
     }
 }
 
@@ -277,13 +293,31 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
             }
         }
     };
-    let scheduled = notifiers.clone();
+    let mut scheduled = notifiers.clone();
     let calling = async {
         loop {
             if let Some(notifier) = scheduled.get() {
                 notifier.refresh_schedules().await;
             }
-            tokio::time::sleep(on_call::EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(on_call::EVERY) => {}
+                () = scheduled.replaced() => {} // the schedules may have changed
+            }
+        }
+    };
+    let mut configured = notifiers.clone();
+    let catching_up = async {
+        let mut is_current = false;
+        loop {
+            let notifier = configured.get();
+            if let Some(notifier) = notifier.as_ref().filter(|_| !is_current) {
+                is_current = notifier.catch_up().await.is_ok();
+            }
+            is_current &= notifier.is_some();
+            match (&notifier, is_current) {
+                (Some(_), false) => tokio::time::sleep(IDLE).await, // the health check reports Redis
+                _ => configured.replaced().await,
+            }
         }
     };
     let reporting = async {
@@ -295,5 +329,5 @@ pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<Ephemera
             tokio::time::sleep(weekly::EVERY).await;
         }
     };
-    tokio::join!(progress, resolving, calling, reporting);
+    tokio::join!(progress, resolving, calling, catching_up, reporting);
 }

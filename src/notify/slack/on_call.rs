@@ -78,7 +78,8 @@ impl SlackNotifier {
 
     async fn refresh_schedule(&self, of: &Schedule) -> Result<(), StoreError> {
         let (store, key) = (&self.engine.store, schedule(&of.decider));
-        if !store.claim_once(&format!("group:{key}"), EVERY / 2).await? {
+        let once = format!("group:{key}");
+        if !store.claim_once(&once, EVERY / 2).await? {
             return Ok(()); // another replica has just done it
         }
         match of.read().await {
@@ -90,7 +91,7 @@ impl SlackNotifier {
                     error,
                     "cannot read who is on call: the last answer counts for 90 s, then only approvers may decide"
                 );
-                Ok(())
+                store.release_once(&once).await // another replica may reach it
             }
         }
     }

@@ -41,10 +41,9 @@ impl SlackNotifier {
     /// Makes Slack match a coordinating incident: a root for all prompts, and its notes as replies.
     pub(super) async fn notify_outage(&self, progress: &mut ThreadProgress<'_>, id: &IncidentId) -> Result<(), Halt> {
         let Some(found) = self.engine.store.outage(id).await? else { return Ok(()) };
-        let decider = self.deciders.get(&found.outage.decider);
         let mention = self.mention(&found.outage.decider).await?;
         let view = OutageMessage { outage: &found.outage, members: &found.members, mention: mention.as_deref() };
-        let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
+        let own = self.own_channel(&found.outage.decider).await;
         let message = render::outage_root(&view);
         let mut root = None;
         let own = own.filter(|_| progress.get("fallback").is_none());

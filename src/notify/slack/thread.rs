@@ -9,7 +9,7 @@ use crate::elsewhere;
 use crate::engine::EngineError;
 use crate::postmortem::{IncidentMetric, chart};
 use crate::service::drafts;
-use crate::slack::client::{Place, Posted, SlackError, Upload, search_method};
+use crate::slack::client::{Place, Posted, SlackError, Upload, is_id, search_method};
 use crate::slack::render::{self, LogLine, Message, View};
 use crate::store::schedule::{IDLE, LEASE};
 use crate::store::{LoggedChange, StoreError};
@@ -40,11 +40,10 @@ impl SlackNotifier {
         if self.is_spoken_for(incident, &progress.sync).await? {
             return Ok(());
         }
-        let decider = self.deciders.get(&incident.decider);
         let deployed = self.deployed(progress, incident).await?;
         let mention = self.mention(&incident.decider).await?;
         let view = View { incident, mention: mention.as_deref(), deployed: deployed.as_ref() };
-        let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
+        let own = self.own_channel(&incident.decider).await;
         let root = self.keep_root(progress, &view, own).await;
         // if Slack rejects only this incident, the others need not wait for it again
         let untaken = progress.is_untaken() || matches!(root, Err(Halt::Untaken));
@@ -110,7 +109,11 @@ impl SlackNotifier {
                     self.note(progress, &[("root_ts", ""), ("orphaned", "1")]).await?;
                     return Err(Halt::GiveWay); // someone deleted the root: start again
                 }
-                (Err(_), _) => {
+                (Err(error), _) => {
+                    if let SlackError::Channel { .. } = error {
+                        // nobody sees what happens in this thread
+                        self.undeliverable(view.incident, &root.channel, &error).await?;
+                    }
                     let incident = &progress.claim.item;
                     tracing::error!(%incident, note = note.seq, "gave up on a reply: later replies continue");
                     self.replied(progress, note, &[]).await?;
@@ -140,14 +143,27 @@ impl SlackNotifier {
         root: &Posted,
         message: &Message,
     ) -> Result<(), Halt> {
-        let Some(asked) = question(message).filter(|_| progress.get("root_frozen").is_some()) else { return Ok(()) };
-        if progress.get("asked") == Some(&asked) {
+        match question(message) {
+            Some(asked) => self.repeat(progress, root, &asked, message).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Repeats `message` in a reply, once for each `state`, if the root cannot be edited.
+    pub(super) async fn repeat(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        root: &Posted,
+        state: &str,
+        message: &Message,
+    ) -> Result<(), Halt> {
+        if progress.get("root_frozen").is_none() || progress.get("asked") == Some(state) {
             return Ok(());
         }
-        let what = format!("question-{asked}");
+        let what = format!("question-{state}");
         // permanently rejected: logged
         let _ = self.post(progress, &what, Place::thread(&root.channel, &root.ts), message).await?;
-        self.note(progress, &[("asked", &asked), (&posting(&what), "")]).await
+        self.note(progress, &[("asked", state), (&posting(&what), "")]).await
     }
 
     /// Waits for a replica: a commit without one may be lost with its master, and its messages would have no incident.
@@ -324,6 +340,21 @@ impl SlackNotifier {
         root: &Posted,
     ) -> Option<&'a str> {
         own.filter(|_| progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel))
+    }
+
+    /// The channel of this decider, unless it is the incident channel.
+    pub(super) async fn own_channel(&self, decider: &str) -> Option<&str> {
+        let own = self.deciders.get(decider)?.channel.as_deref()?;
+        let both = [own, self.incident_channel.as_str()];
+        if both.iter().any(|channel| is_id(channel))
+            && let Some(name) = both.into_iter().find(|channel| !self.slack.has_asked_for_id(channel))
+        {
+            // perhaps the same channel; no message waits until Slack says so
+            if let Err(error) = self.count("conversations.list", self.slack.learn_id(name).await) {
+                tracing::warn!(channel = name, %error, "cannot read the id of a channel: it may get two messages for one");
+            }
+        }
+        (!self.is_incident_channel(own)).then_some(own)
     }
 
     /// Whether this is the incident channel, by name or by id.

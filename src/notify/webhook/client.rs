@@ -25,8 +25,8 @@ pub enum Untaken {
     Unreachable(String),
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
-    #[error("answered {0}")]
-    Server(StatusCode),
+    #[error("answered {status}")]
+    Server { status: StatusCode, retry_after: Option<Duration> },
     /// Redirects are not followed: they would send the event to another host.
     #[error("answered {0}, and redirects are not followed: webhooks.NAME.url must lead there directly")]
     Redirect(StatusCode),
@@ -45,7 +45,7 @@ impl Untaken {
             Untaken::RateLimited { .. } => "rate_limited",
             Untaken::Unreachable(_) => "unreachable",
             Untaken::Timeout => "timeout",
-            Untaken::Server(_) => "server_error",
+            Untaken::Server { .. } => "server_error",
             Untaken::Redirect(_) => "redirect",
             Untaken::Refused(_) => "client_error",
         }
@@ -102,17 +102,15 @@ impl WebhookClient {
 }
 
 fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), Untaken> {
+    let asked: Option<u64> = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let retry_after = asked.map(|seconds| Duration::from_secs(seconds).clamp(Duration::from_secs(1), LONGEST_WAIT));
     match status {
         status if status.is_success() => Ok(()),
-        StatusCode::TOO_MANY_REQUESTS => {
-            let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            let wait = asked.map_or(USUAL_WAIT, Duration::from_secs);
-            Err(Untaken::RateLimited { retry_after: wait.clamp(Duration::from_secs(1), LONGEST_WAIT) })
-        }
-        StatusCode::REQUEST_TIMEOUT => Err(Untaken::Server(status)),
+        StatusCode::TOO_MANY_REQUESTS => Err(Untaken::RateLimited { retry_after: retry_after.unwrap_or(USUAL_WAIT) }),
+        StatusCode::REQUEST_TIMEOUT => Err(Untaken::Server { status, retry_after }),
         status if status.is_redirection() => Err(Untaken::Redirect(status)),
         status if status.is_client_error() => Err(Untaken::Refused(status)),
-        status => Err(Untaken::Server(status)),
+        status => Err(Untaken::Server { status, retry_after }),
     }
 }
 
@@ -157,6 +155,12 @@ mod tests {
         ] {
             let retry_after = Duration::from_secs(seconds);
             assert_eq!(judged(429, asked), Err(Untaken::RateLimited { retry_after }), "{asked:?}");
+        }
+        for (asked, seconds) in [(None, None), (Some("7"), Some(7)), (Some("86400"), Some(60)), (Some("soon"), None)] {
+            for status in [408, 500, 503] {
+                let Err(Untaken::Server { retry_after, .. }) = judged(status, asked) else { panic!("{status}") };
+                assert_eq!(retry_after, seconds.map(Duration::from_secs), "{status} {asked:?}");
+            }
         }
     }
 }

@@ -219,7 +219,13 @@ impl Webhook {
         if !store.note(sending.claim, &[(field, &tries.to_string())]).await? {
             return Ok(Some(Shown::Lost));
         }
-        self.put_off(place, backoff(tries)).await.map(Some)
+        let mut wait = backoff(tries);
+        if let Untaken::Server { retry_after: Some(asked), .. } = error {
+            // also for other prompts, and for a later event of this one
+            store.hold(notifier, asked).await?;
+            wait = wait.max(asked);
+        }
+        self.put_off(place, wait).await.map(Some)
     }
 
     /// Postpones the event at `place` and all after it.

@@ -11,6 +11,7 @@ use crate::postmortem::{IncidentMetric, Missing, SampleSeries, Samples};
 use crate::prometheus::client::{self, Prometheus, PrometheusError};
 use crate::prometheus::question;
 use crate::store::StoreError;
+use crate::store::schedule::notify_priority;
 
 /// The time shown before the first alert.
 const BEFORE: Duration = Duration::from_secs(5 * 60);
@@ -75,7 +76,7 @@ impl Verifier {
             }
             self.keep_missing(incident, "Prometheus was unreachable").await?;
         }
-        store.notify_again(incident).await?;
+        store.notify_again(&incident.id, notify_priority(incident)).await?;
         Ok(None)
     }
 }

@@ -51,6 +51,23 @@ fn automation_is_tried_again_after_a_while_whatever_the_clock_does() {
 }
 
 #[test]
+fn the_fallback_decider_takes_over_from_one_that_is_no_longer_configured() {
+    let mut outage = outage();
+    let before = outage.clone();
+    let mut policy = Policy { deciders: vec!["on-call".to_owned(), "sre".to_owned()], ..Policy::default() };
+    policy.fallback_decider = "sre".to_owned();
+    outage.reassign(&policy, later(1));
+    assert_eq!(outage, before, "still configured");
+    policy.deciders.retain(|name| name != "on-call");
+    for _ in 0..2 {
+        outage.reassign(&policy, later(2));
+        assert_eq!((outage.decider.as_str(), outage.question_number), ("sre", before.question_number + 1));
+        let note = outage.notes.last().expect("a note");
+        assert_eq!((note.kind, note.text.as_str()), (NoteKind::Asked, "on-call is no longer configured: sre decides"));
+    }
+}
+
+#[test]
 fn the_choices_are_what_can_be_done_now() {
     use OutageAction::{Hold, Release, RollBack, Undo};
     let (waits, verifying) = (member("a", PhaseKind::AwaitingDecision), member("b", PhaseKind::Verifying));
