@@ -1,4 +1,4 @@
-//! The canary worker: decides at the end of each stage of a canary, and measures its gates. It is separate, because its
+//! The canary worker: decides at the end of each stage of a canary. It is separate, because its
 //! queries wait for their turn: thousands of canaries delay neither deadlines nor the verification of rollbacks.
 
 use std::sync::Arc;
@@ -8,9 +8,8 @@ use ulid::Ulid;
 
 use super::incidents::IncidentWorker;
 use super::worker::{GONE, WorkResult, carry_out, rest};
-use crate::decision::{Event, Promotion, retention};
+use crate::decision::{Event, Promotion, TrafficSplit, retention};
 use crate::live::Current;
-use crate::store::Loaded;
 use crate::store::StoreError;
 use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 
@@ -36,21 +35,22 @@ async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, 
 async fn look(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
     let Some(prompt) = claim.prompt().cloned() else { return Ok(GONE) };
     let (engine, verifier) = (&worker.engine, &worker.verifier);
-    let load = || engine.load(&prompt);
-    let loaded = load().await?;
-    let running = |loaded: &Loaded| loaded.snapshot.state.running_canary().map(|canary| canary.split.clone());
+    // notices first that Redis' clock went back
+    let mut rev = engine.handle(&prompt, &Event::CheckDrift).await?.rev;
+    let loaded = engine.load(&prompt).await?;
     let state = &loaded.snapshot.state;
-    let mut due = running(&loaded).filter(|split| split.wake().is_some_and(|at| at <= loaded.now));
-    let lasts = due.as_ref().and_then(|split| engine.store.still_lasts(split.since, split.wake()?, loaded.now));
-    due = due.filter(|_| lasts.is_none());
-    let mut asked: Vec<_> = state.to_measure().map(|record| record.version.clone()).collect();
+    let canary = state.running_canary().filter(|canary| canary.split.wake().is_some_and(|at| at <= loaded.now));
+    let lasts = canary.and_then(|canary| {
+        let wake = canary.split.wake()?;
+        // after the end of the stage, the canary waits from one check to the next
+        let since = if canary.waiting.is_some() { wake.minus(TrafficSplit::CHECK_EVERY) } else { canary.split.since };
+        engine.store.still_lasts(since, wake, loaded.now)
+    });
+    let due = canary.map(|canary| canary.split.clone()).filter(|_| lasts.is_none());
     // the gate before the last stage
     let last = due.as_ref().filter(|split| split.next_percent().is_none_or(|percent| percent == 100));
-    let wanted = last.filter(|_| engine.policy.gates.ab_test).map(|split| split.arriving.clone());
-    asked.extend(wanted.filter(|version| !asked.contains(version)));
-    let mut rev = None;
-    for version in asked {
-        let evidence = verifier.measure(&prompt, state, &version, loaded.now).await;
+    if let Some(version) = last.filter(|_| engine.policy.gates.ab_test).map(|split| split.arriving.clone()) {
+        let evidence = verifier.measure(&prompt, state, &version, loaded.now, true).await;
         rev = engine.handle(&prompt, &Event::Measured { version, evidence }).await?.rev;
     }
     if let Some(split) = due {
@@ -61,7 +61,7 @@ async fn look(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
         let event = Event::Promotion(Promotion { since: split.since, look });
         rev = engine.handle(&prompt, &event).await?.rev;
     }
-    let loaded = load().await?;
+    let loaded = engine.load(&prompt).await?;
     let state = &loaded.snapshot.state;
     // earlier receivers handled content with this wake-up
     if let Some(at) = retention::next(state, &engine.policy, loaded.now) {

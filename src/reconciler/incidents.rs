@@ -11,7 +11,7 @@ use super::archive::Archiver;
 use super::verifier::{Measurements, Verifier};
 use super::worker::{GONE, WorkResult, give_back, rest, span, while_leased};
 use crate::alertmanager::client::Alertmanagers;
-use crate::decision::{Event, Incident, IncidentId, PhaseKind, Timestamp};
+use crate::decision::{Event, Incident, IncidentId, PhaseKind, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::StoreError;
@@ -77,7 +77,7 @@ impl IncidentWorker {
         let process = async {
             let processed = match &claim.item {
                 WorkItem::Incident(id) => self.process_incident(id, seen, now).await,
-                WorkItem::Prompt(_) => self.hand_over(&claim.item, now).await,
+                WorkItem::Prompt(prompt) => self.process_prompt(&claim.item, prompt).await,
                 WorkItem::Drill(_) => self.post_drill(&claim.item, now).await,
                 WorkItem::WeeklyReport | WorkItem::Unknown(_) => Ok(GONE),
             };
@@ -86,10 +86,20 @@ impl IncidentWorker {
         process.instrument(span(claim)).await
     }
 
-    /// Hands the next stage of a canary over to the canary worker.
-    async fn hand_over(&self, prompt: &WorkItem, now: Timestamp) -> WorkResult {
-        self.engine.store.wake_by(Work::Canary, prompt, now).await?;
-        Ok(GONE)
+    /// Measures what people wait for, and hands the next stage of a canary over to the canary worker.
+    async fn process_prompt(&self, item: &WorkItem, prompt: &PromptName) -> WorkResult {
+        let engine = &self.engine;
+        let loaded = engine.load(prompt).await?;
+        let state = &loaded.snapshot.state;
+        for version in state.to_measure().map(|record| record.version.clone()) {
+            let evidence = self.verifier.measure(prompt, state, &version, loaded.now, false).await;
+            engine.handle(prompt, &Event::Measured { version, evidence }).await?;
+        }
+        let loaded = engine.load(prompt).await?;
+        engine.store.wake_by(Work::Canary, item, loaded.now).await?;
+        // receivers of the previous release know no other set
+        let next = loaded.snapshot.state.next_wake().map(|at| at.max(loaded.now.plus(LIST_EVERY)));
+        Ok((None, End::Done { rev: None, next }))
     }
 
     /// Scheduled by an earlier receiver.

@@ -197,14 +197,14 @@ impl Store {
         })
     }
 
-    /// Makes tasks due now that wait for minutes: an early wake-up computes anew when it is due. After Redis' clock
-    /// went back, they would be late by as much. Tasks that wait for days by the config (stages of canaries, content,
-    /// the weekly report) are left alone.
+    /// Makes tasks due now: an early wake-up computes anew when it is due. After Redis' clock went back, they would be
+    /// late by as much. Content and the weekly report may be.
     pub async fn hurry(&self) -> Result<usize, StoreError> {
         let mut hurried = 0;
         // also the first target's, because an earlier receiver, or one with other settings, may continue it
         let further = self.targets.iter().map(|to| to.work()).filter(|work| *work != Work::Notify(Target::FIRST));
-        for work in Work::OWN.into_iter().chain([Work::Notify(Target::FIRST)]).chain(further) {
+        let all = Work::OWN.into_iter().chain([Work::Notify(Target::FIRST)]).chain(further);
+        for work in all.filter(|work| !work.may_be_late()) {
             hurried += self.hurry_kind(work).await?;
         }
         self.rewind_budget().await?;
@@ -230,25 +230,21 @@ impl Store {
     async fn hurry_kind(&self, work: Work) -> Result<usize, StoreError> {
         let due = self.keys.due(work);
         let now = self.now().await?;
-        let (mut left, mut hurried) = (0, 0);
+        let mut hurried = 0;
         loop {
             let mut command = redis::cmd("ZRANGEBYSCORE");
-            command.arg(&due).arg(format!("({}", now.0)).arg("+inf").arg("LIMIT").arg(left).arg(PAGE);
+            command.arg(&due).arg(format!("({}", now.0)).arg("+inf").arg("LIMIT").arg(0).arg(PAGE);
             let page: Vec<String> = self.link.read(&command).await?;
-            let (stay, go): (Vec<_>, Vec<_>) = page.iter().partition(|member| work.waits_for_days(member));
-            if !go.is_empty() {
-                let mut command = redis::cmd("ZADD");
-                command.arg(&due).arg("LT");
-                for member in &go {
-                    command.arg(now.0).arg(member);
-                }
-                self.link.run::<redis::Value>(&command).await?;
-            }
-            left += stay.len();
-            hurried += go.len();
-            if page.len() < PAGE {
+            if page.is_empty() {
                 return Ok(hurried);
             }
+            let mut command = redis::cmd("ZADD");
+            command.arg(&due).arg("LT");
+            for member in &page {
+                command.arg(now.0).arg(member);
+            }
+            self.link.run::<redis::Value>(&command).await?;
+            hurried += page.len();
         }
     }
 

@@ -380,14 +380,11 @@ async fn people_steer_a_canary() -> Result<()> {
     Ok(())
 }
 
-/// Canaries take turns for their queries; a rollback is checked meanwhile.
-#[tokio::test]
-async fn canaries_that_wait_for_prometheus_delay_no_verification() -> Result<()> {
-    const MANY: usize = 600;
-    let lying_target = LyingTarget::start(|_| (200, lying_target::vector(&[])))?;
-    let env = [("PROMETHEUS__URL", lying_target.url()), ("CANARY__ANALYSIS", "on".to_owned())];
-    let world = World::with(&env.each_ref().map(|(key, value)| (*key, value.as_str()))).await?;
-    world.ship("p").await?;
+const MANY: usize = 600;
+
+/// [`MANY`] canaries at the end of the stage before the last.
+async fn many_canaries(env: &[(&str, &str)]) -> Result<World> {
+    let world = World::with(env).await?;
     let canary = json!({"version": "v2", "canary": true, "stages": [10, 100], "hold": "10m"});
     for (path, body) in [
         ("versions", json!({"version": "v1"})),
@@ -401,16 +398,80 @@ async fn canaries_that_wait_for_prometheus_delay_no_verification() -> Result<()>
     let names: Vec<String> = (0..MANY).map(|number| format!("canary-{number}")).collect();
     copy_prompt(&world.redis, "canary", &names).await?;
     world.receiver.clock.advance(10 * MINUTE);
-    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    Ok(world)
+}
+
+/// A worker finds all of them due.
+async fn wake(world: &World) -> Result<()> {
     let fill = "for i = 0, ARGV[1] - 1 do redis.call('ZADD', KEYS[1], 0, '@canary-' .. i .. '|act') end";
-    world.redis.cmd::<()>(&["EVAL", fill, "1", &keys().due(Work::Incident), &MANY.to_string()]).await?;
+    world.redis.cmd(&["EVAL", fill, "1", &keys().due(Work::Incident), &MANY.to_string()]).await
+}
+
+/// Canaries take turns for their queries; a rollback is checked meanwhile.
+#[tokio::test]
+async fn canaries_that_wait_for_prometheus_delay_no_verification() -> Result<()> {
+    let lying_target = LyingTarget::start(|_| (200, lying_target::vector(&[])))?;
+    let world = many_canaries(&[("PROMETHEUS__URL", &lying_target.url()), ("CANARY__ANALYSIS", "on")]).await?;
+    world.ship("p").await?;
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    wake(&world).await?;
     world.receiver.clock.advance(Duration::from_secs(10));
     eventually("a check of the rollback", SOON, async || {
         let incident = kept::all_incidents(&world.redis).await.ok()?.pop()?;
         (incident["verification"]["checks"].as_u64()? > 0).then_some(())
     })
     .await?;
-    let waiting = kept::unfinished(&world.redis, &Work::OWN, world.receiver.app.engine.store.now().await?).await?;
+    let waiting = kept::count(&world.redis, &keys().due(Work::Canary)).await?;
     ensure!(waiting > MANY / 2, "only {waiting} canaries still wait");
+    // receivers of the previous release do not read the set of canaries
+    world.receiver.app.shutdown().await;
+    let scheduled = kept::count(&world.redis, &keys().due(Work::Incident)).await?;
+    ensure!(scheduled >= MANY, "{scheduled} wake-ups are left for them");
     Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_for_the_gates_does_not_wait_behind_canaries() -> Result<()> {
+    let lying_target = LyingTarget::start(|_| (200, lying_target::vector(&[])))?;
+    let world = many_canaries(&[("PROMETHEUS__URL", &lying_target.url()), ("CANARY__ANALYSIS", "on")]).await?;
+    world.ship("p").await?;
+    wake(&world).await?;
+    let due = keys().due(Work::Canary);
+    let wait = async || (kept::count(&world.redis, &due).await.ok()? > MANY / 2).then_some(());
+    eventually("the canaries wait", SOON, wait).await?;
+    let gates = world.get("/api/prompts/p/gates?version=v2").await?;
+    ensure!(gates["gates"][1]["gate"] == "ab_test" && gates["gates"][1]["figures"] != "not measured", "{gates:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_canary_that_waits_is_checked_every_minute_although_the_clock_jumped() -> Result<()> {
+    let world = before_v2().await?;
+    let (status, answer) = world.post("/api/prompts/p/activate", json!({"version": "v2", "canary": true})).await?;
+    ensure!(status == 200, "{answer}");
+    world.has_looked().await?;
+    world.receiver.clock.jump(60 * MINUTE);
+    world.settled(&[Work::Incident, Work::Canary]).await?;
+    ensure!(world.post("/api/pause", json!({"operator": "mia"})).await?.0 == 200);
+    world.receiver.clock.advance(10 * MINUTE);
+    eventually("it waits", SOON, async || {
+        world.get("/api/prompts/p").await.ok()?["canary"]["waits"].as_str().map(drop)
+    })
+    .await?;
+    ensure!(world.post("/api/resume", json!({"operator": "mia"})).await?.0 == 200);
+    world.receiver.clock.advance(2 * MINUTE);
+    until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await
+}
+
+#[tokio::test]
+async fn a_stage_lasts_no_longer_although_redis_clock_went_back() -> Result<()> {
+    let world = before_v2().await?;
+    let (status, answer) = world.post("/api/prompts/p/activate", json!({"version": "v2", "canary": true})).await?;
+    ensure!(status == 200, "{answer}");
+    world.has_looked().await?;
+    world.receiver.clock.go_back(60 * MINUTE);
+    world.has_looked().await?;
+    world.settled(&[Work::Incident, Work::Canary]).await?;
+    world.receiver.clock.advance(10 * MINUTE);
+    until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await
 }

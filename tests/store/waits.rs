@@ -144,14 +144,11 @@ async fn a_clock_set_back_makes_waits_of_minutes_due_but_not_waits_of_days() -> 
         ("due:page", "01K1|page"),
         ("due:page", "drill:01K2|page"),
         ("soaks", "@p|soak"),
-        ("due", "01K3|mass"), // where earlier receivers put it
-    ];
-    let stays = [
         ("due", "@p|act"),
         ("due:canary", "@p|canary"),
-        ("due:archive", "@p|archive"),
-        ("due:report", "weekly|report"),
+        ("due", "01K3|mass"), // where earlier receivers put it
     ];
+    let stays = [("due:archive", "@p|archive"), ("due:report", "weekly|report")];
     for (set, member) in waits {
         kit.cmd::<()>(&["ZADD", &key(set), &soon, member]).await?;
     }
@@ -192,14 +189,14 @@ async fn a_clock_that_goes_back_keeps_no_rollback_in_the_budget_for_longer() -> 
 }
 
 #[tokio::test]
-async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
+async fn very_many_wake_ups_are_hurried() -> Result<()> {
     let kit = Kit::start()?;
     let fill = "for i = 1, 2500 do redis.call('ZADD', KEYS[1], ARGV[1] + i * 3, '@p' .. i .. '|act', ARGV[1] + i * 3 + 1, 'i' .. i .. '|act') end";
     let ahead = kit.now().await?.plus(HOUR).0.to_string();
     kit.cmd::<()>(&["EVAL", fill, "1", &key("due"), &ahead]).await?;
-    assert_eq!(kit.store.hurry().await?, 2_500);
+    assert_eq!(kit.store.hurry().await?, 5_000);
     let now = kit.now().await?.0.to_string();
-    assert_eq!(kit.cmd::<usize>(&["ZCOUNT", &key("due"), "-inf", &now]).await?, 2_500);
+    assert_eq!(kit.cmd::<usize>(&["ZCOUNT", &key("due"), "-inf", &now]).await?, 5_000);
     assert_eq!(kit.store.hurry().await?, 0);
     Ok(())
 }

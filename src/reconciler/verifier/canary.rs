@@ -31,8 +31,9 @@ impl Verifier {
         state: &PromptState,
         version: &VersionName,
         now: Timestamp,
+        rate_limited: bool,
     ) -> Evidence {
-        let compared = self.compare(prompt, state, version, now, false).await;
+        let compared = self.compare(prompt, state, version, now, rate_limited).await;
         let (passed, text) = match compared {
             Ok((comparison, _)) => comparison.is_better(),
             Err(why) => (false, why),
@@ -91,7 +92,9 @@ impl Verifier {
         let other = state.replaced_by(version).ok_or("there is no other version for comparison")?;
         let first = state.version(version).and_then(|record| record.first_active).ok_or("it has had no traffic yet")?;
         let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
-        let (began, stage) = canary.map_or((first, first), |canary| (canary.started, canary.split.since));
+        let (began, stage) = canary.map_or((first, first), |canary| {
+            (comparison::began(canary.started, canary.split.since), canary.split.since)
+        });
         let query = comparison::query(&self.labels, prompt, [version, other]);
         let spans = comparison::spans(began, now);
         for _ in spans.iter().filter(|_| rate_limited) {

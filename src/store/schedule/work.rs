@@ -76,12 +76,11 @@ impl Work {
         WorkItem::parse(member.strip_suffix(self.suffix()).unwrap_or(member))
     }
 
-    /// Whether this wake-up waits for days by the config, not for minutes.
-    pub(super) fn waits_for_days(self, member: &str) -> bool {
+    /// Whether it waits for days by the config, and nobody minds if it is late.
+    pub(super) fn may_be_late(self) -> bool {
         match self {
-            Work::Incident => matches!(self.item(member), WorkItem::Prompt(_)), // a stage of a canary
-            Work::Archive | Work::Report | Work::Canary => true,
-            Work::Notify(_) | Work::Page | Work::Outage | Work::Soak => false,
+            Work::Archive | Work::Report => true,
+            Work::Incident | Work::Notify(_) | Work::Page | Work::Outage | Work::Soak | Work::Canary => false,
         }
     }
 }
