@@ -43,6 +43,19 @@ pub async fn decide(
     question_number: Option<u32>,
     receipt: Option<&Receipt>,
 ) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
+    let decided = try_decide(engine, id, action, by, question_number, receipt).await?;
+    engine.store.wait_for_replicas().await?; // the answer depends on a write, perhaps of an earlier attempt
+    Ok(decided)
+}
+
+async fn try_decide(
+    engine: &Engine,
+    id: &IncidentId,
+    action: OutageAction,
+    by: &Operator,
+    question_number: Option<u32>,
+    receipt: Option<&Receipt>,
+) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
     let store = &engine.store;
     for _ in 0..ROUNDS {
         let Some(mut found) = store.outage(id).await? else { return Ok(None) };

@@ -1,6 +1,11 @@
 //! `redis.min_replicas_acked` with a real replica.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use prompt_rollback::decision::outage::{Member, Outage, OutageAction};
+use prompt_rollback::decision::{IncidentId, Operator, Policy};
+use prompt_rollback::engine::{Engine, EngineError};
+use prompt_rollback::service::coordinate;
+use prompt_rollback::store::outage::{Coordinated, WriteOutcome};
 use prompt_rollback::store::{Committed, RedisFault, StoreError};
 use ulid::Ulid;
 
@@ -84,5 +89,31 @@ async fn connections_that_a_restart_left_behind_are_all_dropped_at_once() -> Res
     kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
     assert!(kit.store.wait_for_replicas().await.is_err(), "the first one finds out");
     kit.store.wait_for_replicas().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decision_about_all_prompts_is_acknowledged_once_a_replica_has_it() -> Result<()> {
+    let (mut kit, replica) = start().await?;
+    kit.policy = Policy { max_auto_rollbacks: 1, ..kit.policy };
+    for name in ["a", "p"] {
+        kit.ship(name).await?;
+    }
+    kit.does("a", critical("a")).await?;
+    let held = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
+    let (id, now) = (IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), kit.now().await?);
+    let mut found = Coordinated::new(Outage::open(id.clone(), &kit.policy, now));
+    found.members.push(Member::new(&kit.store.incident(&held).await?.context("the incident")?, false, now));
+    assert_eq!(kit.store.write_outage(&mut found, now).await?, WriteOutcome::Done);
+    let engine = Engine::new(kit.store.clone(), kit.policy.clone());
+    replica.pause()?;
+    let maya = Operator::recorded("maya");
+    for _ in 0..2 {
+        // also if it was stored before
+        let decided = coordinate::decide(&engine, &id, OutageAction::RollBack, &maya, None, None).await;
+        let refused = matches!(decided, Err(EngineError::Store(StoreError::NotReplicated { acked: 0, wanted: 1 })));
+        assert!(refused, "{decided:?}");
+    }
+    replica.resume()?;
     Ok(())
 }
