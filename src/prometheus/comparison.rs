@@ -36,18 +36,30 @@ pub struct QueryRange {
 
 /// The finished slices of a comparison that began at `began`. It ends after a week.
 pub fn spans(began: Timestamp, now: Timestamp) -> Vec<QueryRange> {
-    let age = now.since(began).saturating_sub(SETTLED);
-    let mut start = Duration::ZERO;
-    let mut spans = Vec::new();
+    let latest = now.minus(SETTLED);
+    let (mut start, mut spans) = (Duration::ZERO, Vec::new());
     for (end, step) in CUTS {
-        let whole = age.min(end).saturating_sub(start).as_secs() / step.as_secs();
-        if whole > 0 {
-            let length = Duration::from_secs(whole * step.as_secs());
-            spans.push(QueryRange { from: began.plus(start), to: began.plus(start + length), step });
+        let from = aligned(began.plus(start + step - Duration::from_millis(1)), step);
+        let to = aligned(began.plus(end).min(latest), step);
+        if from < to {
+            spans.push(QueryRange { from, to, step });
         }
         start = end;
     }
     spans
+}
+
+/// The last multiple of `step` until `at`. VictoriaMetrics and the query frontend of Thanos would move other moments there.
+fn aligned(at: Timestamp, step: Duration) -> Timestamp {
+    let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+    Timestamp(at.0 - at.0.rem_euclid(step))
+}
+
+/// When the comparison of a canary begins: with the canary, or with a stage that begins when half of the time of a comparison
+/// is over.
+pub fn began(started: Timestamp, stage: Timestamp) -> Timestamp {
+    const HALF: Duration = Duration::from_secs(7 * 24 * 3_600 / 2);
+    if stage.since(started) < HALF { started } else { stage }
 }
 
 const SCORES: &str = "prompt_version_instance:quality_score_count:sum";
@@ -259,7 +271,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    const BEGAN: Timestamp = Timestamp(1_000_000);
+    const BEGAN: Timestamp = Timestamp(1_800_000);
     const STEP: Duration = Duration::from_secs(15);
 
     fn labels() -> Labels {
@@ -312,6 +324,30 @@ mod tests {
         assert!(before.len() < 800, "{} slices in a week", before.len());
         assert_eq!(before.last(), Some(&after(7 * 24 * 3_600)));
         assert!(spans(after(600), BEGAN).is_empty(), "a clock that went back");
+    }
+
+    #[test]
+    fn slices_are_where_a_cache_before_the_database_would_move_them_to() {
+        for began in [1_800_000, 1_800_000_017_123] {
+            for seconds in [60, 700, 3_700, 100_000, 700_000] {
+                for span in spans(Timestamp(began), Timestamp(began).plus(Duration::from_secs(seconds))) {
+                    let step = i64::try_from(span.step.as_millis()).expect("short");
+                    assert_eq!((span.from.0 % step, span.to.0 % step), (0, 0), "{span:?}");
+                    assert!(span.from >= Timestamp(began) && span.from < span.to, "{span:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stage_that_begins_late_is_compared_by_itself() {
+        let day = |days: u64| after(days * 24 * 3_600);
+        assert_eq!([0, 1, 3].map(|days| began(BEGAN, day(days))), [BEGAN; 3]);
+        for days in [4, 8, 30] {
+            let stage = day(days);
+            let spans = spans(began(BEGAN, stage), stage.plus(Duration::from_secs(3_600)));
+            assert!(spans.iter().any(|span| span.from >= stage && span.to > stage), "{days}: {spans:?}");
+        }
     }
 
     #[test]

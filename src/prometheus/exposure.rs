@@ -148,6 +148,8 @@ pub struct Counters<'a> {
     references: BTreeMap<&'a str, Vec<&'a Series>>,
     /// The latest moment at which Prometheus had a value for any instance.
     newest: Timestamp,
+    /// How far apart the points of the answer are.
+    every: Duration,
     targets: &'a ScrapeTargets,
 }
 
@@ -188,7 +190,12 @@ impl<'a> Counters<'a> {
             .filter_map(|(server, replicas)| Some((server, Instance::of(latest(replicas)?))))
             .collect();
         let newest = instances.values().map(|one| one.recorded).max().unwrap_or_default();
-        Self { instances, references, newest, targets }
+        let apart = own.iter().filter_map(|one| match one.points.as_slice() {
+            [.., (before, _), (last, _)] => Some(last.since(*before)),
+            _ => None,
+        });
+        let every = apart.min().unwrap_or_default();
+        Self { instances, references, newest, every, targets }
     }
 
     /// What was served since `since`, when traffic moved from `bad` to `target`. `None`: requests of neither are
@@ -215,7 +222,7 @@ impl<'a> Counters<'a> {
             }
             let grown = of_bad.iter().filter(later).filter(|interval| interval.requests > 0.0);
             traffic.bad_last_seen = traffic.bad_last_seen.max(grown.map(|interval| interval.to).max());
-            if self.targets.is_gone(server, instance.recorded, self.newest) {
+            if self.targets.is_gone(server, instance.recorded, self.newest, self.every) {
                 continue;
             }
             let vanished = self.newest.since(instance.recorded) > VANISHED;

@@ -193,6 +193,9 @@ pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
         many if many.iter().any(|one| one.value() == 1.0) => {
             Finding::new(Verdict::Unhealthy, "gradual.abort_query reports that the rollback must stop")
         }
+        many if many.iter().any(|one| one.value() != 0.0) => {
+            Finding::new(Verdict::Unknown, "gradual.abort_query: expected 1, 0 or no result, found another value")
+        }
         _ => Finding::new(Verdict::Healthy, "gradual.abort_query reports that the rollback may continue"),
     }
 }
@@ -208,9 +211,9 @@ fn spoken_ratio(ratio: f64) -> String {
     format!("error ratio {:.2} %", ratio * 100.0)
 }
 
-/// The ratio of one version among the answers to [`ratios`].
+/// The ratio of one version among the answers to [`ratios`]: of several clusters, the one where it fails most.
 pub fn ratio_of(labels: &Labels, series: &[Series], prompt: &PromptName, version: &VersionName) -> Option<f64> {
-    series.iter().find(|one| is_about(labels, one, prompt, version)).map(Series::value)
+    series.iter().filter(|one| is_about(labels, one, prompt, version)).map(Series::value).reduce(f64::max)
 }
 
 fn is_about(labels: &Labels, series: &Series, prompt: &PromptName, version: &VersionName) -> bool {
@@ -450,5 +453,28 @@ mod tests {
         let query = soak(&labels, &prompt, &version, Duration::from_secs(3_600));
         let once = "sum(max without (replica, prometheus_replica, __replica__, rule_replica, receive_replica, job, monitor) (sum_over_time(";
         assert_eq!(query.matches(once).count(), 2, "{query}");
+    }
+
+    #[test]
+    fn the_cluster_where_a_version_fails_most_counts() {
+        let (prompt, version) = (PromptName::parse("p").expect("a name"), VersionName::parse("v2").expect("a version"));
+        let of = |cluster: &str, value: f64| {
+            let labels = [("prompt", "p"), ("version", "v2"), ("cluster", cluster)];
+            let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+            Series { labels, points: vec![(Timestamp(0), value)] }
+        };
+        for both in [[of("eu", 0.0), of("us", 0.4)], [of("eu", 0.4), of("us", 0.0)]] {
+            assert_eq!(ratio_of(&Config::default().labels, &both, &prompt, &version), Some(0.4));
+        }
+    }
+
+    #[test]
+    fn an_abort_query_that_returns_neither_1_nor_0_reports_nothing() {
+        let of = |value: f64| {
+            let series = Series { labels: [].into(), points: vec![(Timestamp(0), value)] };
+            read_abort(&Ok(vec![series])).verdict
+        };
+        let expected = [Verdict::Unhealthy, Verdict::Healthy, Verdict::Unknown, Verdict::Unknown];
+        assert_eq!([1.0, 0.0, 0.37, f64::NAN].map(of), expected);
     }
 }

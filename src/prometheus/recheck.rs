@@ -3,6 +3,7 @@
 //! The windows of a rule reach back before the activation. Those of the recording rules no longer do once the
 //! activation is older: first the window of a minute, then, for prompts with little traffic, that of five minutes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::client::{PrometheusError, Series};
@@ -52,11 +53,24 @@ pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Fi
         Ok(series) => series,
         Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
     };
-    let count = |rule: &str| {
-        let of_rule = |one: &&Series| one.label("__name__").starts_with(rule);
-        series.iter().find(of_rule).map(Series::value).filter(|value| value.is_finite()).unwrap_or(0.0)
+    let mut clusters: BTreeMap<_, [f64; 2]> = BTreeMap::new();
+    for one in series {
+        let rule = one.label("__name__");
+        let place = usize::from(rule.starts_with("prompt_version:request_errors:"));
+        let others: BTreeMap<_, _> = one.labels.iter().filter(|(name, _)| *name != "__name__").collect();
+        clusters.entry(others).or_default()[place] = Some(one.value()).filter(|value| value.is_finite()).unwrap_or(0.0);
+    }
+    let found = clusters.into_values().map(|[requests, failures]| judge(requests, failures, threshold));
+    // of several clusters, the one where the version fails
+    let place = |finding: &Finding| match finding.verdict {
+        Verdict::Unhealthy => 2,
+        Verdict::Healthy => 1,
+        Verdict::NoData | Verdict::Unknown => 0,
     };
-    let (requests, failures) = (count("prompt_version:requests:"), count("prompt_version:request_errors:"));
+    found.max_by_key(place).unwrap_or_else(|| judge(0.0, 0.0, threshold))
+}
+
+fn judge(requests: f64, failures: f64, threshold: f64) -> Finding {
     let few = requests < f64::from(EVIDENCE);
     let certain = if few { CERTAIN_OF_FEW } else { CERTAIN };
     let bad =
@@ -152,5 +166,22 @@ mod tests {
                 assert!(exact < probability / 2.0, "{enough} of {requests} at {ratio}: {exact}");
             }
         }
+    }
+
+    #[test]
+    fn a_cluster_where_it_fails_is_not_hidden_by_another() {
+        let of = |cluster: &str, requests, failures| {
+            let mut all = answer("count1m", requests, failures).expect("an answer");
+            all.iter_mut().for_each(|one| drop(one.labels.insert("cluster".to_owned(), cluster.to_owned())));
+            all
+        };
+        let (good, bad) = (of("eu", 1_000.0, 0.0), of("us", 100.0, 60.0));
+        for all in [[good.clone(), bad.clone()].concat(), [bad.clone(), good.clone()].concat()] {
+            assert_eq!(read(&Ok(all), 0.05).verdict, Verdict::Unhealthy);
+        }
+        // requests of one and failures of the other are no ratio
+        let mut crossed = [of("eu", 100.0, 0.0), of("us", 100_000.0, 60.0)].concat();
+        crossed.reverse();
+        assert_eq!(read(&Ok(crossed), 0.05).verdict, Verdict::Healthy);
     }
 }

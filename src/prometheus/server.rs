@@ -90,8 +90,9 @@ impl ScrapeTargets {
     }
 
     /// Whether `server`, whose counters Prometheus last had at `recorded`, has gone, and serves nothing. `newest`: when Prometheus
-    /// last had the counters of any server of the prompt.
-    pub fn is_gone(&self, server: &Server<'_>, recorded: Timestamp, newest: Timestamp) -> bool {
+    /// last had the counters of any server of the prompt. `every`: how far apart the points of the answer are. The last point
+    /// may be that old although the server is scraped.
+    pub fn is_gone(&self, server: &Server<'_>, recorded: Timestamp, newest: Timestamp, every: Duration) -> bool {
         let Self::Known { up, evaluated } = self else { return false };
         let of_server = || up.iter().filter(|up| server.is_target(up));
         if newest.since(recorded) > VANISHED {
@@ -99,7 +100,7 @@ impl ScrapeTargets {
             return of_server().all(|up| up.value() != 0.0);
         }
         // the last server of its prompt: its counters also stop when no rules are evaluated, or when the scrapes fail
-        evaluated.since(recorded) > VANISHED && of_server().next().is_none()
+        evaluated.since(recorded) > VANISHED + every && of_server().next().is_none()
     }
 }
 

@@ -324,7 +324,7 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
     };
     let (here, there) = (in_cluster("eu"), in_cluster("us"));
     let targets = ScrapeTargets::Known { up: vec![here.clone()], evaluated: at(100) };
-    let is_gone = |up| targets.is_gone(&Server::of(&labels(), up), at(0), at(100));
+    let is_gone = |up| targets.is_gone(&Server::of(&labels(), up), at(0), at(100), Duration::ZERO);
     assert!(!is_gone(&here) && is_gone(&there));
     let asked = ScrapeTargets::question(["10.0.0.1:9100", "b"]);
     assert_eq!(
@@ -337,7 +337,8 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
 fn a_prometheus_that_does_not_say_which_servers_it_scrapes_makes_no_server_gone() {
     let up = series("up", "", "a", Vec::new());
     let refused = |status| Some(Err(PrometheusError::Refused { status, message: String::new() }));
-    let is_gone = |answer| ScrapeTargets::read(answer).is_gone(&Server::of(&labels(), &up), at(0), at(100));
+    let is_gone =
+        |answer| ScrapeTargets::read(answer).is_gone(&Server::of(&labels(), &up), at(0), at(100), Duration::ZERO);
     for status in [400, 401, 422, 429, 503] {
         assert!(!is_gone(refused(StatusCode::from_u16(status).unwrap())), "{status}");
     }
@@ -651,4 +652,27 @@ fn an_instance_is_gone_only_if_others_of_its_prompt_are_scraped() {
     all.extend(other);
     all.push(series(REFERENCE, "v1", "", vec![(at(120), 0.01)]));
     assert!(!traffic(&all).all_follow(), "{:?}", traffic(&all));
+}
+
+/// Of an old rollback few points are asked for: the last one may be minutes old.
+#[test]
+fn a_server_has_not_gone_because_its_last_point_is_as_old_as_points_are_apart() {
+    let now = 6 * 3_600;
+    let asked = question("prompt=~\"p\"", at(0), at(now));
+    let step: i64 = asked.trim_end_matches("s]").rsplit(':').next().and_then(|s| s.parse().ok()).expect("a step");
+    let last = now - step + 5; // points are at multiples of the step
+    let times: Vec<i64> = (0..180).rev().map(|i| last - i * step).collect();
+    let points = |value: &dyn Fn(i64) -> f64| -> Vec<(Timestamp, f64)> {
+        times.iter().map(|second| (at(*second), value(*second))).collect()
+    };
+    let all = [
+        series(REQUESTS, "v2", "a", points(&|second| (second + 1_000) as f64)),
+        series(FAILURES, "v2", "a", points(&|_| 0.0)),
+        series(SCRAPED, "v2", "a", points(&|second| at(second).0 as f64 / 1e3)),
+    ];
+    let mut recorded = recorded_of(&all);
+    recorded.know(ScrapeTargets::Known { up: Vec::new(), evaluated: at(now) });
+    let traffic = recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).expect("counted");
+    assert_eq!(traffic.still.names, ["a"], "{traffic:?}");
+    assert!(!traffic.none_is_left());
 }
