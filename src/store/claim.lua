@@ -13,9 +13,10 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[5])
 local lease = tonumber(ARGV[3])
 for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
-  call('ZREM', KEYS[2], member)
-  call('HDEL', KEYS[3], member)
+  -- in this order, because a script is not rolled back: a key of the wrong type loses no wake-up
   call('ZADD', KEYS[1], 'LT', now, member)
+  call('HDEL', KEYS[3], member)
+  call('ZREM', KEYS[2], member)
 end
 local shortened = 0
 -- no lease is this long: the clock went back
@@ -63,9 +64,9 @@ for offset = 0, 1900, 100 do
   end
 end
 for _, member in ipairs(found) do
-  call('ZREM', KEYS[1], member)
-  call('ZADD', KEYS[2], now + lease, member)
   call('HSET', KEYS[3], member, ARGV[4])
+  call('ZADD', KEYS[2], now + lease, member)
+  call('ZREM', KEYS[1], member)
   reply[#reply + 1] = member
 end
 for _, member in ipairs(moved) do

@@ -13,22 +13,26 @@ if redis.call('HGET', KEYS[3], member) ~= ARGV[2] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[8])
-redis.call('ZREM', KEYS[2], member)
-redis.call('HDEL', KEYS[3], member)
+-- A script is not rolled back. The lease ends last: if a key has the wrong type, the wake-up comes back with its end.
+local function over(result)
+  redis.call('ZREM', KEYS[2], member)
+  redis.call('HDEL', KEYS[3], member)
+  return result
+end
 if ARGV[4] == 'failed' then
   local tries = redis.call('HINCRBY', KEYS[4], member, 1)
   if tries >= tonumber(ARGV[6]) then
     redis.call('HDEL', KEYS[4], member)
     redis.call('ZADD', KEYS[5], now, member)
     redis.call('ZREM', KEYS[7], member) -- dead letters have their own gauge and alert; in "unsent" it would hide how far others lag
-    return 4
+    return over(4)
   end
   redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]) * 2 ^ (tries - 1), member)
-  return 3
+  return over(3)
 end
 if ARGV[4] == 'left' then
   redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]), member)
-  return 3
+  return over(3)
 end
 redis.call('HDEL', KEYS[4], member)
 redis.call('ZREM', KEYS[5], member) -- a new event woke it, and it succeeded
@@ -41,9 +45,9 @@ elseif ARGV[4] == 'unsent' then
 end
 if ARGV[3] ~= '' and (redis.call('HGET', KEYS[6], 'rev') or '0') ~= ARGV[3] then
   redis.call('ZADD', KEYS[1], 'LT', now, member)
-  return 2
+  return over(2)
 end
 if ARGV[5] ~= '' then
   redis.call('ZADD', KEYS[1], 'LT', ARGV[5], member)
 end
-return 1
+return over(1)

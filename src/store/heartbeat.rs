@@ -20,20 +20,28 @@ impl Store {
         for (field, value) in FIELDS.iter().zip(values) {
             command.arg(field).arg(value);
         }
-        self.link.run::<redis::Value>(&command).await.map(drop)
+        match self.link.run::<redis::Value>(&command).await {
+            Err(StoreError::Broken { .. }) => {
+                let mut delete = redis::cmd("DEL");
+                delete.arg(self.keys.heartbeat());
+                self.link.run::<redis::Value>(&delete).await?;
+                self.link.run::<redis::Value>(&command).await.map(drop)
+            }
+            written => written.map(drop),
+        }
     }
 
     /// `None` if no heartbeat has arrived, or if what is recorded is damaged: the next one replaces it.
     pub async fn heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
         let mut command = redis::cmd("HMGET");
         command.arg(self.keys.heartbeat()).arg(&FIELDS);
-        let (heard_at, evaluated_at, gaps): (Option<i64>, Option<i64>, Option<String>) =
-            self.link.read(&command).await?;
-        let gaps = gaps.map_or(Ok(Vec::new()), |gaps| serde_json::from_str(&gaps)).ok();
-        Ok(heard_at.zip(evaluated_at).zip(gaps).map(|((heard_at, evaluated_at), gaps)| Heartbeat {
-            heard_at: Timestamp(heard_at),
-            evaluated_at: Timestamp(evaluated_at),
-            gaps,
-        }))
+        let [heard_at, evaluated_at, gaps]: [Option<Vec<u8>>; 3] = match self.link.read(&command).await {
+            Err(StoreError::Broken { .. }) => return Ok(None),
+            fields => fields?,
+        };
+        let moment = |field: Option<Vec<u8>>| Some(Timestamp(String::from_utf8(field?).ok()?.parse().ok()?));
+        let gaps = gaps.map_or(Ok(Vec::new()), |gaps| serde_json::from_slice(&gaps)).ok();
+        let moments = moment(heard_at).zip(moment(evaluated_at)).zip(gaps);
+        Ok(moments.map(|((heard_at, evaluated_at), gaps)| Heartbeat { heard_at, evaluated_at, gaps }))
     }
 }

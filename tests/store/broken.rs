@@ -145,3 +145,27 @@ async fn an_answer_that_makes_no_sense_is_no_broken_key() -> Result<()> {
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_rolled_back_once(&world.redis, "p").await
 }
+
+#[tokio::test]
+async fn a_damaged_heartbeat_is_replaced_and_hides_nothing() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let mut beat = critical("p");
+    beat["labels"]["alertname"] = "PromptRollbackHeartbeat".into();
+    beat["annotations"]["evaluated_at"] = "1795221492".into();
+    let key = "{prompts}:heartbeat";
+    for damage in [&["SADD", key, "x"][..], &["HSET", key, "heard_at", "x", "evaluated_at", "y"]] {
+        world.redis.cmd::<()>(&["DEL", key]).await?;
+        world.redis.cmd::<()>(damage).await?;
+        eventually("metrics are complete", SOON, async || {
+            let metrics = world.http().get("/metrics").await.ok()?.text().to_owned();
+            let complete = metrics.contains("active_version_info{prompt=\"p\"");
+            (complete && metrics.contains("prompt_rollback_ready 1")).then_some(())
+        })
+        .await?;
+        let answer = world.receiver.deliver(&[beat.clone(), critical("p")]).await?;
+        assert_eq!(answer.status, 200, "{damage:?}: {}", answer.text());
+        assert!(world.receiver.app.engine.store.heartbeat().await?.is_some(), "{damage:?}");
+    }
+    Ok(())
+}

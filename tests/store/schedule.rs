@@ -353,3 +353,34 @@ async fn waking_now_beats_a_later_time() -> Result<()> {
     assert_eq!(kit.claim("a").await?.map(|claim| claim.item), Some(incident));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_key_of_the_wrong_type_loses_no_wake_up() -> Result<()> {
+    let late = LEASE + Duration::from_secs(1);
+    for broken in ["attempts", "parked", "tokens"] {
+        let kit = Kit::start()?;
+        kit.due(1, -10).await?;
+        let claim = kit.claim("a").await?.expect("due");
+        let end = End::Done { rev: None, next: Some(kit.now().await?) };
+        kit.while_broken(broken, async |_| {
+            assert!(kit.store.finish(&claim, None, end).await.is_err(), "{broken}");
+            Ok(())
+        })
+        .await?;
+        kit.clock.advance(late);
+        assert_eq!(items(&kit.claims("b").await?), [item(1).to_string()], "{broken}, finished");
+    }
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    kit.while_broken("tokens", async |_| {
+        for _ in 0..2 {
+            assert!(kit.store.claim(Work::Incident, 100, LEASE, "a").await.is_err());
+            kit.clock.advance(late);
+        }
+        Ok(())
+    })
+    .await?;
+    kit.clock.advance(late);
+    assert_eq!(items(&kit.claims("b").await?), [item(1).to_string()], "claimed");
+    Ok(())
+}
