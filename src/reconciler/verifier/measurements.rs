@@ -13,15 +13,14 @@ use crate::prometheus::question::{self, Verify};
 use crate::prometheus::server::ScrapeTargets;
 use crate::store::StoreError;
 
-/// The counters of older rollbacks are queried by themselves: over a longer time, fewer points of each counter are read.
+/// The counters of rollbacks that are not older than this are queried together.
 const RECENTLY: Duration = Duration::from_secs(600);
 
 /// The counters of some prompts since their rollbacks.
 #[derive(Debug)]
 struct CountersRead {
     prompts: BTreeSet<PromptName>,
-    /// Whether they reach back to rollbacks that are older than [`RECENTLY`].
-    old: bool,
+    age: AgeClass,
     answer: Result<Recorded, PrometheusError>,
 }
 
@@ -38,8 +37,8 @@ pub struct Measurements {
 
 impl Measurements {
     pub(super) fn counters(&self, incident: &Incident, now: Timestamp) -> Option<&Result<Recorded, PrometheusError>> {
-        let old = is_old(incident, now);
-        let about = |read: &&CountersRead| read.old == old && read.prompts.contains(&incident.prompt);
+        let age = AgeClass::of(incident, now)?;
+        let about = |read: &&CountersRead| read.age == age && read.prompts.contains(&incident.prompt);
         self.counters.iter().find(about).map(|read| &read.answer)
     }
 }
@@ -50,8 +49,9 @@ impl Verifier {
         let Some(prometheus) = &self.prometheus else { return Ok(None) };
         let prompts = || due.iter().map(|incident| &incident.prompt);
         let mut counters = Vec::new();
-        for old in [false, true] {
-            let due = || due.iter().filter(|incident| is_old(incident, now) == old);
+        let ages: BTreeSet<AgeClass> = due.iter().filter_map(|incident| AgeClass::of(incident, now)).collect();
+        for age in ages {
+            let due = || due.iter().filter(|incident| AgeClass::of(incident, now) == Some(age));
             let oldest = due().filter_map(|incident| incident.switch.as_ref()).map(|switch| switch.at).min();
             let Some(oldest) = oldest else { continue };
             let mut parts = Parts::of(due().map(|incident| incident.prompt.clone()).collect());
@@ -62,7 +62,7 @@ impl Verifier {
             }
             counters.extend(parts.answers.into_iter().map(|(prompts, answer)| CountersRead {
                 prompts,
-                old,
+                age,
                 answer: answer.map(|series| Recorded::new(&self.labels, series)),
             }));
         }
@@ -183,9 +183,20 @@ impl Verifier {
     }
 }
 
-/// Whether the rollback is older than [`RECENTLY`].
-fn is_old(incident: &Incident, now: Timestamp) -> bool {
-    incident.switch.as_ref().is_some_and(|switch| now.since(switch.at) > RECENTLY)
+/// Rollbacks of one class differ at most twofold in age, beyond [`RECENTLY`]: the points of an answer are spread over the time
+/// since the oldest of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct AgeClass(u32);
+
+impl AgeClass {
+    fn of(incident: &Incident, now: Timestamp) -> Option<Self> {
+        incident.switch.as_ref().map(|switch| Self::since(switch.at, now))
+    }
+
+    fn since(switched: Timestamp, now: Timestamp) -> Self {
+        let age = now.since(switched).as_secs().saturating_sub(1) / RECENTLY.as_secs();
+        Self(age.checked_ilog2().map_or(0, |class| class + 1))
+    }
 }
 
 /// Prompts that one query is about, or several queries if the answer is too large.
@@ -214,6 +225,18 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rollbacks_are_asked_about_together_only_with_those_of_about_their_age() {
+        let now = Timestamp(10_000_000_000);
+        let class = |seconds| AgeClass::since(now.minus(Duration::from_secs(seconds)), now);
+        assert_eq!([0, 5, 600].map(class), [AgeClass(0); 3]);
+        assert_eq!([601, 1_200].map(class), [AgeClass(1); 2]);
+        assert_eq!([1_201, 2_400].map(class), [AgeClass(2); 2]);
+        for (young, old) in [(1_200, 3_600), (900, 86_400), (86_400, 3 * 86_400)] {
+            assert_ne!(class(young), class(old), "{young} {old}");
+        }
+    }
 
     #[test]
     fn an_answer_that_is_too_large_is_asked_for_in_parts() {
