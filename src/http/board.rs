@@ -76,6 +76,8 @@ impl Concern {
 pub struct Entry {
     pub prompt: PromptName,
     pub concern: Concern,
+    /// An incident of it is open.
+    pub open: bool,
     /// Its traffic is split.
     pub rollout: bool,
     pub paused: bool,
@@ -178,14 +180,13 @@ fn build(
     let groups = groups(names.iter());
     let entry = |prompt: PromptName| {
         let rollout = split.contains(prompt.as_str());
-        let concerns = [
-            concerns.get(prompt.as_str()).copied(),
-            faults.contains(prompt.as_str()).then_some(Concern::Fault),
-            rollout.then_some(Concern::Rollout),
-        ];
+        let incident = concerns.get(prompt.as_str()).copied();
+        let open = incident.is_some();
+        let concerns =
+            [incident, faults.contains(prompt.as_str()).then_some(Concern::Fault), rollout.then_some(Concern::Rollout)];
         let concern = concerns.into_iter().flatten().min_by_key(|concern| concern.place()).unwrap_or(Concern::Nothing);
         let paused = paused.contains_key(prompt.as_str());
-        Entry { prompt, concern, rollout, paused }
+        Entry { prompt, concern, open, rollout, paused }
     };
     let mut entries: Vec<Entry> = names.into_iter().map(entry).collect();
     // names are sorted already, and the sort is stable

@@ -23,7 +23,7 @@ pub fn explained(view: &ExplainView) -> Markup {
                     " alerts were dismissed: the receiver ignores their repeats until they resolve or get worse."
                 }
             }
-            @if view.alerts.is_empty() { p { "No version has traffic, so no alert would have an effect." } } @else {
+            @if view.alerts.is_empty() { p { "No alert rule is about a version with traffic, so no alert would have an effect." } } @else {
                 table class="wide" {
                     caption class="hidden" { "For each version with traffic, each alert rule" }
                     (headings(&["If this fired now", "On", "It would", "Guards that hold"]))

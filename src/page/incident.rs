@@ -21,6 +21,8 @@ use crate::wording::{began, stages, title, until, what_was_done};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Picture<'a> {
     Drawn,
+    /// Prometheus did not answer when the checks ended.
+    Awaited,
     /// Why there is none.
     Missing(&'a str),
 }
@@ -65,7 +67,8 @@ pub fn incident(view: &IncidentPage<'_>, viewer: &Viewer) -> String {
         (related(view))
         (postmortem(view))
     };
-    page(&PageLayout { title: &name, place: NavItem::Incidents, is_awaited: false, main }, Some(viewer))
+    let is_awaited = view.picture == Picture::Awaited;
+    page(&PageLayout { title: &name, place: NavItem::Incidents, is_awaited, main }, Some(viewer))
 }
 
 fn severity(incident: &Incident) -> Tone {
@@ -183,6 +186,9 @@ fn picture(view: &IncidentPage<'_>) -> Markup {
                     @let path = format!("/incidents/{}/picture.svg", segment(&view.incident.id.0));
                     img class="picture" src=(path) width="800" height="400"
                         alt="The metric of both versions around the rollback, with its threshold";
+                }
+                Picture::Awaited => {
+                    p class="quiet" { "Prometheus has not answered yet: the receiver asks it again." }
                 }
                 Picture::Missing(why) => { p class="quiet" { (Text(why)) } }
             }

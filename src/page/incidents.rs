@@ -40,7 +40,7 @@ pub fn tone(incident: &Incident) -> Tone {
 
 /// An open incident in the list of prompts.
 pub fn line(incident: &Incident) -> OpenIncident {
-    let asks = incident.awaits_decision() || incident.is_stuck();
+    let asks = incident.phase.kind() == PhaseKind::AwaitingDecision || incident.pages();
     let traffic = incident.verification().and_then(|verification| verification.traffic.as_ref());
     OpenIncident {
         id: incident.id.0.clone(),

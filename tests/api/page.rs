@@ -192,6 +192,8 @@ async fn a_prompt_whose_key_is_broken_needs_a_person_and_would_be_held() -> Resu
     .await?;
     let keys: Vec<&str> = shown.split("<tr data-key=\"").skip(1).filter_map(|row| row.split('"').next()).collect();
     assert_eq!(keys, ["deleted", "unusable"], "{shown}");
+    let open = page(&world, "/?state=open").await?;
+    assert!(open.contains("Open incident (0)") && !open.contains("<tr data-key="), "{open}");
     for (prompt, guard) in [("deleted", "key_deleted"), ("unusable", "foreign_value")] {
         let held = format!("<span class=\"badge watch\">held</span> <span class=\"quiet\"><code>{guard}</code>");
         for path in ["/?search=".to_owned() + prompt, format!("/prompts/{prompt}")] {
@@ -201,6 +203,26 @@ async fn a_prompt_whose_key_is_broken_needs_a_person_and_would_be_held() -> Resu
         let outcomes = world.receiver.outcomes(&[critical(prompt)]).await?;
         assert_eq!(outcomes, [format!("held{{{guard}}}")]);
     }
+    eventually("both incidents are in the list", SOON, async || {
+        page(&world, "/?state=open").await.ok().filter(|page| page.contains("Open incident (2)"))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_prompt_that_no_rule_is_about_still_has_traffic() -> Result<()> {
+    let rules = "groups:\n  - name: team\n    rules:\n      - alert: OnlyOfGreeting\n        expr: vector(1) > 2\n        \
+                 labels: {severity: critical, action: rollback, prompt: greeting}\n";
+    let prometheus =
+        Prometheus::builder("rule_files: ['rules/*.yml']\n").file("rules/team.yml", rules.to_owned()).start()?;
+    let world = World::with(&[("PROMETHEUS__URL", &prometheus.url())]).await?;
+    world.ship("p").await?;
+    let shown = eventually("the rules of Prometheus", SOON, async || {
+        page(&world, "/prompts/p").await.ok().filter(|page| page.contains("The rules are those of your Prometheus."))
+    })
+    .await?;
+    assert!(shown.contains("Serving <code>v2</code>") && shown.contains("No alert rule is about"), "{shown}");
     Ok(())
 }
 

@@ -87,3 +87,23 @@ async fn the_page_is_live_only_while_it_hears_something() -> Result<()> {
     ensure!(maya.browser.eval(LIVE).await? == json!(false));
     maya.is_clean()
 }
+
+/// What concerns all prompts is read once a second, for all pages: perhaps just before the news.
+#[tokio::test]
+async fn a_pause_of_all_prompts_appears_although_somebody_has_just_looked() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.sees_served("v2").await?;
+    for round in 0..3 {
+        for (path, is_paused) in [("/api/pause", true), ("/api/resume", false)] {
+            ensure!(ops(&world).get("/").await?.status == 200);
+            let answer = ops(&world).post_json(path, &json!({"operator": "dana"})).await?;
+            ensure!(answer.status == 200, "{}", answer.text());
+            let shown =
+                format!("document.body.innerText.includes('Automation is paused for all prompts') === {is_paused}");
+            maya.browser.until(&format!("{path} {round}"), SOON, &shown).await?;
+        }
+    }
+    maya.is_clean()
+}

@@ -77,3 +77,22 @@ async fn it_is_not_asked_for_ever() -> Result<()> {
     ensure!(due_at(&world.redis, Work::Incident, &id).await?.is_none());
     Ok(())
 }
+
+#[tokio::test]
+async fn the_page_of_the_incident_says_that_prometheus_is_asked_again_and_looks_for_the_picture() -> Result<()> {
+    let away = Arc::new(AtomicBool::new(true));
+    let prometheus = prometheus(&away)?;
+    let world = World::with(&[("PROMETHEUS__URL", &prometheus.url()), ("VERIFICATION__EVERY", "1s")]).await?;
+    let id = recovered(&world).await?;
+    draft(&world, &id, "will try again").await?;
+    let path = format!("/incidents/{id}");
+    let page = world.http().get(&path).await?.text().to_owned();
+    // no event tells an open page
+    ensure!(page.contains("the receiver asks it again") && page.contains("data-again=\"2\""), "{page}");
+    away.store(false, Ordering::Relaxed);
+    world.receiver.clock.advance(Duration::from_secs(16));
+    draft(&world, &id, "data:image/svg+xml").await?;
+    let page = world.http().get(&path).await?.text().to_owned();
+    ensure!(page.contains(&format!("src=\"{path}/picture.svg\"")) && !page.contains("data-again"), "{page}");
+    Ok(())
+}

@@ -16,7 +16,7 @@ pub fn explained(e: &ExplainView) -> String {
         out.push_str(&line("dismissed", &text));
     }
     if e.alerts.is_empty() {
-        out.push_str("\nno version has traffic: there is nothing to roll back\n");
+        out.push_str("\nno alert rule is about a version with traffic\n");
     }
     out.extend(e.alerts.iter().map(alert));
     if e.left_out > 0 {

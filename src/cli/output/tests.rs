@@ -212,7 +212,7 @@ DatasourceError on v3
 "
     );
     let none = ExplainView { prompt: "p".into(), rules: "prometheus".into(), ..ExplainView::default() };
-    assert!(explained(&none).ends_with("\nno version has traffic: there is nothing to roll back\n"));
+    assert!(explained(&none).ends_with("\nno alert rule is about a version with traffic\n"));
 }
 
 #[test]

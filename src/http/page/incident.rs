@@ -26,6 +26,8 @@ const ENTRIES: usize = 20;
 const LATER: Duration = Duration::from_secs(60);
 /// Prompts of the same group that are considered, and that are shown.
 const OF_GROUP: usize = 1_000;
+/// How long after the last change a picture may still come: longer than Prometheus is asked again.
+const AWAITED: Duration = Duration::from_secs(15 * 60);
 const RELATED: usize = 20;
 
 pub async fn incidents(context: &Context, reader: &Visitor<'_>, query: &Query) -> ApiResult<Reply> {
@@ -80,10 +82,12 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     };
     let others = of_group.iter().filter(|prompt| **prompt != found.prompt && visible(prompt));
     let related: Vec<String> = others.take(RELATED).map(ToString::to_string).collect();
+    let now = store.now().await?;
     let measured = samples(context, &found).await?;
     let picture = match &measured {
         Some(IncidentMetric::Samples(_)) => Picture::Drawn,
         Some(IncidentMetric::Missing(missing)) => Picture::Missing(&missing.missing),
+        None if drafts::is_awaited(&found) && now.since(found.updated_at) < AWAITED => Picture::Awaited,
         None if is_open => Picture::Missing("The receiver draws it after it has checked the rollback."),
         None => Picture::Missing("Nothing was measured for this incident."),
     };
@@ -93,7 +97,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
         false => None,
     };
     let view = IncidentPage {
-        now: store.now().await?,
+        now,
         incident: &found,
         rehearsed: rehearsed.as_ref(),
         is_paused,

@@ -7,7 +7,7 @@ use crate::decision::{IncidentId, Outcome, OutcomeReason, Policy, PromptName, Re
 use crate::deployed::Deployment;
 use crate::elsewhere;
 use crate::figures::Known;
-use crate::http::board::{self, Concern, Entry, Index};
+use crate::http::board::{self, Entry, Index};
 use crate::http::input::{ApiResult, Query};
 use crate::http::reply::{ApiError, Reply};
 use crate::http::{Context, views};
@@ -147,7 +147,7 @@ fn shows(filter: Filter, entry: &Entry, all_paused: bool) -> bool {
     match filter {
         Filter::All => true,
         Filter::NeedsPerson => entry.concern.needs_person(),
-        Filter::Open => entry.concern <= Concern::Open,
+        Filter::Open => entry.open,
         Filter::Rollout => entry.rollout,
         Filter::Paused => entry.paused || all_paused,
     }

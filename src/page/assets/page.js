@@ -233,18 +233,19 @@
       }
       // the session has ended, or the receiver has too many open pages: the next look tells
       leave();
-      look().then(() => setTimeout(follow, RETRY));
+      look().then(() => setTimeout(follow, PATIENCE));
     });
     on('keep-alive', () => {});
-    on('change', () => {
+    // the order of the list, and what concerns all prompts, are read once a second
+    const news = () => {
       plan(SETTLE);
-      // the order of the list is read once a second
       setTimeout(() => plan(0), SETTLE + AGAIN + 100);
-    });
+    };
+    on('change', news);
     // anything may have changed, also before this connection
     on('resync', () => {
       showLive('on', 'Live');
-      plan(SETTLE);
+      news();
     });
     on('stale', () => showLive('off', 'Redis cannot be reached'));
   }
