@@ -1,9 +1,11 @@
 //! What would happen if alerts fired now.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use super::layout::headings;
-use super::parts::{Text, Tone, badge, incident_link, seconds, time_of};
+use super::parts::{Text, Tone, badge, incident_link, left, time_of};
 use crate::api::{ExplainView, ForeseenAlertView, ForeseenTargetView};
 
 pub fn explained(view: &ExplainView) -> Markup {
@@ -65,7 +67,7 @@ fn row(alert: &ForeseenAlertView) -> Markup {
                 @for guard in &alert.guards {
                     div {
                         code { (Text(&guard.reason)) } ": " (Text(&guard.detail))
-                        @if let Some(left) = guard.left_seconds { ", " (seconds(left)) " left" }
+                        @if let Some(seconds) = guard.left_seconds { ", " (left(Duration::from_secs(seconds))) }
                     }
                 }
             }

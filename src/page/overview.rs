@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::layout::{NavItem, PageLayout, headings, page};
 use super::parts::{
-    Text, Tone, badge, bar, distance, health, how, incident_link, prompt_link, seconds, segment, shown, time, who,
+    Text, Tone, badge, bar, distance, health, how, incident_link, left, prompt_link, segment, shown, time, who,
 };
 use super::{Viewer, actions};
 use crate::decision::{HoldingGuard, Timestamp};
@@ -303,7 +303,7 @@ pub fn held(guard: &HoldingGuard) -> Markup {
     html! {
         span class="quiet" {
             code { (guard.held.guard.as_str()) } ": " (Text(&guard.held.detail))
-            @if let Some(left) = guard.left { ", " (seconds(left.as_secs())) " left" }
+            @if let Some(rest) = guard.left { ", " (left(rest)) }
         }
     }
 }

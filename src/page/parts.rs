@@ -95,6 +95,11 @@ pub fn distance(at: Timestamp, now: Timestamp) -> Markup {
     html! { span data-at=(at.0) { (text) } }
 }
 
+/// How much time is left. The script counts it down, and reads the page again at its end.
+pub fn left(left: Duration) -> Markup {
+    html! { span data-left=(left.as_secs()) { (spoken(left)) " left" } }
+}
+
 pub fn seconds(seconds: u64) -> String {
     spoken(Duration::from_secs(seconds))
 }

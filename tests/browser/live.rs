@@ -107,3 +107,23 @@ async fn a_pause_of_all_prompts_appears_although_somebody_has_just_looked() -> R
     }
     maya.is_clean()
 }
+
+/// Nothing is committed when a cooldown ends.
+#[tokio::test]
+async fn a_hold_that_ends_by_time_ends_on_an_open_page() -> Result<()> {
+    let world = World::with(&[TOKENS.as_slice(), &[("GUARDS__COOLDOWN", "5s")]].concat()).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    for (path, body) in [
+        ("/api/prompts/p/versions", json!({"version": "v3"})),
+        ("/api/prompts/p/activate", json!({"version": "v3"})),
+        ("/api/rollback", json!({"prompt": "p", "target_version": "v2", "force": true})),
+    ] {
+        let answer = ops(&world).post_json(path, &body).await?;
+        ensure!(answer.status < 300, "{path}: {}", answer.text());
+    }
+    maya.sees("cooldown").await?;
+    let over = "!document.querySelector('main').innerText.includes('cooldown')";
+    maya.browser.until("the hold is over", SOON, over).await?;
+    maya.is_clean()
+}

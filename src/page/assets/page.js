@@ -1,4 +1,4 @@
-// The page of prompt-rollback: what is live, times in the reader's zone, and actions. Everything can be read without it.
+// Live pages, times in the reader's zone, and actions. Everything can be read without this script.
 'use strict';
 
 (() => {
@@ -10,7 +10,7 @@
   const RETRY = 5000; // after an error
   const PRESS = 2000; // the longest press of a button
   const AIM = 500; // nobody aims at a button sooner after it has appeared
-  const PATIENCE = 10000; // the longest wait for an answer, and the time between two looks while nothing is heard
+  const PATIENCE = 10000; // the longest wait for an answer, and between two looks without news
   const FIRST = 5000; // a stream begins with an event
   const QUIET = 40000; // it then sends one every 15 s
 
@@ -41,9 +41,11 @@
 
   function distances(root) {
     const now = Date.now();
-    for (const span of all('span[data-at]', root)) {
-      const left = Number(span.dataset.at) - now;
-      span.textContent = left > 0 ? `in ${spoken(left)}` : `${spoken(-left)} ago`;
+    for (const span of all('[data-at],[data-left]', root)) {
+      const { at, left } = span.dataset;
+      span.ends ??= at ? Number(at) : now + left * 1000;
+      const ms = span.ends - now;
+      span.textContent = left ? `${spoken(Math.max(ms, 0))} left` : ms > 0 ? `in ${spoken(ms)}` : `${spoken(-ms)} ago`;
     }
   }
 
@@ -185,10 +187,13 @@
     planned = { at, timer: setTimeout(look, at - Date.now()) };
   }
 
-  // something on the page is not known yet
+  // something on the page is not known yet, or ends by itself
   function awaited() {
-    const seconds = Number(find('main').dataset.again);
+    const main = find('main');
+    const seconds = Number(main.dataset.again);
     if (seconds > 0) plan(seconds * 1000);
+    const left = all('[data-left]', main).map((one) => one.dataset.left * 1000);
+    if (left.length) plan(Math.min(...left, 864e5) + AGAIN);
   }
 
   // --- live ---
@@ -200,7 +205,7 @@
   function expect(time) {
     clearTimeout(silence);
     silence = setTimeout(() => {
-      // a proxy that buffers, or a receiver that hangs: the page is read without news
+      // a proxy buffers, or the receiver hangs
       leave();
       plan(0);
       follow(PATIENCE);
@@ -271,7 +276,7 @@
   function ask(button) {
     const { title, text, yes, no, danger, field, label, required } = button.dataset;
     if (!title) return Promise.resolve('');
-    // an element of its own for each question: the close event can arrive after the next question has opened
+    // one element per question: the close event can arrive after the next one has opened
     const last = find('#question');
     const dialog = last.cloneNode(true);
     last.replaceWith(dialog);
@@ -356,7 +361,7 @@
     distances(document);
     setInterval(() => {
       distances(document);
-      // at midnight, a time of today becomes one of yesterday
+      // today has become yesterday
       localTimes(document);
     }, 10000);
     follow();
@@ -364,7 +369,7 @@
     if (find('.sign-in') && !find('#fault')) {
       isSignedIn().then((isIn) => isIn && location.replace(location.pathname + location.search), () => {});
     }
-    // the second click of a double click was not meant for what has appeared under the pointer
+    // the second click of a double click is not for what has just appeared
     document.addEventListener('click', (event) => {
       if (event.detail > 1 && event.target.closest('button, a')) {
         event.preventDefault();
