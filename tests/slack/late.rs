@@ -160,7 +160,7 @@ async fn a_click_on_an_incident_that_has_expired_is_told_so() -> Result<()> {
     workspace.redis.cmd::<()>(&["DEL", &keys().incident(&incident_id(&id))]).await?;
     workspace.click(MAYA, &root, "approve").await?;
     let told = workspace.told(MAYA).await?;
-    assert!(told.contains("gone"), "{told}");
+    assert!(told.contains("expired"), "{told}");
     workspace.serves("v2").await
 }
 
