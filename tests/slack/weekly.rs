@@ -13,6 +13,12 @@ use crate::common::{SOON, critical, eventually, resolved};
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 const DRY: [(&str, &str); 1] = [("GUARDS__MODE", "dry-run")];
 
+/// When the report is due: some days from now, whatever day and time it is.
+fn days_from_now() -> Result<String> {
+    let day = jiff::Timestamp::now().checked_add(Duration::from_secs(3 * 24 * 3_600))?;
+    Ok(format!("{} 09:00", day.strftime("%a").to_string().to_lowercase()))
+}
+
 fn reports(slack: &Slack) -> Vec<String> {
     let roots = slack.roots(INCIDENTS).into_iter().map(|root| root.visible_text());
     roots.filter(|text| text.contains("Dry run:")).collect()
@@ -34,8 +40,10 @@ async fn done(workspace: &Workspace) -> Result<()> {
 
 #[tokio::test]
 async fn two_replicas_report_a_week_once_and_say_what_would_have_been_right() -> Result<()> {
-    let workspace = Workspace::with(slack()?, &DRY).await?;
-    let replica = workspace.replica(&DRY).await?;
+    let weekly = days_from_now()?;
+    let env = [DRY[0], ("REPORT__WEEKLY", weekly.as_str())];
+    let workspace = Workspace::with(slack()?, &env).await?;
+    let replica = workspace.replica(&env).await?;
     workspace.ship("q").await?;
     workspace.receiver.outcomes(&[critical("p"), critical("q")]).await?;
     workspace.receiver.outcomes(&[resolved(critical("q"))]).await?;
