@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_needs_no_second_lookup() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // nobody can resolve this name
+        // this name does not resolve
         let info = "redis://redis.invalid:6379".into_connection_info().unwrap();
         let found = Resolved(vec![server.local_addr().unwrap()]);
         tokio::select! {

@@ -111,7 +111,7 @@ impl SlackNotifier {
                 }
                 (Err(error), _) => {
                     if let SlackError::Channel { .. } = error {
-                        // nobody sees what happens in this thread
+                        // its decider does not see this thread any more
                         self.undeliverable(view.incident, &root.channel, &error).await?;
                     }
                     let incident = &progress.claim.item;

@@ -76,7 +76,7 @@ impl Work {
         WorkItem::parse(member.strip_suffix(self.suffix()).unwrap_or(member))
     }
 
-    /// Whether it waits for days by the config, and nobody minds if it is late.
+    /// Whether it waits for days by the config, so that a delay does no harm.
     pub(super) fn may_be_late(self) -> bool {
         match self {
             Work::Archive | Work::Report => true,

@@ -278,7 +278,7 @@ pub(super) fn close_about_canary(tx: &mut Transaction<'_>, why: &str) {
     }
 }
 
-/// The incident that asked about the canary ended with its alerts: nobody has answered, so the next check asks again.
+/// The incident that asked about the canary ended with its alerts without an answer, so the next check asks again.
 pub(super) fn reopen_about_canary(tx: &mut Transaction<'_>, id: &IncidentId) {
     let waiting = tx.state.canary.as_mut().filter(|canary| canary.end.is_none()).and_then(|c| c.waiting.as_mut());
     if let Some(waiting) = waiting.filter(|waiting| waiting.asked.as_ref() == Some(id)) {

@@ -453,6 +453,6 @@ fn a_question_about_harm_outlives_a_medium_alert() {
         world.pass(minutes(3));
         assert_eq!(percent(&world), Some(1));
         let asks = world.state.open_incidents().any(|i| i.phase.kind() == PhaseKind::AwaitingDecision);
-        assert!(asks, "{alert_first}: nobody is asked about {:?}", waits(&world));
+        assert!(asks, "{alert_first}: no question is open about {:?}", waits(&world));
     }
 }
