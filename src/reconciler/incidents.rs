@@ -89,13 +89,13 @@ impl IncidentWorker {
     /// Measures what people wait for, and hands the next stage of a canary over to the canary worker.
     async fn process_prompt(&self, item: &WorkItem, prompt: &PromptName) -> WorkResult {
         let engine = &self.engine;
-        let loaded = engine.load(prompt).await?;
-        let state = &loaded.snapshot.state;
-        for version in state.to_measure().map(|record| record.version.clone()) {
-            let evidence = self.verifier.measure(prompt, state, &version, loaded.now, false).await;
+        let mut loaded = engine.load(prompt).await?;
+        let asked: Vec<_> = loaded.snapshot.state.to_measure().map(|record| record.version.clone()).collect();
+        for version in asked {
+            let evidence = self.verifier.measure(prompt, &loaded.snapshot.state, &version, loaded.now, false).await;
             engine.handle(prompt, &Event::Measured { version, evidence }).await?;
+            loaded = engine.load(prompt).await?;
         }
-        let loaded = engine.load(prompt).await?;
         engine.store.wake_by(Work::Canary, item, loaded.now).await?;
         // receivers of the previous release know no other set
         let next = loaded.snapshot.state.next_wake().map(|at| at.max(loaded.now.plus(LIST_EVERY)));
