@@ -42,7 +42,7 @@ const STATES: [State; 11] = [
         world.choose(Choice::Approve);
         world
     }),
-    ("`rolling_back` step by step", || {
+    ("gradual `rolling_back`", || {
         let mut world = after(high("v2").named("Earlier"));
         world.choose(Choice::ApproveGradual);
         world
