@@ -12,7 +12,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigProblem, Origin};
 use super::files::FileContents;
+use super::key::{ENV_PREFIX, env_name, env_word, quote, section_of, split_name, unquote};
 use super::secret::{bare, decode, unfit};
+use super::shown::{show, show_text};
 use super::value::Setting;
 use super::values::Values;
 
@@ -24,9 +26,6 @@ const RENAMED: [(&str, &str); 5] = [
     ("verification.fast_checks", "verification.checks"),
     ("gradual.hold", "gradual.stage_hold"),
 ];
-
-/// What the name of every variable begins with.
-pub(super) const ENV_PREFIX: &str = "PROMPT_ROLLBACK_";
 
 /// A value of the file that is not a table, or an empty table.
 struct Leaf<'a> {
@@ -544,98 +543,7 @@ fn both_names(origin: Origin, key: &str, earlier: &str) -> ConfigProblem {
     ConfigProblem { origin, key: earlier.to_owned(), message }
 }
 
-/// As TOML writes a key; so a dot inside a name never looks like a level.
-fn quote(name: &str) -> String {
-    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if bare { name.to_owned() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) }
-}
-
-/// The first name of a dotted key, and the rest.
-fn split_name(key: &str) -> Option<(&str, &str)> {
-    let dot = dots(key).next()?;
-    Some((&key[..dot], &key[dot + 1..]))
-}
-
 #[allow(clippy::expect_used, reason = "defaults are written in this crate, and a test reads all of them")]
 fn parsed_default<T: Setting>(text: &str) -> T {
     T::from_text(text).expect("a default is valid")
-}
-
-/// All names of a dotted key but the last.
-fn section_of(key: &str) -> Option<&str> {
-    Some(&key[..dots(key).last()?])
-}
-
-/// The positions of the dots that separate names; a quoted name may contain dots.
-fn dots(key: &str) -> impl Iterator<Item = usize> {
-    let (mut quoted, mut escaped) = (false, false);
-    let is_dot = move |byte: u8| {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = quoted,
-            b'"' => quoted = !quoted,
-            b'.' => return !quoted,
-            _ => {}
-        }
-        false
-    };
-    key.bytes().map(is_dot).enumerate().filter_map(|(at, is_dot)| is_dot.then_some(at))
-}
-
-/// The reverse of [`quote`].
-pub(super) fn unquote(name: &str) -> String {
-    let Some(quoted) = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return name.to_owned() };
-    let (mut plain, mut rest) = (String::new(), quoted.chars());
-    while let Some(c) = rest.next() {
-        plain.extend(if c == '\\' { rest.next() } else { Some(c) });
-    }
-    plain
-}
-
-fn env_word(word: &str) -> String {
-    word.to_uppercase().replace('-', "_")
-}
-
-fn env_name(key: &str) -> String {
-    format!("{ENV_PREFIX}{}", key.split('.').map(env_word).collect::<Vec<_>>().join("__"))
-}
-
-fn show(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => show_text(text),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
-        DeValue::Boolean(flag) => flag.to_string(),
-        DeValue::Array(items)
-            if !items.is_empty() && items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_))) =>
-        {
-            "a list of tables".into()
-        }
-        DeValue::Array(items) => {
-            let items: Vec<String> = items.iter().take(20).map(|item| show(item.get_ref())).collect();
-            format!("[{}]", items.join(", "))
-        }
-        DeValue::Table(_) => "a table".into(),
-        DeValue::Datetime(time) => time.to_string(),
-    }
-}
-
-fn show_text(text: &str) -> String {
-    const LONGEST: usize = 80;
-    // a URL may contain a password before its host, and a token in its query
-    let scheme = text.find("://").map(|at| at + 3);
-    let end = text.find(['?', '#']).filter(|_| scheme.is_some()).unwrap_or(text.len());
-    let (url, query) = text.split_at(end);
-    let from = url.rfind('@').filter(|at| *at > 0);
-    let mut shown = match from {
-        Some(host) => format!("{}***{}", &url[..scheme.filter(|scheme| *scheme <= host).unwrap_or(0)], &url[host..]),
-        None => url.to_owned(),
-    };
-    if let Some(mark) = query.chars().next() {
-        shown.extend([mark, '*', '*', '*']);
-    }
-    let text = shown;
-    let cut: String = text.chars().take(LONGEST).collect();
-    let dots = if cut.len() < text.len() { "…" } else { "" };
-    format!("{cut:?}{dots}")
 }

@@ -9,9 +9,10 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderName, ORIGIN};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::http_target::headers;
 use super::reader::ConfigReader;
 use super::values::same;
-use super::{Config, Confirm, Decider, HttpTarget, RedisIdentity, RedisMode, headers};
+use super::{Config, Confirm, Decider, HttpTarget, RedisIdentity, RedisMode};
 use crate::decision::{Operator, Plan, Severity};
 use crate::tls::{ClientFiles, ClientTls, File};
 

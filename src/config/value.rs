@@ -1,13 +1,11 @@
 //! The syntax of each kind of value, in the file and in the environment.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use redis::IntoConnectionInfo;
 use toml::de::DeValue;
 
 use super::duration::{format_prometheus_duration, parse_prometheus_duration};
@@ -383,170 +381,6 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
     }
 }
 
-/// A Redis URL. It may contain a password, so it is shown without.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(String);
-
-impl RedisUrl {
-    /// The URL as written, for connecting only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    pub(super) fn has_password(&self) -> bool {
-        self.expose().into_connection_info().is_ok_and(|info| info.redis_settings().password().is_some())
-    }
-
-    pub(super) fn is_tls(&self) -> bool {
-        self.0.starts_with("rediss://")
-    }
-
-    pub(super) fn is_tcp(&self) -> bool {
-        !self.0.starts_with("redis+unix://")
-    }
-
-    pub(super) fn database(&self) -> i64 {
-        self.expose().into_connection_info().map_or(0, |info| info.redis_settings().db())
-    }
-}
-
-impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?***"));
-        match rest.rsplit_once('@') {
-            Some((_, host)) => write!(f, "{scheme}://***@{host}{query}"),
-            None => write!(f, "{scheme}://{rest}{query}"),
-        }
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{self}\"")
-    }
-}
-
-impl Setting for RedisUrl {
-    fn expected() -> String {
-        "redis://[user:password@]host:port, rediss://… (TLS) or redis+unix:///path".into()
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        let known = ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme));
-        (known && text.into_connection_info().is_ok()).then(|| Self(text.to_owned()))
-    }
-
-    fn to_text(&self) -> String {
-        self.0.clone()
-    }
-
-    fn shown(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-
-    /// Server and database; the credentials may change.
-    fn fixed_part(&self) -> String {
-        let scheme = self.0.split("://").next().unwrap_or_default();
-        let insecure = self.0.ends_with("#insecure");
-        let address = self.expose().into_connection_info().map(|info| info.addr().to_string()).unwrap_or_default();
-        format!("{scheme} {address} {} {insecure}", self.database())
-    }
-}
-
-/// Implements an enum whose variants are words in the config.
-macro_rules! words {
-    ($($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
-
-        impl $name {
-            /// The word in the config.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl Setting for $name {
-            fn expected() -> String {
-                format!("one of {}", [$(concat!("\"", $word, "\"")),+].join(", "))
-            }
-
-            fn from_text(text: &str) -> Option<Self> {
-                match text { $($word => Some(Self::$variant),)+ _ => None }
-            }
-
-            fn to_text(&self) -> String {
-                self.as_str().to_owned()
-            }
-        }
-    )+};
-}
-
-words! {
-    /// What the holder of a token may do besides reading.
-    pub enum Role {
-        /// Nothing.
-        Read = "read",
-        /// Register and activate versions, and steer canaries.
-        Deploy = "deploy",
-        /// Decide about incidents, roll back, mark versions, pause and resume automation.
-        Decide = "decide",
-        /// All of it, and import prompts, start drills and reload the config.
-        Admin = "admin",
-    }
-
-    /// How Redis is deployed.
-    pub enum RedisMode {
-        /// One server, with or without replicas.
-        Standalone = "standalone",
-        /// A master found through Sentinel.
-        Sentinel = "sentinel",
-        /// Redis Cluster.
-        Cluster = "cluster",
-    }
-
-    /// Whether rollbacks may be automatic.
-    pub enum GuardMode {
-        /// Automatic rollbacks happen.
-        Armed = "armed",
-        /// Automatic rollbacks are only reported.
-        DryRun = "dry-run",
-    }
-
-    /// What an automatic rollback requires.
-    pub enum Confirm {
-        /// Only the alert.
-        Alert = "alert",
-        /// An answer of Prometheus as well.
-        Requery = "requery",
-    }
-
-    /// What a stage of a canary requires besides time.
-    pub enum Analysis {
-        /// Measurements that allow it, and an alert path that works.
-        On = "on",
-        /// Nothing.
-        Off = "off",
-    }
-
-    /// The format of log lines.
-    pub enum LogFormat {
-        Text = "text",
-        Json = "json",
-    }
-
-    /// The lowest level of log lines.
-    pub enum LogLevel {
-        Error = "error",
-        Warn = "warn",
-        Info = "info",
-        Debug = "debug",
-        Trace = "trace",
-    }
-}
-
 impl Setting for Severity {
     fn expected() -> String {
         r#"one of "critical", "high", "medium""#.into()
@@ -563,6 +397,7 @@ impl Setting for Severity {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{RedisMode, RedisUrl};
     use super::*;
 
     #[test]
@@ -598,41 +433,5 @@ mod tests {
         check::<BTreeMap<String, Severity>>(&["", "info=medium,warning=high"]);
         check::<RedisUrl>(&["rediss://user:p%40ss@redis.example:6380/2"]);
         check::<RedisMode>(&["standalone", "sentinel", "cluster"]);
-    }
-
-    #[test]
-    fn only_the_login_of_a_redis_url_may_change() {
-        let part = |url: &str| RedisUrl::from_text(url).expect(url).fixed_part();
-        let at = part("redis://127.0.0.1:6379");
-        for same in ["redis://a:b@127.0.0.1:6379", "redis://:b@127.0.0.1", "redis://127.0.0.1:6379/0"] {
-            assert_eq!(part(same), at, "{same}");
-        }
-        for other in
-            ["redis://127.0.0.1:6380", "redis://localhost:6379", "rediss://127.0.0.1:6379", "redis://127.0.0.1/1"]
-        {
-            assert_ne!(part(other), at, "{other}");
-        }
-        assert_ne!(part("rediss://a:1"), part("rediss://a:1#insecure"));
-        let socket = part("redis+unix:///run/redis.sock");
-        assert_eq!(part("redis+unix:///run/redis.sock?user=a&pass=b"), socket);
-        assert_ne!(part("redis+unix:///run/redis.sock?db=1"), socket);
-    }
-
-    #[test]
-    fn a_redis_url_shows_itself_without_password() {
-        for (url, shown) in [
-            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
-            ("rediss://user:p%40ss@redis.example:6380/2", "rediss://***@redis.example:6380/2"),
-            ("redis+unix:///run/redis.sock?db=1&pass=hunter2", "redis+unix:///run/redis.sock?***"),
-        ] {
-            let parsed = RedisUrl::from_text(url).expect(url);
-            assert_eq!(parsed.to_string(), shown);
-            assert_eq!(format!("{parsed:?}"), format!("\"{shown}\""));
-            assert_eq!(parsed.expose(), url);
-            assert_eq!(parsed.has_password(), url != shown, "{url}");
-        }
-        for url in ["", "127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis://host:port"] {
-            assert!(RedisUrl::from_text(url).is_none(), "{url}");
-        }
     }
 }

@@ -17,13 +17,13 @@ fn a_secret_is_never_compared_as_a_text_is() {
         ("config/values.rs", "a.expose_secret().as_bytes().ct_eq(b.expose_secret().as_bytes())"),
         // its length, and the app in the app-level token
         ("config/validate.rs", "token.expose_secret().len() < MIN_TOKEN"),
-        ("config/mod.rs", "self.app_token.as_ref()?.expose_secret().split('-').nth(2)"),
+        ("config/sections.rs", "self.app_token.as_ref()?.expose_secret().split('-').nth(2)"),
         // whether they are usable at all
         ("config/validate.rs", "URL => is_address(value.expose_secret())"),
         ("config/validate.rs", "_ => is_strong(value.expose_secret())"),
         // the headers for the collector of spans
         ("config/validate.rs", "headers(text.expose_secret()).is_some()"),
-        ("config/mod.rs", "self.otlp_headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
+        ("config/sections.rs", "self.otlp_headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
         ("config/validate.rs", "is_none_or(|url| is_address(url.expose_secret()))"),
         // the address of a webhook or of a schedule, and the keys that sign events and sessions
         ("http_client.rs", "url.expose_secret().parse()"),
@@ -39,10 +39,13 @@ fn a_secret_is_never_compared_as_a_text_is() {
         // which compares in constant time itself
         ("slack/payload.rs", "SlackEventSignatureVerifier::new(&secret.expose_secret().into())"),
         ("slack/client.rs", "SlackApiToken::new(token.expose_secret().into())"),
-        ("config/mod.rs", "BASE64_STANDARD.encode(format!(\"{name}:{}\", password.expose_secret()))"),
-        ("config/mod.rs", "self.bearer_token.as_ref().map(|token| format!(\"Bearer {}\", token.expose_secret()))"),
+        ("config/http_target.rs", "BASE64_STANDARD.encode(format!(\"{name}:{}\", password.expose_secret()))"),
+        (
+            "config/http_target.rs",
+            "self.bearer_token.as_ref().map(|token| format!(\"Bearer {}\", token.expose_secret()))",
+        ),
         // the headers for Prometheus and Alertmanager, and whether they are headers
-        ("config/mod.rs", "self.headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
+        ("config/http_target.rs", "self.headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
         ("config/validate.rs", "target.headers.as_ref().map(|text| headers(text.expose_secret()))"),
         // whether it is the address of a proxy; the word for none is no secret
         ("config/validate.rs", "let url = url.expose_secret();"),
