@@ -115,7 +115,7 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiR
                 Objection::ContentMissing(_) => {
                     ("archived", "repeat the request to try again, or use force to roll back without its content")
                 }
-                Objection::TargetFails(_) => {
+                Objection::TargetFails { .. } => {
                     ("baseline_failed", "repeat the request, or use force, to roll back anyway")
                 }
                 Objection::Changed(_) => ("healthy", "repeat the request, or use force, to roll back anyway"),

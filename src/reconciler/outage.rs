@@ -18,9 +18,7 @@ use super::worker::{rest, span, while_leased};
 use crate::decision::outage::{
     Done, Execution, Member, Outage, OutageAction, needs_outage, rolled_back_before, room_at,
 };
-use crate::decision::{
-    Answer, Choice, Decide, Event, Incident, IncidentId, Operator, PhaseKind, RefusalCode, SwitchMode, Timestamp,
-};
+use crate::decision::{Answer, Event, Incident, IncidentId, Operator, PhaseKind, RefusalCode, SwitchMode, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::service::coordinate::update;
@@ -312,15 +310,7 @@ impl Coordinator {
         execution: &Execution,
         question_number: Option<u32>,
     ) -> Result<Done, EngineError> {
-        let undo = execution.what == OutageAction::Undo;
-        let event = Event::Decide(Decide {
-            incident: member.incident.clone(),
-            choice: if undo { Choice::Undo } else { Choice::Approve },
-            operator: execution.by.clone(),
-            target: None,
-            force: false,
-            question_number: question_number.filter(|_| !undo),
-        });
+        let event = Event::Decide(member.decision(execution, question_number));
         let done = |failed, text: String| Ok(Done { execution: execution.at, failed, text });
         let answer = match self.engine.handle(&member.prompt, &event).await {
             Ok(handled) => handled.answer,

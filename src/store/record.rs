@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(rolling.gradual().map(|split| (split.percent(), split.began)), Some((25, Timestamp(7))));
         let held = read("awaiting_decision", r#""hold":"maya","objection":{"baseline":true,"text":"it fails"}"#);
         assert_eq!(held.hold().map(Operator::as_str), Some("maya"));
-        assert_eq!(held.objection(), Some(&Objection::TargetFails("it fails".to_owned())));
+        assert_eq!(held.objection(), Some(&Objection::TargetFails { to: None, text: "it fails".to_owned() }));
         // a missing field makes it a question to people, which can be answered
         for phase in ["confirming", "rolling_back"] {
             let asked = read(phase, r#""deadline":9"#);

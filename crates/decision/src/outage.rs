@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::words;
+use super::event::{Choice, Decide};
 use super::guards::Guard;
 use super::ids::IncidentId;
 use super::incident::Incident;
@@ -179,6 +180,20 @@ impl Member {
         let begun = self.asked.is_some_and(|(at, _)| at == execution.at);
         let done = self.done.as_ref().is_some_and(|done| done.execution == execution.at);
         self.joined <= execution.at && !done && (meant || begun)
+    }
+
+    /// `execution` as a person's decision about this prompt. `question_number`: the question that it answers.
+    pub fn decision(&self, execution: &Execution, question_number: Option<u32>) -> Decide {
+        let undo = execution.what == OutageAction::Undo;
+        Decide {
+            incident: self.incident.clone(),
+            choice: if undo { Choice::Undo } else { Choice::Approve },
+            operator: execution.by.clone(),
+            // an undo is about the first rollback only: a person may have gone back further since
+            target: undo.then(|| self.version.clone()),
+            force: false,
+            question_number: question_number.filter(|_| !undo),
+        }
     }
 }
 

@@ -235,8 +235,8 @@ pub struct Pending {
 pub enum Objection {
     /// The version looks healthy again, or `active` has lost its version since.
     Changed(String),
-    /// The target fails the team's own test.
-    TargetFails(String),
+    /// The target `to` fails the team's own test. An older receiver recorded no target.
+    TargetFails { to: Option<VersionName>, text: String },
     /// The target's content was not restored from the archive.
     ContentMissing(String),
 }
@@ -244,8 +244,30 @@ pub enum Objection {
 impl Objection {
     pub fn text(&self) -> &str {
         match self {
-            Self::Changed(text) | Self::TargetFails(text) | Self::ContentMissing(text) => text,
+            Self::Changed(text) | Self::TargetFails { text, .. } | Self::ContentMissing(text) => text,
         }
+    }
+
+    /// Whether a second approval, of a rollback to `to`, overrules it.
+    pub fn is_overruled_by(&self, to: &VersionName) -> bool {
+        match self {
+            Self::Changed(_) => true,
+            Self::TargetFails { to: failing, .. } => failing.as_ref().is_none_or(|failing| failing == to),
+            Self::ContentMissing(_) => false,
+        }
+    }
+
+    /// What a second approval does. Completes the sentence "approve again to …".
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Changed(_) | Self::TargetFails { .. } => "roll back anyway",
+            Self::ContentMissing(_) => "try again",
+        }
+    }
+
+    /// Whether it is about the version in trouble, whatever the target.
+    pub fn is_about_the_subject(&self) -> bool {
+        matches!(self, Self::Changed(_))
     }
 }
 
@@ -255,14 +277,16 @@ struct ObjectionRecord {
     baseline: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     text_missing: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    to: Option<VersionName>,
     text: String,
 }
 
 impl From<ObjectionRecord> for Objection {
-    fn from(ObjectionRecord { baseline, text_missing, text }: ObjectionRecord) -> Self {
+    fn from(ObjectionRecord { baseline, text_missing, to, text }: ObjectionRecord) -> Self {
         match (text_missing, baseline) {
             (true, _) => Self::ContentMissing(text),
-            (false, true) => Self::TargetFails(text),
+            (false, true) => Self::TargetFails { to, text },
             (false, false) => Self::Changed(text),
         }
     }
@@ -270,13 +294,12 @@ impl From<ObjectionRecord> for Objection {
 
 impl From<Objection> for ObjectionRecord {
     fn from(objection: Objection) -> Self {
-        let (baseline, text_missing) = match &objection {
-            Objection::Changed(_) => (false, false),
-            Objection::TargetFails(_) => (true, false),
-            Objection::ContentMissing(_) => (false, true),
+        let (baseline, text_missing, to, text) = match objection {
+            Objection::Changed(text) => (false, false, None, text),
+            Objection::TargetFails { to, text } => (true, false, to, text),
+            Objection::ContentMissing(text) => (false, true, None, text),
         };
-        let (Objection::Changed(text) | Objection::TargetFails(text) | Objection::ContentMissing(text)) = objection;
-        Self { baseline, text_missing, text }
+        Self { baseline, text_missing, to, text }
     }
 }
 
@@ -290,7 +313,11 @@ mod tests {
         let text = || "why".to_owned();
         for (objection, json) in [
             (Objection::Changed(text()), r#"{"text":"why"}"#),
-            (Objection::TargetFails(text()), r#"{"baseline":true,"text":"why"}"#),
+            (Objection::TargetFails { to: None, text: text() }, r#"{"baseline":true,"text":"why"}"#),
+            (
+                Objection::TargetFails { to: VersionName::parse("v1").ok(), text: text() },
+                r#"{"baseline":true,"to":"v1","text":"why"}"#,
+            ),
             (Objection::ContentMissing(text()), r#"{"text_missing":true,"text":"why"}"#),
         ] {
             assert_eq!(serde_json::to_string(&objection).unwrap(), json);

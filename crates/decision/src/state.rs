@@ -222,6 +222,13 @@ pub struct Silence {
     pub since: Timestamp,
 }
 
+impl Silence {
+    /// The alert's name, as far as it is known.
+    fn spoken(&self) -> &str {
+        if self.alertname.is_empty() { "an alert" } else { &self.alertname }
+    }
+}
+
 impl VersionRecord {
     pub fn new(version: VersionName, now: Timestamp) -> Self {
         Self {
@@ -378,13 +385,14 @@ impl PromptState {
     }
 
     /// An alert that fires on `version`, a possible rollback target.
-    pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&AlertRecord> {
-        self.trouble(policy, now).find(|(of, _)| *of == version).map(|(_, alert)| alert)
+    pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&str> {
+        self.trouble(policy, now).find(|(of, _)| *of == version).map(|(_, alertname)| alertname)
     }
 
-    /// Alerts on possible rollback targets: on versions without traffic, and on those with traffic that a rollback may
-    /// go to, which have incidents of their own: a canary, and while `active` holds no version, each that may have any.
-    pub fn trouble(&self, policy: &Policy, now: Timestamp) -> impl Iterator<Item = (&VersionName, &AlertRecord)> {
+    /// Names of alerts on possible rollback targets: on versions without traffic, dismissed or not, and on those with
+    /// traffic that a rollback may go to, which have incidents of their own: a canary, and while `active` holds no version,
+    /// each that may have any.
+    pub fn trouble(&self, policy: &Policy, now: Timestamp) -> impl Iterator<Item = (&VersionName, &str)> {
         let alert_resolve_timeout = policy.alert_resolve_timeout;
         let canary = self.running_canary().map(|canary| &canary.split.arriving);
         let served = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions).chain(canary);
@@ -395,7 +403,12 @@ impl PromptState {
         let own = own.flat_map(|incident| incident.alerts.iter().map(move |alert| (&incident.version, alert)));
         let inactive_alerts = self.inactive_alerts.iter().map(|inactive| (&inactive.version, &inactive.alert));
         let all = inactive_alerts.chain(own.filter(|(_, alert)| alert.firing));
-        all.filter(move |(_, alert)| now.since(alert.last_seen) < alert_resolve_timeout)
+        let all = all.map(|(version, alert)| (version, alert.alertname.as_str(), alert.last_seen));
+        let served = self.served();
+        let dismissed = self.silences.iter().filter(move |silence| !served.contains(&silence.version));
+        let all = all.chain(dismissed.map(|silence| (&silence.version, silence.spoken(), silence.since)));
+        all.filter(move |(_, _, last_seen)| now.since(*last_seen) < alert_resolve_timeout)
+            .map(|(version, alertname, _)| (version, alertname))
     }
 
     /// The latest version that people moved away from and that could otherwise be a target, so that people can be told

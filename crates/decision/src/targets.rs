@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::alert::AlertRecord;
 use super::names::VersionName;
 use super::policy::Policy;
 use super::split::TrafficSplit;
@@ -15,8 +14,8 @@ pub struct Targets<'s> {
     split: Option<&'s TrafficSplit>,
     /// A pair of versions for which a split determines the target.
     certain: Option<[&'s VersionName; 2]>,
-    /// The trusted versions, the most recently active first, each with an alert that fires on it.
-    proved: Vec<(&'s VersionName, Option<&'s AlertRecord>)>,
+    /// The trusted versions, the most recently active first, each with the name of an alert that fires on it.
+    proved: Vec<(&'s VersionName, Option<&'s str>)>,
 }
 
 impl PromptState {
@@ -33,9 +32,9 @@ impl PromptState {
 
 impl<'s> Targets<'s> {
     pub fn of(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Self {
-        let mut trouble: HashMap<&VersionName, &AlertRecord> = HashMap::new();
-        for (version, alert) in state.trouble(policy, now) {
-            trouble.entry(version).or_insert(alert);
+        let mut trouble: HashMap<&VersionName, &str> = HashMap::new();
+        for (version, alertname) in state.trouble(policy, now) {
+            trouble.entry(version).or_insert(alertname);
         }
         let mut good: Vec<&VersionRecord> = state.versions.iter().filter(|v| v.is_target(policy, now)).collect();
         good.sort_by_key(|v| std::cmp::Reverse((v.last_active, v.known_since)));
@@ -59,8 +58,8 @@ impl<'s> Targets<'s> {
         self.certain(from).into_iter().chain(fit(true)).chain(fit(false))
     }
 
-    /// The versions that would be the target if no alert fired on them, each with that alert.
-    pub fn passed_over(&self, from: Option<&VersionName>) -> Vec<(&'s VersionName, &'s AlertRecord)> {
+    /// The versions that would be the target if no alert fired on them, each with the name of that alert.
+    pub fn passed_over(&self, from: Option<&VersionName>) -> Vec<(&'s VersionName, &'s str)> {
         if self.certain(from).is_some() {
             return Vec::new();
         }
@@ -81,7 +80,7 @@ impl<'s> Targets<'s> {
     fn proved<'a>(
         &'a self,
         from: Option<&'a VersionName>,
-    ) -> impl Iterator<Item = (&'s VersionName, Option<&'s AlertRecord>)> + 'a {
+    ) -> impl Iterator<Item = (&'s VersionName, Option<&'s str>)> + 'a {
         // of two versions that share the traffic, only the determined one is a target, or a canary that is trusted
         let split = self.split.filter(|split| from.is_some_and(|from| split.has(from)));
         let is_canary = |split: &TrafficSplit, version: &VersionName| !split.is_rollback && split.arriving == *version;

@@ -112,6 +112,9 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
             let text = passed_over.or(target.as_ref().map(|target| format!("{target} is the rollback target now")));
             incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
             incident.question_number += 1; // an answer to the question before means another target
+            if let Phase::AwaitingDecision(question) = &mut incident.phase {
+                question.objection.take_if(|objection| !objection.is_about_the_subject());
+            }
         }
         (incident.target, incident.choices) = (target, choices);
     }
@@ -259,6 +262,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
         i.version == alert.version
             && i.phase.kind() == PhaseKind::Resolved
             && i.switch.is_none() // an alert that fires now is not about a version that was rolled back there
+            && !i.alerts.is_empty() // only an alert can fire again
             && i.closed_at.is_some_and(|at| now.since(at) < reopen_within)
     });
     if let Some(incident) = resting {

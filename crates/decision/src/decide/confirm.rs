@@ -92,7 +92,8 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
     let objection = match (&answer.precheck, verdict) {
         _ if pending.skip_confirmation => None,
         (Some(failure), _) => {
-            Some(Objection::TargetFails(format!("{} fails its baseline test: {failure}", pending.to)))
+            let text = format!("{} fails its baseline test: {failure}", pending.to);
+            Some(Objection::TargetFails { to: Some(pending.to.clone()), text })
         }
         (None, Verdict::Healthy) => Some(Objection::Changed(format!("{} looks healthy again: {text}", pending.from))),
         // the requester has decided, and nothing contradicts
@@ -150,7 +151,8 @@ pub(super) fn ask_first(
     // was confirmed when it began
     let known = of_canary
         || matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack | PhaseKind::Verifying);
-    let overruled = force || incident.objection().is_some() || known;
+    let answered = incident.objection().is_some_and(|objection| objection.is_overruled_by(&pending.to));
+    let overruled = force || answered || known;
     pending.skip_confirmation = !policy.confirm || overruled;
     if pending.skip_confirmation && has_text {
         return Ok(None);

@@ -126,11 +126,8 @@ pub(super) fn report_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &st
 pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
-    let again = match objection {
-        Objection::ContentMissing(_) => "try again",
-        Objection::Changed(_) | Objection::TargetFails(_) => "roll back anyway",
-    };
-    let text = format!("not rolled back yet: {}. {} may approve again to {again}", objection.text(), pending.operator);
+    let (why, operator, then) = (objection.text(), &pending.operator, objection.remedy());
+    let text = format!("not rolled back yet: {why}. {operator} may approve again to {then}");
     incident.note(now, NoteKind::Asked, text);
     match incident.phase {
         // people are still paged about the rollback that did not help, or about what was shipped instead

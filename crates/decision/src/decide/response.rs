@@ -141,7 +141,7 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
         },
         Action::Page | Action::Recommend => question::ask(incident, now, other, heard),
         Action::Observe => {
-            let opened_at = incident.opened_at;
+            let opened_at = incident.opened_at.min(now); // a clock may have gone back since
             if let Phase::Observing { until } = &mut incident.phase {
                 // reopened: the observation continues
                 let limit = opened_at.plus(strongest.time_limit).max(now);

@@ -214,8 +214,8 @@ impl<'a> Transaction<'a> {
 
     /// Describes the alert that fires on a possible rollback target.
     pub(super) fn trouble_on(&self, target: &VersionName) -> Option<String> {
-        let alert = self.state.trouble_on(target, self.policy, self.now)?;
-        Some(format!("{} fires on {target} too", alert.alertname))
+        let alertname = self.state.trouble_on(target, self.policy, self.now)?;
+        Some(format!("{alertname} fires on {target} too"))
     }
 
     /// Describes why the version that people last moved away from is not a target.
@@ -251,7 +251,7 @@ pub(super) fn choices(targets: &Targets<'_>, from: &VersionName, bad: &VersionNa
 pub(super) fn passed_over(targets: &Targets<'_>, from: &VersionName) -> Option<String> {
     let over = targets.passed_over(Some(from));
     let target = targets.from(Some(from)).next()?;
-    let words: Vec<_> = over.iter().map(|(version, alert)| format!("{} fires on {version}", alert.alertname)).collect();
+    let words: Vec<_> = over.iter().map(|(version, alertname)| format!("{alertname} fires on {version}")).collect();
     (!words.is_empty()).then(|| format!("{}: {target} is the rollback target instead", words.join(", ")))
 }
 

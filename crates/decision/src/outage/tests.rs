@@ -318,3 +318,14 @@ fn a_clock_that_goes_back_spends_the_budget_for_one_window() {
     let automatic: Vec<_> = (0..u64::from(policy.max_auto_rollbacks)).map(|n| later(86_400 + n)).collect();
     assert_eq!(room_at(&automatic, &policy, NOW), Some(NOW.plus(policy.budget_window)));
 }
+
+#[test]
+fn an_undo_of_all_names_the_version_that_it_gives_back() {
+    let execution = |what| Execution { what, by: Operator::recorded("maya"), at: NOW };
+    let member = switched("a", PhaseKind::Verifying);
+    let undo = member.decision(&execution(OutageAction::Undo), Some(3));
+    assert_eq!((undo.choice, undo.question_number), (Choice::Undo, None));
+    assert_eq!(undo.target, Some(member.version.clone()));
+    let approve = member.decision(&execution(OutageAction::RollBack), Some(3));
+    assert_eq!((approve.choice, approve.question_number, approve.target), (Choice::Approve, Some(3), None));
+}

@@ -456,3 +456,16 @@ fn a_question_about_harm_outlives_a_medium_alert() {
         assert!(asks, "{alert_first}: no question is open about {:?}", waits(&world));
     }
 }
+
+#[test]
+fn an_alert_reopens_no_question_about_a_canary() {
+    let mut world = begun();
+    world.looks.compared = Some(Ok(compared(19, true)));
+    world.pass(hours(4));
+    assert_eq!(questions(&world), 1);
+    world.looks.compared = Some(Ok(compared(1_000, true)));
+    world.pass(minutes(1));
+    assert_eq!((percent(&world), world.phase()), (Some(5), PhaseKind::Resolved));
+    assert_eq!(world.alert(medium("v2")), "incident_opened observe");
+    assert_eq!(world.latest().deadline(), Some(world.now.plus(hours(1))));
+}

@@ -100,7 +100,10 @@ fn a_target_that_fails_its_baseline_test_is_asked_about_once_more() {
     world.pass(seconds(0));
     assert_eq!(world.served(), "v2");
     let objection = world.latest().objection();
-    assert!(matches!(objection, Some(Objection::TargetFails(text)) if text.contains("answered 500")), "{objection:?}");
+    assert!(
+        matches!(objection, Some(Objection::TargetFails { text, .. }) if text.contains("answered 500")),
+        "{objection:?}"
+    );
 }
 
 #[test]
@@ -281,4 +284,26 @@ fn what_resolved_while_the_content_was_restored_rolls_nothing_back() {
     world.says = Some(Finding::new(Verdict::NoData, "no data yet"));
     world.pass(seconds(20));
     assert_eq!(world.served(), "v3", "{:?}", world.phase());
+}
+
+#[test]
+fn a_failed_test_of_one_target_overrules_nothing_for_another_one() {
+    for explicit in [false, true] {
+        let mut world = asking();
+        world.mark_known_good("v0");
+        world.says = finding(Verdict::Unhealthy);
+        world.precheck = Some("answered 500".to_owned());
+        world.alert(high("v2"));
+        world.choose(Choice::Approve);
+        world.pass(seconds(0));
+        assert!(matches!(world.latest().objection(), Some(Objection::TargetFails { .. })));
+        if !explicit {
+            world.alert(high("v1")); // v0 is the target now
+            assert_eq!(world.latest().objection(), None, "it was about v1");
+        }
+        let Event::Decide(click) = world.click(Choice::Approve) else { panic!("a click is a decision") };
+        let target = explicit.then(|| v("v0"));
+        let answer = world.happens(&Event::Decide(Decide { target, ..click })).answer;
+        assert!(matches!(answer, Answer::Confirming { .. }), "v0 was never tested: {answer:?}");
+    }
 }

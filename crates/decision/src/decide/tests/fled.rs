@@ -293,3 +293,24 @@ fn a_target_measured_as_bad_and_replaced_is_no_target() {
     world.alert(critical("v3"));
     assert_eq!(world.served(), "v0", "v1 was measured to fail");
 }
+
+#[test]
+fn a_critical_skips_a_target_whose_dismissed_alert_fires_on() {
+    let mut world = two_good();
+    world.alert(high("v1"));
+    world.choose(Choice::Dismiss);
+    world.release("v2");
+    assert_eq!(world.alert(high("v1")), "ignored dismissed");
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!(world.served(), "v0");
+}
+
+#[test]
+fn a_critical_skips_a_target_whose_rollback_was_undone_while_its_alert_fires_on() {
+    let mut world = three_good();
+    world.alert(critical("v2"));
+    world.choose(Choice::Undo);
+    world.release("v3");
+    assert_eq!(world.alert(critical("v3")), "rolled_back alert");
+    assert_eq!(world.served(), "v1");
+}

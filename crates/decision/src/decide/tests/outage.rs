@@ -180,3 +180,24 @@ fn the_end_of_a_hold_goes_on_with_the_check_of_an_early_alert() {
     world.happens(&Event::Hold { incident, by: None });
     assert!(world.latest().recheck().is_some(), "{:?}", world.latest().phase);
 }
+
+#[test]
+fn an_undo_that_means_the_first_rollback_leaves_a_later_decision_alone() {
+    let mut world = World::with_a_fresh_release();
+    world.escalate(); // v2 → v1 did not help
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { to, .. } if to == v("v0")));
+    let Event::Decide(click) = world.click(Choice::Undo) else { panic!("a click is a decision") };
+    let answer = world.happens(&Event::Decide(Decide { target: Some(v("v2")), ..click })).answer;
+    assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    assert_eq!(world.served(), "v0");
+}
+
+#[test]
+fn what_was_held_while_automation_was_off_is_no_outage_after_a_reload() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.max_auto_rollbacks = 0;
+    assert_eq!(world.alert(critical("v2")), "held budget");
+    world.policy.max_auto_rollbacks = 5;
+    world.register("v9"); // any commit
+    assert!(!world.latest().outage, "no other prompt was rolled back");
+}

@@ -55,6 +55,10 @@ pub(super) enum Step {
     Pause(bool),
     DryRun(bool),
     Spent(u32),
+    /// A reload turns automatic rollbacks off, or on again.
+    Automatic(bool),
+    /// Whether rollback targets pass the team's own test.
+    Precheck(bool),
     Ask {
         confirm: bool,
         requery: bool,
@@ -189,6 +193,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
+        1 => prop::bool::weighted(0.7).prop_map(Step::Automatic),
+        1 => any::<bool>().prop_map(Step::Precheck),
         1 => any::<bool>().prop_map(Step::Follow),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(confirm, requery)| Step::Ask { confirm, requery }),
         1 => prop_oneof![0..20_u64, 170..190_u64].prop_map(Step::Days),
@@ -290,6 +296,14 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::Spent(n) => {
             world.recent_auto = *n;
+            return None;
+        }
+        Step::Automatic(on) => {
+            world.policy.max_auto_rollbacks = if *on { Policy::default().max_auto_rollbacks } else { 0 };
+            return None;
+        }
+        Step::Precheck(passes) => {
+            world.precheck = (!passes).then(|| "answered 500".to_owned());
             return None;
         }
         Step::List(alerts) => Event::Listed {

@@ -343,3 +343,19 @@ fn a_text_that_someone_deleted_in_redis_is_noticed() {
     world.tidy();
     assert!(world.state.version(&v("v4")).is_some_and(|r| !r.has_content && r.archived.is_none()));
 }
+
+#[test]
+fn trying_again_for_the_content_asks_prometheus_all_the_same() {
+    let mut world = archived();
+    (world.policy.confirm, world.policy.verify) = (true, true);
+    world.says = Some(Finding::new(Verdict::Healthy, "0.1 %"));
+    world.unplugged = world.files.take().expect("files");
+    world.roll_back(to("v1", false));
+    world.pass(seconds(1));
+    assert!(matches!(world.latest().objection(), Some(crate::Objection::ContentMissing(_))));
+    world.files = Some(std::mem::take(&mut world.unplugged));
+    world.roll_back(to("v1", false));
+    world.pass(seconds(1));
+    assert_eq!(world.served(), "v6");
+    assert!(matches!(world.latest().objection(), Some(crate::Objection::Changed(_))));
+}

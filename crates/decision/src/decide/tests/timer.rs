@@ -345,3 +345,16 @@ fn a_clock_that_goes_back_prolongs_nothing_that_is_remembered() {
     returned.pass(hours(2));
     assert_eq!(returned.alert(critical("v2")), "rolled_back alert");
 }
+
+#[test]
+fn a_reopened_observation_lasts_no_longer_after_a_clock_went_back() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    world.alert(medium("v2").resolved());
+    world.pass(minutes(2));
+    assert_eq!(world.phase(), PhaseKind::Resolved);
+    world.step_clock(-86_400);
+    assert_eq!(world.alert(medium("v2")), "incident_updated reopened");
+    let deadline = world.latest().deadline();
+    assert!(deadline.is_some_and(|at| at <= world.now.plus(hours(1))), "{deadline:?}");
+}
