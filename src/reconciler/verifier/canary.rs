@@ -38,7 +38,7 @@ impl Verifier {
             Ok((comparison, _)) => comparison.is_better(),
             Err(why) => (false, why),
         };
-        Evidence { at: now, passed, text }
+        Evidence { at: now, against: state.replaced_by(version).cloned(), passed, text }
     }
 
     /// What must be known at the end of a canary's stage.
