@@ -200,22 +200,23 @@ fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>
 /// Bounds and observations by the end of the window, of all windows whose covered share is known.
 fn buckets(labels: &Labels, buckets: &[&Series], covered: &[&Series]) -> BTreeMap<Timestamp, Vec<(f64, f64)>> {
     let mut of_window: BTreeMap<Timestamp, Vec<(f64, f64)>> = BTreeMap::new();
-    let mut read = BTreeSet::new();
+    // of what several Prometheus servers measured in a window, one
+    let mut read: BTreeMap<Server<'_>, BTreeMap<Timestamp, Replica<'_>>> = BTreeMap::new();
     for covered in covered {
-        // of what several Prometheus servers measured, one
-        if !read.insert(Server::of(labels, covered)) {
-            continue;
-        }
+        let (server, replica) = (Server::of(labels, covered), Replica::of(labels, covered));
         let shares: BTreeMap<Timestamp, f64> = covered.points.iter().copied().collect();
-        for one in buckets.iter().filter(|one| Replica::of(labels, one) == Replica::of(labels, covered)) {
-            let (Ok(bound), mut server) = (one.label("le").parse::<f64>(), Server::of(labels, one)) else { continue };
-            server.others.retain(|(label, _)| *label != "le");
-            if server != Server::of(labels, covered) {
+        let read = read.entry(server.clone()).or_default();
+        for one in buckets.iter().filter(|one| Replica::of(labels, one) == replica) {
+            let (Ok(bound), mut of) = (one.label("le").parse::<f64>(), Server::of(labels, one)) else { continue };
+            of.others.retain(|(label, _)| *label != "le");
+            if of != server {
                 continue;
             }
             for (end, observations) in &one.points {
                 let Some(share) = shares.get(end) else { continue };
-                of_window.entry(*end).or_default().push((bound, observations * share));
+                if *read.entry(*end).or_insert_with(|| replica.clone()) == replica {
+                    of_window.entry(*end).or_default().push((bound, observations * share));
+                }
             }
         }
     }
@@ -230,16 +231,15 @@ fn counts(
     failed: fn(f64, f64) -> f64,
 ) -> BTreeMap<Timestamp, Counts> {
     let mut counts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
-    let mut counted = BTreeSet::new();
+    // of what several measured in a slice, one
+    let mut counted: BTreeMap<Server<'_>, BTreeSet<Timestamp>> = BTreeMap::new();
     for all in all {
         let (server, replica) = (Server::of(labels, all), Replica::of(labels, all));
         let same = |other: &&&Series| Server::of(labels, other) == server && Replica::of(labels, other) == replica;
         let Some(part) = parts.iter().find(same) else { continue };
-        // of what several measured, one
-        if !counted.insert(server.clone()) {
-            continue;
-        }
-        for (end, (grown, part)) in growth(step, all, part, summed.iter().find(same).copied()) {
+        let growth = growth(step, all, part, summed.iter().find(same).copied());
+        let counted = counted.entry(server).or_default();
+        for (end, (grown, part)) in growth.into_iter().filter(|(end, _)| counted.insert(*end)) {
             counts.entry(end).or_default().add(Counts { all: grown, failed: failed(grown, part) });
         }
     }
@@ -401,6 +401,49 @@ mod tests {
                 labelled(series(FAILURES, "v2", "a", &[0.0, 2.0]), label, "b"),
             ]);
             assert_eq!(all(&measured.errors), [expected]);
+        }
+    }
+
+    /// The series of the Prometheus server `replica`, of which the first points are `missing`.
+    fn measured_by(replica: &str, missing: usize, mut one: Series) -> Series {
+        one.labels.insert("prometheus_replica".to_owned(), replica.to_owned());
+        one.points.drain(..missing);
+        one
+    }
+
+    #[test]
+    fn a_prometheus_server_that_ends_leaves_the_slices_to_the_other_one_of_its_pair() {
+        let counts = |replica: &str, missing, points| {
+            let each = [(REQUESTS, 10.0), (FAILURES, 1.0)].map(|(name, rate)| {
+                let values: Vec<f64> = (0..points).map(|i| f64::from(i) * rate).collect();
+                measured_by(replica, missing, series(name, "v2", "a", &values))
+            });
+            Vec::from(each)
+        };
+        for (a, b) in [((0, 2), (0, 4)), ((0, 4), (0, 2)), ((2, 4), (0, 3)), ((0, 4), (0, 4))] {
+            let measured = read_first([counts("a", a.0, a.1), counts("b", b.0, b.1)].concat());
+            assert_eq!(all(&measured.errors), [[10.0, 1.0, 0.0, 0.0]; 3], "{a:?} {b:?}: each slice once");
+        }
+    }
+
+    #[test]
+    fn a_prometheus_server_that_ends_leaves_the_windows_to_the_other_one_of_its_pair() {
+        let until = |replica: &str, seconds: u64| {
+            let each = [("1", 90.0), ("+Inf", 100.0)].map(|(le, observations)| bucket("v2", le, observations));
+            let flat = |one: Series| {
+                let points = (0..=seconds / 15).map(|i| (after(i * 15), one.points[0].1)).collect();
+                measured_by(replica, 0, Series { points, ..one })
+            };
+            each.into_iter().chain([series(COVERED, "v2", "", &[0.9])]).map(flat).collect::<Vec<_>>()
+        };
+        let whole = Histogram::new(vec![(1.0, 81.0), (f64::INFINITY, 90.0)]);
+        for (a, b) in [(390, 690), (690, 390), (690, 690)] {
+            let spans = [QueryRange { from: BEGAN, to: after(690), step: STEP }];
+            let answers = [[until("a", a), until("b", b)].concat()];
+            let [new, old] = ["v2", "v1"].map(version);
+            let durations = read(&labels(), &spans, &answers, [&new, &old], BEGAN).durations.expect("durations");
+            let of_new: Vec<_> = durations.into_iter().map(|slice| slice.new).collect();
+            assert_eq!(of_new, [whole.clone(), whole.clone()], "{a} {b}");
         }
     }
 
