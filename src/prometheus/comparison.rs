@@ -55,11 +55,11 @@ fn aligned(at: Timestamp, step: Duration) -> Timestamp {
     Timestamp(at.0 - at.0.rem_euclid(step))
 }
 
-/// When the comparison of a canary begins: with the canary, or with a stage that begins when half of the time of a comparison
-/// is over.
+/// When the comparison of a canary begins: with the canary, or with a stage that begins when slices are half an hour long, or soon
+/// will be. Such slices would show nothing of a stage for up to an hour.
 pub fn began(started: Timestamp, stage: Timestamp) -> Timestamp {
-    const HALF: Duration = Duration::from_secs(7 * 24 * 3_600 / 2);
-    if stage.since(started) < HALF { started } else { stage }
+    const SHORT: Duration = Duration::from_secs(23 * 3_600);
+    if stage.since(started) < SHORT { started } else { stage }
 }
 
 const SCORES: &str = "prompt_version_instance:quality_score_count:sum";
@@ -341,12 +341,22 @@ mod tests {
 
     #[test]
     fn a_stage_that_begins_late_is_compared_by_itself() {
-        let day = |days: u64| after(days * 24 * 3_600);
-        assert_eq!([0, 1, 3].map(|days| began(BEGAN, day(days))), [BEGAN; 3]);
-        for days in [4, 8, 30] {
-            let stage = day(days);
-            let spans = spans(began(BEGAN, stage), stage.plus(Duration::from_secs(3_600)));
-            assert!(spans.iter().any(|span| span.from >= stage && span.to > stage), "{days}: {spans:?}");
+        assert_eq!([0, 1, 22].map(|hours| began(BEGAN, after(hours * 3_600))), [BEGAN; 3]);
+        let two_minutes_before_a_day = 24 * 60 - 2;
+        for minutes in [0, 60, 22 * 60, two_minutes_before_a_day, 25 * 60, 4 * 24 * 60, 8 * 24 * 60, 30 * 24 * 60] {
+            let stage = after(minutes * 60);
+            // ten minutes, with one request a second
+            let spans = spans(began(BEGAN, stage), stage.plus(Duration::from_secs(615)));
+            let answer = |span: &QueryRange| {
+                let ends = (0..).map(|i| span.from.plus(span.step * i)).take_while(|end| *end <= span.to);
+                let points: Vec<_> = ends.map(|end| (end, end.since(BEGAN).as_secs_f64())).collect();
+                let none = points.iter().map(|(end, _)| (*end, 0.0)).collect();
+                let of = |name, points| Series { points, ..series(name, "v2", "a", &[]) };
+                vec![of(REQUESTS, points), of(FAILURES, none)]
+            };
+            let answers: Vec<_> = spans.iter().map(answer).collect();
+            let requests = requests_since(&labels(), &spans, &answers, &version("v2"), stage);
+            assert!((300.0..=600.0).contains(&requests), "{minutes}: {requests} in {spans:?}");
         }
     }
 
