@@ -58,7 +58,7 @@ impl Signal {
 }
 
 /// Whether the alert rules can judge a signal of a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Coverage {
     /// No rule about the signal can fire.
     Blind,
@@ -115,18 +115,22 @@ pub enum Rating {
 impl Figure {
     /// `None`: nothing is measured now, or there is nothing to compare it with.
     pub fn rating(&self, signal: Signal) -> Option<Rating> {
-        let now = self.now.filter(|now| now.is_finite())?;
-        let baseline = self.baseline.filter(|baseline| *baseline > 0.0);
-        let excess = match signal {
-            Signal::Errors => now,
-            Signal::P99 => now / baseline?,
-            Signal::Quality => 1.0 - now / baseline?,
-        };
         let (watch, bad) = signal.limits();
-        Some(match excess {
+        Some(match self.excess(signal)? {
             excess if excess > bad => Rating::Bad,
             excess if excess > watch => Rating::Watch,
             _ => Rating::Fine,
+        })
+    }
+
+    /// What is compared with the limits of the signal.
+    pub fn excess(&self, signal: Signal) -> Option<f64> {
+        let now = self.now.filter(|now| now.is_finite())?;
+        let baseline = self.baseline.filter(|baseline| *baseline > 0.0);
+        Some(match signal {
+            Signal::Errors => now,
+            Signal::P99 => now / baseline?,
+            Signal::Quality => 1.0 - now / baseline?,
         })
     }
 }

@@ -353,7 +353,7 @@ section! {
         pub stages: Vec<u8> = get("75,50,25,0"),
         /// How long each stage is held.
         pub hold: Duration = get("10m"),
-        /// PromQL with `$prompt` and `$version`, 1 = stop; `None`: the target's error ratio is above 2 %.
+        /// PromQL with `$prompt` and `$version`, 1 = stop; `None`: by the target's error ratio.
         pub abort_query: Option<String> = get(""),
     }
 }

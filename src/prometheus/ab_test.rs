@@ -212,8 +212,11 @@ impl Comparison {
     pub fn of(measured: &ComparisonSamples, margin: f64) -> Self {
         let shared = |slice: &&Slice| slice.new.usable() && slice.old.usable();
         let errors: Vec<Slice> = measured.errors.iter().filter(shared).copied().collect();
+        let (new_scores, old_scores) = sums(&measured.quality);
+        let off_scale = [new_scores, old_scores].iter().any(|scores| scores.failed < -SCALE_TOLERANCE * scores.all);
         let on_scale = |counts: Counts| Counts { failed: counts.failed.max(0.0), ..counts };
-        let quality = measured.quality.iter().map(|slice| Slice { new: on_scale(slice.new), old: on_scale(slice.old) });
+        let scored: &[Slice] = if off_scale { &[] } else { &measured.quality };
+        let quality = scored.iter().map(|slice| Slice { new: on_scale(slice.new), old: on_scale(slice.old) });
         let quality: Vec<Slice> = quality.filter(|slice| shared(&slice)).collect();
         let e = |claim, slices: &[Slice]| EProcess::of(claim, slices).e();
         let (new, old) = sums(&errors);
@@ -229,8 +232,7 @@ impl Comparison {
             problems: Vec::new(),
             figures: String::new(),
         };
-        let (new_scores, old_scores) = sums(&measured.quality);
-        if [new_scores, old_scores].iter().any(|scores| scores.failed < -SCALE_TOLERANCE * scores.all) {
+        if off_scale {
             comparison.problems.push("its quality is not on a scale from 0 to 1".to_owned());
         } else {
             comparison.judge_quality(&quality, old_scores.all > 0.0);
@@ -531,8 +533,10 @@ mod tests {
         }
         let off_scale = "its quality is not on a scale from 0 to 1";
         for quality in [scored(4.0, 8.0), scored(8.0, 4.0), scored(0.9, 8.0), scored(8.0, 0.9)] {
-            let (passed, text) = verdict(quality, None);
+            let comparison = compared(&ComparisonSamples { errors: errors.clone(), quality, durations: None });
+            let (passed, text) = comparison.is_better();
             assert!(!passed && text.starts_with(off_scale), "{text}");
+            assert_eq!(comparison.harm(), None, "{text}");
         }
         // two scrapes between a count and its sum
         let mut uneven = scored(0.90, 0.91);

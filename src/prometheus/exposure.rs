@@ -260,14 +260,18 @@ impl<'a> Counters<'a> {
         name
     }
 
-    /// Requests and failures of `version` since `since`.
-    pub fn served(&self, since: Timestamp, version: &VersionName) -> (u64, u64) {
+    /// Requests and failures of `version` since `since`. `None`: requests are counted, but failures are not.
+    fn served(&self, since: Timestamp, version: &VersionName) -> Option<(u64, u64)> {
         let all = self.instances.values().flat_map(|one| one.intervals(version.as_str()));
-        let counted =
-            all.filter(|interval| interval.from >= since && interval.counted).fold((0.0, 0.0), |counts, interval| {
-                (counts.0 + interval.requests, counts.1 + interval.failures.unwrap_or(0.0))
-            });
-        (whole(counted.0), whole(counted.1))
+        let (mut requests, mut failures) = (0.0, 0.0);
+        for interval in all.filter(|interval| interval.from >= since && interval.counted) {
+            if interval.requests > 0.0 && interval.failures.is_none() {
+                return None;
+            }
+            requests += interval.requests;
+            failures += interval.failures.unwrap_or(0.0);
+        }
+        Some((whole(requests), whole(failures)))
     }
 
     /// The failure ratio above which `version` is unhealthy: more than `least`, and worse than before `since`. What fails
@@ -291,10 +295,7 @@ pub fn judge(traffic: Option<&Traffic>, limit: f64, since: Timestamp) -> Finding
     };
     let Traffic { target: requests, failures, .. } = *traffic;
     if traffic.uncounted {
-        return Finding::new(
-            Verdict::Unknown,
-            format!("failures are not counted: {FAILURES} has no series for this prompt"),
-        );
+        return uncounted();
     }
     let mut text = counted(failures, requests, since);
     if requests < EVIDENCE {
@@ -325,7 +326,7 @@ pub fn judge(traffic: Option<&Traffic>, limit: f64, since: Timestamp) -> Finding
 
 /// Whether `version` is healthy enough for more traffic, by its failures since `since`, when its stage began.
 pub fn judge_stage(counters: &Counters<'_>, since: Timestamp, version: &VersionName) -> Finding {
-    let (requests, failures) = counters.served(since, version);
+    let Some((requests, failures)) = counters.served(since, version) else { return uncounted() };
     let text = counted(failures, requests, since);
     if requests < EVIDENCE {
         return Finding::new(Verdict::NoData, format!("no data yet: {text}"));
@@ -338,6 +339,10 @@ pub fn judge_stage(counters: &Counters<'_>, since: Timestamp, version: &VersionN
         }
         false => Finding::new(Verdict::Healthy, text),
     }
+}
+
+fn uncounted() -> Finding {
+    Finding::new(Verdict::Unknown, format!("failures are not counted: {FAILURES} has no series for this prompt"))
 }
 
 fn counted(failures: u64, requests: u64, since: Timestamp) -> String {

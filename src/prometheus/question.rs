@@ -413,6 +413,37 @@ mod tests {
         assert_eq!([(false, Unit::Ratio), (true, Unit::Ratio), (true, Unit::Number)].map(of), [3, 3, 3]);
     }
 
+    /// However many clusters record the series: several results would tell nothing.
+    #[test]
+    fn every_shipped_verify_aggregates_what_it_selects() {
+        let rules = include_str!("../../alert-rules/alerts.yml");
+        let verify = |rule: &str| -> Option<String> {
+            let lines = rule.split_once("verify: >-\n")?.1.lines();
+            Some(lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"))
+        };
+        let all: Vec<_> = rules.split("- alert: ").skip(1).filter_map(verify).collect();
+        assert_eq!(all.len(), 6);
+        for expression in all {
+            let (mut aggregates, mut word) = (Vec::new(), String::new());
+            for character in expression.chars() {
+                match character {
+                    '(' => aggregates.push(["max", "sum"].contains(&word.as_str())),
+                    ')' => {
+                        aggregates.pop();
+                    }
+                    '{' => assert!(aggregates.contains(&true), "{word} in {expression}"),
+                    _ => {}
+                }
+                if character.is_alphanumeric() || "_:".contains(character) {
+                    word.push(character);
+                } else {
+                    word.clear();
+                }
+            }
+            assert!(aggregates.is_empty(), "{expression}");
+        }
+    }
+
     #[test]
     fn only_the_name_of_a_series_gets_into_a_query() {
         let of = |metric: &str| Metric::of(&Measure { metric: metric.to_owned(), ..Measure::default() });

@@ -47,14 +47,21 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
     };
     let evidence = record.and_then(|record| record.evidence.as_ref());
     let fresh = evidence.filter(|evidence| now.since(evidence.at) < Evidence::FRESH);
+    let replaced = state.replaced_by(version);
+    let of_another = fresh.and_then(|evidence| evidence.against.as_ref()).filter(|against| Some(*against) != replaced);
     let ab_test = Gate {
         name: GateName::AbTest,
         on: *ab_test,
-        passed: fresh.is_some_and(|evidence| evidence.passed),
-        text: match (fresh, evidence) {
-            (Some(evidence), _) => evidence.text.clone(),
-            (None, Some(old)) => format!("measured {} ago, which is too old: {}", spoken(now.since(old.at)), old.text),
-            (None, None) => "not measured".to_owned(),
+        passed: fresh.is_some_and(|evidence| evidence.passed) && of_another.is_none(),
+        text: match (fresh, of_another, evidence) {
+            (Some(evidence), Some(other), _) => {
+                format!("measured against {other}, which it would not replace: {}", evidence.text)
+            }
+            (Some(evidence), None, _) => evidence.text.clone(),
+            (None, _, Some(old)) => {
+                format!("measured {} ago, which is too old: {}", spoken(now.since(old.at)), old.text)
+            }
+            (None, _, None) => "not measured".to_owned(),
         },
     };
     let served = age(record.and_then(|record| record.traffic_since));

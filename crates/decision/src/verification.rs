@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::encoding::is_default;
 use super::finding::Check;
+use super::names::VersionName;
 use super::time::Timestamp;
 
 /// Some prompt servers, by their `instance` in Prometheus.
@@ -209,6 +210,9 @@ impl Verification {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     pub at: Timestamp,
+    /// The other version. The previous release did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<VersionName>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub passed: bool,
     pub text: String,

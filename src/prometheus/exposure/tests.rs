@@ -439,6 +439,27 @@ fn a_version_is_healthy_or_bad_only_where_the_whole_bound_says_so() {
 }
 
 #[test]
+fn a_stage_is_judged_by_what_its_target_fails_and_has_always_failed() {
+    let judged = |all: &[Series]| judge_stage(&recorded_of(all).of(&labels(), &prompt()), at(0), &v("v1"));
+    let failing = |one_in| recorded(5, 300, &[always("v1", "a", &from(0, 100.0, one_in))]);
+    let usual = || series(REFERENCE, "v1", "", vec![(at(-240), 0.03)]);
+    assert_eq!(judged(&[]).verdict, Verdict::NoData);
+    for (one_in, reference, verdict) in [
+        (f64::INFINITY, None, Verdict::Healthy),
+        (100.0, None, Verdict::Healthy),
+        (33.0, None, Verdict::Unhealthy),
+        (33.0, Some(usual()), Verdict::Healthy),
+        (10.0, Some(usual()), Verdict::Unhealthy),
+    ] {
+        let all: Vec<_> = failing(one_in).into_iter().chain(reference).collect();
+        assert_eq!(judged(&all).verdict, verdict, "one in {one_in}");
+    }
+    let uncounted: Vec<_> = failing(10.0).into_iter().filter(|one| one.label("__name__") != FAILURES).collect();
+    assert_eq!(judged(&uncounted), judge(Some(&traffic(&uncounted)), 0.02, at(0)));
+    assert_eq!(judged(&uncounted).verdict, Verdict::Unknown);
+}
+
+#[test]
 fn what_a_version_has_always_failed_is_no_harm() {
     let all = [series(REFERENCE, "v1", "", vec![(at(-240), 0.015), (at(60), 0.5)])];
     let recorded = recorded_of(&all);

@@ -23,6 +23,21 @@ impl ComparisonData {
     }
 }
 
+/// `own`: the answer to `canary.query`, if it was asked. An error of it hides nothing that was measured otherwise.
+fn judged(comparison: &Comparison, requests: f64, own: Option<Result<Vec<Series>, String>>) -> Compared {
+    let (mut no_worse, mut text) = comparison.is_no_worse();
+    let own = own.map(|answer| match answer {
+        Ok(answer) => comparison::read_own(&answer),
+        Err(error) => Err(format!("canary.query: {error}")),
+    });
+    if let Some(Err(why)) = own {
+        (no_worse, text) = (false, format!("{why}: {text}"));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
+    let requests = requests as u64;
+    Compared { requests, harm: comparison.harm(), no_worse, text }
+}
+
 impl Verifier {
     /// Whether `version` is better than the one that it would replace, over the time in which both had traffic.
     pub async fn measure(
@@ -38,7 +53,7 @@ impl Verifier {
             Ok((comparison, _)) => comparison.is_better(),
             Err(why) => (false, why),
         };
-        Evidence { at: now, passed, text }
+        Evidence { at: now, against: state.replaced_by(version).cloned(), passed, text }
     }
 
     /// What must be known at the end of a canary's stage.
@@ -64,19 +79,14 @@ impl Verifier {
     ) -> Result<Compared, String> {
         let (comparison, seen) = self.compare(prompt, state, &split.arriving, now, true).await?;
         let requests = seen.requests_since(&self.labels, &split.arriving, split.since);
-        let harm = comparison.harm();
-        let (mut no_worse, mut text) = comparison.is_no_worse();
-        if let Some(query) = self.engine.policy.canary.of(prompt).query.as_ref().filter(|_| no_worse) {
+        let query = self.engine.policy.canary.of(prompt).query.as_ref().filter(|_| comparison.is_no_worse().0);
+        let own = OptionFuture::from(query.map(|query| async move {
             let since = now.since(split.since);
             let query = comparison::own_query(query, prompt, [&split.arriving, &split.leaving], since);
             self.take_turn().await?;
-            let answer = prometheus.instant(&query).await.map_err(|error| error.to_string())?;
-            if let Err(why) = comparison::read_own(&answer) {
-                (no_worse, text) = (false, format!("{why}: {text}"));
-            }
-        }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
-        Ok(Compared { requests: requests as u64, harm, no_worse, text })
+            prometheus.instant(&query).await.map_err(|error| error.to_string())
+        }));
+        Ok(judged(&comparison, requests, own.await))
     }
 
     /// `rate_limited`: no one waits for the result, so the queries wait for slots.
@@ -108,5 +118,39 @@ impl Verifier {
             Comparison::of(&measured, f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0),
             ComparisonData { spans, answers },
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prometheus::ab_test::{ComparisonSamples, Counts, Slice};
+
+    #[test]
+    fn an_error_of_canary_query_hides_neither_harm_nor_requests() {
+        let slice = |new: f64, old: f64| Slice {
+            new: Counts { all: 100.0, failed: 100.0 * new },
+            old: Counts { all: 100.0, failed: 100.0 * old },
+        };
+        // quality is lower, but by less than what is tolerated
+        let measured = ComparisonSamples {
+            errors: vec![slice(0.0, 0.0); 100],
+            quality: vec![slice(0.12, 0.1); 500],
+            durations: None,
+        };
+        let comparison = Comparison::of(&measured, 0.01);
+        let harm = comparison.harm();
+        assert!(harm.is_some() && comparison.is_no_worse().0, "{comparison:?}");
+        let one = |value| vec![Series { labels: [].into(), points: vec![(Timestamp(0), value)] }];
+        for (own, no_worse, begins) in [
+            (None, true, "success"),
+            (Some(Ok(one(1.0))), true, "success"),
+            (Some(Ok(one(0.0))), false, "canary.query reports that it is worse: success"),
+            (Some(Err("Prometheus is away".to_owned())), false, "canary.query: Prometheus is away: success"),
+        ] {
+            let found = judged(&comparison, 612.0, own);
+            assert_eq!((found.requests, &found.harm, found.no_worse), (612, &harm, no_worse), "{begins}");
+            assert!(found.text.starts_with(begins), "{}", found.text);
+        }
     }
 }

@@ -15,7 +15,8 @@ fn world(gates: GatePolicy) -> World {
 }
 
 fn evidence(world: &mut World, passed: bool) {
-    let evidence = Evidence { at: world.now, passed, text: "success 99.00 % of 1000 requests".to_owned() };
+    let against = world.state.replaced_by(&v("v2")).cloned();
+    let evidence = Evidence { at: world.now, against, passed, text: "success 99.00 % of 1000 requests".to_owned() };
     world.happens(&Event::Measured { version: v("v2"), evidence });
 }
 
@@ -61,6 +62,22 @@ fn an_ab_test_comes_before_all_traffic_and_must_be_fresh() {
     assert!(closed(world.activate("v2", false)).contains("too old"));
     evidence(&mut world, true);
     assert!(matches!(world.activate("v2", false), Answer::Changed { .. }));
+}
+
+#[test]
+fn an_ab_test_is_about_the_version_that_is_replaced() {
+    let mut world = world(GatePolicy { ab_test: true, ..GatePolicy::default() });
+    world.share("v2", canary(), false);
+    evidence(&mut world, true);
+    world.share("v2", TrafficShare::Percent(0), false);
+    world.policy.gates.ab_test = false;
+    world.register("v3");
+    world.activate("v3", false);
+    world.policy.gates.ab_test = true;
+    assert!(closed(world.activate("v2", false)).contains("measured against v1, which it would not replace: success"));
+    assert!(matches!(world.share("v2", canary(), false), Answer::Shared { .. }));
+    world.state.version_mut(&v("v2")).and_then(|record| record.evidence.as_mut()).expect("evidence").against = None;
+    assert!(matches!(world.activate("v2", false), Answer::Changed { .. }), "the previous release did not record it");
 }
 
 #[test]
