@@ -21,7 +21,8 @@ pub async fn update<T, E>(
         let now = engine.store.now().await?;
         let before = found.outage.clone();
         let result = change(&mut found, now);
-        let unchanged = result.is_err() || (found.outage == before && !found.members_changed());
+        let same = found.outage == before && !found.members_changed() && !found.hold_differs();
+        let unchanged = result.is_err() || same;
         if unchanged || engine.store.write_outage(&mut found, now).await? == WriteOutcome::Done {
             if !unchanged {
                 engine.notifications_due.send_replace(());

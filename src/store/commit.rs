@@ -13,7 +13,7 @@ use super::schedule::{Shows, Work, WorkItem, notify_priority};
 use super::script::Call;
 use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
 use crate::decision::decide::{IncidentWrite, LogEntry};
-use crate::decision::{ChangeMessage, Commit, IncidentId, PhaseKind, Routing, Timestamp, VersionName};
+use crate::decision::{ChangeMessage, Commit, IncidentId, PhaseKind, Routing, Snapshot, Timestamp, VersionName};
 use crate::trace;
 
 /// Terminates a list of arguments.
@@ -142,7 +142,13 @@ impl Store {
             None => cmd.arg("-"),
             Some(active) => cmd.arg([b"=", active.as_slice()].concat()),
         };
-        cmd.arg(u8::from(loaded.snapshot.paused.is_some()));
+        let Snapshot { paused, outage_hold, .. } = &loaded.snapshot;
+        cmd.arg(match (paused, outage_hold) {
+            (None, None) => "00",
+            (None, Some(_)) => "01",
+            (Some(_), None) => "10",
+            (Some(_), Some(_)) => "11",
+        });
         match commit.automatic {
             None => cmd.arg("").arg(0),
             Some(automatic) => cmd.arg(automatic.max).arg(now.minus(automatic.window).0),

@@ -270,6 +270,7 @@ impl Store {
         let schema = fields.text();
         let json = fields.text();
         let paused = [fields.text(), fields.text()].into_iter().flatten().next();
+        let outage_hold = fields.text();
         let recent_auto: u32 = fields.number().ok_or_else(unexpected)?;
         let incident = needs.incident.and_then(|_| fields.text());
         let content = needs.content.and_then(|_| fields.text());
@@ -293,6 +294,7 @@ impl Store {
             state,
             paused: paused.map(|json| query::describe_pause(&json)),
             recent_auto,
+            outage_hold: outage_hold.map(|json| query::held_by(&json)),
             incident,
             content,
             commit: CommitId(ids::fresh_ulid(now)),
