@@ -45,7 +45,7 @@ pub async fn decide(
     receipt: Option<&Receipt>,
 ) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
     let decided = try_decide(engine, id, action, by, question_number, receipt).await?;
-    engine.store.wait_for_replicas().await?; // the answer depends on a write, perhaps of an earlier attempt
+    engine.store.wait_for_replicas(&master).await?; // the answer depends on a write, perhaps of an earlier attempt
     Ok(decided)
 }
 

@@ -55,9 +55,10 @@ impl Store {
         let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
         let mut command = redis::cmd("HSET");
         command.arg(key).arg(field).arg(json);
+        let master = self.master().await?;
         // not retried: a retry could pause again what was resumed since, or not recognize its own change
         let added: u32 = self.link.run(&command).await?;
-        self.wait_for_replicas().await?;
+        self.wait_for_replicas(&master).await?;
         Ok(added == 1)
     }
 
@@ -65,8 +66,9 @@ impl Store {
     pub async fn resume(&self, prompt: Option<&PromptName>) -> Result<bool, StoreError> {
         let mut command = redis::cmd("HDEL");
         command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
+        let master = self.master().await?;
         let removed: u32 = self.link.run(&command).await?;
-        self.wait_for_replicas().await?;
+        self.wait_for_replicas(&master).await?;
         Ok(removed == 1)
     }
 
