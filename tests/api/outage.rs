@@ -228,6 +228,21 @@ async fn undo_all_serves_again_what_was_rolled_back_before_and_nothing_else() ->
 }
 
 #[tokio::test]
+async fn decisions_about_all_apply_also_after_redis_clock_went_back() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    world.receiver.clock.go_back(10 * MINUTE);
+    let (status, answer) = decide(&world, &id, "approve").await?;
+    assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
+    serve(&world, "v1", &["c", "d"]).await?;
+    let outage = coordinating(&world, |outage| outage["carrying_out"].is_null()).await?;
+    assert!(said(&outage).contains("done for maya (api): 2 rolled back"), "{}", said(&outage));
+    let (status, answer) = decide(&world, &id, "undo").await?;
+    assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
+    serve(&world, "v2", &["a", "b"]).await
+}
+
+#[tokio::test]
 async fn what_fails_is_named_and_the_others_go_on() -> Result<()> {
     let world = world().await?;
     let id = outage(&world).await?;
