@@ -177,6 +177,7 @@ impl Prompt {
             state: self.state.clone(),
             paused: None,
             recent_auto: 0,
+            outage_hold: None,
             incident: self.last.clone(),
             content: None,
             commit: CommitId(self.commits.to_string()),

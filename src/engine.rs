@@ -153,11 +153,12 @@ impl Engine {
             if round > 2 {
                 tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
             }
+            let master = self.store.master().await?;
             let loaded = self.store.load(prompt, self.policy.budget_window, event.needs()).await?;
             if let Some(receipt) = receipt
                 && let Some(before) = self.store.handled_before(receipt, loaded.now).await?
             {
-                self.store.wait_for_replicas().await?;
+                self.store.wait_for_replicas(&master).await?;
                 return Ok(Handled { answer: Answer::Noted, now: loaded.now, rev: None, before: Some(before) });
             }
             let (loaded, decision) = self.decide(loaded, &given).await;
@@ -167,7 +168,7 @@ impl Engine {
             };
             let Some(mut commit) = decision.commit else {
                 if event.is_relied_on() {
-                    self.store.wait_for_replicas().await?;
+                    self.store.wait_for_replicas(&master).await?;
                 }
                 if let (Some(receipt), HandledRequest::Refused(why)) = (receipt, &outcome) {
                     // otherwise it is decided again

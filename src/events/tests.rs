@@ -38,6 +38,7 @@ impl World {
             state: PromptState::default(),
             paused: None,
             recent_auto: 0,
+            outage_hold: None,
             incident: None,
             content: None,
             commit: CommitId(String::new()),

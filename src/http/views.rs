@@ -329,6 +329,7 @@ mod tests {
             state,
             paused: None,
             recent_auto: 0,
+            outage_hold: None,
             incident: None,
             content: None,
             commit: CommitId::default(),

@@ -137,24 +137,27 @@ impl Archiver {
         let chores = list(Chore::Restore, chores.restore)
             .chain(list(Chore::Forget, chores.forget))
             .chain(list(Chore::Archive, chores.archive));
-        let (mut rev, mut stuck, mut forgot) = (None, false, false);
+        let (mut rev, mut stuck, mut sweeps) = (None, false, false);
         for (chore, version) in chores.take(MOST) {
             let resting = self.archive.as_ref().is_some_and(|archive| archive.rests_until(now).is_some());
             let done = match chore {
-                Chore::Forget => {
-                    forgot = true;
-                    self.forget(prompt, version, now).await?
-                }
+                Chore::Forget => self.forget(prompt, version, now).await?,
                 _ if resting => None,
                 Chore::Restore => self.bring_back(prompt, version, now).await?,
                 Chore::Archive => self.put_away(prompt, version, now).await?,
+            };
+            // a busy prompt forgets no content by age: its oldest versions lose their records, and leave their files
+            sweeps |= match chore {
+                Chore::Forget => true,
+                Chore::Archive => done.is_some(),
+                Chore::Restore => false,
             };
             stuck |= done.is_none();
             rev = done.or(rev);
         }
         let loaded = engine.load(prompt).await?;
         let state = &loaded.snapshot.state;
-        if let Some(archive) = self.archive.as_ref().filter(|_| forgot) {
+        if let Some(archive) = self.archive.as_ref().filter(|_| sweeps) {
             let archived = state.versions.iter().filter(|record| record.archived.is_some());
             let archived: Vec<_> = archived.map(|record| record.version.clone()).collect();
             let (swept, keep) = (prompt.clone(), engine.policy.keep);

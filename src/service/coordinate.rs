@@ -21,7 +21,8 @@ pub async fn update<T, E>(
         let now = engine.store.now().await?;
         let before = found.outage.clone();
         let result = change(&mut found, now);
-        let unchanged = result.is_err() || (found.outage == before && !found.members_changed());
+        let same = found.outage == before && !found.members_changed() && !found.hold_differs();
+        let unchanged = result.is_err() || same;
         if unchanged || engine.store.write_outage(&mut found, now).await? == WriteOutcome::Done {
             if !unchanged {
                 engine.notifications_due.send_replace(());
@@ -43,8 +44,9 @@ pub async fn decide(
     question_number: Option<u32>,
     receipt: Option<&Receipt>,
 ) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
+    let master = engine.store.master().await?;
     let decided = try_decide(engine, id, action, by, question_number, receipt).await?;
-    engine.store.wait_for_replicas().await?; // the answer depends on a write, perhaps of an earlier attempt
+    engine.store.wait_for_replicas(&master).await?; // the answer depends on a write, perhaps of an earlier attempt
     Ok(decided)
 }
 
@@ -60,6 +62,9 @@ async fn try_decide(
     for _ in 0..ROUNDS {
         let Some(mut found) = store.outage(id).await? else { return Ok(None) };
         let now = store.now().await?;
+        for member in &mut found.members {
+            member.joined = member.joined.min(now); // a time in the future is from before the clock went back
+        }
         if let Some(receipt) = receipt
             && let Some(before) = store.handled_before(receipt, now).await?
         {

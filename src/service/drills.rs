@@ -33,6 +33,7 @@ pub async fn start(
 pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, EngineError> {
     let store = &engine.store;
     let Some(id) = DrillId::parse(id) else { return Ok(false) };
+    let master = store.master().await?;
     let Some(drill) = store.drill(&id).await? else { return Ok(false) };
     if (&drill.prompt, &drill.version) != (&alert.prompt, &alert.version) {
         return Ok(false);
@@ -52,7 +53,7 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
         store.note_drill(&id, DrillProgress::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;
         engine.notifications_due.send_replace(());
     }
-    store.wait_for_replicas().await?;
+    store.wait_for_replicas(&master).await?;
     store.note_drill(&id, DrillProgress::Committed).await?;
     Ok(true)
 }

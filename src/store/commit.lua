@@ -5,10 +5,10 @@
 --       13 to 17 due sets: act, page, mass, archive, soak  18 events
 --       then the due and the unsent set of each target, and one key for each incident, each content and each receipt
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
---       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = not automatic)  8 start of the budget's window
---       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
---       15 channel  16 retention of closed incidents (ms)  17 next rev  18 expected number of fields in routing
---       19 number of targets  20 number of events  21 number of events kept
+--       6 as loaded ("0"/"1" each): paused, held because of an outage  7 automatic rollbacks allowed ("" = not automatic)
+--       8 start of the budget's window  9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record
+--       12 its schema  13 serving  14 metric info  15 channel  16 retention of closed incidents (ms)
+--       17 next rev  18 expected number of fields in routing  19 number of targets  20 number of events  21 number of events kept
 --       then the expected routing: field, percent
 --       then lists, each ended by "":
 --         incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
@@ -46,7 +46,7 @@ local fine, trouble = pcall(function()
   active = call('GET', KEYS[1])
   routed = call('HLEN', KEYS[2])
   state = call('HMGET', KEYS[3], 'rev', 'schema', 'commits')
-  pauses = call('HMGET', KEYS[5], '*', ARGV[3])
+  pauses = call('HMGET', KEYS[5], '*', ARGV[3], '*outage')
   if ARGV[7] ~= '' then
     spent = call('ZCOUNT', KEYS[6], '(' .. ARGV[8], '+inf')
   end
@@ -79,7 +79,7 @@ for _ = 1, expected do
   end
   at = at + 2
 end
-if ((pauses[1] or pauses[2]) and '1' or '0') ~= ARGV[6] then
+if ((pauses[1] or pauses[2]) and '1' or '0') .. (pauses[3] and '1' or '0') ~= ARGV[6] then
   return { -1 }
 end
 -- times stay text: formatting a number costs more than most commands

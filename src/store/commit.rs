@@ -1,6 +1,7 @@
 //! Writes a decision: `commit.lua` and its arguments.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use redis::Cmd;
 use serde::Serialize;
@@ -11,9 +12,9 @@ use super::record::{self, SCHEMA};
 use super::reply::read_code;
 use super::schedule::{Shows, Work, WorkItem, notify_priority};
 use super::script::Call;
-use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
+use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, Waited, millis, query};
 use crate::decision::decide::{IncidentWrite, LogEntry};
-use crate::decision::{ChangeMessage, Commit, IncidentId, PhaseKind, Routing, Timestamp, VersionName};
+use crate::decision::{ChangeMessage, Commit, IncidentId, PhaseKind, Routing, Snapshot, Timestamp, VersionName};
 use crate::trace;
 
 /// Terminates a list of arguments.
@@ -69,12 +70,14 @@ impl Store {
     ) -> Result<Committed, StoreError> {
         let call = self.commit_call(id, loaded, commit, receipt, events);
         let span = trace::redis("commit");
-        let (reply, acked, wanted) = match &self.replica_waits {
-            None => (trace::call(span, self.link.run(&call), StoreError::fault).await?, 0, 0),
+        let (Waited { reply, acked, to }, wanted) = match &self.replica_waits {
+            None => {
+                let reply = trace::call(span, self.link.run(&call), StoreError::fault).await?;
+                (Waited { reply, acked: 0, to: Arc::default() }, 0)
+            }
             Some(replica_waits) => {
-                let written = self.on_waiter(replica_waits, &call, millis(replica_waits.timeout));
-                let (reply, acked) = trace::call(span, written, StoreError::fault).await?;
-                (reply, acked, replica_waits.replicas)
+                let written = self.on_waiter(replica_waits, &call, None);
+                (trace::call(span, written, StoreError::fault).await?, replica_waits.replicas)
             }
         };
         let (code, mut detail) = read_code(reply)?;
@@ -89,7 +92,7 @@ impl Store {
             1 => Ok(Committed::Done { rev }),
             2 => {
                 // another connection wrote it, so this connection's WAIT did not count it
-                self.wait_for_replicas().await?;
+                self.wait_for_replicas(&to).await?;
                 Ok(Committed::Done { rev: detail.number().unwrap_or_default() })
             }
             -1 => Ok(Committed::Moved),
@@ -142,7 +145,13 @@ impl Store {
             None => cmd.arg("-"),
             Some(active) => cmd.arg([b"=", active.as_slice()].concat()),
         };
-        cmd.arg(u8::from(loaded.snapshot.paused.is_some()));
+        let Snapshot { paused, outage_hold, .. } = &loaded.snapshot;
+        cmd.arg(match (paused, outage_hold) {
+            (None, None) => "00",
+            (None, Some(_)) => "01",
+            (Some(_), None) => "10",
+            (Some(_), Some(_)) => "11",
+        });
         match commit.automatic {
             None => cmd.arg("").arg(0),
             Some(automatic) => cmd.arg(automatic.max).arg(now.minus(automatic.window).0),

@@ -109,8 +109,9 @@ impl Store {
             ("version", version.as_str()),
             ("tells", notifies),
         ];
+        let master = self.master().await?;
         self.write_drill(id, "start", &fields, &[]).await?;
-        self.wait_for_replicas().await
+        self.wait_for_replicas(&master).await
     }
 
     /// Stores `news`, and notifies targets once the drill is decided. Returns false if the drill does not exist.

@@ -124,7 +124,7 @@ impl Keys {
         self.key("phases", "")
     }
 
-    /// Hash: prompt, or [`Keys::ALL`] → who paused automation, and why.
+    /// Hash: prompt, or [`Keys::ALL`] → who paused automation, and why; [`Keys::OUTAGE_HOLD`].
     pub fn paused(&self) -> String {
         self.key("paused", "")
     }
@@ -261,4 +261,7 @@ impl Keys {
 
     /// The field of [`Keys::paused`] for all prompts; not a valid prompt name.
     pub const ALL: &'static str = "*";
+    /// The field of [`Keys::paused`] for who put all prompts on hold because of an outage; not a valid prompt name. The
+    /// scripts name it too.
+    pub const OUTAGE_HOLD: &'static str = "*outage";
 }

@@ -167,6 +167,11 @@ impl Link {
         self.get().await.map(drop)
     }
 
+    /// Where the current connection leads to.
+    pub async fn master(&self) -> Result<Arc<str>, StoreError> {
+        self.get().await.map(|(_, connected)| connected.to)
+    }
+
     fn drop_broken(&self, generation: u64) {
         let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if current.as_ref().is_some_and(|(g, _)| *g == generation) {

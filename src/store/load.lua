@@ -3,7 +3,7 @@
 -- KEYS  1 active  2 routing  3 state  4 paused  5 automatic  6.. further strings to read (an incident, content)
 -- ARGV  1 prompt  2 the budget's window in ms  3 ms by which the clock is ahead (0; tests set it)
 -- Returns {"ok", now in ms, active, routing, rev and last commit, schema, json, paused for all, paused for this prompt,
---          other prompts in the budget, further strings…}, absent values as nil (false),
+--          held because of an outage, other prompts in the budget, further strings…}, absent values as nil (false),
 --      or {"wrong_type", key} if a key has the wrong type.
 local call = redis.call
 local TYPES = { 'string', 'hash', 'hash', 'hash', 'zset' }
@@ -16,7 +16,7 @@ local function all()
   local state = call('HMGET', KEYS[3], 'rev', 'schema', 'json', 'commits')
   -- the last commit as well: after a failover that lost commits, as many others reach the same number
   local stamp = state[1] and state[1] .. ' ' .. string.match(state[4] or '', '^%S*')
-  local paused = call('HMGET', KEYS[4], '*', ARGV[1])
+  local paused = call('HMGET', KEYS[4], '*', ARGV[1], '*outage')
   local since = now - tonumber(ARGV[2])
   local others = call('ZCOUNT', KEYS[5], '(' .. since, '+inf')
   if others > 0 then
@@ -25,9 +25,9 @@ local function all()
       others = others - 1
     end
   end
-  local reply = { 'ok', now, active, routing, stamp, state[2], state[3], paused[1], paused[2], others }
+  local reply = { 'ok', now, active, routing, stamp, state[2], state[3], paused[1], paused[2], paused[3], others }
   for at = 6, #KEYS do
-    reply[5 + at] = call('GET', KEYS[at])
+    reply[6 + at] = call('GET', KEYS[at])
   end
   return reply
 end

@@ -147,6 +147,15 @@ struct ReplicaWaits {
     idle: std::sync::Mutex<Vec<Connected>>,
 }
 
+/// The reply to a call, and how many replicas of the master have it.
+#[derive(Debug)]
+struct Waited {
+    reply: Value,
+    acked: u32,
+    /// The master.
+    to: Arc<str>,
+}
+
 impl ReplicaWaits {
     fn new(config: &config::RedisConfig) -> Option<Arc<Self>> {
         (config.min_replicas_acked > 0).then(|| {
@@ -270,6 +279,7 @@ impl Store {
         let schema = fields.text();
         let json = fields.text();
         let paused = [fields.text(), fields.text()].into_iter().flatten().next();
+        let outage_hold = fields.text();
         let recent_auto: u32 = fields.number().ok_or_else(unexpected)?;
         let incident = needs.incident.and_then(|_| fields.text());
         let content = needs.content.and_then(|_| fields.text());
@@ -293,6 +303,7 @@ impl Store {
             state,
             paused: paused.map(|json| query::describe_pause(&json)),
             recent_auto,
+            outage_hold: outage_hold.map(|json| query::held_by(&json)),
             incident,
             content,
             commit: CommitId(ids::fresh_ulid(now)),
@@ -314,26 +325,31 @@ impl Store {
         Ok(read.map_err(|error| StoreError::unreadable(key, error))?.unwrap_or_default())
     }
 
-    /// Waits until the replicas have all earlier writes: an answer without a write depends on writes whose own answers
-    /// may not have been sent.
-    pub async fn wait_for_replicas(&self) -> Result<(), StoreError> {
+    /// The master that answers now; empty with a fixed address. Call it before the reads and writes that
+    /// [`Store::wait_for_replicas`] is about.
+    pub async fn master(&self) -> Result<Arc<str>, StoreError> {
+        if self.replica_waits.is_some() { self.link.master().await } else { Ok(Arc::default()) }
+    }
+
+    /// Waits until the replicas of `master` have all its earlier writes: an answer without a write depends on writes
+    /// whose own answers may not have been sent. Fails if it was replaced: the new master may not have them.
+    pub async fn wait_for_replicas(&self, master: &Arc<str>) -> Result<(), StoreError> {
         let Some(replica_waits) = &self.replica_waits else { return Ok(()) };
         // WAIT counts only for writes of its own connection
         let mut write = redis::cmd("SET");
         write.arg(self.keys.wait_for_replicas()).arg(1);
-        let (_, acked) =
-            self.on_waiter(replica_waits, &self.scripts.commit.plain(write), millis(replica_waits.timeout)).await?;
-        let wanted = replica_waits.replicas;
+        let waited = self.on_waiter(replica_waits, &self.scripts.commit.plain(write), Some(master)).await?;
+        let (acked, wanted) = (waited.acked, replica_waits.replicas);
         if acked < wanted { Err(StoreError::NotReplicated { acked, wanted }) } else { Ok(()) }
     }
 
-    /// Runs `call` and WAITs on a connection of its own: WAIT blocks everything behind it.
+    /// Runs `call` and WAITs on a connection of its own, to `master` if that matters: WAIT blocks everything behind it.
     async fn on_waiter(
         &self,
         replica_waits: &ReplicaWaits,
         call: &Call<'_>,
-        timeout: u64,
-    ) -> Result<(Value, u32), StoreError> {
+        master: Option<&Arc<str>>,
+    ) -> Result<Waited, StoreError> {
         let _permit = replica_waits.permits.acquire().await.map_err(|_| StoreError::unexpected("WAIT"))?;
         let connector = self.link.connector();
         let idle = {
@@ -345,6 +361,13 @@ impl Store {
             Some(connected) => connected,
             None => connector.connect(replica_waits.timeout + Duration::from_secs(1)).await?,
         };
+        let to = Arc::clone(&connected.to);
+        if master.is_some_and(|master| *master != to) {
+            replica_waits.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connected);
+            let message = "the master was replaced meanwhile".to_owned();
+            return Err(StoreError::Unavailable { kind: RedisFault::ReadOnly, message });
+        }
+        let timeout = millis(replica_waits.timeout);
         let result = call.run_and_wait(&mut connected.connection, replica_waits.replicas, timeout).await;
         let mut idle = replica_waits.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if result.as_ref().is_err_and(|error| connector.ends(error)) {
@@ -352,7 +375,8 @@ impl Store {
         } else {
             idle.push(connected);
         }
-        Ok(result?)
+        let (reply, acked) = result?;
+        Ok(Waited { reply, acked, to })
     }
 }
 

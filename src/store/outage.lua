@@ -1,9 +1,10 @@
 #!lua
 -- Writes one coordinating incident: checks first, then only writes. All or nothing.
--- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due mass
+-- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due mass  8 paused
 --       then the due and the unsent set of each target, and one for each receipt
 -- ARGV  1 expected rev ("0": a new one)  2 record  3 its schema  4 id  5 "open"/"closed"  6 now (ms)
 --       7 retention once closed (ms)  8 its new rev, which was never used before
+--       9 who put all prompts on hold, as JSON ("" = the prompts are not on hold)
 --       then counted lists, each as its length and its items: members: field, record
 --       then the wake-up of the worker that carries it out ("" = none) and the number of targets
 --       then counted lists again: wake-ups of targets: which (1 = the first), member, score
@@ -17,8 +18,17 @@ local open = redis.call('GET', KEYS[3])
 if rev == '0' and open then
   return -2
 end
+local held = redis.call('HGET', KEYS[8], '*outage') or ''
 redis.call('HSET', KEYS[1], 'rev', ARGV[8], 'schema', ARGV[3], 'json', ARGV[2])
-local at = 9
+-- each prompt's load and commit read this, so that they need not read the record
+if held ~= ARGV[9] and (not open or open == ARGV[4]) then
+  if ARGV[9] ~= '' then
+    redis.call('HSET', KEYS[8], '*outage', ARGV[9])
+  else
+    redis.call('HDEL', KEYS[8], '*outage')
+  end
+end
+local at = 10
 for i = 1, tonumber(ARGV[at]) do
   redis.call('HSET', KEYS[2], ARGV[at + 2 * i - 1], ARGV[at + 2 * i])
 end
@@ -26,10 +36,10 @@ at = at + 2 * tonumber(ARGV[at]) + 1
 if ARGV[at] ~= '' then
   redis.call('ZADD', KEYS[7], 'LT', ARGV[6], ARGV[at])
 end
-local last = 7 + 2 * tonumber(ARGV[at + 1])
+local last = 8 + 2 * tonumber(ARGV[at + 1])
 at = at + 2
 for i = 1, tonumber(ARGV[at]) do
-  local due, member = 6 + 2 * ARGV[at + 3 * i - 2], ARGV[at + 3 * i - 1]
+  local due, member = 7 + 2 * ARGV[at + 3 * i - 2], ARGV[at + 3 * i - 1]
   redis.call('ZADD', KEYS[due], 'LT', ARGV[at + 3 * i], member)
   redis.call('ZADD', KEYS[due + 1], 'NX', ARGV[6], member)
 end

@@ -8,7 +8,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA, Unknown};
 use super::schedule::{Shows, Subscription, Work, WorkItem};
-use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
+use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis, query};
 use crate::decision::outage::{Member, Outage};
 use crate::decision::{IncidentId, PromptName, Timestamp};
 use crate::elsewhere;
@@ -26,6 +26,8 @@ pub struct Coordinated {
     /// In the order in which they joined.
     pub members: Vec<Member>,
     rev: String,
+    /// Whether prompts' loads find a hold.
+    prompts_are_held: bool,
     unknown: Unknown,
     unknown_members: HashMap<IncidentId, Unknown>,
     /// As they were read, so that only changes are written.
@@ -39,6 +41,7 @@ impl Coordinated {
             outage,
             members: Vec::new(),
             rev: "0".to_owned(),
+            prompts_are_held: false,
             unknown: Unknown::default(),
             unknown_members: HashMap::new(),
             before: HashMap::new(),
@@ -48,6 +51,11 @@ impl Coordinated {
     /// Whether a member must be written.
     pub fn members_changed(&self) -> bool {
         self.members.iter().any(|member| self.before.get(&member.incident) != Some(member))
+    }
+
+    /// Whether what prompts' loads find differs from the record, which an earlier receiver may have written.
+    pub fn hold_differs(&self) -> bool {
+        self.outage.is_open() && self.prompts_are_held != self.outage.hold.is_some()
     }
 
     /// Where each incident is among the members.
@@ -82,10 +90,12 @@ impl Store {
 
     pub async fn outage(&self, id: &IncidentId) -> Result<Option<Coordinated>, StoreError> {
         let key = self.keys.outage_record(id);
-        let names = [key.clone(), self.keys.outage_members(id)];
+        let names = [key.clone(), self.keys.outage_members(id), self.keys.paused()];
         let call = self.scripts.members.call(&names);
         type Fields = (Option<String>, Option<u32>, Option<String>);
-        let ((rev, schema, json), fields): (Fields, HashMap<String, String>) = self.link.read(&call).await?;
+        type Read = (Fields, HashMap<String, String>, Option<String>);
+        let ((rev, schema, json), fields, hold): Read = self.link.read(&call).await?;
+        let prompts_are_held = hold.is_some();
         let (Some(rev), Some(json)) = (rev, json) else { return Ok(None) };
         if let Some(found) = schema.filter(|schema| *schema > SCHEMA) {
             return Err(StoreError::NewerRecord { found: found.to_string() });
@@ -93,7 +103,7 @@ impl Store {
         let many = fields.len() > FEW_MEMBERS;
         let read = move || {
             let (outage, unknown) = record::read(&json)?;
-            let mut found = Coordinated { rev, unknown, ..Coordinated::new(outage) };
+            let mut found = Coordinated { rev, prompts_are_held, unknown, ..Coordinated::new(outage) };
             for json in fields.values() {
                 let (member, unknown) = record::read::<Member>(json)?;
                 found.unknown_members.insert(member.incident.clone(), unknown);
@@ -132,6 +142,7 @@ impl Store {
             keys.open(),
             keys.closed(),
             keys.due(Work::Outage),
+            keys.paused(),
         ];
         let targets: Vec<Subscription> = self.subscriptions(Shows::Records).collect();
         names.extend(targets.iter().flat_map(|to| [keys.due(to.work()), keys.unsent(to.target)]));
@@ -141,7 +152,13 @@ impl Store {
         let item = WorkItem::Incident(id.clone());
         let state = if open { "open" } else { "closed" };
         call.cmd.arg(&found.rev).arg(record::write(&found.outage, &found.unknown)).arg(SCHEMA).arg(&id.0);
-        call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION)).arg(&rev);
+        let hold = found.outage.hold.as_ref().map(|hold| query::written_hold(&hold.by));
+        call.cmd
+            .arg(state)
+            .arg(now.0)
+            .arg(millis(INCIDENT_RETENTION))
+            .arg(&rev)
+            .arg(hold.as_deref().unwrap_or_default());
         let changed = found.members.iter().filter(|member| found.before.get(&member.incident) != Some(member));
         let changed: Vec<Member> = changed.cloned().collect();
         call.cmd.arg(changed.len());
@@ -170,6 +187,7 @@ impl Store {
         match i64::from_redis_value(self.link.run(&call).await?) {
             Ok(1) => {
                 found.rev = rev;
+                found.prompts_are_held = hold.is_some();
                 found.before.extend(changed.into_iter().map(|member| (member.incident.clone(), member)));
                 Ok(WriteOutcome::Done)
             }

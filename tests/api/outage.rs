@@ -133,6 +133,7 @@ async fn roll_back_all_approves_each_waiting_incident_once_and_then_closes() -> 
 #[tokio::test]
 async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()> {
     let world = world().await?;
+    world.ship("f").await?;
     let id = outage(&world).await?;
     assert_eq!(decide(&world, &id, "release").await?.0, 409, "no one holds them");
     assert_eq!(decide(&world, &id, "dismiss").await?.0, 200);
@@ -158,16 +159,25 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
     // the window passes, alerts repeat, deadlines pass: nothing happens automatically
     world.receiver.clock.advance(20 * MINUTE);
     assert_eq!(world.receiver.outcomes(&[of("c", "acme")]).await?, ["duplicate{duplicate}"]);
+    // a prompt that starts to fail only now is held as well
+    assert_eq!(world.receiver.outcomes(&[of("f", "acme")]).await?, [HELD]);
+    eventually("it is on hold with the others", SOON, async || {
+        let outage = world.get(&format!("/api/incidents/{id}")).await.ok()?;
+        (held(&outage) == 4).then_some(())
+    })
+    .await?;
     world.receiver.clock.advance(MINUTE);
-    for prompt in ["c", "d", "e"] {
+    for prompt in ["c", "d", "e", "f"] {
         let detail = world.get(&format!("/api/prompts/{prompt}")).await?;
         let incident = &detail["incidents"][0];
         assert_eq!((&detail["active"], &incident["deadline"]), (&json!("v2"), &Value::Null), "{incident:#}");
     }
     assert_eq!(decide(&world, &id, "release").await?.0, 200);
-    // two at once, the third after the window has passed again
+    // two at once, the others after the window has passed again
     serve(&world, "v1", &["c", "d"]).await?;
-    assert_eq!(world.active("e").await?.as_deref(), Some("v2"));
+    for prompt in ["e", "f"] {
+        assert_eq!(world.active(prompt).await?.as_deref(), Some("v2"), "{prompt}");
+    }
     Ok(())
 }
 
@@ -215,6 +225,21 @@ async fn undo_all_serves_again_what_was_rolled_back_before_and_nothing_else() ->
     let (status, answer) = decide(&world, &id, "undo").await?;
     assert!(status == 409, "{answer}");
     Ok(())
+}
+
+#[tokio::test]
+async fn decisions_about_all_apply_also_after_redis_clock_went_back() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    world.receiver.clock.go_back(10 * MINUTE);
+    let (status, answer) = decide(&world, &id, "approve").await?;
+    assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
+    serve(&world, "v1", &["c", "d"]).await?;
+    let outage = coordinating(&world, |outage| outage["carrying_out"].is_null()).await?;
+    assert!(said(&outage).contains("done for maya (api): 2 rolled back"), "{}", said(&outage));
+    let (status, answer) = decide(&world, &id, "undo").await?;
+    assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
+    serve(&world, "v2", &["a", "b"]).await
 }
 
 #[tokio::test]

@@ -171,6 +171,22 @@ async fn texts_are_forgotten_in_their_time_but_for_those_that_are_needed() -> Re
     world.until_in_redis(&["v3", "v4", "v5"]).await
 }
 
+/// A busy prompt: its content is never old enough to be forgotten, but its record holds 64 versions.
+#[tokio::test]
+async fn the_file_of_a_version_without_a_record_goes_when_another_is_archived() -> Result<()> {
+    let archive = Archive::new()?;
+    let world = archived(&archive).await?;
+    std::fs::write(archive.file("v0"), text("v0"))?;
+    let file = std::fs::File::options().append(true).open(archive.file("v0"))?;
+    file.set_modified(std::time::SystemTime::now() - 181 * DAY)?;
+    world.release("v6").await?;
+    eventually("the file is gone", SOON, async || (!archive.file("v0").exists()).then_some(())).await?;
+    for version in ["v1", "v2", "v3"] {
+        ensure!(archive.file(version).exists(), "{version}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn without_an_archive_texts_stay_for_their_time() -> Result<()> {
     let world = World::start().await?;

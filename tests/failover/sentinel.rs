@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
+use prompt_rollback::decision::Operator;
+use prompt_rollback::store::{Clock, Store};
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::sentinels::{FAILOVER, NAME, Sentinels, receiver_env, sentinel};
 use prompt_rollback_testkit::{FaultProxy, shipped};
 
 use super::{NOWHERE, receiver};
+use crate::common::kept::{keys, prompt};
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_rolled_back_once, copy_prompt, critical, eventually,
-    log, ship,
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_rolled_back_once, config, copy_prompt, critical,
+    eventually, log, ship,
 };
 
 /// Delivers until it is accepted; returns when, and after how many refusals.
@@ -138,6 +141,55 @@ async fn no_switch_that_a_replica_has_is_lost_when_the_master_is_killed() -> Res
 async fn no_switch_that_the_replica_has_is_lost_when_the_master_is_replaced() -> Result<()> {
     let replace = async |world: &mut Sentinels| world.sentinels[0].cmd(&["SENTINEL", "FAILOVER", NAME]).await;
     nothing_acknowledged_is_lost(Sentinels::start(1).await?, replace).await
+}
+
+/// The replicas lose their master before the failover. Eight pauses wait for them until the old master is replaced, and
+/// a ninth waits for its turn: the new master has replicas, but not this pause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_that_only_the_old_master_has_is_not_acknowledged_by_the_new_one() -> Result<()> {
+    const WAITERS: usize = 8;
+    let world = Sentinels::start(2).await?;
+    let (master, replicas) = world.servers.split_first().context("a master")?;
+    let env = [("REDIS__MIN_REPLICAS_ACKED", "1")];
+    let mut config = config(NOWHERE, &receiver_env(&world.nodes(), &env)).redis;
+    config.wait_timeout = SOON; // longer than the failover
+    let store = Store::new(&config, Clock::default())?;
+    for sentinel in &world.sentinels {
+        // a replica that lost its master not long before may be promoted
+        sentinel.cmd::<()>(&["SENTINEL", "SET", NAME, "down-after-milliseconds", "60000"]).await?;
+    }
+    let log_in_as = async |user: &str| {
+        for replica in replicas {
+            replica.cmd::<()>(&["CONFIG", "SET", "masteruser", user]).await?;
+        }
+        anyhow::Ok(())
+    };
+    log_in_as("stranger").await?;
+    master.cmd::<()>(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+    let pauses: Vec<_> = (0..=WAITERS)
+        .map(|n| {
+            let (store, prompt) = (store.clone(), prompt(&format!("p-{n}")));
+            tokio::spawn(async move { store.pause(Some(&prompt), &Operator::recorded("maya"), "").await })
+        })
+        .collect();
+    eventually("all are written, and all but one wait", SOON, async || {
+        let info: String = master.cmd(&["INFO"]).await.ok()?;
+        let written: usize = master.cmd(&["HLEN", &keys().paused()]).await.ok()?;
+        let wait = info.contains(&format!("\nblocked_clients:{WAITERS}\r")) && info.contains("\nconnected_slaves:0\r");
+        (wait && written == pauses.len()).then_some(())
+    })
+    .await?;
+
+    let before = master.addr();
+    world.sentinels[0].cmd::<()>(&["SENTINEL", "FAILOVER", NAME]).await?;
+    let (promoted, _) = world.wait_failed_over(&before).await?;
+    log_in_as(Redis::ADMIN.name).await?;
+    for (n, pause) in pauses.into_iter().enumerate() {
+        let answer = pause.await?;
+        let has_it: bool = promoted.cmd(&["HEXISTS", &keys().paused(), &format!("p-{n}")]).await?;
+        assert!(answer.is_err() || has_it, "p-{n} was acknowledged, and is lost");
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ fn snapshot(state: PromptState, ids: usize) -> Snapshot {
         state,
         paused: None,
         recent_auto: 0,
+        outage_hold: None,
         incident: None,
         content: None,
         commit: CommitId("commit".to_owned()),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback::decision::outage::{Member, Outage, OutageAction};
 use prompt_rollback::decision::{IncidentId, Operator, Policy};
-use prompt_rollback::store::StoreError;
 use prompt_rollback::store::outage::{Coordinated, Speaks, WriteOutcome};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
+use prompt_rollback::store::{Committed, StoreError};
 
 use super::kit::{Kit, critical, key, prompt};
 
@@ -69,6 +69,40 @@ async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() ->
     let again = kit.store.outage(&id()).await?.context("still there")?;
     assert_eq!(again.outage, found.outage);
     assert_eq!(again.members, [Member { tried: Some(now), ..members_before[0].clone() }]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hold_is_found_by_each_load_and_moves_each_commit() -> Result<()> {
+    let (kit, incident) = held().await?;
+    let mut found = opened(&kit, &incident).await?;
+    kit.ship("f").await?;
+    let holds = async || anyhow::Ok(kit.load("f").await?.snapshot.outage_hold);
+    let (now, maya) = (kit.now().await?, Operator::recorded("maya"));
+    let (loaded, commit) = kit.prepare("f", &critical("f")).await?;
+    found.outage.decide(&found.members, OutageAction::Hold, &maya, None, now).expect("decided");
+    assert_eq!(kit.store.write_outage(&mut found, now).await?, WriteOutcome::Done);
+    assert_eq!(kit.commit(&loaded, &commit).await?, Committed::Moved, "decided before the hold");
+    assert_eq!((holds().await?.as_deref(), found.hold_differs()), (Some("maya"), false));
+    assert!(kit.store.paused_prompts().await?.is_empty(), "no prompt is paused");
+    assert_eq!(kit.load("f").await?.snapshot.paused, None);
+
+    // an earlier receiver writes the record alone
+    kit.cmd::<()>(&["HDEL", &key("paused"), "*outage"]).await?;
+    let mut again = kit.store.outage(&id()).await?.context("the record")?;
+    assert!(again.hold_differs());
+    assert_eq!(kit.store.write_outage(&mut again, now).await?, WriteOutcome::Done);
+    assert_eq!(holds().await?.as_deref(), Some("maya"));
+
+    again.outage.decide(&again.members, OutageAction::Release, &maya, None, now).expect("decided");
+    assert_eq!(kit.store.write_outage(&mut again, now).await?, WriteOutcome::Done);
+    assert_eq!(holds().await?, None);
+    again.outage.decide(&again.members, OutageAction::Hold, &maya, None, now).expect("decided");
+    assert_eq!(kit.store.write_outage(&mut again, now).await?, WriteOutcome::Done);
+    assert_eq!(holds().await?.as_deref(), Some("maya"));
+    (again.outage.hold, again.outage.closed_at) = (None, Some(now));
+    assert_eq!(kit.store.write_outage(&mut again, now).await?, WriteOutcome::Done);
+    assert_eq!(holds().await?, None, "it ends with the outage");
     Ok(())
 }
 

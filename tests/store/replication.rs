@@ -32,7 +32,7 @@ async fn a_commit_is_acknowledged_once_a_replica_has_it() -> Result<()> {
     kit.ship("p").await?;
     kit.does("p", critical("p")).await?;
     assert_eq!(replica.cmd::<String>(&["GET", &key("active:p")]).await?, "v1");
-    kit.store.wait_for_replicas().await?;
+    kit.store.wait_for_replicas(&kit.store.master().await?).await?;
     Ok(())
 }
 
@@ -46,7 +46,7 @@ async fn without_the_replica_no_commit_repeat_or_fence_is_acknowledged() -> Resu
     not_replicated(kit.store.commit(&id, &loaded, &commit).await);
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v1", "the master has it");
     not_replicated(kit.store.commit(&id, &loaded, &commit).await);
-    not_replicated(kit.store.wait_for_replicas().await);
+    not_replicated(kit.store.wait_for_replicas(&kit.store.master().await?).await);
 
     replica.resume()?;
     let before = kit.dump().await?;
@@ -82,13 +82,14 @@ async fn a_commit_is_not_acknowledged_by_a_connection_that_wrote_nothing() -> Re
 async fn connections_that_a_restart_left_behind_are_all_dropped_at_once() -> Result<()> {
     let (kit, _replica) = start().await?;
     // eight connections wait at the same time
-    let fences = (0..8).map(|_| kit.store.wait_for_replicas());
+    let master = kit.store.master().await?;
+    let fences = (0..8).map(|_| kit.store.wait_for_replicas(&master));
     for wait_for_replicas in futures_util::future::join_all(fences).await {
         wait_for_replicas?;
     }
     kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
-    assert!(kit.store.wait_for_replicas().await.is_err(), "the first one finds out");
-    kit.store.wait_for_replicas().await?;
+    assert!(kit.store.wait_for_replicas(&master).await.is_err(), "the first one finds out");
+    kit.store.wait_for_replicas(&master).await?;
     Ok(())
 }
 

@@ -29,7 +29,8 @@ words! {
         TargetUnhealthy = "target_unhealthy",
         /// The version was activated by a recent rollback.
         Cooldown = "cooldown",
-        /// Many prompts were rolled back recently, which suggests a provider outage.
+        /// Many prompts were rolled back recently, which suggests a provider outage, or a person has put all prompts on
+        /// hold because of one.
         Budget = "budget",
         /// Someone reactivated it after each of several rollbacks: they want it to serve.
         KeepsReturning = "keeps_returning",
@@ -77,6 +78,8 @@ pub(crate) struct Facts<'a> {
     pub put_there: Option<Duration>,
     /// How many other prompts were rolled back automatically within the budget's window.
     pub recent_auto: u32,
+    /// Who put all prompts on hold because of an outage.
+    pub outage_hold: Option<&'a str>,
     /// Who keeps reactivating `from`, and how often.
     pub returns: Option<(&'a Operator, usize)>,
     /// By how much the alerts began before `from` got its traffic.
@@ -115,6 +118,7 @@ impl Guard {
             fled,
             put_there,
             recent_auto,
+            outage_hold,
             returns,
             predates,
             served_for,
@@ -137,13 +141,17 @@ impl Guard {
             Guard::Budget if policy.max_auto_rollbacks == 0 => {
                 Some("automatic rollbacks are off (max_auto_rollbacks = 0)".to_owned())
             }
-            Guard::Budget => (*recent_auto >= policy.max_auto_rollbacks).then(|| {
-                let (window, max) = (spoken(policy.budget_window), policy.max_auto_rollbacks);
-                format!(
-                    "{recent_auto} other prompts were rolled back within {window} (at most {max}): \
-                     this looks like a provider outage"
-                )
-            }),
+            // with the budget, so that the prompt joins the outage, and is put on hold with the others
+            Guard::Budget => match outage_hold {
+                Some(who) => Some(format!("{who} has put all prompts on hold: provider outage")),
+                None => (*recent_auto >= policy.max_auto_rollbacks).then(|| {
+                    let (window, max) = (spoken(policy.budget_window), policy.max_auto_rollbacks);
+                    format!(
+                        "{recent_auto} other prompts were rolled back within {window} (at most {max}): \
+                         this looks like a provider outage"
+                    )
+                }),
+            },
             Guard::KeepsReturning => returns.map(|(operator, times)| {
                 let window = spoken(Policy::RETURN_WINDOW);
                 format!("{operator} has reactivated {from} {times} times within {window} after rollbacks")

@@ -169,9 +169,14 @@ impl SlackNotifier {
     /// Waits for a replica: a commit without one may be lost with its master, and its messages would have no incident.
     /// This outlasts a failover; if only the replica is down, people are notified anyway.
     async fn wait_until_kept(&self, incident: &Incident) -> Result<(), Halt> {
-        match self.engine.store.wait_for_replicas().await {
+        let store = &self.engine.store;
+        let master = store.master().await?;
+        if store.incident(&incident.id).await?.is_none() {
+            return Err(Halt::Later(IDLE)); // lost in a failover since it was read
+        }
+        match store.wait_for_replicas(&master).await {
             Err(StoreError::NotReplicated { .. }) => {
-                let age = self.engine.store.now().await?.since(incident.opened_at);
+                let age = store.now().await?.since(incident.opened_at);
                 if age < LEASE { Err(Halt::Later(IDLE)) } else { Ok(()) }
             }
             fenced => Ok(fenced?),

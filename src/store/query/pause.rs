@@ -14,12 +14,31 @@ struct StoredPause {
     reason: String,
 }
 
+impl StoredPause {
+    /// Reads an entry of the `paused` hash: also one that is damaged pauses.
+    fn read(json: &str) -> Self {
+        let mut pause = serde_json::from_str(json).unwrap_or(Self { operator: String::new(), reason: String::new() });
+        if pause.operator.is_empty() {
+            pause.operator = "someone".to_owned();
+        }
+        pause
+    }
+}
+
 /// Describes an entry of the `paused` hash for people.
 pub fn describe_pause(json: &str) -> String {
-    let pause: StoredPause =
-        serde_json::from_str(json).unwrap_or(StoredPause { operator: String::new(), reason: String::new() });
-    let who = if pause.operator.is_empty() { "someone".to_owned() } else { pause.operator };
-    if pause.reason.is_empty() { format!("by {who}") } else { format!("by {who}: {}", pause.reason) }
+    let StoredPause { operator, reason } = StoredPause::read(json);
+    if reason.is_empty() { format!("by {operator}") } else { format!("by {operator}: {reason}") }
+}
+
+/// Who holds all prompts, by the entry of the `paused` hash.
+pub fn held_by(json: &str) -> String {
+    StoredPause::read(json).operator
+}
+
+/// The entry of the `paused` hash for a hold of all prompts.
+pub fn written_hold(by: &Operator) -> String {
+    serde_json::json!({ "operator": by.as_str() }).to_string()
 }
 
 impl Store {
@@ -36,9 +55,10 @@ impl Store {
         let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
         let mut command = redis::cmd("HSET");
         command.arg(key).arg(field).arg(json);
+        let master = self.master().await?;
         // not retried: a retry could pause again what was resumed since, or not recognize its own change
         let added: u32 = self.link.run(&command).await?;
-        self.wait_for_replicas().await?;
+        self.wait_for_replicas(&master).await?;
         Ok(added == 1)
     }
 
@@ -46,8 +66,9 @@ impl Store {
     pub async fn resume(&self, prompt: Option<&PromptName>) -> Result<bool, StoreError> {
         let mut command = redis::cmd("HDEL");
         command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
+        let master = self.master().await?;
         let removed: u32 = self.link.run(&command).await?;
-        self.wait_for_replicas().await?;
+        self.wait_for_replicas(&master).await?;
         Ok(removed == 1)
     }
 

@@ -131,6 +131,7 @@ fn snapshot(state: &PromptState) -> Snapshot {
         state: state.clone(),
         paused: None,
         recent_auto: 0,
+        outage_hold: None,
         incident: state.incidents.first().cloned(),
         content: None,
         commit: CommitId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()),

@@ -74,6 +74,7 @@ impl Transaction<'_> {
             fled: self.fled_text(Some(from)),
             put_there: by_rollback.map(|serving| self.now.since(serving.since)),
             recent_auto: self.snapshot.recent_auto,
+            outage_hold: self.snapshot.outage_hold.as_deref(),
             returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
             predates: self.predates(from),
             served_for: serving.map(|serving| self.now.since(served_since(serving))),

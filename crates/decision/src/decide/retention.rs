@@ -82,7 +82,8 @@ pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Ve
         needed.extend([&incident.version].into_iter().chain(&incident.target).chain(switch).chain(pending));
     }
     let recent = |record: &&VersionRecord| {
-        let unproved = record.known_good(policy, now).is_none();
+        // a version that has never served may be about to be activated, also if it is trusted already
+        let unproved = record.known_good(policy, now).is_none() || record.last_active.is_none();
         let restored = record.restored_at.is_some_and(|at| now.since(at) < Policy::RESTORED_TEXT);
         restored || (unproved && now.since(record.last_use()) < Policy::UNPROVED_TEXT)
     };

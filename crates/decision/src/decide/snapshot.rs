@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub paused: Option<String>,
     /// How many other prompts were rolled back automatically within the budget's window.
     pub recent_auto: u32,
+    /// Who put all prompts on hold because of an outage.
+    pub outage_hold: Option<String>,
     /// For [`Event::Decide`] and [`Event::Mark`]: the incident. A closed incident is no longer in the state.
     pub incident: Option<Incident>,
     /// For [`Event::Register`] and some of [`Event::ArchiveReport`]: this version's content in Redis.

@@ -199,7 +199,8 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
         }
         other => panic!("switched without an alert: {other:?}"),
     }
-    assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);
+    assert!(before.paused.is_none() && !policy.dry_run && before.outage_hold.is_none());
+    assert!(before.recent_auto < policy.max_auto_rollbacks);
     let served_for = before.state.serving.as_ref().filter(|s| s.version == *bad).map(|s| now.since(s.since));
     let longest = policy.ask_when_active_for_longer_than.unwrap_or(Duration::MAX);
     assert!(served_for.is_none_or(|served| served <= longest), "{bad} has served for {served_for:?}");

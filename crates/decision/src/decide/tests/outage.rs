@@ -160,6 +160,43 @@ fn the_budget_has_room_again_and_what_still_fires_acts_without_a_repeat() {
     assert_eq!(resume(&mut world), Answer::Noted, "another guard held it");
 }
 
+#[test]
+fn while_all_prompts_are_on_hold_one_that_starts_to_fail_is_held_with_them() {
+    let mut world = World::with_a_fresh_release();
+    world.outage_hold = Some("maya".to_owned());
+    assert_eq!(world.alert(critical("v2")), "held budget", "although the budget has room");
+    let incident = world.latest();
+    let detail = incident.held.as_ref().map(|held| held.detail.as_str());
+    assert_eq!((detail, incident.outage), (Some("maya has put all prompts on hold: provider outage"), true));
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    assert_eq!((resume(&mut world), world.served()), (Answer::Noted, "v2"));
+    hold(&mut world, Some("maya"));
+    world.outage_hold = None;
+    hold(&mut world, None);
+    assert!(matches!(resume(&mut world), Answer::Changed { .. }));
+    assert_eq!(world.served(), "v1");
+
+    let mut off = World::with_a_fresh_release();
+    (off.outage_hold, off.policy.max_auto_rollbacks) = (Some("maya".to_owned()), 0);
+    assert_eq!(off.alert(critical("v2")), "held budget");
+    let held = off.latest().held.clone().expect("held");
+    assert!(held.detail.contains("off") && !off.latest().outage, "{held:?}");
+}
+
+/// The hold comes while Prometheus is asked.
+#[test]
+fn a_rollback_that_is_confirmed_after_all_prompts_were_put_on_hold_is_held() {
+    let mut world = World::with_a_fresh_release();
+    (world.policy.requery, world.says) = (true, None);
+    world.alert(critical("v2"));
+    assert_eq!(world.phase(), PhaseKind::Confirming);
+    world.outage_hold = Some("maya".to_owned());
+    world.says = Some(Finding::new(Verdict::Unhealthy, "30 % errors"));
+    world.pass(minutes(1));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::AwaitingDecision));
+    assert!(world.latest().outage);
+}
+
 /// A hold ends, and the early alert is no longer checked.
 #[test]
 fn the_end_of_a_hold_goes_on_with_the_check_of_an_early_alert() {

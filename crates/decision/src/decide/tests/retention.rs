@@ -77,8 +77,16 @@ fn without_an_archive_texts_stay_for_their_time() {
 fn what_is_needed_stays_whatever_its_age() {
     // a change to the world of `archived`, and the content that is in Redis afterwards
     type Story = (&'static str, fn(&mut World), &'static str);
-    let stories: [Story; 7] = [
+    let stories: [Story; 8] = [
         ("staged", |w| drop(w.register_text("v7")), "v4 v5 v6 v7"),
+        (
+            "staged and trusted",
+            |w| {
+                w.register_text("v7");
+                w.mark_known_good("v7");
+            },
+            "v4 v5 v6 v7",
+        ),
         ("new, soaking", |w| w.release_text("v7"), "v4 v5 v6 v7"),
         (
             "a canary",

@@ -15,6 +15,7 @@ pub(super) struct World {
     pub state: PromptState,
     pub paused: Option<String>,
     pub recent_auto: u32,
+    pub outage_hold: Option<String>,
     /// Every incident ever written, as the store keeps them.
     pub incidents: BTreeMap<IncidentId, Incident>,
     pub log: Vec<LogEntry>,
@@ -77,6 +78,7 @@ impl World {
             state: PromptState::default(),
             paused: None,
             recent_auto: 0,
+            outage_hold: None,
             incidents: BTreeMap::new(),
             log: Vec::new(),
             wakes: BTreeMap::new(),
@@ -136,6 +138,7 @@ impl World {
             state: self.state.clone(),
             paused: self.paused.clone(),
             recent_auto: self.recent_auto,
+            outage_hold: self.outage_hold.clone(),
             incident: match event {
                 Event::Decide(click) => self.incidents.get(&click.incident).cloned(),
                 Event::Mark(Marking { incident: Some(id), .. }) => self.incidents.get(id).cloned(),
