@@ -8,8 +8,9 @@ use crate::{Guard, Incident, IncidentId, NoteKind, Operator, Phase, Question, Sw
 /// Lets the coordinating incident take in incidents that the budget holds, unless automatic rollbacks are off.
 pub(super) fn mark(tx: &mut Transaction<'_>) {
     let most = tx.policy.max_auto_rollbacks;
+    let is_spent = tx.snapshot.recent_auto >= most || tx.snapshot.outage_hold.is_some();
     // a guard that held while automation was off says nothing about other prompts
-    if most == 0 || tx.snapshot.recent_auto < most {
+    if most == 0 || !is_spent {
         return;
     }
     for incident in tx.state.incidents.iter_mut().filter(|i| i.phase.is_undecided() && !i.outage) {

@@ -57,6 +57,8 @@ pub(super) enum Step {
     Spent(u32),
     /// A reload turns automatic rollbacks off, or on again.
     Automatic(bool),
+    /// A person puts all prompts on hold because of an outage, or ends that.
+    HoldAll(bool),
     /// Whether rollback targets pass the team's own test.
     Precheck(bool),
     Ask {
@@ -194,6 +196,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
         1 => prop::bool::weighted(0.7).prop_map(Step::Automatic),
+        1 => any::<bool>().prop_map(Step::HoldAll),
         1 => any::<bool>().prop_map(Step::Precheck),
         1 => any::<bool>().prop_map(Step::Follow),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(confirm, requery)| Step::Ask { confirm, requery }),
@@ -300,6 +303,10 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::Automatic(on) => {
             world.policy.max_auto_rollbacks = if *on { Policy::default().max_auto_rollbacks } else { 0 };
+            return None;
+        }
+        Step::HoldAll(on) => {
+            world.outage_hold = on.then(|| "dana".to_owned());
             return None;
         }
         Step::Precheck(passes) => {
