@@ -338,6 +338,21 @@ fn an_invalid_file_is_named_with_line_field_and_what_was_expected() {
             &format!("{route}inhibit_rules:\n- target_matchers: [severity]\n"),
             "line 4: inhibit_rules[0].target_matchers[0]: found \"severity\", expected a matcher such as severity=\"critical\"",
         ),
+        (
+            "--alertmanager-config",
+            &format!("{route}inhibit_rules: hunter2\n"),
+            "line 3: inhibit_rules: found a text, expected a list",
+        ),
+        (
+            "--alertmanager-config",
+            "route: {receiver: a}\nreceivers:\n- name: a\n  slack_configs: https://hooks.example.com/hunter2\n",
+            "line 4: receivers[0].slack_configs: found a text, expected a list",
+        ),
+        (
+            "--alertmanager-config",
+            "route: {receiver: a}\nreceivers:\n- name: a\n  webhook_configs:\n  - url: http://x\n    http_config:\n      authorization: Bearer hunter2\n",
+            "line 7: receivers[0].webhook_configs[0].http_config.authorization: found a text, expected a table",
+        ),
         ("--alertmanager-config", "a: 'b\nc: d\n", "invalid YAML: "),
         (
             "--prometheus-config",
@@ -352,6 +367,7 @@ fn an_invalid_file_is_named_with_line_field_and_what_was_expected() {
         assert_eq!(output.status.code(), Some(2), "{text}: {error}{}", stdout(&output));
         assert!(error.starts_with(&format!("error: {}: line ", file.display())), "{error}");
         assert!(error.contains(expected), "{expected}\nis not in\n{error}");
+        assert!(!error.contains("hunter2"), "a secret is printed: {error}");
     }
     let output = program(&["check", "--alertmanager-config", "/nonexistent.yml"]).output().expect("runs");
     fails(&output, 2, "error: cannot read /nonexistent.yml: No such file or directory (os error 2)\n");
