@@ -125,6 +125,15 @@ time_intervals:
     let taken = format!(
         "{RECEIVERS}  - name: prompt-rollback\n    webhook_configs: [{{url: 'http://receiver:8000/webhook'}}]\nroute: # all of it\n    # who\n    receiver: pager\n    routes:\n        # nothing yet\n        - receiver: prompt-rollback\n          matchers: ['prompt!=\"\"']"
     );
+    // a pager whose name begins with that of our receiver, and one with exactly that name
+    let other = "  - name: rollback\n    webhook_configs:\n      - url: http://receiver:8000/webhooks/alertmanager\n";
+    let prefixed = bare.replace("pager\n", "prompt-rollback-oncall\n") + other;
+    let namesake = bare.replace("pager\n", "prompt-rollback\n");
+    // drills must not page, and the usual name for that is taken
+    let drilled = format!(
+        "route:\n  receiver: prompt-rollback-drill\n  routes:\n  - receiver: prompt-rollback-drill\n{}",
+        RECEIVERS.replace("pager\n", "prompt-rollback-drill\n").replace("  - name: default\n", "")
+    );
     let unended = bare.trim_end().to_owned();
     let windows = bare.replace('\n', "\r\n");
     // one webhook, twice in the file, and a secret in its last line
@@ -176,6 +185,9 @@ receivers:
         ("short", short),
         ("redirected", redirected),
         ("taken", taken),
+        ("a pager named like our receiver and more", prefixed),
+        ("a pager with the name of our receiver", namesake),
+        ("a pager with the name of our receiver of drills", drilled),
         ("without a line break at the end", unended),
         ("line breaks of Windows", windows),
         ("anchored", anchored.to_owned()),
@@ -677,7 +689,8 @@ fn both_files_are_read_together_with_the_words_of_the_shop() {
     let alertmanager =
         "route:\n  receiver: default\n  routes:\n  - {matchers: [severity=P1, cluster=eu], receiver: pager}\n";
     let alertmanager = written(&dir, "alertmanager.yml", &format!("{alertmanager}{RECEIVERS}"));
-    let toml = "[labels.severity_aliases]\np1 = \"critical\"\n[alertmanager.labels]\ncluster = \"us\"\n";
+    let toml =
+        "[labels.severity_aliases]\np1 = \"critical\"\np3 = \"medium\"\n[alertmanager.labels]\ncluster = \"us\"\n";
     let toml = written(&dir, "prompt-rollback.toml", toml);
     let path = |path: &PathBuf| path.to_str().expect("UTF-8").to_owned();
     let (toml, prometheus, alertmanager) = (path(&toml), path(&prometheus), path(&alertmanager));
@@ -690,6 +703,7 @@ fn both_files_are_read_together_with_the_words_of_the_shop() {
         "PromptErrorRateHigh          FAIL     reaches default",
         "external_labels.cluster: differs from alertmanager.labels.cluster of the receiver",
         "+  - matchers: ['prompt=~\".+\"', 'version=~\".+\"', 'severity=~\"(?i:critical|p1)\"']",
+        "+  - matchers: ['prompt=~\".+\"', 'version=~\".+\"', 'severity!~\"(?i:medium|p3)\"',",
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }

@@ -4,7 +4,7 @@ use super::alerts::OurAlert;
 use super::edits::Edits;
 use super::routing::{Review, is_ours};
 use super::webhooks::SHORTEST_TIMEOUT;
-use crate::alertmanager::config::{Authorization, WEBHOOK_PATH, WebhookEntry};
+use crate::alertmanager::config::{AlertmanagerFile, Authorization, WEBHOOK_PATH, WebhookEntry};
 use crate::alertmanager::matchers::LabelSet;
 use crate::alertmanager::payload::DRILL_LABEL;
 use crate::config::Config;
@@ -17,6 +17,8 @@ const NAME: &str = "prompt-rollback";
 
 /// The name of the receiver that pages a person there.
 const PAGER: &str = "pager";
+/// The words for `medium` there, which are those of the default config.
+const MEDIUM: &str = "medium|info";
 
 /// The changes after which our alerts arrive.
 pub fn missing(text: &str, node: &YamlNode<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
@@ -57,7 +59,7 @@ fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Re
     let existing = existing.map(|receiver| receiver.name.clone());
     let mut receivers = Vec::new();
     let name = existing.unwrap_or_else(|| {
-        let name = (1..).map(numbered).find(|name| file.receiver(name).is_none()).unwrap_or_default();
+        let name = free(file, NAME);
         receivers.extend(receiver(config, review.receiver_url, &name));
         name
     });
@@ -67,8 +69,9 @@ fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Re
         let silent = file.receivers.iter().find(|receiver| !receiver.notifies && !is_ours(receiver));
         let silent = silent.map(|receiver| receiver.name.clone());
         let silent = silent.unwrap_or_else(|| {
-            receivers.push(format!("- name: {NAME}-drill"));
-            format!("{NAME}-drill")
+            let name = free(file, &format!("{NAME}-drill"));
+            receivers.push(format!("- name: {name}"));
+            name
         });
         routes.extend([format!("- matchers: ['{DRILL_LABEL}!=\"\"']"), format!("  receiver: {}", quoted(&silent))]);
     }
@@ -142,8 +145,10 @@ fn nested(key: &str, lines: &[String]) -> Vec<String> {
     std::iter::once(format!("{key}:")).chain(lines.iter().map(|line| format!("  {line}"))).collect()
 }
 
-fn numbered(number: u32) -> String {
-    if number == 1 { NAME.to_owned() } else { format!("{NAME}-{number}") }
+/// A name that no receiver of the file has: this one, or one with a number.
+fn free(file: &AlertmanagerFile, name: &str) -> String {
+    let numbered = |number: u32| if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+    (1..).map(numbered).find(|name| file.receiver(name).is_none()).unwrap_or_default()
 }
 
 /// The receiver that gets critical alerts about other things now.
@@ -175,18 +180,22 @@ fn routes(config: &Config, receiver: &str, pager: &str) -> Vec<String> {
         [one] => (format!("severity=\"{one}\""), format!("severity!=\"{one}\"")),
         many => (format!("severity=~\"(?i:{})\"", many.join("|")), format!("severity!~\"(?i:{})\"", many.join("|"))),
     };
-    let medium = words(config, Severity::Medium).join("|").replace('\'', "''");
+    let medium = match words(config, Severity::Medium).join("|") {
+        shipped if shipped == MEDIUM => shipped,
+        words => format!("(?i:{words})"),
+    };
     let pairs = [
         ("'severity=\"critical\"'", quoted(&is_critical)),
         ("'severity!=\"critical\"'", quoted(&is_lesser)),
-        ("medium|info", medium),
-        ("'prompt=~", format!("'{}=~", labels.prompt)),
-        ("'version=~", format!("'{}=~", labels.version)),
+        (MEDIUM, medium.replace('\'', "''")),
+        ("'prompt=~\".+\"', 'version=~", format!("'{}=~\".+\"', '{}=~", labels.prompt, labels.version)),
         ("group_by: [prompt, version", format!("group_by: [{}, {}", labels.prompt, labels.version)),
-        ("receiver: pager", format!("receiver: {}", quoted(pager))),
-        ("receiver: prompt-rollback", format!("receiver: {}", quoted(receiver))),
     ];
-    let adapt = |line: &String| pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to));
+    let adapt = |line: &String| match line.trim() {
+        "receiver: pager" => format!("  receiver: {}", quoted(pager)),
+        "receiver: prompt-rollback" => format!("  receiver: {}", quoted(receiver)),
+        _ => pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to)),
+    };
     part("\n  routes:\n", "\n# No inhibit_rules").iter().map(adapt).collect()
 }
 
@@ -254,7 +263,7 @@ mod tests {
         for expected in [
             "'prompt_name=~\".+\"', 'version=~\".+\"', 'severity=~\"(?i:critical|P1)\"'",
             "'severity!~\"(?i:critical|P1)\"'",
-            r#"'severity!~"medium|info|sev \"3\""'"#,
+            r#"'severity!~"(?i:medium|info|sev \"3\")"'"#,
             "receiver: 'it''s ours'",
             "receiver: 'on call'",
             "group_by: [prompt_name, version, severity, action]",
