@@ -10,7 +10,7 @@ use super::stub::{fails, program, stdout};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn check(arguments: &[&str], file: &Path) -> Output {
+pub(super) fn check(arguments: &[&str], file: &Path) -> Output {
     let file = file.to_str().expect("UTF-8");
     program(&[&["check"], arguments, &[file]].concat()).output().expect("runs")
 }
@@ -24,11 +24,11 @@ fn complaints(output: &Output) -> Vec<String> {
 }
 
 /// Someone's own file; whatever it says, it pages with `pager`.
-fn written(dir: &Dir, name: &str, text: &str) -> PathBuf {
+pub(super) fn written(dir: &Dir, name: &str, text: &str) -> PathBuf {
     dir.write(name, text).expect("written")
 }
 
-const RECEIVERS: &str = "receivers:
+pub(super) const RECEIVERS: &str = "receivers:
   - name: default
   - name: pager
     pagerduty_configs:

@@ -4,7 +4,7 @@ use super::alerts::OurAlert;
 use super::edits::Edits;
 use super::routing::{Review, is_ours};
 use super::webhooks::SHORTEST_TIMEOUT;
-use crate::alertmanager::config::{AlertmanagerFile, Authorization, WEBHOOK_PATH, WebhookEntry};
+use crate::alertmanager::config::{AlertmanagerFile, Authorization, WEBHOOK_PATH, WebhookEntry, global_http};
 use crate::alertmanager::matchers::LabelSet;
 use crate::alertmanager::payload::DRILL_LABEL;
 use crate::config::Config;
@@ -19,17 +19,24 @@ const NAME: &str = "prompt-rollback";
 const PAGER: &str = "pager";
 /// The words for `medium` there, which are those of the default config.
 const MEDIUM: &str = "medium|info";
+/// What our webhook needs no more of an `http_config` that its own replaces.
+const OWN_KEYS: [&str; 6] =
+    ["follow_redirects", "authorization", "basic_auth", "bearer_token", "bearer_token_file", "oauth2"];
 
 /// The changes after which our alerts arrive.
 pub fn missing(text: &str, node: &YamlNode<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
     let mut edits = Edits::new(text);
+    let global = global_http(node)?;
     if review.needs_routes() {
-        add_routes(&mut edits, node, review)?;
+        add_routes(&mut edits, node, review, global.as_ref())?;
     }
     for (receiver, node) in review.file.receivers.iter().zip(node.list("receivers")?) {
         for (webhook, node) in receiver.webhooks.iter().zip(node.list("webhook_configs")?) {
             if webhook.is_ours() {
-                mend_webhook(&mut edits, &node, webhook)?;
+                mend_webhook(&mut edits, &node, webhook, global.as_ref())?;
+                if review.lacks_certificate(webhook) {
+                    add_certificate(&mut edits, &format!("{} (line {})", webhook.path, webhook.line));
+                }
             }
         }
     }
@@ -52,17 +59,35 @@ pub fn whole(config: &Config, url: &str) -> String {
 }
 
 /// Our routes before the file's own, and our receiver if there is none.
-fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Result<(), YamlError> {
+fn add_routes(
+    edits: &mut Edits,
+    node: &YamlNode<'_>,
+    review: &Review<'_>,
+    global: Option<&YamlNode<'_>>,
+) -> Result<(), YamlError> {
     let (file, config) = (&review.file, review.config);
     // the routes for us must not lead to a receiver that notifies people as well
     let existing = file.receivers.iter().find(|receiver| is_ours(receiver) && !receiver.notifies);
-    let existing = existing.map(|receiver| receiver.name.clone());
     let mut receivers = Vec::new();
-    let name = existing.unwrap_or_else(|| {
+    let name = if let Some(existing) = existing {
+        existing.name.clone()
+    } else {
         let name = free(file, NAME);
         receivers.extend(receiver(config, review.receiver_url, &name));
+        if let Some(global) = global {
+            let mut keys = global.entries()?.into_iter().map(|(key, _)| key);
+            if keys.any(|key| !OWN_KEYS.contains(&key)) {
+                let line = global.line();
+                edits.by_hand.push(format!(
+                    "Add to http_config of the receiver {name} what it needs of global.http_config (line {line}), which it replaces"
+                ));
+            }
+        }
+        if review.wants_certificate() {
+            add_certificate(edits, &format!("the receiver {name}"));
+        }
         name
-    });
+    };
     let mut routes = routes(config, &name, &pager(review));
     if review.drills_notify() {
         // the file's own routes follow, and a drill must not reach them
@@ -87,7 +112,13 @@ fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Re
     Ok(())
 }
 
-fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) -> Result<(), YamlError> {
+/// `global`: what an `http_config` of its own would replace.
+fn mend_webhook(
+    edits: &mut Edits,
+    node: &YamlNode<'_>,
+    webhook: &WebhookEntry,
+    global: Option<&YamlNode<'_>>,
+) -> Result<(), YamlError> {
     if !webhook.send_resolved {
         edits.set(node, "send_resolved", "true")?;
     }
@@ -101,7 +132,9 @@ fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) 
         let why = "the receiver reads Alertmanager's own body";
         edits.by_hand.push(format!("Remove {} (line {}): {why}", payload.path, payload.line()));
     }
-    let http = node.get("http_config")?.filter(|http| !http.is_empty());
+    let http = node.get("http_config")?;
+    let replaced = global.filter(|global| http.is_none() && !global.is_empty());
+    let http = http.filter(|http| !http.is_empty());
     let mut lines = Vec::new();
     if webhook.follow_redirects {
         match &http {
@@ -113,11 +146,26 @@ fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) 
         let token = ["type: Bearer", "credentials_file: webhook_token"].map(str::to_owned);
         lines.extend(nested("authorization", &token));
     }
-    match http {
+    match (http, replaced) {
         _ if lines.is_empty() => Ok(()),
-        Some(http) => edits.add_entries(&http, &lines),
-        None => edits.put(node, "http_config", &lines),
+        (Some(http), _) => edits.add_entries(&http, &lines),
+        // its lines may hold secrets
+        (None, Some(global)) => {
+            let (path, line, of_global) = (&node.path, node.line(), global.line());
+            let lines = nested("http_config", &lines).join("\n");
+            edits.by_hand.push(format!(
+                "Add to {path} (line {line}) these lines and everything else of global.http_config (line {of_global}), which they replace:\n{lines}"
+            ));
+            Ok(())
+        }
+        (None, None) => edits.put(node, "http_config", &lines),
     }
+}
+
+fn add_certificate(edits: &mut Edits, to: &str) {
+    edits.by_hand.push(format!(
+        "Add to http_config.tls_config of {to} a client certificate of server.tls_client_ca_file: cert_file and key_file"
+    ));
 }
 
 /// Makes these alerts no targets of a rule.
