@@ -432,6 +432,21 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
             "its targets can have a label prompt and version",
         ),
         (
+            "honor_labels: true\n    sample_limit: 20000",
+            "sample_limit: 20000\n    relabel_configs: [{source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_version], target_label: version}]",
+            "its targets can have a label version",
+        ),
+        (
+            "honor_labels: true\n    sample_limit: 20000",
+            "sample_limit: 20000\n    relabel_configs:\n    - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}\n    - {source_labels: [pod], regex: '.*-(v[0-9]+)-.*', target_label: version}",
+            "its targets can have a label version",
+        ),
+        (
+            "    # Enough for 20,000",
+            "    relabel_configs: [{source_labels: [__meta_kubernetes_service_label_app], regex: (.+), target_label: job}]\n    # Enough for 20,000",
+            "relabeling changes the label job: the rules read the metrics with job=\"prompt-rollback\"",
+        ),
+        (
             "regex: prompt_(info|requests_total|(request_duration_seconds|quality_score)(_.*)?)|gen_ai_(client_",
             "regex: genai_(client_",
             "no job looks like that of prompt servers",
