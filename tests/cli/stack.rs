@@ -552,6 +552,38 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
 }
 
 #[test]
+fn alerts_are_relabeled_with_the_labels_that_they_have_in_prometheus() {
+    let dir = Dir::new("stack").expect("a folder");
+    std::fs::create_dir(dir.path().join("rules")).expect("a folder");
+    for file in std::fs::read_dir(format!("{ROOT}/alert-rules")).expect("rules").flatten() {
+        let rules = std::fs::read_to_string(file.path()).expect("rules");
+        let critical = "  - name: prompt_rollback_critical\n";
+        let rules = rules.replace(critical, &format!("{critical}    labels: {{env: staging}}\n"));
+        std::fs::write(dir.path().join("rules").join(file.file_name()), rules).expect("written");
+    }
+    let shipped = std::fs::read_to_string(format!("{ROOT}/config/prometheus.yml")).expect("shipped");
+    let found = |arguments: &[&str], relabeling: &str| {
+        let text = shipped
+            .replace("regex: runbooks_url|replica\n", &format!("regex: runbooks_url|replica\n    - {relabeling}\n"));
+        assert_ne!(text, shipped);
+        let file = written(&dir, "prometheus.yml", &text);
+        complaints(&check(&[arguments, &["--prometheus-config"]].concat(), &file)).join("\n")
+    };
+    let dropped = found(&[], "{source_labels: [env], regex: staging, action: drop}");
+    assert!(dropped.contains("alert_relabel_configs drop PromptErrorRateCritical"), "{dropped}");
+    let everywhere = ["--alert-label", "namespace=prompts"];
+    let kept = "{source_labels: [namespace], regex: prompts, action: keep}";
+    assert!(found(&[], kept).contains("alert_relabel_configs drop PromptErrorRateCritical"));
+    assert_eq!(found(&everywhere, kept), "");
+    // labels that the receiver does not read, and alerts that it posts to Alertmanager itself
+    assert_eq!(found(&everywhere, "{action: labeldrop, regex: env|namespace}"), "");
+    assert_eq!(
+        found(&[], "{source_labels: [alertname], regex: PromptRollbackEscalation|PromptRollbackDrill, action: drop}"),
+        ""
+    );
+}
+
+#[test]
 fn routes_that_exist_are_not_added_again() {
     let dir = Dir::new("stack").expect("a folder");
     let shipped = std::fs::read_to_string(format!("{ROOT}/config/alertmanager.yml")).expect("shipped");
