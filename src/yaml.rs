@@ -106,15 +106,23 @@ impl Yaml {
         matches!(&self.content, YamlContent::Scalar { text, plain: true } if null(text))
     }
 
+    fn kind(&self) -> &'static str {
+        match &self.content {
+            _ if self.is_null() => "nothing",
+            YamlContent::Scalar { .. } => "a text",
+            YamlContent::List(_) => "a list",
+            YamlContent::Table(_) => "a table",
+        }
+    }
+
     fn shown(&self) -> String {
         match &self.content {
-            _ if self.is_null() => "nothing".to_owned(),
+            _ if self.is_null() => self.kind().to_owned(),
             YamlContent::Scalar { text, .. } if text.chars().count() > 60 => {
                 format!("{:?}…", text.chars().take(60).collect::<String>())
             }
             YamlContent::Scalar { text, .. } => format!("{text:?}"),
-            YamlContent::List(_) => "a list".to_owned(),
-            YamlContent::Table(_) => "a table".to_owned(),
+            _ => self.kind().to_owned(),
         }
     }
 }
@@ -279,6 +287,11 @@ impl<'a> YamlNode<'a> {
         self.error(&format!("found {}, expected {expected}", self.yaml.shown()))
     }
 
+    /// The same without the value: a text in the place of a table or a list may be a secret.
+    fn wrong_kind(&self, expected: &str) -> YamlError {
+        self.error(&format!("found {}, expected {expected}", self.yaml.kind()))
+    }
+
     pub fn error(&self, message: &str) -> YamlError {
         let path = if self.path.is_empty() { "the file" } else { &self.path };
         YamlError { line: self.line(), message: format!("{path}: {message}") }
@@ -312,7 +325,7 @@ impl<'a> YamlNode<'a> {
         let entries = match &self.yaml.content {
             YamlContent::Table(entries) => entries,
             _ if self.yaml.is_null() => return Ok(Vec::new()),
-            _ => return Err(self.wrong("a table")),
+            _ => return Err(self.wrong_kind("a table")),
         };
         let mut found = Vec::new();
         for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
@@ -332,7 +345,7 @@ impl<'a> YamlNode<'a> {
                 .map(|(at, yaml)| YamlNode { path: format!("{}[{at}]", self.path), yaml: yaml.as_ref(), key: None })
                 .collect()),
             _ if self.yaml.is_null() => Ok(Vec::new()),
-            _ => Err(self.wrong("a list")),
+            _ => Err(self.wrong_kind("a list")),
         }
     }
 
@@ -389,7 +402,7 @@ mod tests {
         let error = list[0].flag("c").expect_err("no flag").to_string();
         assert_eq!(error, "line 3: a[0].c: found \"maybe\", expected true or false");
         let error = list[0].list("b").expect_err("no list").to_string();
-        assert_eq!(error, "line 2: a[0].b: found \"1\", expected a list");
+        assert_eq!(error, "line 2: a[0].b: found a text, expected a list");
         for (text, expected) in [
             ("a:\n  - [b", "line 3: invalid YAML: "),
             ("a: 1\nb: 2\na: 3", "line 3: found the key \"a\" twice, expected it once"),

@@ -458,9 +458,18 @@ fn a_variable_with_one_underscore_too_few_is_refused_and_others_are_ignored() {
 
 #[test]
 fn a_secret_in_an_address_is_not_shown() {
-    for url in
-        ["prom:hunter2@h:9090", "//u:hunter2@h", "https://h/?token=hunter2", "https://h/#hunter2", "http://u:hunter2@h"]
-    {
+    for url in [
+        "prom:hunter2@h:9090",
+        "//u:hunter2@h",
+        "https://h/?token=hunter2",
+        "https://h/#hunter2",
+        "http://u:hunter2@h",
+        "http://u:hunter2#x@h",
+        "http://u:hunter2?x@h",
+        "http://u@v:hunter2#x@h",
+        "u:hunter2?://x@h",
+        "https://h/?user=a@b&token=hunter2",
+    ] {
         let found = problems("secret", &format!("[prometheus]\nurl = {url:?}\n"), &[]);
         assert!(found.len() == 1 && !found[0].contains("hunter2") && found[0].contains("prometheus.url"), "{found:?}");
     }

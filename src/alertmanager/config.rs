@@ -85,6 +85,7 @@ pub struct WebhookEntry {
     pub timeout: Option<Duration>,
     pub follow_redirects: bool,
     pub authorization: Authorization,
+    pub has_client_certificate: bool,
     /// Whether it replaces Alertmanager's own body.
     pub has_payload: bool,
 }
@@ -123,6 +124,11 @@ fn url_path(url: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or_default()
 }
 
+/// The `http_config` of the webhooks without one of their own, which replaces it as a whole.
+pub fn global_http<'a>(file: &YamlNode<'a>) -> Result<Option<YamlNode<'a>>, YamlError> {
+    Ok(file.get("global")?.map(|global| global.get("http_config")).transpose()?.flatten())
+}
+
 impl AlertmanagerFile {
     pub fn parse(text: &str) -> Result<Self, YamlError> {
         Self::read(&YamlNode::root(&Yaml::parse(text)?))
@@ -130,7 +136,7 @@ impl AlertmanagerFile {
 
     pub fn read(file: &YamlNode<'_>) -> Result<Self, YamlError> {
         let Some(route) = file.get("route")? else { return Err(file.error("expected the key route")) };
-        let global = file.get("global")?.map(|global| global.get("http_config")).transpose()?.flatten();
+        let global = global_http(file)?;
         let mut names = Names::default();
         let mut receivers = Vec::new();
         for node in file.list("receivers")? {
@@ -307,6 +313,9 @@ impl WebhookEntry {
         };
         let own = node.get("http_config")?;
         let http = own.as_ref().or(global);
+        let tls = http.map(|http| http.get("tls_config")).transpose()?.flatten();
+        let cert = |key| tls.as_ref().map_or(Ok(None), |tls| tls.text_of(key));
+        let [cert, cert_file] = [cert("cert")?, cert("cert_file")?];
         Ok(Self {
             path: node.path.clone(),
             line: node.line(),
@@ -316,6 +325,7 @@ impl WebhookEntry {
             timeout: duration(node, "timeout")?.filter(|timeout| !timeout.is_zero()),
             follow_redirects: http.map(|http| http.flag("follow_redirects")).transpose()?.flatten().unwrap_or(true),
             authorization: http.map_or(Ok(Authorization::Nothing), Authorization::read)?,
+            has_client_certificate: cert.or(cert_file).is_some_and(|cert| !cert.is_empty()),
             has_payload: node.get("payload")?.is_some(),
         })
     }

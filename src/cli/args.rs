@@ -70,6 +70,7 @@ routes and inhibit rules, and prints the missing lines as a patch.
 --alert-label and, with --prometheus-config, those of its rule files.
 --prometheus-config checks scrapes, rule files and labels.
 Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
+    #[command(group = clap::ArgGroup::new("stack").multiple(true).args(["alertmanager_config", "prometheus_config"]))]
     Check {
         #[command(flatten)]
         config: ConfigFile,
@@ -83,7 +84,7 @@ Exit 2: the config or a file is invalid. Exit 1: a test failed.")]
         #[arg(long, value_name = "URL", requires = "alertmanager_config")]
         receiver_url: Option<BaseUrl>,
         /// Label that all alerts carry, such as namespace=prompts from the Prometheus operator; repeatable.
-        #[arg(long, value_name = "NAME=VALUE", value_parser = label, requires = "alertmanager_config")]
+        #[arg(long, value_name = "NAME=VALUE", value_parser = label, requires = "stack")]
         alert_label: Vec<(String, String)>,
         /// Check that this Prometheus config measures prompts and loads the rules.
         #[arg(long, value_name = "FILE")]

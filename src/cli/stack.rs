@@ -51,7 +51,7 @@ pub fn review(files: &StackFiles<'_>, config: &Config) -> Result<StackReport, St
     };
     let mut prometheus = None;
     if let Some(path) = files.prometheus {
-        let reviewed = scraping::review(path, &read(path)?, config, files.prompt_jobs);
+        let reviewed = scraping::review(path, &read(path)?, config, files.prompt_jobs, files.alert_labels);
         let reviewed = reviewed.map_err(|error| format!("{}: {error}", path.display()))?;
         report.probes.extend(reviewed.probes);
         prometheus = Some((reviewed.file, reviewed.groups));
@@ -97,7 +97,7 @@ pub fn review_bytes(bytes: &[u8], config: &Config) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let nowhere = Path::new("/nonexistent/file.yml");
     let prometheus = PrometheusFile::parse(text).ok();
-    let _ = prometheus.as_ref().map(|file| scraping::judge(file, &[], true, config, &[]));
+    let _ = prometheus.as_ref().map(|file| scraping::judge(file, &[], true, config, &[], &[]));
     let sent = Sent { prometheus: prometheus.as_ref(), ..Sent::default() };
     Some(routing::review(nowhere, text, config, &sent, None).ok()?.patch)
 }

@@ -28,12 +28,15 @@ pub(super) fn show_text(text: &str) -> String {
     let scheme = text.find("://").map(|at| at + 3);
     let end = text.find(['?', '#']).filter(|_| scheme.is_some()).unwrap_or(text.len());
     let (url, query) = text.split_at(end);
+    let before = |at: usize| &url[..scheme.filter(|scheme| *scheme <= at).unwrap_or(0)];
     let from = url.rfind('@').filter(|at| *at > 0);
     let mut shown = match from {
-        Some(host) => format!("{}***{}", &url[..scheme.filter(|scheme| *scheme <= host).unwrap_or(0)], &url[host..]),
+        // a password may contain these marks, too, so the URL may begin with a part of it
+        _ if query.contains('@') => format!("{}***", before(end)),
+        Some(host) => format!("{}***{}", before(host), &url[host..]),
         None => url.to_owned(),
     };
-    if let Some(mark) = query.chars().next() {
+    if let Some(mark) = query.chars().next().filter(|_| !query.contains('@')) {
         shown.extend([mark, '*', '*', '*']);
     }
     let text = shown;

@@ -14,6 +14,8 @@ use crate::yaml::{Yaml, YamlError, YamlNode};
 const MINUTE: Duration = Duration::from_secs(60);
 pub const CONVERTS_BUCKETS: &str = "convert_classic_histograms_to_nhcb";
 pub const KEEPS_BUCKETS: &str = "always_scrape_classic_histograms";
+/// Stands for a value that only service discovery knows.
+const DISCOVERED_VALUE: &str = "x";
 
 /// A file of Prometheus.
 #[derive(Debug)]
@@ -199,10 +201,9 @@ impl ScrapeJob {
             "__meta_ec2_tag_",
         ];
         let mut labels = self.static_labels.clone();
-        labels.extend(DISCOVERED.map(|prefix| (format!("{prefix}{name}"), "x".to_owned())));
+        labels.extend(DISCOVERED.map(|prefix| (format!("{prefix}{name}"), DISCOVERED_VALUE.to_owned())));
         for rule in &self.relabeling {
-            // whether a target is kept does not matter
-            let _ = rule.apply(&mut labels);
+            rule.apply_to_target(&mut labels);
         }
         labels.get(name).is_some_and(|value| !value.is_empty())
     }
@@ -240,7 +241,10 @@ impl ScrapeJob {
     pub fn renames_job(&self) -> bool {
         let mut labels = LabelSet::from([("job".to_owned(), self.name.clone())]);
         labels.extend(self.static_labels.clone());
-        for rule in self.relabeling.iter().chain(&self.metric_relabeling) {
+        for rule in &self.relabeling {
+            rule.apply_to_target(&mut labels);
+        }
+        for rule in &self.metric_relabeling {
             let _ = rule.apply(&mut labels);
         }
         labels.get("job") != Some(&self.name)
@@ -286,6 +290,22 @@ impl Relabel {
 
     fn is_by_name(&self) -> bool {
         self.source_labels == ["__name__"] && matches!(self.action, RelabelAction::Keep | RelabelAction::Drop)
+    }
+
+    /// Applies it to the labels of a target, of which service discovery adds more than the file shows.
+    fn apply_to_target(&self, labels: &mut LabelSet) {
+        let discovered =
+            |name: &String| labels.get(name).map_or(name.starts_with("__meta_"), |value| value == DISCOVERED_VALUE);
+        let sets = match self.action {
+            RelabelAction::Replace => !self.replacement.is_empty(),
+            action => matches!(action, RelabelAction::Lowercase | RelabelAction::Uppercase),
+        };
+        if sets && self.source_labels.iter().any(discovered) {
+            labels.insert(self.target_label.clone(), DISCOVERED_VALUE.to_owned());
+        } else {
+            // whether a target is kept does not matter
+            let _ = self.apply(labels);
+        }
     }
 
     /// Whether the labels are kept.

@@ -216,6 +216,13 @@ fn the_chart_takes_the_values_for_kubernetes() {
         told.contains("helm upgrade --install prompt-rollback deploy/helm/prompt-rollback --namespace prompts"),
         "{told}"
     );
+    // from the namespace of the receiver, so that a short name such as `redis` means the same
+    for command in ["kubectl create namespace prompts\n", "| kubectl -n prompts run redis-users "] {
+        let at = told.find(command).unwrap_or_else(|| panic!("{command}: {told}"));
+        assert!(at < told.find("\n2. ").expect("step 2"), "{command}: {told}");
+    }
+    assert_eq!(told.matches("kubectl create namespace").count(), 1, "{told}");
+    assert!(!told.contains("kubectl run"), "{told}");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let helm = Command::new(root.join("target/tools/bin/helm"))
         .args(["template", "prompt-rollback", "deploy/helm/prompt-rollback", "--namespace", "prompts", "--values"])

@@ -2,6 +2,7 @@
 
 mod amtool;
 mod config;
+mod http_config;
 mod inhibition;
 mod init;
 mod receiver;

@@ -10,7 +10,7 @@ use super::stub::{fails, program, stdout};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn check(arguments: &[&str], file: &Path) -> Output {
+pub(super) fn check(arguments: &[&str], file: &Path) -> Output {
     let file = file.to_str().expect("UTF-8");
     program(&[&["check"], arguments, &[file]].concat()).output().expect("runs")
 }
@@ -24,11 +24,11 @@ fn complaints(output: &Output) -> Vec<String> {
 }
 
 /// Someone's own file; whatever it says, it pages with `pager`.
-fn written(dir: &Dir, name: &str, text: &str) -> PathBuf {
+pub(super) fn written(dir: &Dir, name: &str, text: &str) -> PathBuf {
     dir.write(name, text).expect("written")
 }
 
-const RECEIVERS: &str = "receivers:
+pub(super) const RECEIVERS: &str = "receivers:
   - name: default
   - name: pager
     pagerduty_configs:
@@ -125,6 +125,15 @@ time_intervals:
     let taken = format!(
         "{RECEIVERS}  - name: prompt-rollback\n    webhook_configs: [{{url: 'http://receiver:8000/webhook'}}]\nroute: # all of it\n    # who\n    receiver: pager\n    routes:\n        # nothing yet\n        - receiver: prompt-rollback\n          matchers: ['prompt!=\"\"']"
     );
+    // a pager whose name begins with that of our receiver, and one with exactly that name
+    let other = "  - name: rollback\n    webhook_configs:\n      - url: http://receiver:8000/webhooks/alertmanager\n";
+    let prefixed = bare.replace("pager\n", "prompt-rollback-oncall\n") + other;
+    let namesake = bare.replace("pager\n", "prompt-rollback\n");
+    // drills must not page, and the usual name for that is taken
+    let drilled = format!(
+        "route:\n  receiver: prompt-rollback-drill\n  routes:\n  - receiver: prompt-rollback-drill\n{}",
+        RECEIVERS.replace("pager\n", "prompt-rollback-drill\n").replace("  - name: default\n", "")
+    );
     let unended = bare.trim_end().to_owned();
     let windows = bare.replace('\n', "\r\n");
     // one webhook, twice in the file, and a secret in its last line
@@ -176,6 +185,9 @@ receivers:
         ("short", short),
         ("redirected", redirected),
         ("taken", taken),
+        ("a pager named like our receiver and more", prefixed),
+        ("a pager with the name of our receiver", namesake),
+        ("a pager with the name of our receiver of drills", drilled),
         ("without a line break at the end", unended),
         ("line breaks of Windows", windows),
         ("anchored", anchored.to_owned()),
@@ -338,6 +350,21 @@ fn an_invalid_file_is_named_with_line_field_and_what_was_expected() {
             &format!("{route}inhibit_rules:\n- target_matchers: [severity]\n"),
             "line 4: inhibit_rules[0].target_matchers[0]: found \"severity\", expected a matcher such as severity=\"critical\"",
         ),
+        (
+            "--alertmanager-config",
+            &format!("{route}inhibit_rules: hunter2\n"),
+            "line 3: inhibit_rules: found a text, expected a list",
+        ),
+        (
+            "--alertmanager-config",
+            "route: {receiver: a}\nreceivers:\n- name: a\n  slack_configs: https://hooks.example.com/hunter2\n",
+            "line 4: receivers[0].slack_configs: found a text, expected a list",
+        ),
+        (
+            "--alertmanager-config",
+            "route: {receiver: a}\nreceivers:\n- name: a\n  webhook_configs:\n  - url: http://x\n    http_config:\n      authorization: Bearer hunter2\n",
+            "line 7: receivers[0].webhook_configs[0].http_config.authorization: found a text, expected a table",
+        ),
         ("--alertmanager-config", "a: 'b\nc: d\n", "invalid YAML: "),
         (
             "--prometheus-config",
@@ -352,6 +379,7 @@ fn an_invalid_file_is_named_with_line_field_and_what_was_expected() {
         assert_eq!(output.status.code(), Some(2), "{text}: {error}{}", stdout(&output));
         assert!(error.starts_with(&format!("error: {}: line ", file.display())), "{error}");
         assert!(error.contains(expected), "{expected}\nis not in\n{error}");
+        assert!(!error.contains("hunter2"), "a secret is printed: {error}");
     }
     let output = program(&["check", "--alertmanager-config", "/nonexistent.yml"]).output().expect("runs");
     fails(&output, 2, "error: cannot read /nonexistent.yml: No such file or directory (os error 2)\n");
@@ -402,6 +430,21 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
             "honor_labels: true\n    sample_limit: 20000",
             "sample_limit: 20000\n    relabel_configs: [{action: labelmap, regex: __meta_kubernetes_pod_label_(.+)}]",
             "its targets can have a label prompt and version",
+        ),
+        (
+            "honor_labels: true\n    sample_limit: 20000",
+            "sample_limit: 20000\n    relabel_configs: [{source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_version], target_label: version}]",
+            "its targets can have a label version",
+        ),
+        (
+            "honor_labels: true\n    sample_limit: 20000",
+            "sample_limit: 20000\n    relabel_configs:\n    - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}\n    - {source_labels: [pod], regex: '.*-(v[0-9]+)-.*', target_label: version}",
+            "its targets can have a label version",
+        ),
+        (
+            "    # Enough for 20,000",
+            "    relabel_configs: [{source_labels: [__meta_kubernetes_service_label_app], regex: (.+), target_label: job}]\n    # Enough for 20,000",
+            "relabeling changes the label job: the rules read the metrics with job=\"prompt-rollback\"",
         ),
         (
             "regex: prompt_(info|requests_total|(request_duration_seconds|quality_score)(_.*)?)|gen_ai_(client_",
@@ -506,6 +549,38 @@ fn each_change_of_the_shipped_prometheus_config_for_the_worse_is_found() {
     assert_eq!(found(&replica), Vec::<String>::new());
     let kept = found(&replica.replace("runbooks_url|replica", "runbooks_url")).join("\n");
     assert!(kept.contains("external_labels.replica: expected alert_relabel_configs to drop it"), "{kept}");
+}
+
+#[test]
+fn alerts_are_relabeled_with_the_labels_that_they_have_in_prometheus() {
+    let dir = Dir::new("stack").expect("a folder");
+    std::fs::create_dir(dir.path().join("rules")).expect("a folder");
+    for file in std::fs::read_dir(format!("{ROOT}/alert-rules")).expect("rules").flatten() {
+        let rules = std::fs::read_to_string(file.path()).expect("rules");
+        let critical = "  - name: prompt_rollback_critical\n";
+        let rules = rules.replace(critical, &format!("{critical}    labels: {{env: staging}}\n"));
+        std::fs::write(dir.path().join("rules").join(file.file_name()), rules).expect("written");
+    }
+    let shipped = std::fs::read_to_string(format!("{ROOT}/config/prometheus.yml")).expect("shipped");
+    let found = |arguments: &[&str], relabeling: &str| {
+        let text = shipped
+            .replace("regex: runbooks_url|replica\n", &format!("regex: runbooks_url|replica\n    - {relabeling}\n"));
+        assert_ne!(text, shipped);
+        let file = written(&dir, "prometheus.yml", &text);
+        complaints(&check(&[arguments, &["--prometheus-config"]].concat(), &file)).join("\n")
+    };
+    let dropped = found(&[], "{source_labels: [env], regex: staging, action: drop}");
+    assert!(dropped.contains("alert_relabel_configs drop PromptErrorRateCritical"), "{dropped}");
+    let everywhere = ["--alert-label", "namespace=prompts"];
+    let kept = "{source_labels: [namespace], regex: prompts, action: keep}";
+    assert!(found(&[], kept).contains("alert_relabel_configs drop PromptErrorRateCritical"));
+    assert_eq!(found(&everywhere, kept), "");
+    // labels that the receiver does not read, and alerts that it posts to Alertmanager itself
+    assert_eq!(found(&everywhere, "{action: labeldrop, regex: env|namespace}"), "");
+    assert_eq!(
+        found(&[], "{source_labels: [alertname], regex: PromptRollbackEscalation|PromptRollbackDrill, action: drop}"),
+        ""
+    );
 }
 
 #[test]
@@ -661,7 +736,8 @@ fn both_files_are_read_together_with_the_words_of_the_shop() {
     let alertmanager =
         "route:\n  receiver: default\n  routes:\n  - {matchers: [severity=P1, cluster=eu], receiver: pager}\n";
     let alertmanager = written(&dir, "alertmanager.yml", &format!("{alertmanager}{RECEIVERS}"));
-    let toml = "[labels.severity_aliases]\np1 = \"critical\"\n[alertmanager.labels]\ncluster = \"us\"\n";
+    let toml =
+        "[labels.severity_aliases]\np1 = \"critical\"\np3 = \"medium\"\n[alertmanager.labels]\ncluster = \"us\"\n";
     let toml = written(&dir, "prompt-rollback.toml", toml);
     let path = |path: &PathBuf| path.to_str().expect("UTF-8").to_owned();
     let (toml, prometheus, alertmanager) = (path(&toml), path(&prometheus), path(&alertmanager));
@@ -674,6 +750,7 @@ fn both_files_are_read_together_with_the_words_of_the_shop() {
         "PromptErrorRateHigh          FAIL     reaches default",
         "external_labels.cluster: differs from alertmanager.labels.cluster of the receiver",
         "+  - matchers: ['prompt=~\".+\"', 'version=~\".+\"', 'severity=~\"(?i:critical|p1)\"']",
+        "+  - matchers: ['prompt=~\".+\"', 'version=~\".+\"', 'severity!~\"(?i:medium|p3)\"',",
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }

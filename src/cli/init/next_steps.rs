@@ -13,6 +13,7 @@ pub(super) fn steps(answers: &Answers, dir: &Path) -> String {
         Some(socket) => format!("-s {}", shell(socket.split('?').next().unwrap_or_default())),
         None => format!("-u {}", shell(&answers.redis)),
     };
+    let (release, namespace) = answers.receiver.service().unwrap_or(("prompt-rollback", "prompts"));
     let (load, login) = match answers.platform {
         Platform::Systemd => (
             format!(
@@ -21,16 +22,16 @@ pub(super) fn steps(answers: &Answers, dir: &Path) -> String {
             "read -rsp 'password: ' REDISCLI_AUTH; export REDISCLI_AUTH   # then the line above, with redis-cli --user ADMIN"
                 .to_owned(),
         ),
-        // from a pod, which reaches Redis by the address that the receiver uses
+        // from a pod in the receiver's namespace, which reaches Redis by the address that the receiver uses
         Platform::Kubernetes => {
             let users = format!("sed -n '/^user default/d; s/^user /ACL SETUSER /p' {dir}/users.acl");
             let run = format!(
-                "kubectl run redis-users --rm -i --quiet --restart=Never --image=redis:8 -- redis-cli {redis}"
+                "kubectl -n {namespace} run redis-users --rm -i --quiet --restart=Never --image=redis:8 -- redis-cli {redis}"
             );
             let login = format!(
                 "read -rsp 'password: ' p; (printf 'AUTH ADMIN %s\\n' \"$p\"; {users}) | {run}"
             );
-            (format!("{users} | {run}"), login)
+            (format!("kubectl create namespace {namespace}\n\x20    {users} | {run}"), login)
         }
     };
     let mut users = format!(
@@ -86,11 +87,9 @@ pub(super) fn steps(answers: &Answers, dir: &Path) -> String {
             )
         }
         Platform::Kubernetes => {
-            let (release, namespace) = answers.receiver.service().unwrap_or(("prompt-rollback", "prompts"));
             let exec = format!("kubectl -n {namespace} exec deploy/{release} -- prompt-rollback");
             format!(
                 "2. Create the Secret from these files:\n\n\
-                 \x20    kubectl create namespace {namespace}\n\
                  \x20    (cd {dir} && kubectl -n {namespace} create secret generic prompt-rollback --from-file=webhook_token --from-file=api_token --from-file=redis_password)\n\n\
                  3. In a checkout of the repository, with image.repository and operator.labels set in values.yaml:\n\n\
                  \x20    helm upgrade --install {release} deploy/helm/prompt-rollback --namespace {namespace} --values {dir}/values.yaml\n\

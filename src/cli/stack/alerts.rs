@@ -70,17 +70,15 @@ impl Sent<'_> {
 }
 
 impl OurAlert {
-    /// All alerts of the shipped rules as they leave this Prometheus, the drill and the escalation.
-    pub fn all(config: &Config, sent: &Sent<'_>) -> Vec<Self> {
+    /// All alerts of the shipped rules as they leave this Prometheus.
+    pub fn of_rules(config: &Config, sent: &Sent<'_>) -> Vec<Self> {
         let policy = config.policy();
-        let of_prompt = [(&config.labels.prompt, PROMPT), (&config.labels.version, "v2.0.0")];
-        let of_prompt = of_prompt.map(|(name, value)| (name.clone(), value.to_owned()));
         let mut all = Vec::new();
         for file in ["alerts.yml", "heartbeat.yml", "self.yml"] {
             for (name, mut labels) in files::shipped(file).iter().flat_map(|group| sent.labelled(group)) {
                 labels.insert("alertname".to_owned(), name.clone());
                 if file == "alerts.yml" {
-                    labels.extend(of_prompt.clone());
+                    labels.extend(of_prompt(config));
                 }
                 let labels = sent.with_labels(labels);
                 let labels = match sent.prometheus {
@@ -100,7 +98,13 @@ impl OurAlert {
                 all.push(Self { name, kind, labels });
             }
         }
-        // what the receiver itself posts
+        all
+    }
+
+    /// Those, and what the receiver itself posts to Alertmanager: the drill and the escalation.
+    pub fn all(config: &Config, sent: &Sent<'_>) -> Vec<Self> {
+        let mut all = Self::of_rules(config, sent);
+        let of_prompt = of_prompt(config);
         let posted = |name: &str, kind, more: Vec<(String, String)>| {
             let mut labels: LabelSet = config.alertmanager.labels.clone();
             labels.extend([("alertname".to_owned(), name.to_owned()), ("severity".to_owned(), "critical".to_owned())]);
@@ -116,4 +120,10 @@ impl OurAlert {
         all.push(posted("PromptRollbackEscalation", AlertKind::Own, of_escalation));
         all
     }
+}
+
+/// The labels of a prompt and its version.
+fn of_prompt(config: &Config) -> [(String, String); 2] {
+    [(&config.labels.prompt, PROMPT), (&config.labels.version, "v2.0.0")]
+        .map(|(name, value)| (name.clone(), value.to_owned()))
 }

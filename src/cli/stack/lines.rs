@@ -4,7 +4,7 @@ use super::alerts::OurAlert;
 use super::edits::Edits;
 use super::routing::{Review, is_ours};
 use super::webhooks::SHORTEST_TIMEOUT;
-use crate::alertmanager::config::{Authorization, WEBHOOK_PATH, WebhookEntry};
+use crate::alertmanager::config::{AlertmanagerFile, Authorization, WEBHOOK_PATH, WebhookEntry, global_http};
 use crate::alertmanager::matchers::LabelSet;
 use crate::alertmanager::payload::DRILL_LABEL;
 use crate::config::Config;
@@ -17,17 +17,26 @@ const NAME: &str = "prompt-rollback";
 
 /// The name of the receiver that pages a person there.
 const PAGER: &str = "pager";
+/// The words for `medium` there, which are those of the default config.
+const MEDIUM: &str = "medium|info";
+/// What our webhook needs no more of an `http_config` that its own replaces.
+const OWN_KEYS: [&str; 6] =
+    ["follow_redirects", "authorization", "basic_auth", "bearer_token", "bearer_token_file", "oauth2"];
 
 /// The changes after which our alerts arrive.
 pub fn missing(text: &str, node: &YamlNode<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
     let mut edits = Edits::new(text);
+    let global = global_http(node)?;
     if review.needs_routes() {
-        add_routes(&mut edits, node, review)?;
+        add_routes(&mut edits, node, review, global.as_ref())?;
     }
     for (receiver, node) in review.file.receivers.iter().zip(node.list("receivers")?) {
         for (webhook, node) in receiver.webhooks.iter().zip(node.list("webhook_configs")?) {
             if webhook.is_ours() {
-                mend_webhook(&mut edits, &node, webhook)?;
+                mend_webhook(&mut edits, &node, webhook, global.as_ref())?;
+                if review.lacks_certificate(webhook) {
+                    add_certificate(&mut edits, &format!("{} (line {})", webhook.path, webhook.line));
+                }
             }
         }
     }
@@ -50,25 +59,44 @@ pub fn whole(config: &Config, url: &str) -> String {
 }
 
 /// Our routes before the file's own, and our receiver if there is none.
-fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Result<(), YamlError> {
+fn add_routes(
+    edits: &mut Edits,
+    node: &YamlNode<'_>,
+    review: &Review<'_>,
+    global: Option<&YamlNode<'_>>,
+) -> Result<(), YamlError> {
     let (file, config) = (&review.file, review.config);
     // the routes for us must not lead to a receiver that notifies people as well
     let existing = file.receivers.iter().find(|receiver| is_ours(receiver) && !receiver.notifies);
-    let existing = existing.map(|receiver| receiver.name.clone());
     let mut receivers = Vec::new();
-    let name = existing.unwrap_or_else(|| {
-        let name = (1..).map(numbered).find(|name| file.receiver(name).is_none()).unwrap_or_default();
+    let name = if let Some(existing) = existing {
+        existing.name.clone()
+    } else {
+        let name = free(file, NAME);
         receivers.extend(receiver(config, review.receiver_url, &name));
+        if let Some(global) = global {
+            let mut keys = global.entries()?.into_iter().map(|(key, _)| key);
+            if keys.any(|key| !OWN_KEYS.contains(&key)) {
+                let line = global.line();
+                edits.by_hand.push(format!(
+                    "Add to http_config of the receiver {name} what it needs of global.http_config (line {line}), which it replaces"
+                ));
+            }
+        }
+        if review.wants_certificate() {
+            add_certificate(edits, &format!("the receiver {name}"));
+        }
         name
-    });
+    };
     let mut routes = routes(config, &name, &pager(review));
     if review.drills_notify() {
         // the file's own routes follow, and a drill must not reach them
         let silent = file.receivers.iter().find(|receiver| !receiver.notifies && !is_ours(receiver));
         let silent = silent.map(|receiver| receiver.name.clone());
         let silent = silent.unwrap_or_else(|| {
-            receivers.push(format!("- name: {NAME}-drill"));
-            format!("{NAME}-drill")
+            let name = free(file, &format!("{NAME}-drill"));
+            receivers.push(format!("- name: {name}"));
+            name
         });
         routes.extend([format!("- matchers: ['{DRILL_LABEL}!=\"\"']"), format!("  receiver: {}", quoted(&silent))]);
     }
@@ -84,7 +112,13 @@ fn add_routes(edits: &mut Edits, node: &YamlNode<'_>, review: &Review<'_>) -> Re
     Ok(())
 }
 
-fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) -> Result<(), YamlError> {
+/// `global`: what an `http_config` of its own would replace.
+fn mend_webhook(
+    edits: &mut Edits,
+    node: &YamlNode<'_>,
+    webhook: &WebhookEntry,
+    global: Option<&YamlNode<'_>>,
+) -> Result<(), YamlError> {
     if !webhook.send_resolved {
         edits.set(node, "send_resolved", "true")?;
     }
@@ -98,7 +132,9 @@ fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) 
         let why = "the receiver reads Alertmanager's own body";
         edits.by_hand.push(format!("Remove {} (line {}): {why}", payload.path, payload.line()));
     }
-    let http = node.get("http_config")?.filter(|http| !http.is_empty());
+    let http = node.get("http_config")?;
+    let replaced = global.filter(|global| http.is_none() && !global.is_empty());
+    let http = http.filter(|http| !http.is_empty());
     let mut lines = Vec::new();
     if webhook.follow_redirects {
         match &http {
@@ -110,11 +146,26 @@ fn mend_webhook(edits: &mut Edits, node: &YamlNode<'_>, webhook: &WebhookEntry) 
         let token = ["type: Bearer", "credentials_file: webhook_token"].map(str::to_owned);
         lines.extend(nested("authorization", &token));
     }
-    match http {
+    match (http, replaced) {
         _ if lines.is_empty() => Ok(()),
-        Some(http) => edits.add_entries(&http, &lines),
-        None => edits.put(node, "http_config", &lines),
+        (Some(http), _) => edits.add_entries(&http, &lines),
+        // its lines may hold secrets
+        (None, Some(global)) => {
+            let (path, line, of_global) = (&node.path, node.line(), global.line());
+            let lines = nested("http_config", &lines).join("\n");
+            edits.by_hand.push(format!(
+                "Add to {path} (line {line}) these lines and everything else of global.http_config (line {of_global}), which they replace:\n{lines}"
+            ));
+            Ok(())
+        }
+        (None, None) => edits.put(node, "http_config", &lines),
     }
+}
+
+fn add_certificate(edits: &mut Edits, to: &str) {
+    edits.by_hand.push(format!(
+        "Add to http_config.tls_config of {to} a client certificate of server.tls_client_ca_file: cert_file and key_file"
+    ));
 }
 
 /// Makes these alerts no targets of a rule.
@@ -142,8 +193,10 @@ fn nested(key: &str, lines: &[String]) -> Vec<String> {
     std::iter::once(format!("{key}:")).chain(lines.iter().map(|line| format!("  {line}"))).collect()
 }
 
-fn numbered(number: u32) -> String {
-    if number == 1 { NAME.to_owned() } else { format!("{NAME}-{number}") }
+/// A name that no receiver of the file has: this one, or one with a number.
+fn free(file: &AlertmanagerFile, name: &str) -> String {
+    let numbered = |number: u32| if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+    (1..).map(numbered).find(|name| file.receiver(name).is_none()).unwrap_or_default()
 }
 
 /// The receiver that gets critical alerts about other things now.
@@ -175,18 +228,22 @@ fn routes(config: &Config, receiver: &str, pager: &str) -> Vec<String> {
         [one] => (format!("severity=\"{one}\""), format!("severity!=\"{one}\"")),
         many => (format!("severity=~\"(?i:{})\"", many.join("|")), format!("severity!~\"(?i:{})\"", many.join("|"))),
     };
-    let medium = words(config, Severity::Medium).join("|").replace('\'', "''");
+    let medium = match words(config, Severity::Medium).join("|") {
+        shipped if shipped == MEDIUM => shipped,
+        words => format!("(?i:{words})"),
+    };
     let pairs = [
         ("'severity=\"critical\"'", quoted(&is_critical)),
         ("'severity!=\"critical\"'", quoted(&is_lesser)),
-        ("medium|info", medium),
-        ("'prompt=~", format!("'{}=~", labels.prompt)),
-        ("'version=~", format!("'{}=~", labels.version)),
+        (MEDIUM, medium.replace('\'', "''")),
+        ("'prompt=~\".+\"', 'version=~", format!("'{}=~\".+\"', '{}=~", labels.prompt, labels.version)),
         ("group_by: [prompt, version", format!("group_by: [{}, {}", labels.prompt, labels.version)),
-        ("receiver: pager", format!("receiver: {}", quoted(pager))),
-        ("receiver: prompt-rollback", format!("receiver: {}", quoted(receiver))),
     ];
-    let adapt = |line: &String| pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to));
+    let adapt = |line: &String| match line.trim() {
+        "receiver: pager" => format!("  receiver: {}", quoted(pager)),
+        "receiver: prompt-rollback" => format!("  receiver: {}", quoted(receiver)),
+        _ => pairs.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to)),
+    };
     part("\n  routes:\n", "\n# No inhibit_rules").iter().map(adapt).collect()
 }
 
@@ -254,7 +311,7 @@ mod tests {
         for expected in [
             "'prompt_name=~\".+\"', 'version=~\".+\"', 'severity=~\"(?i:critical|P1)\"'",
             "'severity!~\"(?i:critical|P1)\"'",
-            r#"'severity!~"medium|info|sev \"3\""'"#,
+            r#"'severity!~"(?i:medium|info|sev \"3\")"'"#,
             "receiver: 'it''s ours'",
             "receiver: 'on call'",
             "group_by: [prompt_name, version, severity, action]",

@@ -32,6 +32,8 @@ const HISTOGRAMS: [(&str, &str, &[&str]); 2] = [
         &["gen_ai_prompt_name", "gen_ai_prompt_version", "error_type"],
     ),
 ];
+/// Labels of an alert, besides its name, its prompt and its version, that the receiver reads.
+const READ: [&str; 4] = ["action", "decider", "severity", "time_limit"];
 /// The job of the receivers in the rules.
 const RECEIVERS: &str = "prompt-rollback";
 /// Longest list of files that a glob may match.
@@ -45,8 +47,15 @@ pub struct ScrapingReport {
     pub probes: Vec<Probe>,
 }
 
-/// Reads a file of Prometheus. `jobs`: which of its jobs scrape prompt servers, if it was said.
-pub fn review(path: &Path, text: &str, config: &Config, jobs: &[String]) -> Result<ScrapingReport, YamlError> {
+/// Reads a file of Prometheus. `jobs`: which of its jobs scrape prompt servers, if it was said. `labels`: those that all
+/// alerts have.
+pub fn review(
+    path: &Path,
+    text: &str,
+    config: &Config,
+    jobs: &[String],
+    labels: &[(String, String)],
+) -> Result<ScrapingReport, YamlError> {
     let mut file = PrometheusFile::parse(text)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut probes = Vec::new();
@@ -72,7 +81,7 @@ pub fn review(path: &Path, text: &str, config: &Config, jobs: &[String]) -> Resu
             shipped.filter(|one| !groups.iter().any(|group| group.name == one.name)).collect();
         groups.extend(missing);
     }
-    probes.extend(judge(&file, &groups, elsewhere.is_none(), config, jobs));
+    probes.extend(judge(&file, &groups, elsewhere.is_none(), config, jobs, labels));
     Ok(ScrapingReport { file, groups, probes })
 }
 
@@ -84,13 +93,14 @@ pub fn judge(
     all_read: bool,
     config: &Config,
     jobs: &[String],
+    labels: &[(String, String)],
 ) -> Vec<Probe> {
     let mut probes = scraped(file, groups, config, jobs);
     if all_read {
         probes.extend(rule_files(groups));
     }
     probes.push(evaluation(file, groups));
-    probes.push(alerting(file, config));
+    probes.push(alerting(file, config, &Sent { prometheus: None, groups, labels }));
     probes
 }
 
@@ -251,13 +261,14 @@ fn evaluation(file: &PrometheusFile, groups: &[RuleGroup]) -> Probe {
     faults.probe("prometheus evaluation_interval".to_owned(), interval)
 }
 
-fn alerting(file: &PrometheusFile, config: &Config) -> Probe {
+/// What happens to the alerts of the rules on their way; the receiver posts its own to Alertmanager directly.
+fn alerting(file: &PrometheusFile, config: &Config, before: &Sent<'_>) -> Probe {
     let mut faults = Faults::default();
     if file.alertmanagers.is_empty() {
         let why = "no alert is sent";
         faults.setting(Level::Problem, "alerting.alertmanagers", "none", "each Alertmanager", why);
     }
-    let alerts = OurAlert::all(config, &Sent::default());
+    let alerts = OurAlert::of_rules(config, before);
     // every alert of ours carries these labels, whatever its own
     let added = file.sent(LabelSet::from([("alertname".to_owned(), String::new())])).unwrap_or_default();
     for (name, _) in &file.external_labels {
@@ -265,7 +276,7 @@ fn alerting(file: &PrometheusFile, config: &Config) -> Probe {
         let names = [config.labels.prompt.as_str(), config.labels.version.as_str(), DRILL_LABEL];
         if names.contains(&name.as_str()) {
             faults.add(Level::Problem, format!("{key}: expected another name: every alert without this label gets it"));
-        } else if ["action", "decider", "severity", "time_limit"].contains(&name.as_str()) {
+        } else if READ.contains(&name.as_str()) {
             let text = format!("{key}: expected another name: alerts of your own rules without this label get it");
             faults.add(Level::Warning, text);
         } else if name.contains("replica") && added.contains_key(name) {
@@ -304,13 +315,18 @@ fn changed_alert(config: &Config, alerts: &[OurAlert], sent: impl Fn(&OurAlert) 
     })
 }
 
-/// A label whose meaning has changed. A severity may become another word for it.
+/// A label whose meaning for the receiver has changed. A severity may become another word for it.
 fn changed_label<'a>(config: &Config, labels: &'a LabelSet, sent: &LabelSet) -> Option<&'a String> {
     let policy = config.policy();
     let severity = |labels: &LabelSet| labels.get("severity").and_then(|word| policy.severity(word));
+    let of_prompt = [&config.labels.prompt, &config.labels.version];
     let same = |name: &String| match name.as_str() {
-        "severity" => severity(labels) == severity(sent),
-        name => labels.get(name) == sent.get(name),
+        // a word of someone's own rules may get its meaning only here
+        "severity" => severity(labels).is_none() || severity(labels) == severity(sent),
+        word if word == "alertname" || READ.contains(&word) || of_prompt.contains(&name) => {
+            labels.get(name) == sent.get(name)
+        }
+        _ => true,
     };
     labels.keys().find(|name| !same(name))
 }

@@ -52,9 +52,23 @@ impl Review<'_> {
         if self.config.server.tls.is_some() && plain {
             faults.setting(Level::Problem, &key("url"), "http://…", "https://…", "server.tls_cert_file is set");
         }
+        if self.lacks_certificate(webhook) {
+            let (expected, why) = ("one of server.tls_client_ca_file", "the receiver would answer 403");
+            let key = key("http_config.tls_config");
+            faults.setting(Level::Problem, &key, "no client certificate", expected, why);
+        }
         if let Some((level, text)) = self.authorization(&webhook.authorization) {
             faults.add(level, format!("{}: {text}", key("http_config.authorization")));
         }
+    }
+
+    /// Whether the receiver refuses webhooks without a client certificate.
+    pub fn wants_certificate(&self) -> bool {
+        self.config.server.tls_client_ca_file.is_some()
+    }
+
+    pub fn lacks_certificate(&self, webhook: &WebhookEntry) -> bool {
+        self.wants_certificate() && !webhook.has_client_certificate
     }
 
     fn authorization(&self, found: &Authorization) -> Option<(Level, String)> {
