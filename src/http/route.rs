@@ -487,7 +487,7 @@ async fn public(context: &Context, route: Route, parameter: &str, head: bool) ->
 impl Context {
     /// Metrics may have an address of their own, which serves nothing else but health checks. So may the page, with the API
     /// that it uses.
-    fn serves(&self, site: Site, route: Route) -> bool {
+    pub(super) fn serves(&self, site: Site, route: Route) -> bool {
         match (site, route) {
             (_, Route::Healthy | Route::Ready) => true,
             (Site::Main, Route::Metrics) => !self.metrics_apart,
