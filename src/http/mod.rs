@@ -267,7 +267,8 @@ pub async fn serve(
             () = &mut shutdown => break,
         };
         let (stream, address) = match accepted {
-            Ok((stream, from)) => (stream, from.ip()),
+            // an IPv4 address that came over an IPv6 socket counts as IPv4
+            Ok((stream, from)) => (stream, from.ip().to_canonical()),
             Err(error) => {
                 // out of file descriptors, or the client is gone: accepting again at once would spin
                 tracing::warn!(%error, "a connection could not be accepted");

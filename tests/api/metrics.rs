@@ -167,3 +167,16 @@ async fn metrics_have_an_address_of_their_own_if_they_are_given_one() -> Result<
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it ends with the rest");
     Ok(())
 }
+
+/// A client of this machine that comes over IPv4 to an IPv6 socket.
+#[tokio::test]
+async fn a_foreign_web_page_does_not_read_metrics_at_an_address_of_both_kinds() -> Result<()> {
+    let world = World::with(&[("METRICS__LISTEN", "[::]:0")]).await?;
+    let port = world.receiver.app.metrics_address.expect("an address").port();
+    for (host, status) in [("evil.example", "403"), ("localhost", "200")] {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(([127, 0, 0, 1], port).into(), request.as_bytes()).await?;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
+    Ok(())
+}
