@@ -83,6 +83,21 @@ async fn truncated_alerts_and_alerts_on_unknown_versions_are_counted() -> Result
 }
 
 #[tokio::test]
+async fn a_delivery_that_is_not_done_in_time_is_measured_too() -> Result<()> {
+    // shorter than the timeout of Redis' answers
+    let world = World::with(&[("SERVER__REQUEST_TIMEOUT", "900ms"), ("REDIS__WAIT_TIMEOUT", "100ms")]).await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+    let answer = world.receiver.deliver(&[critical("p")]).await?;
+    world.redis.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("\"timeout\""), "{}", answer.text());
+    let text = world.http().get("/metrics").await?.text();
+    assert!(text.contains("prompt_rollback_webhook_duration_seconds_count 1\n"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_request_that_is_not_let_in_is_counted_by_what_it_lacks() -> Result<()> {
     let world = World::with(&[("SERVER__WEBHOOK_TOKEN", "hook-token"), ("SERVER__API_TOKEN", "api-token")]).await?;
     let wrong = world.http().clone().token("s3cret-guess");
