@@ -363,7 +363,8 @@ impl HttpServer {
         });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let (stream, rest) = Lingering::new(Box::pin(stream), Unread::clone(&unread));
+        let written = Arc::clone(slot);
+        let (stream, rest) = Lingering::new(Box::pin(stream), Unread::clone(&unread), move || written.written());
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         // a client that disconnects is no error
         let _ = watcher.watch(connection).await;
