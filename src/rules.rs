@@ -10,10 +10,10 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::config::format_prometheus_duration;
+
 /// Labels that only the receiver reads. Other rules have a `severity` as well.
 const OURS: [&str; 3] = ["action", "decider", "time_limit"];
-/// Longest wait for the rules, because a request waits for them.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Requests that wait for the rules.
 const MOST: usize = 64;
 
@@ -108,16 +108,17 @@ impl RuleBook {
         (Self(book), RuleRequests(requests))
     }
 
-    /// The rules that Prometheus has, or the shipped ones.
-    pub async fn rules(&self) -> Rules {
+    /// The rules that Prometheus has, or the shipped ones if they are not read within `patience`.
+    pub async fn rules(&self, patience: Duration) -> Rules {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             self.0.send(answer).await.ok()?;
             answered.await.ok()
         };
-        let rules = timeout(PATIENCE, asked).await.ok().flatten();
+        let rules = timeout(patience, asked).await.ok().flatten();
         rules.unwrap_or_else(|| {
-            Rules::shipped(Some(format!("the rules of Prometheus were not read within {} s", PATIENCE.as_secs())))
+            let patience = format_prometheus_duration(patience);
+            Rules::shipped(Some(format!("the rules of Prometheus were not read within {patience}")))
         })
     }
 }
@@ -175,9 +176,10 @@ mod tests {
             RuleSource::Shipped(Some(why)) => why,
             other => panic!("{other:?}"),
         };
-        assert_eq!(said(book.rules().await), "the rules of Prometheus were not read within 3 s");
+        let patience = Duration::from_millis(1_500);
+        assert_eq!(said(book.rules(patience).await), "the rules of Prometheus were not read within 1s500ms");
         let (book, requests) = RuleBook::new();
         drop(requests);
-        assert!(said(book.rules().await).contains("not read"));
+        assert!(said(book.rules(patience).await).contains("not read"));
     }
 }

@@ -30,6 +30,7 @@ const SHORT: usize = 500;
 const LONG: usize = 2_000;
 /// Longest label that groups prompts.
 const MAX_SHARED: usize = 100;
+/// Longest fingerprint that is stored as it is, in bytes.
 const MAX_FINGERPRINT: usize = 64;
 
 /// The name of a drill's alert. Receivers that do not know drills ignore it, as they do all alerts with its prefix.
@@ -182,14 +183,13 @@ impl Default for PartialAlert<'_> {
 impl PartialAlert<'_> {
     /// `called`: its identity if it has no fingerprint.
     fn ignored(self, called: impl FnOnce() -> String, why: Why) -> Delivered {
-        let short = |text: Option<Cow<'_, str>>, most| text.map(|text| shorten(&text, most));
         Delivered::Ignored(Ignored {
-            fingerprint: short(self.fingerprint, MAX_FINGERPRINT).unwrap_or_else(called),
+            fingerprint: self.fingerprint.map_or_else(called, Cow::into_owned),
             prompt: self.prompt.map(|name| match PromptName::of(&name) {
                 Ok(prompt) => prompt.to_string(),
                 Err(_) => shorten(&name, PromptName::MAX),
             }),
-            version: short(self.version, VersionName::MAX),
+            version: self.version.map(|name| shorten(&name, VersionName::MAX)),
             severity: self.severity,
             why,
         })
@@ -205,6 +205,7 @@ fn understand<'a>(
 ) -> Result<Delivered, Why> {
     let fingerprint = alert.get("fingerprint")?.and_then(text).filter(|text| !text.is_empty());
     let fingerprint = fingerprint.unwrap_or_else(|| Cow::Owned(derived(&labels.fields)));
+    let fingerprint = identity(fingerprint);
     so_far.fingerprint = Some(fingerprint.clone());
     let (severity, action) = (labels.written("severity")?, labels.written("action")?);
     let (decider, time_limit) = (labels.written("decider")?, labels.written("time_limit")?);
@@ -227,7 +228,7 @@ fn understand<'a>(
     let drill = labels.written(DRILL_LABEL)?.filter(|id| !id.is_empty());
     if drill.is_none() && alertname == HEARTBEAT_ALERT && is_firing(alert)? {
         let evaluated_at = moment_of(annotations)?;
-        return Ok(Delivered::Heartbeat { fingerprint: shorten(&fingerprint, MAX_FINGERPRINT), evaluated_at });
+        return Ok(Delivered::Heartbeat { fingerprint: fingerprint.into_owned(), evaluated_at });
     }
     match drill {
         None if is_own(&alertname) => return Err(Why::plain(OutcomeReason::OwnAlert)),
@@ -266,7 +267,7 @@ fn understand<'a>(
     };
     let (starts_at, ends_at) = (alert.get("startsAt")?, alert.get("endsAt")?);
     let alert = Box::new(Alert {
-        fingerprint: shorten(&fingerprint, MAX_FINGERPRINT),
+        fingerprint: fingerprint.into_owned(),
         prompt,
         version,
         status,
@@ -389,6 +390,14 @@ fn shorten(text: &str, most: usize) -> String {
     }
     let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     format!("{}…", &text[..end])
+}
+
+/// A fingerprint as it is stored. A long one becomes a hash: two that begin alike are two alerts.
+fn identity(fingerprint: Cow<'_, str>) -> Cow<'_, str> {
+    if fingerprint.len() <= MAX_FINGERPRINT {
+        return fingerprint;
+    }
+    Cow::Owned(format!("long-{:016x}", fnv1a(fingerprint.bytes())))
 }
 
 /// For a sender without fingerprints: a hash of the labels.

@@ -152,9 +152,11 @@ pub struct DecideRequest {
     #[serde(default)]
     pub operator: String,
     /// The version to roll back to. For `undo`, the version to serve again: the undo is refused if it would activate another version.
+    /// A coordinating incident takes none: each of its prompts has its own target.
     #[serde(default, deserialize_with = "maybe_version")]
     #[cfg_attr(test, schemars(schema_with = "maybe_versions"))]
     pub target_version: Option<String>,
+    /// Roll back even to a version that is quarantined or not known-good. Not for a coordinating incident.
     #[serde(default)]
     pub force: bool,
     /// The number of the question that the person saw: an answer to an earlier question is refused.

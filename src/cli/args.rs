@@ -559,10 +559,11 @@ the hold, undo reverts the automatic rollbacks made before.")]
         /// What to do.
         #[arg(value_enum)]
         decision: DecisionArg,
-        /// With approve: roll back to this version instead of the last known-good one.
+        /// With approve: roll back to this version instead of the last known-good one. Not for a coordinating incident, where
+        /// each prompt goes back to its own target.
         #[arg(long = "to", value_name = "VERSION")]
         target: Option<String>,
-        /// Roll back even to a version that is quarantined or not known-good.
+        /// Roll back even to a version that is quarantined or not known-good. Not for a coordinating incident.
         #[arg(long)]
         force: bool,
         #[command(flatten)]

@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use super::auth::Caller;
 use super::input::{ApiResult, Query, body, incident_id, is_incident_id, line, prompt_name, time, version};
 use super::reply::{ApiError, Reply, answer, no_prompt, unexpected};
+use super::wait::patience;
 use super::{Context, outage, views};
 use crate::api;
 use crate::config::Role;
@@ -95,7 +96,7 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
     let page = engine.store.prompts(cursor, query.limit()?, visible).await?;
     // the later pages of a list follow at once
-    let patience = if is_first { FIGURES } else { Duration::ZERO };
+    let patience = if is_first { patience(FIGURES, context.request_timeout) } else { Duration::ZERO };
     let known = context.books.figures.within(patience).await;
     let row = |row: &ListedPrompt| match &row.loaded {
         Ok(loaded) => {
@@ -129,7 +130,7 @@ pub async fn prompt(context: &Context, caller: &Caller, prompt: &str) -> ApiResu
     let prompt = prompt_name(prompt)?;
     let (snapshot, now) = known(context, &prompt).await?;
     let mut view = prompt_view(context, caller, &snapshot, now).await?;
-    let figures = context.books.figures.within(FIGURES).await;
+    let figures = context.books.figures.within(patience(FIGURES, context.request_timeout)).await;
     view.coverage = views::coverage(&figures, &view.prompt, view.active.as_deref());
     Ok(answer(StatusCode::OK, &view))
 }

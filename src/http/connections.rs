@@ -13,13 +13,24 @@ pub struct Slot {
     busy: AtomicBool,
     /// Milliseconds since the server started.
     idle_since: AtomicU64,
+    /// Whether it has become idle and a waiting connection was not told yet.
+    answered: AtomicBool,
     evict: Notify,
+    freed: Arc<Notify>,
 }
 
 impl Slot {
     /// Called when a whole request has arrived: it is answered before the connection can be evicted.
     pub fn busy(&self) {
         self.busy.store(true, Ordering::Relaxed);
+    }
+
+    /// Called when nothing is left in the write buffer. Only then a waiting connection is told that this one can be evicted:
+    /// told earlier, it would take the place at once and cut the response off.
+    pub fn written(&self) {
+        if self.answered.swap(false, Ordering::Relaxed) {
+            self.freed.notify_one();
+        }
     }
 
     /// Completes when the connection must be closed.
@@ -37,7 +48,8 @@ const LEAVING: usize = 64;
 pub struct Connections {
     started: Instant,
     slots: Mutex<Slots>,
-    freed: Notify,
+    /// Told when a connection has ended or can be evicted.
+    freed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +72,7 @@ impl Slots {
 
 impl Connections {
     pub fn new() -> Self {
-        Self { started: Instant::now(), slots: Mutex::default(), freed: Notify::new() }
+        Self { started: Instant::now(), slots: Mutex::default(), freed: Arc::default() }
     }
 
     fn now(&self) -> u64 {
@@ -84,7 +96,9 @@ impl Connections {
                     let slot = Arc::new(Slot {
                         busy: AtomicBool::new(false),
                         idle_since: AtomicU64::new(self.now()),
+                        answered: AtomicBool::new(false),
                         evict: Notify::new(),
+                        freed: Arc::clone(&self.freed),
                     });
                     slots.open.insert(id, Arc::clone(&slot));
                     return slot;
@@ -94,10 +108,12 @@ impl Connections {
         }
     }
 
-    /// Called when the request is answered and the connection waits for the next.
+    /// Called when the request is answered and the connection waits for the next. It can be evicted even if the client has
+    /// not read the whole response, because a client may read slowly.
     pub fn idle(&self, slot: &Slot) {
         slot.idle_since.store(self.now(), Ordering::Relaxed);
         slot.busy.store(false, Ordering::Relaxed);
+        slot.answered.store(true, Ordering::Relaxed);
     }
 
     pub fn leave(&self, id: u64) {
@@ -107,5 +123,30 @@ impl Connections {
         }
         drop(slots);
         self.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_waits_takes_the_place_of_the_first_that_is_answered() {
+        let connections = Connections::new();
+        let slot = connections.enter(1, 1).await;
+        slot.busy();
+        let second = connections.enter(2, 1);
+        tokio::pin!(second);
+        let waited = Duration::from_secs(9);
+        assert!(timeout(waited, &mut second).await.is_err(), "the first is busy");
+        connections.idle(&slot);
+        assert!(timeout(waited, &mut second).await.is_err(), "its response is not written yet");
+        slot.written();
+        timeout(waited, second).await.expect("a place");
+        timeout(waited, slot.evicted()).await.expect("the first is evicted");
     }
 }

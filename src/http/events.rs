@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::auth::Caller;
 use super::exposition::CutOff;
 use super::reply::{ApiError, Reply, ResponseBody, reply, reply_with};
+use super::route::Route;
 use super::{Context, LONGEST, Peer, unix_seconds};
 use crate::decision::PromptName;
 use crate::live::Current;
@@ -45,11 +46,11 @@ pub fn events(
     only_head: bool,
 ) -> Result<Reply, ApiError> {
     let (contexts, admitted) = (contexts.clone(), caller.clone());
-    // a stream must not outlive what admitted it, nor the certificates of its connection
+    // a stream must not outlive the page, what admitted it, or the certificates of its connection
     let still_admitted = move || {
         let now = contexts.get();
         let caller = now.admission.caller(&head, &peer, unix_seconds());
-        now.door() == peer.door && caller.is_ok_and(|caller| caller == admitted)
+        now.serves(peer.site, Route::Events) && now.door() == peer.door && caller.is_ok_and(|caller| caller == admitted)
     };
     // without tokens, everybody on this machine is one caller
     let owner = (!context.admission.is_open()).then(|| caller.owner());

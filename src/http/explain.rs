@@ -1,16 +1,21 @@
 //! `/api/prompts/{prompt}/explain`: what would happen if alerts fired now.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 
 use super::Context;
 use super::input::{ApiResult, Query, prompt_name};
 use super::reply::{ApiError, Reply, answer, no_prompt};
+use super::wait::patience;
 use crate::api;
 use crate::decision::{Event, HoldingGuard, PromptName, RehearsedTarget};
 use crate::rules::{AlertRule, RuleSource, Rules};
 use crate::service::explain::{self, ForeseenAlert};
 use crate::store::rfc3339;
 
+/// How long an answer waits for the rules of Prometheus, whose query may take 2 s.
+const RULES: Duration = Duration::from_secs(3);
 /// Rules of one answer; an alert of each is decided about.
 const MAX_RULES: usize = 100;
 /// Longest name of an alert rule, in characters.
@@ -26,7 +31,7 @@ pub async fn explain(context: &Context, prompt: &str, query: &Query) -> ApiResul
     // notices what someone has just SET, as the receiver will have done when an alert arrives; while Redis refuses writes,
     // the answer is about what was noticed before
     let _ = context.engine.handle(&prompt, &Event::CheckDrift).await;
-    let rules = context.books.rules.rules().await;
+    let rules = context.books.rules.rules(patience(RULES, context.request_timeout)).await;
     Ok(answer(StatusCode::OK, &view(context, &prompt, named, rules).await?))
 }
 

@@ -39,7 +39,7 @@ pub async fn import(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiRes
                 .to_owned(),
         ));
     }
-    let until = Instant::now() + WORK;
+    let until = Instant::now() + WORK.min(context.request_timeout / 2);
     let mut imported = api::ImportResponse { dry_run: request.dry_run, ..api::ImportResponse::default() };
     loop {
         let Some((next, keys)) = context.engine.store.scan(&layout, cursor).await? else {

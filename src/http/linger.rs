@@ -22,36 +22,38 @@ const MOST: u64 = 16 << 20;
 pub type Unread = Arc<AtomicBool>;
 
 /// A stream that hyper serves. If it ends with a body unread, `Rest` gets it: hyper's buffers need not live as long.
-pub struct Lingering<S> {
+pub struct Lingering<S, F> {
     stream: Option<S>,
     unread: Unread,
     rest: Option<oneshot::Sender<S>>,
+    written: F,
 }
 
 /// The stream after hyper has written the last response.
 pub struct Rest<S>(oneshot::Receiver<S>);
 
-impl<S> Lingering<S> {
-    pub fn new(stream: S, unread: Unread) -> (Self, Rest<S>) {
+impl<S, F: Fn()> Lingering<S, F> {
+    /// `written` is called whenever nothing is left to write.
+    pub fn new(stream: S, unread: Unread, written: F) -> (Self, Rest<S>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { stream: Some(stream), unread, rest: Some(sender) }, Rest(receiver))
+        (Self { stream: Some(stream), unread, rest: Some(sender), written }, Rest(receiver))
     }
 }
 
-impl<S: Unpin> Lingering<S> {
+impl<S: Unpin, F> Lingering<S, F> {
     /// The stream is there until hyper shuts it down.
     fn stream(&mut self) -> io::Result<Pin<&mut S>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for Lingering<S, F> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.stream()?.poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: AsyncWrite + Unpin, F: Fn() + Unpin> AsyncWrite for Lingering<S, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream()?.poll_write(cx, bytes)
     }
@@ -69,7 +71,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(cx)
+        ready!(self.stream()?.poll_flush(cx))?;
+        // hyper flushes the stream once its own buffer is empty
+        (self.written)();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -106,7 +111,7 @@ mod tests {
     /// A connection that hyper is done with, and its client.
     async fn ended(unread: bool) -> (Rest<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(CHUNK);
-        let (mut connection, rest) = Lingering::new(ours, Arc::new(AtomicBool::new(unread)));
+        let (mut connection, rest) = Lingering::new(ours, Arc::new(AtomicBool::new(unread)), || ());
         connection.write_all(b"413").await.unwrap();
         connection.shutdown().await.unwrap();
         (rest, theirs)

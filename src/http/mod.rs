@@ -267,7 +267,8 @@ pub async fn serve(
             () = &mut shutdown => break,
         };
         let (stream, address) = match accepted {
-            Ok((stream, from)) => (stream, from.ip()),
+            // an IPv4 address that came over an IPv6 socket counts as IPv4
+            Ok((stream, from)) => (stream, from.ip().to_canonical()),
             Err(error) => {
                 // out of file descriptors, or the client is gone: accepting again at once would spin
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -362,7 +363,8 @@ impl HttpServer {
         });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let (stream, rest) = Lingering::new(Box::pin(stream), Unread::clone(&unread));
+        let written = Arc::clone(slot);
+        let (stream, rest) = Lingering::new(Box::pin(stream), Unread::clone(&unread), move || written.written());
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         // a client that disconnects is no error
         let _ = watcher.watch(connection).await;

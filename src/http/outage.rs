@@ -98,18 +98,25 @@ pub async fn incident(context: &Context, id: &IncidentId) -> ApiResult<Reply> {
     Ok(answer(StatusCode::OK, &outage))
 }
 
-/// Stores the decision, which is then carried out prompt by prompt. `None`: the decision does not apply to a
-/// coordinating incident.
+/// Stores the decision, which is then carried out prompt by prompt. `action` is `None` if the decision does not apply to
+/// a coordinating incident. `for_one_prompt`: a field of the request that does not apply to one either.
 pub async fn decide(
     context: &Context,
     id: &IncidentId,
     action: Option<OutageAction>,
+    for_one_prompt: Option<&str>,
     operator: &Operator,
     question: Option<u32>,
 ) -> ApiResult<Reply> {
-    let Some(action) = action else {
+    let (Some(action), None) = (action, for_one_prompt) else {
         context.engine.store.outage(id).await?.ok_or_else(|| no_incident(id))?;
-        let message = "decision: expected approve, dismiss, undo or release: this is a coordinating incident";
+        let message = match for_one_prompt {
+            Some(field) if action.is_some() => format!(
+                "{field}: this is a coordinating incident, and each prompt goes back to its own target: use {field} with \
+                 the prompt's own incident"
+            ),
+            _ => "decision: expected approve, dismiss, undo or release: this is a coordinating incident".to_owned(),
+        };
         return Err(ApiError::bad_request(message));
     };
     let decided = coordinate::decide(&context.engine, id, action, operator, question, None).await?;

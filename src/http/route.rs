@@ -29,7 +29,7 @@ use super::{
 use crate::config::Role;
 use crate::decision::PromptName;
 use crate::live::Current;
-use crate::metrics::Denial;
+use crate::metrics::{Denial, Metrics};
 use crate::trace;
 
 /// Longest body, except for alerts and content: other requests hold a few names and reasons.
@@ -348,6 +348,15 @@ async fn dispatch(
     answer.instrument(span.clone()).await
 }
 
+/// Observes how long a delivery took, also if `server.request_timeout` ends it.
+struct Timed<'a>(&'a Metrics, Instant);
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.0.webhook(self.1.elapsed());
+    }
+}
+
 async fn post(
     context: &Context,
     (route, sender): (Route, &Sender),
@@ -359,12 +368,10 @@ async fn post(
     let caller = match sender {
         Sender::Caller(caller) => caller,
         Sender::Source(name) => {
-            let start = Instant::now();
+            let _timed = Timed(&context.engine.metrics, Instant::now());
             let source = name.as_ref().and_then(|name| context.sources.get_key_value(name));
             let source = source.map(|(name, source)| (name.as_str(), source));
-            let answer = webhook::handle(context, source, bytes).await;
-            context.engine.metrics.webhook(start.elapsed());
-            return answer;
+            return webhook::handle(context, source, bytes).await;
         }
         Sender::Anyone => match route {
             Route::Login => {
@@ -487,7 +494,7 @@ async fn public(context: &Context, route: Route, parameter: &str, head: bool) ->
 impl Context {
     /// Metrics may have an address of their own, which serves nothing else but health checks. So may the page, with the API
     /// that it uses.
-    fn serves(&self, site: Site, route: Route) -> bool {
+    pub(super) fn serves(&self, site: Site, route: Route) -> bool {
         match (site, route) {
             (_, Route::Healthy | Route::Ready) => true,
             (Site::Main, Route::Metrics) => !self.metrics_apart,

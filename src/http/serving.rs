@@ -269,7 +269,8 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
     let Some(incident) = context.engine.store.incident(&id).await? else {
         caller.require_outage(&id)?;
         let outage_action = choice.map_or(Some(OutageAction::Release), |(_, outage_action)| outage_action);
-        return outage::decide(context, &id, outage_action, &operator, request.question).await;
+        let for_one_prompt = target.map(|_| "target_version").or(request.force.then_some("force"));
+        return outage::decide(context, &id, outage_action, for_one_prompt, &operator, request.question).await;
     };
     caller.require_incident(&incident)?;
     trace::concerns(Some(incident.prompt.as_str()), Some(incident.version.as_str()), None);

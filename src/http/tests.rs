@@ -1,5 +1,7 @@
 //! Clients that read slowly, or not at all. Redis is unreachable, because these requests do not need it.
 
+use std::cell::Cell;
+
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
@@ -29,10 +31,17 @@ fn server_of(updates: Updates, env: &[(&str, &str)]) -> HttpServer {
     HttpServer::new(Live::new(Arc::new(context)).part(Arc::clone))
 }
 
+/// How many bytes of a response a client buffers.
+const BUFFERED: usize = 64;
+
 /// A client that buffers little of a response, and how long its connection lasts.
 async fn connect(server: &HttpServer) -> (DuplexStream, impl Future<Output = Duration>) {
-    let (client, stream) = tokio::io::duplex(64);
     let slot = server.connections.enter(1, 16).await;
+    connect_with(server, slot)
+}
+
+fn connect_with(server: &HttpServer, slot: Arc<Slot>) -> (DuplexStream, impl Future<Output = Duration>) {
+    let (client, stream) = tokio::io::duplex(BUFFERED);
     let address = IpAddr::from([127, 0, 0, 1]);
     let peer = Peer { site: Site::Main, door: Door::Plain, since: Instant::now(), certified: false, address };
     let served = async move {
@@ -103,6 +112,31 @@ async fn a_client_that_reads_a_little_at_a_time_gets_the_whole_answer() {
         assert!(answer.ends_with(end), "{what}: {answer:.200} … after {lasted:?}");
         assert!(lasted > WRITE_TIMEOUT, "{what}: {lasted:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_waits_cuts_no_response_off() {
+    let server = server();
+    let slot = server.connections.enter(1, 1).await;
+    slot.busy(); // or the next connection would not wait
+    let (mut client, served) = connect_with(&server, slot);
+    let read = Cell::new(0);
+    let waiting = async {
+        server.connections.enter(2, 1).await;
+        read.get()
+    };
+    let reading = async {
+        client.write_all(get("/openapi.json").as_bytes()).await.expect("it is read");
+        let mut part = [0; BUFFERED];
+        loop {
+            match client.read(&mut part).await.expect("more") {
+                0 => return read.get(),
+                more => read.set(read.get() + more),
+            }
+        }
+    };
+    let (_, entered, whole) = tokio::join!(served, waiting, reading);
+    assert!(entered + 2 * BUFFERED >= whole, "after {entered} of {whole} bytes");
 }
 
 #[tokio::test(start_paused = true)]

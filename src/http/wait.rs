@@ -11,6 +11,11 @@ const REST: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 const SELDOM: Duration = Duration::from_millis(400);
 
+/// How long a request waits for what a worker reads from Prometheus, at most `most`. `timeout`: `server.request_timeout`.
+pub fn patience(most: Duration, timeout: Duration) -> Duration {
+    most.min(timeout.saturating_sub(REST).max(timeout / 2))
+}
+
 /// Each look costs Redis a read, so they become rarer.
 pub struct Patience {
     until: Instant,
@@ -35,6 +40,16 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_keeps_time_for_its_answer() {
+        let kept =
+            [(3_000, 4_000, 3_000), (3_000, 2_000, 1_000), (1_000, 4_000, 1_000), (1_000, 1_000, 500), (500, 600, 300)];
+        for (most, timeout, expected) in kept {
+            let patience = patience(Duration::from_millis(most), Duration::from_millis(timeout));
+            assert_eq!(patience.as_millis(), expected, "{most} ms of {timeout} ms");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_no_longer_than_it_may_take() {

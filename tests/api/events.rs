@@ -98,8 +98,11 @@ impl Page {
 
     /// Waits for the end.
     async fn ends(&mut self) -> Result<()> {
-        while self.next().await?.is_some() {}
-        Ok(())
+        let ends = async {
+            while self.next().await?.is_some() {}
+            Ok(())
+        };
+        tokio::time::timeout(SOON, ends).await.context("it goes on")?
     }
 }
 
@@ -256,6 +259,24 @@ async fn only_a_reload_that_replaces_the_token_ends_a_stream() -> Result<()> {
     assert_eq!(Page::open_with(address, "Authorization: Bearer first\r\n").await?.status, 401);
     let mut page = Page::open_with(address, "Authorization: Bearer second\r\n").await?;
     page.until("resync", &json!({})).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_disables_the_page_ends_its_streams() -> Result<()> {
+    let (redis, dir) = (Redis::start()?, Dir::new("events")?);
+    let config = |enabled: bool| format!("[server]\napi_token = \"first\"\n[page]\nenabled = {enabled}\n");
+    let path = dir.write("prompt-rollback.toml", config(true))?;
+    let receiver = Receiver::start_with(&settings_of(Some(&path), &redis.receiver_url(), &[])).await?;
+    receiver.wait_ready(SOON).await?;
+    let open = || Page::open_with(receiver.app.address, "Authorization: Bearer first\r\n");
+    let mut page = open().await?;
+    page.until("resync", &json!({})).await?;
+    dir.write("prompt-rollback.toml", config(false))?;
+    let answer = receiver.http.clone().token("first").post("/-/reload", "").await?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    page.ends().await?;
+    assert_eq!(open().await?.status, 404);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -379,6 +379,22 @@ async fn the_rules_are_those_of_prometheus_and_else_those_that_ship() -> Result<
 }
 
 #[tokio::test]
+async fn a_prometheus_that_is_silent_leaves_time_for_the_answer() -> Result<()> {
+    // the kernel accepts the connections
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", silent.local_addr()?);
+    let slow = [("PROMETHEUS__URL", url.as_str()), ("PROMETHEUS__TIMEOUT", "5s"), ("SERVER__REQUEST_TIMEOUT", "2s")];
+    let world = World::with(&slow).await?;
+    world.ship("p").await?;
+    let answer = world.http().get("/api/prompts/p/explain").await?;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let told = answer.json()?;
+    assert_eq!(told["rules"], "shipped");
+    assert_eq!(told["rules_fault"], "the rules of Prometheus were not read within 1s");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_shipped_rules_are_read_as_prometheus_reads_them() -> Result<()> {
     let read = prompt_rollback::rules::Rules::shipped(None);
     let read: Vec<_> = read.all.iter().map(|rule| json!({ "name": rule.name, "labels": rule.labels })).collect();

@@ -83,6 +83,21 @@ async fn truncated_alerts_and_alerts_on_unknown_versions_are_counted() -> Result
 }
 
 #[tokio::test]
+async fn a_delivery_that_is_not_done_in_time_is_measured_too() -> Result<()> {
+    // shorter than the timeout of Redis' answers
+    let world = World::with(&[("SERVER__REQUEST_TIMEOUT", "900ms"), ("REDIS__WAIT_TIMEOUT", "100ms")]).await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+    let answer = world.receiver.deliver(&[critical("p")]).await?;
+    world.redis.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("\"timeout\""), "{}", answer.text());
+    let text = world.http().get("/metrics").await?.text();
+    assert!(text.contains("prompt_rollback_webhook_duration_seconds_count 1\n"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_request_that_is_not_let_in_is_counted_by_what_it_lacks() -> Result<()> {
     let world = World::with(&[("SERVER__WEBHOOK_TOKEN", "hook-token"), ("SERVER__API_TOKEN", "api-token")]).await?;
     let wrong = world.http().clone().token("s3cret-guess");
@@ -165,5 +180,18 @@ async fn metrics_have_an_address_of_their_own_if_they_are_given_one() -> Result<
     assert!(webhook.status == 404 && webhook.text().contains("metrics.listen"), "{}", webhook.text());
     world.receiver.app.shutdown().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it ends with the rest");
+    Ok(())
+}
+
+/// A client of this machine that comes over IPv4 to an IPv6 socket.
+#[tokio::test]
+async fn a_foreign_web_page_does_not_read_metrics_at_an_address_of_both_kinds() -> Result<()> {
+    let world = World::with(&[("METRICS__LISTEN", "[::]:0")]).await?;
+    let port = world.receiver.app.metrics_address.expect("an address").port();
+    for (host, status) in [("evil.example", "403"), ("localhost", "200")] {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(([127, 0, 0, 1], port).into(), request.as_bytes()).await?;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
     Ok(())
 }

@@ -106,6 +106,34 @@ async fn one_incident_names_the_prompts_what_they_share_and_when_each_began() ->
 }
 
 #[tokio::test]
+async fn a_decision_about_all_prompts_takes_neither_a_version_nor_force() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    let refused = |decision: &str, field: &str, value: Value| {
+        let body = json!({"decision": decision, "operator": "maya", field: value});
+        (format!("{decision} with {field}"), field.to_owned(), body)
+    };
+    for (what, field, body) in [
+        refused("approve", "target_version", json!("v1")),
+        refused("undo", "target_version", json!("v1")),
+        refused("approve", "force", json!(true)),
+        refused("dismiss", "force", json!(true)),
+    ] {
+        let (status, answer) = world.post(&format!("/api/incidents/{id}/decide"), body.clone()).await?;
+        let error = &answer["error"];
+        assert_eq!((status, &error["code"]), (400, &json!("bad_request")), "{what}: {answer}");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.starts_with(&format!("{field}: this is a coordinating incident")), "{what}: {message}");
+        let unknown = world.post("/api/incidents/01KAJ4B8N4GZQ6V9C2M7T5R3XW/decide", body).await?;
+        assert_eq!(unknown.0, 404, "{what}: {}", unknown.1);
+    }
+    assert_eq!(world.active("c").await?.as_deref(), Some("v2"));
+    let undecided = world.get(&format!("/api/incidents/{id}")).await?;
+    assert_eq!((&undecided["carrying_out"], &undecided["hold"]), (&Value::Null, &Value::Null), "{undecided:#}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn roll_back_all_approves_each_waiting_incident_once_and_then_closes() -> Result<()> {
     let world = world().await?;
     let id = outage(&world).await?;

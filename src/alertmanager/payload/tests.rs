@@ -549,3 +549,26 @@ fn a_missing_fingerprint_is_derived_from_the_labels() {
     assert_eq!(fingerprint(GOOD), fingerprint(GOOD));
     assert_ne!(fingerprint(GOOD), fingerprint(&GOOD.replace("v2", "v3")));
 }
+
+#[test]
+fn long_fingerprints_that_begin_alike_are_two_alerts() {
+    let begin = "f".repeat(MAX_FINGERPRINT);
+    let fingerprints = |labels: &str| {
+        let of = |fingerprint: String| {
+            let delivered = parse_text(&body(labels, &format!(r#","fingerprint":"{fingerprint}""#))).unwrap().remove(0);
+            match delivered {
+                Delivered::Alert(alert) | Delivered::Drill { alert, .. } => alert.fingerprint,
+                Delivered::Ignored(ignored) => ignored.fingerprint,
+                Delivered::Heartbeat { fingerprint, .. } => fingerprint,
+            }
+        };
+        assert_eq!(of(begin.clone()), begin, "as it is");
+        let long = [format!("{begin}1"), format!("{begin}2")];
+        assert_eq!(of(long[0].clone()), of(long[0].clone()));
+        long.map(of)
+    };
+    let understood = fingerprints(GOOD);
+    assert_ne!(understood[0], understood[1]);
+    assert!(understood.iter().all(|one| one.starts_with("long-") && one.len() <= MAX_FINGERPRINT), "{understood:?}");
+    assert_eq!(fingerprints(r#""alertname":"A""#), understood, "also of alerts that are ignored");
+}

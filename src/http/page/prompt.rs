@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use tokio::time::timeout;
 
 use super::overview::automation;
 use super::{Visitor, html};
 use crate::deployed::DeploymentEntry;
 use crate::http::input::{ApiResult, Query, prompt_name};
 use crate::http::reply::{ApiError, Reply};
+use crate::http::wait::patience;
 use crate::http::{Context, api, explain};
 use crate::page::actions::StillOff;
 use crate::page::prompt::{self, PromptPage};
-use crate::rules::Rules;
 
 /// How long the page waits for the rules of Prometheus.
 const RULES: Duration = Duration::from_millis(500);
@@ -38,8 +37,7 @@ pub async fn prompt(context: &Context, reader: &Visitor<'_>, name: &str, query: 
     let entries: Vec<_> = log.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect();
     let is_paused = store.paused_by(Some(&name)).await?.is_some();
     let still_off = StillOff::of(engine.policy.dry_run, store.paused_by(None).await?.is_some());
-    let rules = timeout(RULES, context.books.rules.rules()).await;
-    let rules = rules.unwrap_or_else(|_| Rules::shipped(Some("Prometheus did not name its rules in time".to_owned())));
+    let rules = context.books.rules.rules(patience(RULES, context.request_timeout)).await;
     let explained = explain::view(context, &name, None, rules).await?;
     let page = PromptPage {
         prompt: &name,

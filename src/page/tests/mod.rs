@@ -430,7 +430,7 @@ fn prompt_of(texts: Texts, viewer: &Viewer, is_asked: bool) -> String {
     };
     let explained = api::ExplainView {
         rules: "shipped".to_owned(),
-        rules_fault: Some(texts.of("Prometheus did not name its rules in time")),
+        rules_fault: Some(texts.of("the rules of Prometheus were not read within 500ms")),
         dismissed: 1,
         alerts: vec![api::ForeseenAlertView {
             alert: texts.of("PromptErrorRateCritical"),
