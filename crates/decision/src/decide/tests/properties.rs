@@ -379,7 +379,7 @@ pub(super) fn a_world() -> World {
     for version in VERSIONS {
         world.register_text(version);
     }
-    (world.policy.archive, world.policy.hot_versions) = (true, 2);
+    (world.policy.archive, world.policy.hot_versions, world.lease) = (true, 2, seconds(15));
     world
 }
 

@@ -27,6 +27,8 @@ pub(super) struct World {
     pub unplugged: BTreeMap<VersionName, String>,
     /// Prometheus' answer to every question; `None`: the worker that asks is dead.
     pub says: Option<Finding>,
+    /// How long a dead worker keeps a task.
+    pub lease: Duration,
     pub blame: Option<String>,
     pub precheck: Option<String>,
     pub traffic: Option<Traffic>,
@@ -86,6 +88,7 @@ impl World {
             files: Some(BTreeMap::new()),
             unplugged: BTreeMap::new(),
             says: Some(Finding::new(Verdict::NoData, "no data yet")),
+            lease: seconds(1),
             blame: None,
             precheck: None,
             traffic: Some(Traffic { target: 2_000, following: 3, ..Traffic::default() }),
@@ -353,7 +356,7 @@ impl World {
         let asks_now = !waited && self.waits_for_an_answer(&id);
         let mut next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
         if self.says.is_none() {
-            next = next.map(|next| next.max(self.now.plus(seconds(1)))); // another worker takes it later
+            next = next.map(|next| next.max(self.now.plus(self.lease))); // another worker takes it later
         }
         // a clock that went back is noticed by the first wake-up, and work that is due by then comes with the second
         let before = self.woken.replace((id.clone(), self.now));
