@@ -69,9 +69,8 @@ pub async fn metrics(context: &Context, head: bool) -> Result<Reply, ApiError> {
     });
     let latest = latest.await.map_err(|_| ApiError::unavailable("metrics", "can't be read"))?;
     context.engine.metrics.event_streams(context.updates.open());
-    let mut own = String::new();
-    let written = context.engine.metrics.encode(&mut own);
-    written.map_err(|_| ApiError::unavailable("metrics", "can't be written"))?;
+    let own = own_counters(&context.engine.metrics, latest.is_some());
+    let mut own = own.map_err(|_| ApiError::unavailable("metrics", "can't be written"))?;
     let answer = match latest {
         Some(snapshot) => ResponseBody::Exposition(Reading::new(context.exposition.shared(own), &snapshot)),
         // the receiver's own counters show the cause, so they must be available now
@@ -81,6 +80,17 @@ pub async fn metrics(context: &Context, head: bool) -> Result<Reply, ApiError> {
         }
     };
     Ok(reply_with(StatusCode::OK, CONTENT_TYPE, answer))
+}
+
+/// Without a snapshot the receiver is not ready, whatever the health check has found: the alert rules take the versions
+/// that a ready receiver lists for all that there are.
+fn own_counters(metrics: &Metrics, has_snapshot: bool) -> Result<String, fmt::Error> {
+    if !has_snapshot {
+        metrics.ready(false);
+    }
+    let mut own = String::new();
+    metrics.encode(&mut own)?;
+    Ok(own)
 }
 
 async fn stored(engine: &Engine, max_prompts: usize) -> Result<ScrapeData, StoreError> {
@@ -278,6 +288,17 @@ mod tests {
             let many = futures_util::future::join_all((0..100).map(|_| ask(false))).await;
             assert!(many.iter().all(|there| *there == (second < 5)), "{second}: what was read is {} s old", second);
             assert_eq!(reads.get(), 2 + second, "those who waited share the failure");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_client_sees_a_ready_receiver_without_versions() {
+        let (exposition, metrics) = (Exposition::default(), Metrics::new());
+        for _ in 0..2 {
+            metrics.ready(true); // by the health check
+            let latest = exposition.latest(&metrics, async || Err(away())).await;
+            let text = own_counters(&metrics, latest.is_some()).unwrap();
+            assert!(text.contains("\nprompt_rollback_ready 0\n"), "{text}");
         }
     }
 
