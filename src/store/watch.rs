@@ -50,6 +50,10 @@ impl OwnWrites {
         written.insert(prompt.clone(), version.clone());
     }
 
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn take(&self, prompt: &PromptName) -> Option<VersionName> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(prompt)
     }
@@ -95,7 +99,15 @@ impl KeyWatch {
 impl Store {
     /// Watches `active` keys. Changes without a connection are found by a scan.
     pub async fn watch(&self) -> Result<KeyWatch, StoreError> {
-        self.track(self.keys.active_prefix(), &[]).await
+        let watch = self.track(self.keys.active_prefix(), &[]).await?;
+        self.forget_own_writes();
+        Ok(watch)
+    }
+
+    /// Forgets this process' own writes, because their announcements may have been lost: an external SET of the same
+    /// version would be taken for one of them. The writes since are checked.
+    pub fn forget_own_writes(&self) {
+        self.written.clear();
     }
 
     /// Watches the commits of all receivers: each writes the state of its prompt. Pauses and coordinating incidents are

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use prompt_rollback::decision::{Event, PromptName};
+use prompt_rollback::engine::Engine;
+use prompt_rollback::reconciler::drift;
+use prompt_rollback::store::StoreError;
 
 use super::kit::{Kit, key, prompt};
 use crate::common::{Redis, log};
@@ -121,5 +124,43 @@ async fn many_own_writes_are_looked_at_in_several_goes() -> Result<()> {
     kit.cmd::<()>(&["SET", &key("active:p-59"), "v1"]).await?;
     let heard = names.iter().map(|name| prompt(name)).collect();
     assert_eq!(kit.store.not_as_written(heard).await, [prompt("p-59")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_own_write_that_was_never_announced_hides_no_later_set() -> Result<()> {
+    let kit = Kit::start()?;
+    let engine = Engine::new(kit.store.clone(), kit.policy.clone());
+    kit.ship("p").await?; // while nothing watches
+    kit.cmd::<()>(&["SET", &key("active:p"), "v1"]).await?;
+    let _watch = kit.store.watch().await?;
+    drift::look(&engine, &[prompt("p")]).await?;
+    kit.cmd::<()>(&["SET", &key("active:p"), "v2"]).await?;
+    assert_eq!(kit.store.not_as_written([prompt("p")].into()).await, [prompt("p")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_that_redis_does_not_take_now_is_an_error_and_hides_no_other() -> Result<()> {
+    let kit = Kit::start()?;
+    let engine = Engine::new(kit.store.clone(), kit.policy.clone());
+    let prompts = ["p", "q"].map(prompt);
+    for name in ["p", "q"] {
+        kit.ship(name).await?;
+        kit.cmd::<()>(&["SET", &key(&format!("active:{name}")), "v9"]).await?;
+    }
+    // Redis answers to a script that only reads, once it knows the script
+    assert_eq!(kit.store.drifted(&prompts).await?, prompts);
+    kit.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+    let looked = drift::look(&engine, &prompts).await;
+    assert!(matches!(looked, Err(StoreError::Unavailable { .. })), "{looked:?}");
+    kit.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
+    // a fault that stays: it is logged, and the next one is handled
+    for name in ["p", "q"] {
+        kit.cmd::<()>(&["SET", &key(&format!("active:{name}")), "v8"]).await?;
+    }
+    kit.while_broken("log:p", async |_| Ok(drift::look(&engine, &prompts).await?)).await?;
+    let entry = log(&kit.redis, "q").await?.pop().expect("an entry");
+    assert_eq!((entry["event"].as_str(), entry["to"].as_str()), ("external", "v8"));
     Ok(())
 }
