@@ -178,10 +178,11 @@ impl IncidentWorker {
 /// Runs while the process does. Several may run: one that waits for Prometheus does not delay the others.
 pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
-    // while no receiver ran, Redis' clock may have changed unnoticed; without Redis nothing is due either
-    let _ = workers.get().engine.store.hurry().await;
+    let mut hurried = false;
     loop {
         let worker = workers.get();
+        // while no receiver ran, Redis' clock may have changed unnoticed
+        hurried = hurried || !matches!(worker.engine.store.hurry().await, Err(StoreError::Unavailable { .. }));
         let wait = rest(worker.tick(&token).await);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

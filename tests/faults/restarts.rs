@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures_util::future::join_all;
+use prompt_rollback::store::schedule::{Work, WorkItem};
 use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Receiver, Redis, eventually};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::common::kept::{count, keys};
+use crate::common::kept::{count, incident_id, keys};
 use crate::common::{ROLLED_BACK, SOON, active, copy_prompt, critical, deliver, outcomes, process, rollbacks, ship};
 
 const PROMPTS: usize = 240;
@@ -88,4 +89,21 @@ async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> 
     // a graceful shutdown answers all accepted requests: almost none had to be repeated
     assert!(answered >= PROMPTS - CLIENTS, "only {answered} of {PROMPTS} were told what they did");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_that_starts_before_redis_makes_tasks_due_once_redis_is_there() -> Result<()> {
+    let mut redis = Redis::builder().appendonly().start()?;
+    let (due, task) = (keys().due(Work::Incident), Work::Incident.member(&WorkItem::Incident(incident_id("none"))));
+    let time: Vec<i64> = redis.cmd(&["TIME"]).await?;
+    redis.cmd::<()>(&["ZADD", &due, &((time[0] + 3_600) * 1_000).to_string(), &task]).await?;
+    redis.stop()?;
+    let receiver = crate::common::Receiver::start(&redis.receiver_url(), &[]).await?;
+    receiver.wait_not_ready("connection", SOON).await?;
+    redis.restart()?;
+    eventually("the task is claimed", SOON, async || {
+        let score: Option<f64> = redis.cmd(&["ZSCORE", &due, &task]).await.ok()?;
+        score.is_none().then_some(())
+    })
+    .await
 }
