@@ -149,6 +149,8 @@ async fn a_change_that_redis_does_not_take_now_is_an_error_and_hides_no_other() 
         kit.ship(name).await?;
         kit.cmd::<()>(&["SET", &key(&format!("active:{name}")), "v9"]).await?;
     }
+    // Redis answers to a script that only reads, once it knows the script
+    assert_eq!(kit.store.drifted(&prompts).await?, prompts);
     kit.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
     let looked = drift::look(&engine, &prompts).await;
     assert!(matches!(looked, Err(StoreError::Unavailable { .. })), "{looked:?}");
