@@ -11,7 +11,7 @@ use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, Severity, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 use crate::visible::{shown, shown_name};
-use crate::wording::{began, stages, title, until, what_was_done};
+use crate::wording::{began, change, stages, title, until, what_was_done};
 
 /// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
@@ -169,7 +169,9 @@ fn progress(incident: &Incident) -> Option<String> {
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
     let verification = incident.verification().filter(|_| incident.is_checked())?;
-    let Some(check) = &verification.last else { return Some("Checking whether the rollback helped.".to_owned()) };
+    let Some(check) = &verification.last else {
+        return Some(format!("Checking whether the {} helped.", change(incident)));
+    };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
         text.push_str(&format!("; {}", traffic.followers()));
