@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::diff::diff;
 use super::samples::{SampleSeries, Samples};
 use super::text::{code, count, escaped, link, moment, took};
-use super::timeline::{deployment, timeline};
+use super::timeline::{in_service_since, timeline};
 use super::{PostmortemFacts, chart, steps};
 use crate::decision::alert::AlertRecord;
 use crate::decision::note::{Note, NoteKind};
@@ -134,9 +134,7 @@ fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
 /// How long the version had traffic.
 fn exposure(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
-    let (Some(since), Some(left)) = (deployment(facts).map(|entry| entry.at), facts.left_at()) else {
-        return String::new();
-    };
+    let (Some(since), Some(left)) = (in_service_since(facts), facts.left_at()) else { return String::new() };
     let is_replaced = incident.is_shipped() && facts.earlier_rollback().is_none();
     let end = if is_replaced { "it was replaced" } else { "the rollback" };
     format!("- `{}` was in service for {} before {end}.\n", incident.version, took(left.since(since)))
@@ -163,6 +161,9 @@ fn extremes(samples: &Samples) -> String {
 fn decision(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let text = match (&incident.switch, incident.decided_by.as_ref().map(|by| escaped(by.as_str()))) {
+        (Some(_), _) if facts.ended_canary() => {
+            "The system ended the canary, as for any alert of severity high or critical.".to_owned()
+        }
         (Some(switch), _) if switch.mode == SwitchMode::Auto => {
             "The system decided automatically, as the alert requested.".to_owned()
         }
@@ -204,6 +205,9 @@ fn guards(facts: &PostmortemFacts<'_>) -> String {
     let is_requested = incident.alerts.iter().any(|alert| alert.action == Action::Rollback);
     match (held.is_empty(), automatic) {
         (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
+        (true, true) if facts.ended_canary() => {
+            "It ended a canary: only `paused`, `dry_run` and `predates_activation` apply, and they passed.\n".to_owned()
+        }
         (true, true) => {
             // the notes say whether Prometheus was asked again
             let all = Guard::ALL.iter().filter(|guard| **guard != Guard::Unconfirmed);

@@ -21,7 +21,7 @@ pub use samples::{IncidentMetric, Missing, SampleSeries, Samples, Unit};
 
 use crate::decision::incident::Incident;
 use crate::decision::note::{Note, NoteKind};
-use crate::decision::{PhaseKind, Timestamp};
+use crate::decision::{LogEvent, PhaseKind, SwitchMode, Timestamp};
 use crate::deployed::DeploymentEntry;
 
 /// The facts for a draft.
@@ -77,6 +77,18 @@ impl PostmortemFacts<'_> {
     fn left_at(&self) -> Option<Timestamp> {
         let switch = self.incident.switch.as_ref().filter(|switch| switch.from == self.incident.version);
         self.earlier_rollback().map(|note| note.at).or(switch.map(|switch| switch.at))
+    }
+
+    /// Whether the system ended a canary: its traffic went back to its base, which need not be known-good.
+    fn ended_canary(&self) -> bool {
+        let automatic = self.incident.switch.as_ref().filter(|switch| switch.mode == SwitchMode::Auto);
+        automatic.is_some_and(|switch| {
+            let arrived = |entry: &&DeploymentEntry| {
+                entry.is_change() && entry.to == switch.from.as_str() && entry.at <= switch.at
+            };
+            let last = self.log.iter().filter(arrived).max_by_key(|entry| entry.at);
+            last.is_some_and(|entry| entry.event == LogEvent::Canary.as_str() && entry.from == switch.to.as_str())
+        })
     }
 
     /// When the problem began, according to the alerts.

@@ -342,6 +342,38 @@ fn a_second_rollback_does_not_delay_the_first() {
 }
 
 #[test]
+fn a_canary_that_the_system_ended() {
+    let mut incident = opened(alert("PromptErrorRateNewVersion", Severity::High, Action::Page));
+    switch(&mut incident, after(1), SwitchMode::Auto, "system");
+    let stage = |seconds, percent| DeploymentEntry {
+        at: before(seconds),
+        event: "canary".to_owned(),
+        from: "v2.0.9".to_owned(),
+        to: "v2.1.0".to_owned(),
+        operator: "maya".to_owned(),
+        reason: format!("{percent} % on v2.1.0: canary"),
+        incident: String::new(),
+    };
+    let mut log = log();
+    log.splice(1..2, [stage(600, 25), stage(3_600, 5)]); // the latest first
+    assert_says(
+        &drafted(&facts(&incident, &log)),
+        &[
+            "- `v2.1.0` was in service for 1 h before the rollback.\n",
+            "The system ended the canary, as for any alert of severity high or critical.",
+            "It ended a canary: only `paused`, `dry_run` and `predates_activation` apply, and they passed.",
+            "deployment log: canary v2.0.9 → v2.1.0 by maya (5 % on v2.1.0: canary)",
+            "deployment log: canary v2.0.9 → v2.1.0 by maya (25 % on v2.1.0: canary)",
+        ],
+        &["as the alert requested", "`budget`"],
+    );
+    // a canary that got all traffic is a version like any other
+    log.insert(1, DeploymentEntry { event: "activate".to_owned(), ..stage(60, 100) });
+    let promoted = draft(&facts(&incident, &log));
+    assert_says(&promoted, &["in service for 1 h", "as the alert requested", "`budget`"], &["ended the canary"]);
+}
+
+#[test]
 fn an_incident_that_was_dismissed() {
     let mut incident = opened(alert("PromptQualityDrop", Severity::Medium, Action::Observe));
     incident.target = None;
