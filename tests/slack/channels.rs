@@ -32,6 +32,20 @@ fn texts(office: &Office, channel: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_thread_that_fell_back_and_was_deleted_is_one_message_again() -> Result<()> {
+    let office = shown().await?;
+    office.slack.inject(Fault::error("is_archived").in_channel(ON_CALL));
+    choose(&office, Choice::Investigate).await?;
+    let roots = office.slack.roots(INCIDENTS);
+    ensure!(roots.len() == 1 && roots[0].visible_text().contains("Under investigation"), "{roots:?}");
+    office.slack.delete(&roots[0]);
+    choose(&office, Choice::Dismiss).await?;
+    let again = texts(&office, INCIDENTS);
+    ensure!(again.len() == 1 && again[0].contains("Dismissed"), "{again:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_thread_moves_to_the_channel_that_replaced_its_own() -> Result<()> {
     let mut office = shown().await?;
     office.slack.inject(Fault::error("is_archived").in_channel(ON_CALL));

@@ -284,6 +284,13 @@ impl SlackNotifier {
             ("said_frozen", ""),
             ("asked", ""),
             (&posting("root"), ""),
+            // there is no other message in this channel
+            ("overview_channel", ""),
+            ("overview_ts", ""),
+            ("overview_hash", ""),
+            ("overview_frozen", ""),
+            ("overview_reposted", ""),
+            (&posting("overview"), ""),
         ];
         self.note(progress, &fields).await
     }
