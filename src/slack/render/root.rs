@@ -33,8 +33,16 @@ pub fn root(view: &View<'_>) -> Message {
 
 /// The root in the channel for all incidents: no buttons, but a link to them. It mentions people only for a page.
 pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
-    let incident = view.incident;
-    let mut blocks = state(incident, view.mention.filter(|_| incident.pages()));
+    linked(view.incident, view.mention.filter(|_| view.incident.pages()), thread)
+}
+
+/// The same for the channel of a decider to whom the question has passed: it mentions them while it waits for them.
+pub fn notice(view: &View<'_>, thread: Option<&str>) -> Message {
+    linked(view.incident, view.mention.filter(|_| waits(view.incident)), thread)
+}
+
+fn linked(incident: &Incident, mention: Option<&str>, thread: Option<&str>) -> Message {
+    let mut blocks = state(incident, mention);
     if let Some(address) = thread.and_then(LinkAddress::parse) {
         let way = if incident.phase.is_undecided() { "Decide in the thread" } else { "Go to the thread" };
         blocks.push(ours(Markup::default().link(way, &address)));
