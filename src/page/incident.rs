@@ -15,7 +15,7 @@ use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{Action, Incident, Rehearsed, Severity, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, DeploymentEntry};
 use crate::visible::shown;
-use crate::wording::{began, stages, title, until, what_was_done};
+use crate::wording::{began, change, stages, title, until, what_was_done};
 
 /// The picture of the metric around the rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +120,8 @@ fn facts(view: &IncidentPage<'_>) -> Markup {
     let asks = incident.awaits_decision() || incident.is_stuck();
     html! {
         dl class="facts" {
-            div { dt { "Rollback" } dd {
-                code { (incident.version.as_str()) } " → "
+            div { dt { @if incident.is_shipped() { "Replaced" } @else { "Rollback" } } dd {
+                code { (incident.switch.as_ref().map_or(&incident.version, |switch| &switch.from).as_str()) } " → "
                 @match incident.switch.as_ref().map(|switch| &switch.to).or(incident.target.as_ref()) {
                     Some(to) => { code { (to.as_str()) } }
                     None => { "no other known-good version exists" }
@@ -145,9 +145,9 @@ fn verification(incident: &Incident) -> Markup {
     let Verification { checks, last, traffic, .. } = verification;
     html! {
         section aria-labelledby="verification" {
-            h2 id="verification" { "After the rollback" }
+            h2 id="verification" { "After the " (change(incident)) }
             @match last {
-                None => { p { "Checking whether the rollback helped." } }
+                None => { p { "Checking whether the " (change(incident)) " helped." } }
                 Some(check) => {
                     p {
                         "Check " (checks) ", " (time(check.at)) ": "
@@ -184,8 +184,8 @@ fn picture(view: &IncidentPage<'_>) -> Markup {
             @match view.picture {
                 Picture::Drawn => {
                     @let path = format!("/incidents/{}/picture.svg", segment(&view.incident.id.0));
-                    img class="picture" src=(path) width="800" height="400"
-                        alt="The metric of both versions around the rollback, with its threshold";
+                    @let around = format!("The metric of both versions around the {}, with its threshold", change(view.incident));
+                    img class="picture" src=(path) width="800" height="400" alt=(around);
                 }
                 Picture::Awaited => {
                     p class="quiet" { "Prometheus has not answered yet: the receiver asks it again." }

@@ -116,7 +116,11 @@ fn draw<B: DrawingBackend>(
     let small = (FONT, px(13)).into_font().color(&LINES);
 
     let threshold = samples.threshold.filter(|value| value.is_finite()).map(|value| value.clamp(-MAX_VALUE, MAX_VALUE));
-    let lines: Vec<Line<'_>> = [(BAD, "rolled back"), (GOOD, "rolled back to")]
+    let (roles, mark) = match samples.is_shipped {
+        true => ([(BAD, "replaced"), (GOOD, "replacement")], "replacement"),
+        false => ([(BAD, "rolled back"), (GOOD, "rolled back to")], "rollback"),
+    };
+    let lines: Vec<Line<'_>> = roles
         .into_iter()
         .zip(samples.series())
         .map(|((color, role), series)| Line { version: &series.version, role, color, pieces: pieces(series) })
@@ -184,7 +188,7 @@ fn draw<B: DrawingBackend>(
         let right = switch > times.low + (times.high - times.low) * 0.7;
         let (side, gap) = if right { (HPos::Right, -at(6)) } else { (HPos::Left, at(6)) };
         let style = text.pos(Pos::new(side, VPos::Top));
-        let words = format!("rollback {}", clock(switch as i64, "%H:%M:%S"));
+        let words = format!("{mark} {}", clock(switch as i64, "%H:%M:%S"));
         let mark = EmptyElement::at((switch, high)) + Text::new(words, (gap, at(2)), style);
         chart.draw_series([mark]).map_err(ChartError::because)?;
     }

@@ -5,13 +5,14 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::diff::diff;
 use super::samples::{SampleSeries, Samples};
 use super::text::{code, count, escaped, link, moment, took};
-use super::timeline::{deployment, timeline};
+use super::timeline::{in_service_since, timeline};
 use super::{PostmortemFacts, chart, steps};
 use crate::decision::alert::AlertRecord;
-use crate::decision::note::NoteKind;
+use crate::decision::note::{Note, NoteKind};
 use crate::decision::switch::Switch;
-use crate::decision::{Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
+use crate::decision::{Action, Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
 use crate::visible::shown;
+use crate::wording::change;
 
 const MAX_ALERTS: usize = 10;
 /// Characters that would end an address in Markdown early, or be read as part of it.
@@ -30,8 +31,8 @@ pub fn draft(facts: &PostmortemFacts<'_>) -> String {
     section("Summary", summary(facts));
     section("Impact", impact(facts, picture.is_some()));
     section("Durations", steps::table(facts));
-    section("Decision", decision(incident));
-    section("After the rollback", after(facts));
+    section("Decision", decision(facts));
+    section(&format!("After the {}", change(incident)), after(facts));
     section("Timeline", timeline(facts));
     section("Alerts", alerts(incident));
     section("What changed in the prompt", changes(facts));
@@ -46,9 +47,10 @@ pub fn draft(facts: &PostmortemFacts<'_>) -> String {
 
 fn summary(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
-    let mut text = match &incident.switch {
-        Some(switch) => rolled_back(incident, switch),
-        None => format!("`{}` of `{}` was not rolled back.", incident.version, shown(&incident.prompt)),
+    let mut text = match (&incident.switch, facts.earlier_rollback()) {
+        (Some(switch), earlier) => rolled_back(incident, switch, earlier),
+        (None, Some(earlier)) => format!("{}.", rolled_back_before(incident, earlier)),
+        (None, None) => format!("`{}` of `{}` was not rolled back.", incident.version, shown(&incident.prompt)),
     };
     text.push_str(&format!(" {}\n", outcome(facts)));
     let trouble = escaped(incident.summary());
@@ -58,11 +60,24 @@ fn summary(facts: &PostmortemFacts<'_>) -> String {
     text
 }
 
-fn rolled_back(incident: &Incident, switch: &Switch) -> String {
+fn rolled_back_before(incident: &Incident, note: &Note) -> String {
+    format!("`{}` was rolled back at {} ({})", shown(&incident.prompt), moment(note.at), escaped(&note.text))
+}
+
+fn rolled_back(incident: &Incident, switch: &Switch, earlier: Option<&Note>) -> String {
     let Switch { at, from, to, mode, operator, .. } = switch;
     if *mode == SwitchMode::Shipped {
-        let (prompt, operator) = (shown(&incident.prompt), escaped(operator.as_str()));
-        return format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {}.", moment(*at));
+        let (operator, at) = (escaped(operator.as_str()), moment(*at));
+        return match earlier {
+            Some(note) => {
+                let before = rolled_back_before(incident, note);
+                format!("{before}; {operator} then replaced `{from}` with `{to}` at {at}.")
+            }
+            None => {
+                let prompt = shown(&incident.prompt);
+                format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {at}.")
+            }
+        };
     }
     let how = match mode {
         SwitchMode::Auto => "automatically".to_owned(),
@@ -95,7 +110,6 @@ fn outcome(facts: &PostmortemFacts<'_>) -> String {
 }
 
 fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
-    let incident = facts.incident;
     let Some(samples) = facts.samples else {
         let why = facts.unmeasured.map_or("no samples were stored for this incident".to_owned(), escaped);
         return format!("{}- Not measured: {why}.\n", exposure(facts));
@@ -104,21 +118,26 @@ fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
     let end = if facts.recovered_at().is_some() { "recovery" } else { "the end of the measurements" };
     let span = format!("between the first bad sample and {end}");
     match samples.bad_responses.and_then(count) {
-        Some(number) => text.push_str(&format!("- Bad responses of `{}` {span}: {number}.\n", incident.version)),
+        Some(number) => {
+            text.push_str(&format!("- Bad responses of {} {span}: {number}.\n", code(&samples.bad.version)));
+        }
         None => text.push_str(&format!("- The number of bad responses {span} could not be measured.\n")),
     }
     text.push_str(&extremes(samples));
     if has_picture {
-        text.push_str(&format!("\n![{} of both versions around the rollback][picture]\n", escaped(&samples.label)));
+        let (label, change) = (escaped(&samples.label), change(facts.incident));
+        text.push_str(&format!("\n![{label} of both versions around the {change}][picture]\n"));
     }
     text
 }
 
-/// How long the version was active.
+/// How long the version had traffic.
 fn exposure(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
-    let (Some(entry), Some(switch)) = (deployment(facts), &incident.switch) else { return String::new() };
-    format!("- `{}` was in service for {} before the rollback.\n", incident.version, took(switch.at.since(entry.at)))
+    let (Some(since), Some(left)) = (in_service_since(facts), facts.left_at()) else { return String::new() };
+    let is_replaced = incident.is_shipped() && facts.earlier_rollback().is_none();
+    let end = if is_replaced { "it was replaced" } else { "the rollback" };
+    format!("- `{}` was in service for {} before {end}.\n", incident.version, took(left.since(since)))
 }
 
 fn extremes(samples: &Samples) -> String {
@@ -139,8 +158,12 @@ fn extremes(samples: &Samples) -> String {
     format!("{text}.\n- Expression: {}\n", code(&samples.expression))
 }
 
-fn decision(incident: &Incident) -> String {
+fn decision(facts: &PostmortemFacts<'_>) -> String {
+    let incident = facts.incident;
     let text = match (&incident.switch, incident.decided_by.as_ref().map(|by| escaped(by.as_str()))) {
+        (Some(_), _) if facts.ended_canary() => {
+            "The system ended the canary, as for any alert of severity high or critical.".to_owned()
+        }
         (Some(switch), _) if switch.mode == SwitchMode::Auto => {
             "The system decided automatically, as the alert requested.".to_owned()
         }
@@ -148,7 +171,11 @@ fn decision(incident: &Incident) -> String {
             format!("{} started the rollback manually.", escaped(switch.operator.as_str()))
         }
         (Some(switch), _) if switch.mode == SwitchMode::Shipped => {
-            format!("{} replaced the version instead of rolling it back.", escaped(switch.operator.as_str()))
+            let (operator, from, to) = (escaped(switch.operator.as_str()), &switch.from, &switch.to);
+            match facts.earlier_rollback() {
+                Some(_) => format!("A replacement followed the rollback: {operator} replaced `{from}` with `{to}`."),
+                None => format!("{operator} replaced the version instead of rolling it back."),
+            }
         }
         (Some(switch), _) => {
             format!("{} approved. The decider was `{}`.", escaped(switch.operator.as_str()), escaped(&incident.decider))
@@ -164,34 +191,40 @@ fn decision(incident: &Incident) -> String {
         1 => " It was escalated once.".to_owned(),
         times => format!(" It was escalated {times} times."),
     };
-    format!("{text}{escalated}\n\n{}", guards(incident))
+    format!("{text}{escalated}\n\n{}", guards(facts))
 }
 
-fn guards(incident: &Incident) -> String {
+fn guards(facts: &PostmortemFacts<'_>) -> String {
+    let incident = facts.incident;
     let told = incident.notes.iter().filter(|note| note.kind == NoteKind::Held);
     let mut held: Vec<_> = told.map(|note| format!("- {} {}\n", moment(note.at), escaped(&note.text))).collect();
     if let (true, Some(now)) = (held.is_empty(), &incident.held) {
         held.push(format!("- held ({}): {}\n", now.guard.as_str(), escaped(&now.detail)));
     }
     let automatic = incident.switch.as_ref().is_some_and(|switch| switch.mode == SwitchMode::Auto);
+    let is_requested = incident.alerts.iter().any(|alert| alert.action == Action::Rollback);
     match (held.is_empty(), automatic) {
         (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
+        (true, true) if facts.ended_canary() => {
+            "It ended a canary: only `paused`, `dry_run` and `predates_activation` apply, and they passed.\n".to_owned()
+        }
         (true, true) => {
             // the notes say whether Prometheus was asked again
             let all = Guard::ALL.iter().filter(|guard| **guard != Guard::Unconfirmed);
             let all: Vec<_> = all.map(|guard| format!("`{}`", guard.as_str())).collect();
             format!("All guards passed: {}.\n", all.join(", "))
         }
+        (true, false) if is_requested => "No guard held the automatic rollback.\n".to_owned(),
         (true, false) => "Guards were not checked: no alert requested an automatic rollback.\n".to_owned(),
     }
 }
 
 fn after(facts: &PostmortemFacts<'_>) -> String {
-    if facts.incident.switch.is_none() {
+    if facts.incident.switch.is_none() && facts.earlier_rollback().is_none() {
         return "Nothing was rolled back.\n".to_owned();
     }
     let Some(verified) = &facts.verification else {
-        return "No measurements after the rollback were stored.\n".to_owned();
+        return format!("No measurements after the {} were stored.\n", change(facts.incident));
     };
     let mut text = format!(
         "{} checks ran, and the last {} were healthy. Last finding: {}\n",

@@ -20,7 +20,8 @@ pub use draft::draft;
 pub use samples::{IncidentMetric, Missing, SampleSeries, Samples, Unit};
 
 use crate::decision::incident::Incident;
-use crate::decision::{PhaseKind, Timestamp};
+use crate::decision::note::{Note, NoteKind};
+use crate::decision::{LogEvent, PhaseKind, SwitchMode, Timestamp};
 use crate::deployed::DeploymentEntry;
 
 /// The facts for a draft.
@@ -63,6 +64,31 @@ impl PostmortemFacts<'_> {
         let closed_at = self.incident.closed_at.filter(|_| self.incident.phase.kind() == PhaseKind::Recovered)?;
         let measured = self.verification.as_ref().and_then(|verified| verified.recovered_at);
         Some(measured.map_or(closed_at, |at| at.min(closed_at))) // the counters have Prometheus' time
+    }
+
+    /// The first rollback, if the incident has another switch by now, or none: the record keeps only the latest.
+    fn earlier_rollback(&self) -> Option<&Note> {
+        let Incident { notes, switch, .. } = self.incident;
+        let first = notes.iter().find(|note| note.kind == NoteKind::Switched)?;
+        switch.as_ref().is_none_or(|switch| first.at < switch.at).then_some(first)
+    }
+
+    /// When the version in trouble lost its traffic. Unknown if it was replaced more than once.
+    fn left_at(&self) -> Option<Timestamp> {
+        let switch = self.incident.switch.as_ref().filter(|switch| switch.from == self.incident.version);
+        self.earlier_rollback().map(|note| note.at).or(switch.map(|switch| switch.at))
+    }
+
+    /// Whether the system ended a canary: its traffic went back to its base, which need not be known-good.
+    fn ended_canary(&self) -> bool {
+        let automatic = self.incident.switch.as_ref().filter(|switch| switch.mode == SwitchMode::Auto);
+        automatic.is_some_and(|switch| {
+            let arrived = |entry: &&DeploymentEntry| {
+                entry.is_change() && entry.to == switch.from.as_str() && entry.at <= switch.at
+            };
+            let last = self.log.iter().filter(arrived).max_by_key(|entry| entry.at);
+            last.is_some_and(|entry| entry.event == LogEvent::Canary.as_str() && entry.from == switch.to.as_str())
+        })
     }
 
     /// When the problem began, according to the alerts.

@@ -58,6 +58,9 @@ pub struct Samples {
     /// The rollback that this is about, in milliseconds since the Unix epoch.
     #[serde(rename = "flip_at", default)]
     pub switched_at: i64,
+    /// Whether `good` replaced `bad`, which was not rolled back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shipped: bool,
 }
 
 /// The unit of a value, for formatting.

@@ -6,11 +6,12 @@ use super::PostmortemFacts;
 use super::text::{moment, took};
 use crate::decision::note::NoteKind;
 use crate::decision::{Action, PhaseKind, Policy, Timestamp};
+use crate::wording::change;
 
 /// A limit of the trigger table or the config, and whether it was met.
 struct Limit {
     within: Duration,
-    /// The event from which the time is measured.
+    /// The event from which the time is measured, after "the".
     since: &'static str,
     taken: Option<Duration>,
     /// The result if it never happened.
@@ -55,9 +56,9 @@ impl Limit {
     fn describe(&self) -> String {
         let Self { within, since, taken, otherwise } = self;
         match taken {
-            Some(taken) if taken <= within => format!("{} of {} since {since}: met", took(*taken), took(*within)),
-            Some(taken) => format!("{} of {} since {since}: missed", took(*taken), took(*within)),
-            None => format!("{} since {since}: {otherwise}", took(*within)),
+            Some(taken) if taken <= within => format!("{} of {} since the {since}: met", took(*taken), took(*within)),
+            Some(taken) => format!("{} of {} since the {since}: missed", took(*taken), took(*within)),
+            None => format!("{} since the {since}: {otherwise}", took(*within)),
         }
     }
 }
@@ -80,11 +81,22 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
     }
     let answered = in_hand.or(decided);
     steps.push(TimelineStep { name: "decided", at: decided, limit: decision_limit(facts, answered) });
-    steps.push(step("rolled back", switched));
+    let earlier = facts.earlier_rollback().map(|note| note.at);
+    if earlier.is_some() {
+        steps.push(step("rolled back", earlier));
+    }
+    if earlier.is_none() || switched.is_some() {
+        let name = match earlier {
+            _ if incident.is_shipped() => "replaced",
+            Some(_) => "rolled back again",
+            None => "rolled back",
+        };
+        steps.push(step(name, switched));
+    }
     let recovered = facts.recovered_at();
     let limit = switched.map(|switched| Limit {
         within: facts.verification_deadline,
-        since: "the rollback",
+        since: change(incident),
         taken: recovered.map(|at| at.since(switched)),
         otherwise: match incident.phase.kind() {
             PhaseKind::Escalated => "missed",
@@ -100,6 +112,9 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
 /// When the question was answered or ended.
 pub fn decided_at(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
+    if let Some(note) = facts.earlier_rollback() {
+        return Some(note.at); // later switches answer other questions
+    }
     match (&incident.switch, incident.phase.kind()) {
         (Some(_), _) => incident.rollback_decided_at(),
         (None, PhaseKind::Dismissed) => incident.closed_at,
@@ -130,5 +145,5 @@ fn decision_limit(facts: &PostmortemFacts<'_>, answered: Option<Timestamp>) -> O
         _ => "ended earlier",
     };
     let taken = answered.map(|at| at.since(since));
-    Some(Limit { within, since: "the alert", taken, otherwise })
+    Some(Limit { within, since: "alert", taken, otherwise })
 }

@@ -90,6 +90,21 @@ fn switch(incident: &mut Incident, at: Timestamp, mode: SwitchMode, operator: &s
     incident.phase = Phase::Verifying { until: at };
 }
 
+/// Another version replaced `from`.
+fn ship(incident: &mut Incident, at: Timestamp, from: &str, to: &str) {
+    incident.note(at, NoteKind::Checked, format!("Omar replaced {from} with {to}: checking whether that helped"));
+    incident.switch = Some(Switch {
+        commit: CommitId::default(),
+        at,
+        decided_at: None,
+        from: version(from),
+        to: version(to),
+        mode: SwitchMode::Shipped,
+        operator: Operator::recorded("Omar"),
+        verification: None,
+    });
+}
+
 fn recovered() -> Incident {
     let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
     switch(&mut incident, NOW, SwitchMode::Auto, "system");
@@ -145,6 +160,7 @@ fn samples() -> Samples {
         first_bad_at: Some(NOW.0 - 9_500),
         bad_responses: Some(1_234.0),
         switched_at: NOW.0,
+        is_shipped: false,
     }
 }
 
@@ -241,6 +257,120 @@ fn a_rollback_by_hand_without_alerts_and_samples() {
     switch(&mut incident, NOW, SwitchMode::Manual, "bo");
     incident.decided_by = Some(Operator::recorded("bo"));
     insta::assert_snapshot!(drafted(&facts(&incident, &[])));
+}
+
+/// Each of `expected` is in the text, and nothing of `never`.
+fn assert_says(text: &str, expected: &[&str], never: &[&str]) {
+    for one in expected {
+        assert!(text.contains(one), "{one}\n{text}");
+    }
+    for one in never {
+        assert!(!text.contains(one), "{one}\n{text}");
+    }
+}
+
+#[test]
+fn a_fix_after_a_rollback_does_not_hide_the_rollback() {
+    let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
+    switch(&mut incident, after(1), SwitchMode::Auto, "system");
+    incident.note(after(301), NoteKind::Escalated, "v2.0.9 is unhealthy");
+    incident.escalations = 1;
+    ship(&mut incident, after(900), "v2.0.9", "v2.1.1");
+    incident.close(Phase::Recovered, after(960), "v2.1.1 is healthy");
+    let (log, mut samples) = (log(), samples());
+    samples.bad = SampleSeries::new("v2.0.9", [(after(600).0, 0.09)]);
+    let text = drafted(&PostmortemFacts { samples: Some(&samples), ..facts(&incident, &log) });
+    assert_says(
+        &text,
+        &[
+            "`customer-support` was rolled back at 2026-11-21 00:38:13.689Z (system rolled v2.1.0 back to v2.0.9: \
+             PromptErrorRate); Omar then replaced `v2.0.9` with `v2.1.1` at 2026-11-21 00:53:12.689Z. It recovered",
+            "- `v2.1.0` was in service for 30 min 1 s before the rollback.\n",
+            "- Bad responses of `v2.0.9` between",
+            "of both versions around the replacement]",
+            "1.0 s of 2 min since the alert: met |\n\
+             | rolled back | 2026-11-21 00:38:13.689Z | 0.0 s | – |\n\
+             | replaced | 2026-11-21 00:53:12.689Z | 14 min 59 s | – |\n",
+            "| 1 min of 5 min since the replacement: met |",
+            "A replacement followed the rollback: Omar replaced `v2.0.9` with `v2.1.1`.",
+            "No guard held the automatic rollback.",
+            "## After the replacement\n\nNo measurements after the replacement were stored.",
+        ],
+        &["was not rolled back", "instead of rolling it back", "before it was replaced", "Guards were not checked"],
+    );
+}
+
+#[test]
+fn a_fix_instead_of_a_rollback_is_a_replacement() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    ship(&mut incident, after(200), "v2.1.0", "v2.1.1");
+    let log = log();
+    let text = drafted(&facts(&incident, &log[1..]));
+    assert_says(
+        &text,
+        &[
+            "`customer-support` was not rolled back: Omar replaced `v2.1.0` with `v2.1.1` at",
+            "- `v2.1.0` was in service for 33 min 20 s before it was replaced.\n",
+            "| replaced | 2026-11-21 00:41:32.689Z |",
+            "Omar replaced the version instead of rolling it back.",
+        ],
+        &["| rolled back |", "before the rollback"],
+    );
+    // it is unknown when the version in trouble lost its traffic
+    ship(&mut incident, after(300), "v2.1.1", "v2.1.2");
+    assert_says(&draft(&facts(&incident, &log[1..])), &["replaced `v2.1.1` with `v2.1.2`"], &["was in service for"]);
+}
+
+#[test]
+fn a_second_rollback_does_not_delay_the_first() {
+    let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
+    switch(&mut incident, after(1), SwitchMode::Auto, "system");
+    switch(&mut incident, after(900), SwitchMode::Approved, "Maya");
+    let second = incident.switch.as_mut().expect("a switch");
+    (second.from, second.to) = (version("v2.0.9"), version("v2.0.8"));
+    let log = log();
+    let rows = "1.0 s of 2 min since the alert: met |\n\
+                | rolled back | 2026-11-21 00:38:13.689Z | 0.0 s | – |\n\
+                | rolled back again | 2026-11-21 00:53:12.689Z | 14 min 59 s | – |\n";
+    let said = "was in service for 30 min 1 s before the rollback.\n";
+    assert_says(&draft(&facts(&incident, &log)), &[rows, said, "from `v2.0.9` to `v2.0.8` after Maya approved"], &[]);
+    // the version in trouble is served again, and people are asked
+    incident.switch = None;
+    incident.phase = Phase::AwaitingDecision(Question::until(after(2_000)));
+    let said = "was rolled back at 2026-11-21 00:38:13.689Z (system rolled v2.1.0 back to v2.0.9: PromptErrorRate).";
+    assert_says(&draft(&facts(&incident, &log)), &[said], &["was not rolled back", "Nothing was rolled back"]);
+}
+
+#[test]
+fn a_canary_that_the_system_ended() {
+    let mut incident = opened(alert("PromptErrorRateNewVersion", Severity::High, Action::Page));
+    switch(&mut incident, after(1), SwitchMode::Auto, "system");
+    let stage = |seconds, percent| DeploymentEntry {
+        at: before(seconds),
+        event: "canary".to_owned(),
+        from: "v2.0.9".to_owned(),
+        to: "v2.1.0".to_owned(),
+        operator: "maya".to_owned(),
+        reason: format!("{percent} % on v2.1.0: canary"),
+        incident: String::new(),
+    };
+    let mut log = log();
+    log.splice(1..2, [stage(600, 25), stage(3_600, 5)]); // the latest first
+    assert_says(
+        &drafted(&facts(&incident, &log)),
+        &[
+            "- `v2.1.0` was in service for 1 h before the rollback.\n",
+            "The system ended the canary, as for any alert of severity high or critical.",
+            "It ended a canary: only `paused`, `dry_run` and `predates_activation` apply, and they passed.",
+            "deployment log: canary v2.0.9 → v2.1.0 by maya (5 % on v2.1.0: canary)",
+            "deployment log: canary v2.0.9 → v2.1.0 by maya (25 % on v2.1.0: canary)",
+        ],
+        &["as the alert requested", "`budget`"],
+    );
+    // a canary that got all traffic is a version like any other
+    log.insert(1, DeploymentEntry { event: "activate".to_owned(), ..stage(60, 100) });
+    let promoted = draft(&facts(&incident, &log));
+    assert_says(&promoted, &["in service for 1 h", "as the alert requested", "`budget`"], &["ended the canary"]);
 }
 
 #[test]
@@ -405,6 +535,7 @@ fn a_limit_is_met_to_the_millisecond() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
     switch(&mut incident, after(300), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: met |"));
+    incident.notes.pop();
     switch(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: missed |"));
     // a person who investigates has answered

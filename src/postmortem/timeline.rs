@@ -6,6 +6,7 @@ use super::text::{escaped, moment};
 use super::{DeploymentEntry, PostmortemFacts};
 use crate::decision::Timestamp;
 use crate::decision::note::NoteKind;
+use crate::deployed::in_service;
 
 /// Entries of the log shown at most, like the hundred notes of an incident.
 const MAX_ENTRIES: usize = 100;
@@ -16,7 +17,7 @@ const SAME: Duration = Duration::from_secs(1);
 pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut lines: Vec<(Timestamp, String)> = Vec::new();
-    lines.extend(deployment(facts).map(|entry| (entry.at, sentence(entry))));
+    lines.extend(deployments(facts).map(|entry| (entry.at, sentence(entry))));
     lines.extend(facts.samples.and_then(|s| s.first_bad()).map(|at| (at, "first bad sample".to_owned())));
     let began = facts.alert_began();
     lines.extend(began.map(|at| (at, "the alert began, as Prometheus evaluated it".to_owned())));
@@ -45,13 +46,25 @@ fn word(kind: NoteKind) -> &'static str {
     if kind == NoteKind::Switched { "rolled back" } else { kind.as_str() }
 }
 
-/// How the version in trouble came into service.
-pub fn deployment<'a>(facts: &'a PostmortemFacts<'_>) -> Option<&'a DeploymentEntry> {
+/// Since when the version in trouble had traffic when the incident was opened.
+pub fn in_service_since(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
-    let into_service = |entry: &&DeploymentEntry| {
+    let before = |entry: &&DeploymentEntry| entry.at <= incident.opened_at && entry.incident != incident.id.0;
+    // the store lists the latest first
+    let mut log: Vec<_> = facts.log.iter().rev().filter(before).collect();
+    log.sort_by_key(|entry| entry.at);
+    in_service(log.into_iter()).iter().find(|placed| placed.version == incident.version.as_str())?.since()
+}
+
+/// How the version in trouble came into service: as a canary, stage by stage.
+fn deployments<'a>(facts: &'a PostmortemFacts<'_>) -> impl Iterator<Item = &'a DeploymentEntry> {
+    let incident = facts.incident;
+    let into_service = move |entry: &&DeploymentEntry| {
         entry.is_change() && entry.to == incident.version.as_str() && entry.at <= incident.opened_at
     };
-    facts.log.iter().filter(into_service).max_by_key(|entry| entry.at)
+    let last = facts.log.iter().filter(into_service).map(|entry| entry.at).max();
+    let since = in_service_since(facts).or(last);
+    facts.log.iter().filter(into_service).filter(move |entry| Some(entry.at) >= since).take(MAX_ENTRIES)
 }
 
 /// Other deployments during the incident that none of its notes mentions.

@@ -256,15 +256,18 @@ impl Metric {
         self.series.is_none()
     }
 
+    /// For each version of the prompt; of several clusters, the worst.
     pub fn expression(&self, labels: &Labels, prompt: &PromptName) -> String {
+        let Labels { prompt: p, version: v, .. } = labels;
         let these = any_of(labels, [prompt]);
-        match &self.series {
+        let measured = match &self.series {
             Some(series) => format!("{series}{{{these}}}"),
             // the shortest window, so that a switch shows at once
             None => format!(
                 "prompt_version:request_errors:increase1m{{{these}}} / (prompt_version:requests:increase1m{{{these}}} > 0)"
             ),
-        }
+        };
+        format!("max by ({p}, {v}) ({measured})")
     }
 }
 
@@ -304,11 +307,11 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
     // overlapping windows of a minute, of which each counts for its step
     let step = (seconds / 240).clamp(1, 15);
     let span = format!("{seconds}s:{step}s");
-    let replicas = replica_labels(labels).collect::<Vec<_>>().join(", ");
+    let once = once(labels);
     let counted = |rule: &str| {
         let recorded = format!("prompt_version:{rule}:increase1m{{{these}}}");
         let fresh = format!("{recorded} * (time() - timestamp({recorded}) < bool 60)");
-        format!("sum(max without ({replicas}) (sum_over_time(({fresh})[{span}]))) * {step} / 60")
+        format!("sum({once} (sum_over_time(({fresh})[{span}]))) * {step} / 60")
     };
     let rows = [
         format!("ALERTS{{{these},alertstate=\"firing\"}}"),
@@ -339,11 +342,20 @@ pub fn read_soak(answer: &Result<Vec<Series>, PrometheusError>) -> Result<SoakMe
     Ok(SoakMeasurement { requests: count("requests"), failed: count("failed"), exceeded })
 }
 
-/// Failed requests of one version in the last minute.
+/// Failed requests of one version in the last minute, in all clusters. Of several Prometheus servers that measured the
+/// same, one counts.
 pub fn errors_per_minute(labels: &Labels, prompt: &PromptName, version: &VersionName) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
     let prompt = in_string(prompt);
-    format!("prompt_version:request_errors:increase1m{{{p}=\"{prompt}\",{v}=\"{version}\"}}")
+    let once = once(labels);
+    format!(
+        "sum by ({p}, {v}) ({once} (prompt_version:request_errors:increase1m{{{p}=\"{prompt}\",{v}=\"{version}\"}}))"
+    )
+}
+
+/// Takes the largest of the series that differ only in which Prometheus server, or replica, recorded them.
+fn once(labels: &Labels) -> String {
+    format!("max without ({})", replica_labels(labels).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -484,6 +496,21 @@ mod tests {
         let query = soak(&labels, &prompt, &version, Duration::from_secs(3_600));
         let once = "sum(max without (replica, prometheus_replica, __replica__, rule_replica, receive_replica, job, monitor) (sum_over_time(";
         assert_eq!(query.matches(once).count(), 2, "{query}");
+    }
+
+    #[test]
+    fn a_post_mortem_has_the_worst_cluster_and_the_errors_of_all() {
+        let labels = Config::default().labels;
+        let (prompt, version) = (PromptName::parse("p").expect("a name"), VersionName::parse("v2").expect("a version"));
+        let errors = errors_per_minute(&labels, &prompt, &version);
+        assert!(errors.starts_with("sum by (prompt, version) (max without (replica, "), "{errors}");
+        let own = Measure { metric: "prompt_refusals:ratio".to_owned(), ..Measure::default() };
+        let drawn = [own, Measure::default()].map(|measure| Metric::of(&measure).expression(&labels, &prompt));
+        assert_eq!(drawn[0], "max by (prompt, version) (prompt_refusals:ratio{prompt=~\"p\"})");
+        assert!(
+            drawn[1].starts_with("max by (prompt, version) (prompt_version:request_errors:increase1m{"),
+            "{drawn:?}"
+        );
     }
 
     #[test]

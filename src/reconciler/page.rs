@@ -14,7 +14,7 @@ use super::drill;
 use super::incidents::IncidentWorker;
 use super::worker::{GONE, WorkResult, carry_out, rest};
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
-use crate::decision::{Incident, PhaseKind, RollbackFailure, Timestamp};
+use crate::decision::{Incident, Phase, PhaseKind, RollbackFailure, Timestamp, TrafficSplit};
 use crate::live::Current;
 use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 use crate::store::{Store, StoreError, rfc3339};
@@ -188,21 +188,37 @@ async fn keep(
 fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { version, decider, .. } = incident;
     let prompt = shown(&incident.prompt);
-    let summary = match incident.phase.kind() {
-        PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
+    // while Prometheus is asked about an answer, the page goes on as before
+    let phase = match &incident.phase {
+        Phase::Confirming(confirming) => &confirming.before,
+        phase => phase,
+    };
+    let summary = match phase {
+        Phase::Escalated { reason: RollbackFailure::NotFollowed, .. } => {
             format!("Prompt servers keep serving {prompt} {version} after its rollback")
         }
-        PhaseKind::Escalated if incident.is_shipped() => {
+        Phase::Escalated { .. } if incident.is_shipped() => {
             format!("The version that replaced {prompt} {version} did not help")
         }
-        PhaseKind::Escalated => format!("The rollback of {prompt} {version} did not help"),
-        PhaseKind::Unverified => format!("The rollback of {prompt} {version} could not be verified"),
+        Phase::Escalated { .. } => format!("The rollback of {prompt} {version} did not help"),
+        Phase::Unverified if incident.is_shipped() => {
+            format!("The version that replaced {prompt} {version} could not be verified")
+        }
+        Phase::Unverified => format!("The rollback of {prompt} {version} could not be verified"),
+        Phase::Verifying { .. } => {
+            format!("Another version replaced {prompt} {version}, and its health is not confirmed yet")
+        }
+        Phase::RollingBack(_) => format!("The gradual rollback of {prompt} {version} has paused"),
         _ if incident.escalations == 0 => {
             format!("{prompt} {version} waits for {decider}, and Slack cannot notify them")
         }
         _ => format!("{decider} missed the deadline to decide about {prompt} {version}"),
     };
     let mut description = incident.summary().to_owned();
+    if let Phase::RollingBack(TrafficSplit { paused: Some(why), .. }) = phase {
+        description.push_str("\nPaused: ");
+        description.push_str(why);
+    }
     if let Some(held) = &incident.held {
         description.push_str("\nNot rolled back automatically: ");
         description.push_str(&held.detail);
@@ -230,6 +246,102 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::{
+        CommitId, Confirming, IncidentId, Operator, Pending, Plan, PromptName, Question, Switch, SwitchMode,
+        VersionName,
+    };
+
+    const NOW: Timestamp = Timestamp(1_795_221_492_689);
+
+    fn version(name: &str) -> VersionName {
+        VersionName::parse(name).expect("a version")
+    }
+
+    /// Escalated once, in `phase`, after a switch of this kind.
+    fn incident(phase: Phase, mode: Option<SwitchMode>) -> Incident {
+        let switch = mode.map(|mode| Switch {
+            commit: CommitId::default(),
+            at: NOW,
+            decided_at: None,
+            from: version("v2"),
+            to: version("v1"),
+            mode,
+            operator: Operator::recorded("maya"),
+            verification: None,
+        });
+        let (id, prompt) = (IncidentId("I".to_owned()), PromptName::parse("p").expect("a name"));
+        let incident = Incident::new(id, prompt, version("v2"), "on-call".to_owned(), NOW);
+        Incident { phase, switch, escalations: 1, ..incident }
+    }
+
+    /// The page's summary and description.
+    fn said(incident: &Incident) -> [String; 2] {
+        let page = alert(incident, &Alertmanagers::default(), NOW, NOW);
+        ["summary", "description"].map(|name| {
+            page.annotations.iter().find(|(known, _)| *known == name).map(|(_, text)| text.clone()).unwrap_or_default()
+        })
+    }
+
+    fn paused() -> Phase {
+        let versions = (version("v2"), version("v1"));
+        let plan = Plan { stages: vec![50, 100], holds: Vec::new(), limit: None };
+        let mut split =
+            TrafficSplit::begin(true, versions, plan, Operator::recorded("maya"), "requested".to_owned(), NOW);
+        split.paused = Some("v1 is unhealthy: error ratio 12.00 %".to_owned());
+        Phase::RollingBack(split)
+    }
+
+    #[test]
+    fn a_page_says_why_people_are_paged() {
+        let verifying = Phase::Verifying { until: NOW };
+        let failed = |reason| Phase::Escalated { until: None, reason };
+        let asked = Phase::AwaitingDecision(Question::until(NOW));
+        for (phase, mode, expected) in [
+            (asked, None, "on-call missed the deadline to decide about p v2"),
+            (paused(), None, "The gradual rollback of p v2 has paused"),
+            (
+                verifying,
+                Some(SwitchMode::Shipped),
+                "Another version replaced p v2, and its health is not confirmed yet",
+            ),
+            (Phase::Unverified, Some(SwitchMode::Auto), "The rollback of p v2 could not be verified"),
+            (Phase::Unverified, Some(SwitchMode::Shipped), "The version that replaced p v2 could not be verified"),
+            (
+                failed(RollbackFailure::NotRecovered),
+                Some(SwitchMode::Shipped),
+                "The version that replaced p v2 did not help",
+            ),
+            (
+                failed(RollbackFailure::NotFollowed),
+                Some(SwitchMode::Auto),
+                "Prompt servers keep serving p v2 after its rollback",
+            ),
+        ] {
+            let incident = incident(phase.clone(), mode);
+            let raised = incident.pages() || phase.kind() == PhaseKind::Unverified;
+            assert_eq!((raised, said(&incident)[0].as_str()), (true, expected), "{phase:?}");
+            // asking Prometheus changes nothing about the reason
+            let mut asking = incident.clone();
+            let pending = Pending {
+                by: SwitchMode::Approved,
+                from: version("v1"),
+                to: version("v0"),
+                operator: Operator::recorded("maya"),
+                reason: "requested".to_owned(),
+                gradual: None,
+                skip_confirmation: false,
+                at: NOW,
+            };
+            asking.phase = Phase::Confirming(Box::new(Confirming { pending, until: NOW, before: phase }));
+            assert_eq!(said(&asking)[0], expected);
+        }
+    }
+
+    #[test]
+    fn a_page_about_a_paused_rollback_gives_the_reason() {
+        let [_, description] = said(&incident(paused(), None));
+        assert_eq!(description, "\nPaused: v1 is unhealthy: error ratio 12.00 %");
+    }
 
     #[test]
     fn retries_back_off_and_a_page_repeats_each_minute() {

@@ -1,5 +1,7 @@
 //! Reads the incidents for a report.
 
+use std::time::Duration;
+
 use crate::decision::Timestamp;
 use crate::engine::Engine;
 use crate::report::DryRunReport;
@@ -9,10 +11,14 @@ use crate::store::StoreError;
 const PAGE: usize = 100;
 /// Incidents read at most.
 const MAX: usize = 10_000;
+/// How long an incident may have been open before the dry run prevents a rollback in it.
+const EARLIER: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// What a dry run would have done since then: of the incidents opened since, and of those that are still open.
+/// What a dry run would have done since then: of the incidents opened since, or not long before, and of those that are
+/// still open.
 pub async fn report(engine: &Engine, since: Timestamp, until: Timestamp) -> Result<DryRunReport, StoreError> {
     let mut report = DryRunReport::new(since, until);
+    let from = since.minus(EARLIER);
     for open_only in [false, true] {
         let (mut cursor, mut seen) = (None, 0);
         loop {
@@ -20,12 +26,12 @@ pub async fn report(engine: &Engine, since: Timestamp, until: Timestamp) -> Resu
             seen += page.items.len();
             for incident in &page.items {
                 // the open incidents that the first round did not reach
-                if (incident.opened_at < since) == open_only {
+                if (incident.opened_at < from) == open_only {
                     report.add(incident);
                 }
             }
             // the latest come first
-            let enough = !open_only && page.items.last().is_some_and(|last| last.opened_at < since);
+            let enough = !open_only && page.items.last().is_some_and(|last| last.opened_at < from);
             match page.next {
                 Some(next) if !enough && seen < MAX => cursor = Some(next),
                 Some(_) if !enough => {

@@ -67,6 +67,11 @@ pub fn what_was_done(incident: &Incident, switch: &Switch, who: &str) -> String 
     text
 }
 
+/// What was done about the version in trouble: "after the …".
+pub fn change(incident: &Incident) -> &'static str {
+    if incident.is_shipped() { "replacement" } else { "rollback" }
+}
+
 /// When the problem began, according to the alerts; never after `by`.
 pub fn began(incident: &Incident, by: Timestamp) -> Option<Timestamp> {
     incident.alerts.iter().filter_map(|alert| alert.began(by)).min()

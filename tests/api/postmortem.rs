@@ -1,12 +1,15 @@
 //! The post-mortem draft, from stored data.
 
 use anyhow::{Context, Result};
-use prompt_rollback::decision::IncidentId;
+use prompt_rollback::decision::{IncidentId, Measure, PromptName, VersionName};
 use prompt_rollback::postmortem::{IncidentMetric, SampleSeries, Samples, Unit};
+use prompt_rollback::prometheus::client::Prometheus as Client;
+use prompt_rollback::prometheus::question::{Metric, errors_per_minute};
 use prompt_rollback::store::{Clock, Store};
+use prompt_rollback_testkit::{Prometheus, eventually};
 use serde_json::json;
 
-use crate::common::{World, config, critical, exchange, incidents};
+use crate::common::{SOON, World, config, critical, exchange, incidents};
 
 /// `v1` and `v2` with content, and `v2` rolled back by an alert: the incident's id.
 async fn rolled_back(world: &World) -> Result<String> {
@@ -74,6 +77,35 @@ async fn samples_are_kept_as_long_as_the_incident_and_drawn() -> Result<()> {
     world.redis.cmd::<()>(&["SET", &key, "not json"]).await?;
     let answer = world.http().get(&path).await?;
     assert!(answer.status == 200 && answer.text().contains("Not measured"), "damaged samples do not hide the rest");
+    Ok(())
+}
+
+/// Two clusters, of which one is measured by two Prometheus servers.
+#[tokio::test]
+async fn the_worst_cluster_is_drawn_and_the_errors_of_all_clusters_are_counted() -> Result<()> {
+    let rules = [("eu", "", 0, 10), ("us", "a", 6, 10), ("us", "b", 5, 10)].map(|(cluster, replica, errors, all)| {
+        let labels = json!({ "prompt": "p", "version": "v2", "cluster": cluster, "prometheus_replica": replica });
+        [("request_errors", errors), ("requests", all)].map(|(name, value)| {
+            let (record, expr) = (format!("prompt_version:{name}:increase1m"), format!("vector({value})"));
+            json!({ "record": record, "expr": expr, "labels": labels })
+        })
+    });
+    let groups = json!({ "groups": [{ "name": "clusters", "interval": "1s", "rules": rules.concat() }] });
+    let server =
+        Prometheus::builder("rule_files: ['clusters.yml']\n").file("clusters.yml", groups.to_string()).start()?;
+    let config = config("redis://127.0.0.1:1", &[("PROMETHEUS__URL", &server.url())]);
+    let client = Client::new(&config.prometheus)?.context("no url")?;
+    let (prompt, version) = (PromptName::parse("p")?, VersionName::parse("v2")?);
+    let drawn = Metric::of(&Measure::default()).expression(&config.labels, &prompt);
+    let counted = errors_per_minute(&config.labels, &prompt, &version);
+    for (query, expected) in [(drawn, 0.6), (counted, 6.0)] {
+        let found = eventually(&format!("{query} is {expected}"), SOON, async || {
+            let series = client.instant(&query).await.ok()?;
+            series.first().is_some_and(|one| one.value() == expected).then_some(series)
+        })
+        .await?;
+        assert_eq!((found.len(), found[0].label("version")), (1, "v2"), "{found:?}");
+    }
     Ok(())
 }
 

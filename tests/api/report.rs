@@ -93,6 +93,24 @@ async fn since_must_be_understood() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_old_incident_counts_also_after_it_has_ended() -> Result<()> {
+    let world = rehearsing().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    world.receiver.clock.advance(3 * 60 * MINUTE);
+    world.receiver.outcomes(&[critical("p")]).await?;
+    let list = world.get("/api/incidents").await?;
+    let id = list["incidents"][0]["id"].as_str().unwrap_or_default();
+    let body = json!({ "decision": "dismiss", "operator": "maya" });
+    let (status, answer) = world.post(&format!("/api/incidents/{id}/decide"), body).await?;
+    assert_eq!(status, 200, "{answer}");
+    let report = world.get("/api/report?since=1h").await?;
+    let rows: Vec<_> = report["cases"].as_array().expect("cases").iter().map(row).collect();
+    assert_eq!(rows, ["p v2>v1 PromptErrorRate wrong dismissed 0"], "{report}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_old_open_incident_counts_once_it_would_be_rolled_back() -> Result<()> {
     let world = rehearsing().await?;
     world.ship("p").await?;

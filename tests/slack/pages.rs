@@ -62,6 +62,20 @@ async fn a_missed_deadline_pages_until_someone_decides() -> Result<()> {
     ended(&alertmanager).await
 }
 
+#[tokio::test]
+async fn a_gradual_rollback_that_has_paused_pages_with_its_reason() -> Result<()> {
+    let (workspace, alertmanager) = start(&[]).await?;
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    workspace.decide("approve_gradual", "maya").await?;
+    workspace.receiver.outcomes(&[alert("p", "v1", "critical")]).await?;
+    let page = raised(&alertmanager).await?;
+    let [summary, description] =
+        ["summary", "description"].map(|name| page["annotations"][name].as_str().unwrap_or_default());
+    assert_eq!(summary, "The gradual rollback of p v2 has paused");
+    ensure!(description.contains("\nPaused: PromptErrorRate fires on v1"), "{description}");
+    Ok(())
+}
+
 /// Alertmanager forgets an alert by itself only after five minutes.
 #[tokio::test]
 async fn a_page_ends_although_its_incident_has_another_severity_by_then() -> Result<()> {

@@ -83,7 +83,8 @@ fn of_prompt(i: &IncidentView, color: bool) -> String {
     }
     if let Some(switch) = &i.switch {
         let versions = arrow(Some(&switch.from), Some(&switch.to));
-        out.push_str(&line("rolled back", &format!("{versions} at {} by {}", time(&switch.at), switch.operator)));
+        let done = if switch.mode == "shipped" { "replaced" } else { "rolled back" };
+        out.push_str(&line(done, &format!("{versions} at {} by {}", time(&switch.at), switch.operator)));
     }
     if let Some(alerts) = i.alerts.as_ref().filter(|alerts| !alerts.is_empty()) {
         out.push_str("\nalerts\n");

@@ -216,6 +216,17 @@ DatasourceError on v3
 }
 
 #[test]
+fn a_version_that_was_replaced_was_not_rolled_back() {
+    let one: AnyIncident = read(
+        r#"{"id":"01KA","prompt":"p","version":"v2","target":"v3","phase":"verifying","severity":"high","action":"page",
+        "decider":"on-call","opened_at":"2026-11-21T00:38:12.600Z","updated_at":"2026-11-21T00:38:13.000Z","closed_at":null,
+        "summary":"2 % fail","flip":{"at":"2026-11-21T00:39:00.000Z","from":"v2","to":"v3","mode":"shipped","operator":"ana"}}"#,
+    );
+    let shown = incident(&one, false);
+    assert!(shown.contains("\n  replaced         v2 → v3 at 2026-11-21 00:39:00Z by ana\n"), "{shown}");
+}
+
+#[test]
 fn an_incident_in_full() {
     let one: AnyIncident = read(
         r#"{"id":"01KA","prompt":"p","version":"v2","target":"v1","phase":"awaiting_decision","severity":"critical","action":"rollback",

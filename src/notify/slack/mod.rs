@@ -12,6 +12,7 @@ mod catch_up;
 mod drill;
 mod on_call;
 mod outage;
+mod overview;
 mod people;
 mod posting;
 mod thread;

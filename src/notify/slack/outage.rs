@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::overview::has_overview;
 use super::posting::{Kept, Left, ThreadProgress, posting};
-use super::thread::has_overview;
 use super::{Halt, SlackNotifier};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, IncidentId, PhaseKind};

@@ -18,7 +18,7 @@ use crate::store::sync::Sync;
 
 /// A message that is kept up to date.
 pub(super) struct Kept<'a> {
-    /// `root` or `overview`: the prefix of its fields in the sync record.
+    /// `root`, `overview` or `decider NAME`: the prefix of its fields in the sync record.
     pub what: &'a str,
     pub channel: &'a str,
 }
@@ -179,7 +179,7 @@ impl SlackNotifier {
         ];
         if what == "root" {
             // a new thread gets all replies, because its readers have seen none
-            fields.extend([("replied", ""), ("said_frozen", ""), ("asked", "")]);
+            fields.extend([("replied", ""), ("said_frozen", ""), ("asked", ""), ("root_decider", "")]);
         }
         self.note(progress, &fields).await?;
         if !is_new {

@@ -1,5 +1,6 @@
 //! The thread of one incident.
 
+use super::overview::has_overview;
 use super::posting::{Kept, Left, Method, Taken, ThreadProgress, posting, question};
 use super::{Halt, Queue, REPLIES, SlackNotifier};
 use crate::decision::note::Note;
@@ -57,9 +58,11 @@ impl SlackNotifier {
         let at_home = self.at_home(progress, own, &root);
         let behind = progress.is_behind();
         self.say_frozen(progress, &root).await?;
+        let called = self.call_deciders(progress, &view, &root).await;
+        progress.put_off(called)?;
         let left = self.keep_replies(progress, &view, &root, at_home).await?;
         if at_home.is_some() || has_overview(progress, &root) {
-            let overview = self.keep_overview(progress, &view, &root).await;
+            let overview = self.keep_overview(progress, &view, &root, own).await;
             progress.put_off(overview)?;
         }
         if left == Left::Nothing {
@@ -264,7 +267,12 @@ impl SlackNotifier {
     }
 
     /// The decider cannot see the question, so an event makes the incident page.
-    async fn undeliverable(&self, incident: &Incident, channel: &str, error: &SlackError) -> Result<(), Halt> {
+    pub(super) async fn undeliverable(
+        &self,
+        incident: &Incident,
+        channel: &str,
+        error: &SlackError,
+    ) -> Result<(), Halt> {
         let why = format!("Slack cannot show this in {channel} ({error})");
         let event = Event::Undeliverable { incident: incident.id.clone(), why };
         match self.engine.handle(&incident.prompt, &event).await {
@@ -289,33 +297,15 @@ impl SlackNotifier {
             ("said_frozen", ""),
             ("asked", ""),
             (&posting("root"), ""),
+            // there is no other message in this channel
+            ("overview_channel", ""),
+            ("overview_ts", ""),
+            ("overview_hash", ""),
+            ("overview_frozen", ""),
+            ("overview_reposted", ""),
+            (&posting("overview"), ""),
         ];
         self.note(progress, &fields).await
-    }
-
-    /// The message in the channel for all incidents: a link to the thread, and its state. Edits notify no one, so an
-    /// escalation is a reply that the whole channel sees.
-    async fn keep_overview(
-        &self,
-        progress: &mut ThreadProgress<'_>,
-        view: &View<'_>,
-        root: &Posted,
-    ) -> Result<(), Halt> {
-        let link = self.permalink(progress, root).await;
-        let link = progress.put_off(link)?.flatten(); // the overview goes without a link until there is one
-        let kept = Kept { what: "overview", channel: &self.incident_channel };
-        let Ok(overview) = self.keep(progress, &kept, &render::overview(view, link.as_deref())).await? else {
-            return Ok(()); // logged and counted; the thread itself is in the right place
-        };
-        let called: u32 = progress.get("called").and_then(|n| n.parse().ok()).unwrap_or_default();
-        let to_all = |note: &&Note| note.seq > called && render::calls_channel(view.incident, note);
-        let Some(note) = view.incident.notes.iter().rfind(to_all) else { return Ok(()) };
-        let message = render::call(view, note, link.as_deref());
-        let place = Place { broadcast: true, ..Place::thread(&overview.channel, &overview.ts) };
-        let what = format!("call-{}", note.seq);
-        // permanently rejected: logged
-        let _ = self.post(progress, &what, place, &message).await?;
-        self.note(progress, &[("called", &note.seq.to_string()), (&posting(&what), "")]).await
     }
 
     /// Posts one note as a reply.
@@ -366,33 +356,6 @@ impl SlackNotifier {
     pub(super) fn is_incident_channel(&self, channel: &str) -> bool {
         self.slack.known_id(channel) == self.slack.known_id(&self.incident_channel)
     }
-
-    /// The link to the thread, requested once.
-    pub(super) async fn permalink(
-        &self,
-        progress: &mut ThreadProgress<'_>,
-        root: &Posted,
-    ) -> Result<Option<String>, Halt> {
-        let key = format!("{}/{}", root.channel, root.ts);
-        if let Some(link) = progress.get("link").and_then(|link| link.strip_prefix(&format!("{key} "))) {
-            return Ok(Some(link.to_owned()));
-        }
-        let method = Method::Other("chat.getPermalink");
-        match self.call(progress, method, &[], self.slack.permalink(&root.channel, &root.ts)).await? {
-            Ok(link) => {
-                self.note(progress, &[("link", &format!("{key} {link}"))]).await?;
-                Ok(Some(link))
-            }
-            Err(_) => Ok(None), // the overview goes without a link
-        }
-    }
-}
-
-/// Whether an overview was posted besides the root: it is kept up to date, even if the config has changed since.
-pub(super) fn has_overview(progress: &ThreadProgress<'_>, root: &Posted) -> bool {
-    progress
-        .get("overview_ts")
-        .is_some_and(|ts| ts != root.ts || progress.get("overview_channel") != Some(&root.channel))
 }
 
 fn log_line(entry: &LoggedChange) -> LogLine<'_> {

@@ -627,6 +627,16 @@ fn an_incident_says_whether_guards_were_asked() {
 }
 
 #[test]
+fn a_version_that_was_replaced_was_not_rolled_back() {
+    let replaced = Switch { from: version("v1"), to: version("v3"), mode: SwitchMode::Shipped, ..switch(PLAIN) };
+    let incident = Incident { switch: Some(replaced), phase: Phase::Verifying { until: after(60) }, ..awaiting(PLAIN) };
+    let shown = incident_of(&incident, PLAIN, None, &viewer());
+    for expected in ["<dt>Replaced</dt><dd><code>v1</code> → <code>v3</code>", "After the replacement"] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+}
+
+#[test]
 fn a_value_fits_into_its_cell_however_large_it_is() {
     for (signal, huge, shown) in [
         (Signal::P99, 1e300, "1.0e300 s"),

@@ -73,6 +73,14 @@ fn both_versions_the_threshold_and_the_rollback_are_in_the_picture() {
 }
 
 #[test]
+fn a_version_that_was_replaced_was_not_rolled_back() {
+    let svg = drawn(&Samples { is_shipped: true, ..samples(120) }, Some(SWITCH));
+    for expected in ["v2.1.0 (replaced)", "v2.0.9 (replacement)", "replacement 00:38:12"] {
+        assert!(texts(&svg).contains(&expected), "{expected} in {:?}", texts(&svg));
+    }
+}
+
+#[test]
 fn the_same_samples_make_the_same_bytes() {
     assert_eq!(drawn(&samples(600), Some(SWITCH)), drawn(&samples(600), Some(SWITCH)));
 }

@@ -122,6 +122,7 @@ async fn samples(
         first_bad_at: first_bad.map(|at| at.0),
         bad_responses,
         switched_at: switch.at.0,
+        is_shipped: incident.is_shipped(),
     }))
 }
 

@@ -23,9 +23,9 @@ pub use button::{Button, SteerButton, action, read_mark};
 pub use canary::{canary, canary_over};
 pub use drill::{DrillMessage, drill};
 pub use outage::{OutageMessage, outage_overview, outage_reply, outage_root};
-pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
+pub use reply::{LogLine, Related, call, calls, calls_channel, reply, with_related};
 pub use report::report;
-pub use root::{overview, root};
+pub use root::{notice, overview, root};
 
 use crate::decision::alert::AlertRecord;
 use crate::decision::{Incident, PhaseKind};
@@ -157,6 +157,6 @@ fn links(incident: &Incident) -> Vec<Markup> {
 }
 
 /// Whether a person must decide or act now.
-fn waits(incident: &Incident) -> bool {
+pub fn waits(incident: &Incident) -> bool {
     matches!(incident.phase.kind(), PhaseKind::AwaitingDecision | PhaseKind::Escalated) || incident.pages()
 }

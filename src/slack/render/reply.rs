@@ -113,7 +113,7 @@ pub(super) fn sign(kind: NoteKind) -> &'static str {
 
 /// Whether the reply mentions the decider, because an edited root notifies no one. Only while there is something to
 /// decide, and only in the last note: after an outage of Slack, old notes are posted late.
-fn calls(incident: &Incident, note: &Note) -> bool {
+pub fn calls(incident: &Incident, note: &Note) -> bool {
     let asks = |kind| matches!(kind, NoteKind::Held | NoteKind::Asked | NoteKind::Escalated | NoteKind::Reopened);
     asks(note.kind) && waits(incident) && !incident.notes.iter().any(|later| later.seq > note.seq && asks(later.kind))
 }

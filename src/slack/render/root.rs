@@ -11,7 +11,7 @@ use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, Severity, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 use crate::visible::{shown, shown_name};
-use crate::wording::{began, stages, title, until, what_was_done};
+use crate::wording::{began, change, stages, title, until, what_was_done};
 
 /// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
@@ -33,8 +33,16 @@ pub fn root(view: &View<'_>) -> Message {
 
 /// The root in the channel for all incidents: no buttons, but a link to them. It mentions people only for a page.
 pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
-    let incident = view.incident;
-    let mut blocks = state(incident, view.mention.filter(|_| incident.pages()));
+    linked(view.incident, view.mention.filter(|_| view.incident.pages()), thread)
+}
+
+/// The same for the channel of a decider to whom the question has passed: it mentions them while it waits for them.
+pub fn notice(view: &View<'_>, thread: Option<&str>) -> Message {
+    linked(view.incident, view.mention.filter(|_| waits(view.incident)), thread)
+}
+
+fn linked(incident: &Incident, mention: Option<&str>, thread: Option<&str>) -> Message {
+    let mut blocks = state(incident, mention);
     if let Some(address) = thread.and_then(LinkAddress::parse) {
         let way = if incident.phase.is_undecided() { "Decide in the thread" } else { "Go to the thread" };
         blocks.push(ours(Markup::default().link(way, &address)));
@@ -169,7 +177,9 @@ fn progress(incident: &Incident) -> Option<String> {
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
     let verification = incident.verification().filter(|_| incident.is_checked())?;
-    let Some(check) = &verification.last else { return Some("Checking whether the rollback helped.".to_owned()) };
+    let Some(check) = &verification.last else {
+        return Some(format!("Checking whether the {} helped.", change(incident)));
+    };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
         text.push_str(&format!("; {}", traffic.followers()));

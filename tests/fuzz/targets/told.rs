@@ -17,8 +17,8 @@ use prompt_rollback::decision::{
 };
 use prompt_rollback::postmortem::{PostmortemFacts, draft};
 use prompt_rollback::slack::render::{
-    Message, OutageMessage, View, call, canary, outage_overview, outage_reply, outage_root, overview, plain, reply,
-    root,
+    Message, OutageMessage, View, call, canary, notice, outage_overview, outage_reply, outage_root, overview, plain,
+    reply, root,
 };
 use prompt_rollback::store::record::{self, Unknown};
 
@@ -153,6 +153,7 @@ pub fn incident(incident: &Incident) {
     let view = View { incident, mention: Some("<!subteam^S1>"), deployed: None };
     fits(&root(&view));
     fits(&overview(&view, None));
+    fits(&notice(&view, None));
     for note in incident.notes.iter().take(3) {
         fits(&reply(&view, note, &[]));
         fits(&call(&view, note, None));
