@@ -257,6 +257,11 @@ class _Node:
         """The next message within `timeout`, or None."""
         return self._connection.read_response() if self._connection.can_read(timeout=timeout) else None
 
+    def peers(self):
+        """The IP addresses of the servers to which it and its channel are connected."""
+        own = {self._connection._sock.getpeername()[0]}
+        return own | self.channel.peers() if self.channel else own
+
     def close(self):
         self._connection.disconnect()
         if self.channel:
@@ -308,18 +313,22 @@ def _hangs(address):
     return ConnectionError(f"{_shown(address)}: no connection within {PATIENCE:g} s")
 
 
-def _resolved(address):
-    """The addresses of a DNS name; empty if it is not a name, or if the lookup fails."""
+def _is_name(address):
     if address is None:
-        return set()
+        return False
     try:
         ipaddress.ip_address(address[0])
     except ValueError:
-        try:
-            return {found[4][0] for found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)}
-        except OSError:
-            pass
-    return set()
+        return True
+    return False
+
+
+def _resolved(address):
+    """The addresses of a DNS name; empty if the lookup fails."""
+    try:
+        return {found[4][0] for found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
 
 
 _READERS = weakref.WeakSet()
@@ -596,25 +605,26 @@ class Reader:
         return found
 
     def _open(self, address):
-        before = _resolved(address)
         node = _Node(self._connect, address)
         try:
             node.probe(self._probed)
             node.channel = self._subscribe(address)
+            peers = node.peers() if _is_name(address) else None
         except Exception:
             node.close()
             raise
-        if before:
-            threading.Thread(target=self._watch_name, args=[weakref.ref(node), before], name="prompt-reader-name", daemon=True).start()
+        if peers:
+            threading.Thread(target=self._watch_name, args=[weakref.ref(node), peers], name="prompt-reader-name", daemon=True).start()
         return node
 
-    def _watch_name(self, watched, before):
-        """Marks the node when its DNS name no longer resolves to any earlier address, because a failover by DNS leaves the
-        connections to the old master open."""
-        closed = self._closed
+    def _watch_name(self, watched, peers):
+        """Marks the node when its DNS name no longer resolves to the addresses of its connections, because a failover by DNS
+        leaves those to the old master open. Some resolvers return a part of the addresses, so one lookup is not enough."""
+        closed, missing = self._closed, 0
         while not closed.wait(RESOLVE_EVERY) and (node := watched()):
-            now = _resolved(node.address)
-            node.renamed = bool(now) and not now & before
+            if now := _resolved(node.address):
+                missing = 0 if peers <= now else missing + 1
+                node.renamed = missing > 1
             del node
 
     def _subscribe(self, address):

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -173,13 +173,31 @@ impl Places {
     }
 }
 
+/// Connects to the first address of the name that answers for `key`.
 async fn open(info: &ConnectionInfo, key: &str) -> RedisResult<Node> {
-    let resolved = Resolved::of(info.addr()).await?;
-    let mut node = Node::open(info, resolved.clone(), key).await?;
-    if is_name(info.addr()) {
-        node.renamed.spawn(resolved.outdated(info.addr().clone()));
+    let mut tries: JoinSet<RedisResult<Node>> = JoinSet::new();
+    for resolved in Resolved::all(info.addr()).await? {
+        let (info, key) = (info.clone(), key.to_owned());
+        tries.spawn(async move {
+            let mut node = Node::open(&info, resolved, &key).await?;
+            if is_name(info.addr()) {
+                node.renamed.spawn(resolved.outdated(info.addr().clone()));
+            }
+            Ok(node)
+        });
     }
-    Ok(node)
+    let mut fault = None;
+    while let Some(tried) = tries.join_next().await {
+        match tried {
+            // MOVED says where to go on, while another address may hang
+            Ok(Err(error)) if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) => {
+                fault = fault.or(Some(error))
+            }
+            Ok(ended) => return ended,
+            Err(_) => {}
+        }
+    }
+    Err(fault.unwrap_or_else(|| RedisError::from((ErrorKind::Io, "the name has no address"))))
 }
 
 fn dedup(places: &mut Vec<ConnectionAddr>) {
