@@ -509,7 +509,7 @@ class Reader:
         except queue.Empty:
             raise _hangs(address) from None
         if isinstance(found, Exception):
-            raise found
+            raise ConnectionError(f"{_shown(address)}: {found}") from found
         return found
 
     def _connect_sentinel(self, address):
@@ -719,6 +719,8 @@ class Reader:
             finally:
                 to.close()
             for index, answer in zip(there, found[1::2]):
+                if _code(answer) not in (None, "WRONGTYPE"):  # a plain MOVED would count as an answer of `node`
+                    raise ConnectionError(f"{_shown(to.address)}: {answer}")
                 answers[index] = answer
         return answers
 
