@@ -50,6 +50,7 @@ READ_AT_ONCE = 100  # prompts per transaction, which blocks Redis while it runs
 # Versions may become file names and metric labels, so the reader never returns any other value.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
 REDIRECTED = re.compile(r"(\S*):([0-9]{1,5})$")  # host:port at the end of MOVED and ASK
+HOST = re.compile(r"[^\s/,]+")
 HASH_TAG = re.compile("^[^{]*{[^}]+}")  # keeps all keys in one slot of a cluster
 PERCENT = re.compile(rb"[0-9]{1,3}")
 PADDING = b" \t\n\x0b\x0c\r\0"  # trimmed around a value, such as the line feed of `echo v2 | redis-cli -x SET ...`
@@ -167,11 +168,14 @@ def _pool(url, options):
 def _addresses(nodes):
     """Parses nodes like redis.nodes in the receiver's config: a list of host:port, or one comma-separated str."""
     if isinstance(nodes, str):
-        nodes = [node.strip() for node in nodes.split(",") if node.strip()]
+        nodes = [node for node in nodes.split(",") if node.strip()]
+    nodes = [node.strip() if isinstance(node, str) else node for node in nodes or ()]
+    if any("@" in node for node in nodes if isinstance(node, str)):  # any part may belong to the password
+        raise ValueError("nodes: expected host:port, found an address with a login")
     addresses = []
-    for node in nodes or ():
+    for node in nodes:
         host, _, port = node.rpartition(":") if isinstance(node, str) else ("", "", "")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        if not HOST.fullmatch(host) or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"nodes: expected host:port, found {node!r}")
         addresses.append((host.strip("[]"), int(port)))
     return addresses

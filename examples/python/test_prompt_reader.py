@@ -313,14 +313,21 @@ class Following(unittest.TestCase):
             (ValueError, "nodes: expected host:port, found ':6379'", "redis://h:1", ["support"], {"nodes": "redis-2:6379, :6379"}),
             (ValueError, "nodes: expected host:port, found 'h:99999'", "redis://h:1", ["support"], {"nodes": ["h:99999"]}),
             (ValueError, "nodes: expected host:port, found None", "redis://h:1", ["support"], {"nodes": [None]}),
+            (ValueError, "nodes: expected host:port, found 'redis://h:1'", "redis://h:1", ["support"], {"nodes": [" redis://h:1 "]}),
+            (ValueError, "nodes: expected host:port, found 'a:1,b:2'", "redis://h:1", ["support"], {"nodes": ["a:1,b:2"]}),
+            (ValueError, "nodes: expected host:port, found 'a b:1'", "redis://h:1", ["support"], {"nodes": ["a b:1"]}),
+            (ValueError, "nodes: expected host:port, found an address with a login", "redis://h:1", ["support"], {"nodes": ["u:s3cret@h:1"]}),
+            (ValueError, "nodes: expected host:port, found an address with a login", "redis://h:1", ["support"], {"nodes": "u:s3,cret@h:1"}),
             (ValueError, "nodes: expected a redis://", self.server.url, ["support"], {"nodes": ["h:1"]}),
             (ValueError, "nodes: expected a redis://", self.server.url, ["support"], {"sentinel_master": "main"}),
             (ValueError, "sentinel_master: expected the master's name", "redis://h:1", ["support"], {"sentinel_password": "s"}),
         ):
             with self.subTest(url=url, prompts=prompts, settings=settings):
-                with self.assertRaisesRegex(error, message):
+                with self.assertRaisesRegex(error, message) as raised:
                     Reader(url, prompts, **settings)
+                self.assertNotRegex(str(raised.exception), "s3|cret")
         self.assertEqual(threading.active_count(), threads)
+        Reader("redis://127.0.0.1:1", ["support"], nodes=[" 127.0.0.1:2 "]).close()
 
     def test_a_plain_set_is_found_by_reading_again(self):
         reader = self.reader(refresh=0.1)

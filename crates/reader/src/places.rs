@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::node::{Node, at, host_and_port, redirected};
 use super::resolve::{Resolved, is_name};
 use super::sentinel::SentinelPoller;
-use super::{Settings, StartError, wrong};
+use super::{Settings, StartError, WITH_LOGIN, wrong};
 
 /// After this time without an answer, the next address is tried as well.
 const STAGGER: Duration = Duration::from_millis(100);
@@ -36,9 +36,14 @@ impl Places {
     /// If `settings` contain no addresses, or credentials of sentinels without sentinels.
     pub fn new(info: ConnectionInfo, settings: &Settings) -> Result<Self, StartError> {
         let mut given = vec![info.addr().clone()];
+        if settings.nodes_hold_login() {
+            let why = format!("expected host:port, found {WITH_LOGIN}");
+            return Err(wrong("Settings::nodes", why));
+        }
         for node in &settings.nodes {
             let (host, port) = host_and_port(node)
                 .filter(|(host, port)| !host.is_empty() && *port != 0)
+                .filter(|(host, _)| !host.contains(|c: char| c == '/' || c == ',' || c.is_whitespace()))
                 .ok_or_else(|| wrong("Settings::nodes", format!("expected host:port, found {node:?}")))?;
             given.push(at(info.addr(), host, port));
         }
