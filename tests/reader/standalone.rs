@@ -116,6 +116,13 @@ async fn what_cannot_work_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn an_empty_login_for_sentinels_is_none() {
+    let empty = || Some(String::new());
+    let settings = Settings { sentinel_username: empty(), sentinel_password: empty(), ..Settings::default() };
+    assert!(Reader::start("redis://127.0.0.1:1", ["support"], settings).is_ok());
+}
+
+#[tokio::test]
 async fn lost_contact_shows_at_once_and_a_confirmed_version_is_not_stale() -> Result<()> {
     let mut redis = Redis::start()?;
     set(&redis, "v1").await?;

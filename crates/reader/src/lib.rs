@@ -44,9 +44,9 @@ pub struct Settings {
     /// Name under which Redis Sentinel knows the master. [`nodes`](Self::nodes) are then the sentinels; if there are none, the
     /// address given to [`Reader::start`] is the sentinel.
     pub sentinel_master: Option<String>,
-    /// User name at the sentinels, if they have users.
+    /// User name at the sentinels, if they have users; empty: none.
     pub sentinel_username: Option<String>,
-    /// Password of that user, or of the sentinels' default user.
+    /// Password of that user, or of the sentinels' default user; empty: none.
     pub sentinel_password: Option<String>,
     // `#[non_exhaustive]` would forbid `..Settings::default()`, too
     #[doc(hidden)]

@@ -47,6 +47,9 @@ impl Places {
                 .ok_or_else(|| wrong("Settings::nodes", format!("expected host:port, found {node:?}")))?;
             given.push(at(info.addr(), host, port));
         }
+        // as from an environment variable without a value
+        let [username, password] = [&settings.sentinel_username, &settings.sentinel_password]
+            .map(|text| text.as_ref().filter(|text| !text.is_empty()));
         let sentinels = match &settings.sentinel_master {
             Some(master) if master.is_empty() => {
                 let why = "expected the master's name, found an empty text";
@@ -54,10 +57,10 @@ impl Places {
             }
             Some(master) => {
                 let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
-                if let Some(username) = &settings.sentinel_username {
+                if let Some(username) = username {
                     login = login.set_username(username);
                 }
-                if let Some(password) = &settings.sentinel_password {
+                if let Some(password) = password {
                     login = login.set_password(password);
                 }
                 let sentinel = info.clone().set_redis_settings(login);
@@ -66,7 +69,7 @@ impl Places {
                 let sentinels = listed.iter().map(|addr| sentinel.clone().set_addr(addr.clone())).collect();
                 Some(SentinelPoller::start(sentinels, master))
             }
-            None if settings.sentinel_username.is_some() || settings.sentinel_password.is_some() => {
+            None if username.is_some() || password.is_some() => {
                 let why = "expected the master's name, because a login for sentinels is given";
                 return Err(wrong("Settings::sentinel_master", why.to_owned()));
             }
