@@ -151,7 +151,10 @@ def _pool(url, options):
     timeouts = {"socket_timeout": PATIENCE}
     if not url.startswith("unix:"):  # redis-py 4 refuses it there
         timeouts["socket_connect_timeout"] = PATIENCE
-    settings = {**timeouts, **options, **parse_url(url)}
+    of_url = parse_url(url)
+    if url.startswith("unix:"):  # named as in the receiver's config
+        of_url = {{"user": "username", "pass": "password"}.get(name, name): value for name, value in of_url.items()}
+    settings = {**timeouts, **options, **of_url}
     for name in timeouts:  # a longer one would hide a server that hangs
         settings[name] = min(_seconds(name, settings[name]), PATIENCE)
     settings.update(decode_responses=False, encoding="utf-8", encoding_errors="strict")  # answers are bytes

@@ -289,6 +289,12 @@ class Following(unittest.TestCase):
             with self.subTest(options=options):
                 self.follows(self.server.url, **options)
 
+    def test_a_login_may_be_in_the_options_of_a_unix_socket(self):
+        path = f"{self.server.dir}/redis.sock"
+        for url in (f"redis+unix://{path}", f"unix://{path}"):
+            with self.subTest(url=url):
+                self.follows(f"{url}?user=prompt-server&pass=password")
+
     def test_settings_that_cannot_work_are_refused_at_once(self):
         threads = threading.active_count()
         for error, message, url, prompts, settings in (
