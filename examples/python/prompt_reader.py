@@ -24,6 +24,7 @@ import socket
 import threading
 import time
 import weakref
+from contextlib import suppress
 from urllib.parse import quote
 from zlib import crc32
 
@@ -201,7 +202,7 @@ def _redirected(answer, code, address):
     return found and (found[1].strip("[]") or address[0], int(found[2]))
 
 
-def _start(call, results, name):
+def _start(call, results, name, closed):
     """Puts `name` and the result of `call`, or its exception, into `results`. On a thread, because DNS and servers may hang."""
 
     def run():
@@ -210,8 +211,19 @@ def _start(call, results, name):
         except Exception as error:
             result = error
         results.put((name, result))
+        if closed.is_set():
+            _close_all(results)
 
     threading.Thread(target=run, name="prompt-reader-connect", daemon=True).start()
+
+
+def _close_all(results):
+    """Closes the nodes among results that are no longer needed."""
+    with suppress(queue.Empty):
+        while True:
+            _, found = results.get_nowait()
+            if isinstance(found, _Node):
+                found.close()
 
 
 class _Elsewhere(Exception):
@@ -475,6 +487,7 @@ class Reader:
         try:
             self._follow_until_closed()
         finally:
+            _close_all(self._tried)
             self._settled.set()
 
     def _follow_until_closed(self):
@@ -510,7 +523,7 @@ class Reader:
     def _connected(self, address):
         """A connection to the node, which may hang."""
         results = queue.Queue()
-        _start(lambda: _Node(self._connect, address), results, address)
+        _start(lambda: _Node(self._connect, address), results, address, self._closed)
         try:
             _, found = results.get(timeout=PATIENCE)
         except queue.Empty:
@@ -542,7 +555,7 @@ class Reader:
     def _try(self, address):
         if address not in self._trying:
             self._trying.add(address)
-            _start(lambda: self._open(address), self._tried, address)
+            _start(lambda: self._open(address), self._tried, address, self._closed)
 
     def _next_tried(self):
         """The next attempt that ends: its address, and the node or an exception. Raises queue.Empty if none ends soon."""

@@ -470,6 +470,11 @@ class Following(unittest.TestCase):
         closing.start()
         closing.join(10)
         self.assertFalse(closing.is_alive(), "the lookup still hangs")
+        # an attempt that ends after that leaves no connection
+        server.start()
+        lookups.answers.set()
+        eventually(lambda: not any(thread.name == "prompt-reader-connect" for thread in threading.enumerate()))
+        eventually(lambda: not any(one["user"] == "prompt-server" for one in server.client.client_list()))
 
     def test_a_redirection_to_nowhere_is_an_error_like_others(self):
         server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Confused)
