@@ -713,6 +713,8 @@ fn values_that_make_no_sense() {
         ("redis.wait_timeout", "\"0s\""),
         ("redis.nodes", "[\"host\"]"),
         ("redis.nodes", "[\"host:0\"]"),
+        ("redis.nodes", "[\"a:1,b:2\"]"),
+        ("redis.nodes", "[\"redis://a:1\"]"),
         ("redis.nodes", "[1]"),
         ("redis.nodes", "\"host:1\""),
         ("redis.tls_ca_file", "\"ca.pem\""),

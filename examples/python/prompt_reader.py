@@ -24,6 +24,7 @@ import socket
 import threading
 import time
 import weakref
+from contextlib import suppress
 from urllib.parse import quote
 from zlib import crc32
 
@@ -50,6 +51,7 @@ READ_AT_ONCE = 100  # prompts per transaction, which blocks Redis while it runs
 # Versions may become file names and metric labels, so the reader never returns any other value.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
 REDIRECTED = re.compile(r"(\S*):([0-9]{1,5})$")  # host:port at the end of MOVED and ASK
+HOST = re.compile(r"[^\s/,]+")
 HASH_TAG = re.compile("^[^{]*{[^}]+}")  # keeps all keys in one slot of a cluster
 PERCENT = re.compile(rb"[0-9]{1,3}")
 PADDING = b" \t\n\x0b\x0c\r\0"  # trimmed around a value, such as the line feed of `echo v2 | redis-cli -x SET ...`
@@ -150,7 +152,10 @@ def _pool(url, options):
     timeouts = {"socket_timeout": PATIENCE}
     if not url.startswith("unix:"):  # redis-py 4 refuses it there
         timeouts["socket_connect_timeout"] = PATIENCE
-    settings = {**timeouts, **options, **parse_url(url)}
+    of_url = parse_url(url)
+    if url.startswith("unix:"):  # named as in the receiver's config
+        of_url = {{"user": "username", "pass": "password"}.get(name, name): value for name, value in of_url.items()}
+    settings = {**timeouts, **options, **of_url}
     for name in timeouts:  # a longer one would hide a server that hangs
         settings[name] = min(_seconds(name, settings[name]), PATIENCE)
     settings.update(decode_responses=False, encoding="utf-8", encoding_errors="strict")  # answers are bytes
@@ -167,11 +172,14 @@ def _pool(url, options):
 def _addresses(nodes):
     """Parses nodes like redis.nodes in the receiver's config: a list of host:port, or one comma-separated str."""
     if isinstance(nodes, str):
-        nodes = [node.strip() for node in nodes.split(",") if node.strip()]
+        nodes = [node for node in nodes.split(",") if node.strip()]
+    nodes = [node.strip() if isinstance(node, str) else node for node in nodes or ()]
+    if any("@" in node for node in nodes if isinstance(node, str)):  # any part may belong to the password
+        raise ValueError("nodes: expected host:port, found an address with a login")
     addresses = []
-    for node in nodes or ():
+    for node in nodes:
         host, _, port = node.rpartition(":") if isinstance(node, str) else ("", "", "")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        if not HOST.fullmatch(host) or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"nodes: expected host:port, found {node!r}")
         addresses.append((host.strip("[]"), int(port)))
     return addresses
@@ -194,7 +202,7 @@ def _redirected(answer, code, address):
     return found and (found[1].strip("[]") or address[0], int(found[2]))
 
 
-def _start(call, results, name):
+def _start(call, results, name, closed):
     """Puts `name` and the result of `call`, or its exception, into `results`. On a thread, because DNS and servers may hang."""
 
     def run():
@@ -203,8 +211,19 @@ def _start(call, results, name):
         except Exception as error:
             result = error
         results.put((name, result))
+        if closed.is_set():
+            _close_all(results)
 
     threading.Thread(target=run, name="prompt-reader-connect", daemon=True).start()
+
+
+def _close_all(results):
+    """Closes the nodes among results that are no longer needed."""
+    with suppress(queue.Empty):
+        while True:
+            _, found = results.get_nowait()
+            if isinstance(found, _Node):
+                found.close()
 
 
 class _Elsewhere(Exception):
@@ -257,6 +276,11 @@ class _Node:
         """The next message within `timeout`, or None."""
         return self._connection.read_response() if self._connection.can_read(timeout=timeout) else None
 
+    def peers(self):
+        """The IP addresses of the servers to which it and its channel are connected."""
+        own = {self._connection._sock.getpeername()[0]}
+        return own | self.channel.peers() if self.channel else own
+
     def close(self):
         self._connection.disconnect()
         if self.channel:
@@ -308,18 +332,22 @@ def _hangs(address):
     return ConnectionError(f"{_shown(address)}: no connection within {PATIENCE:g} s")
 
 
-def _resolved(address):
-    """The addresses of a DNS name; empty if it is not a name, or if the lookup fails."""
+def _is_name(address):
     if address is None:
-        return set()
+        return False
     try:
         ipaddress.ip_address(address[0])
     except ValueError:
-        try:
-            return {found[4][0] for found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)}
-        except OSError:
-            pass
-    return set()
+        return True
+    return False
+
+
+def _resolved(address):
+    """The addresses of a DNS name; empty if the lookup fails."""
+    try:
+        return {found[4][0] for found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
 
 
 _READERS = weakref.WeakSet()
@@ -459,6 +487,7 @@ class Reader:
         try:
             self._follow_until_closed()
         finally:
+            _close_all(self._tried)
             self._settled.set()
 
     def _follow_until_closed(self):
@@ -494,13 +523,13 @@ class Reader:
     def _connected(self, address):
         """A connection to the node, which may hang."""
         results = queue.Queue()
-        _start(lambda: _Node(self._connect, address), results, address)
+        _start(lambda: _Node(self._connect, address), results, address, self._closed)
         try:
             _, found = results.get(timeout=PATIENCE)
         except queue.Empty:
             raise _hangs(address) from None
         if isinstance(found, Exception):
-            raise found
+            raise ConnectionError(f"{_shown(address)}: {found}") from found
         return found
 
     def _connect_sentinel(self, address):
@@ -526,7 +555,7 @@ class Reader:
     def _try(self, address):
         if address not in self._trying:
             self._trying.add(address)
-            _start(lambda: self._open(address), self._tried, address)
+            _start(lambda: self._open(address), self._tried, address, self._closed)
 
     def _next_tried(self):
         """The next attempt that ends: its address, and the node or an exception. Raises queue.Empty if none ends soon."""
@@ -596,25 +625,26 @@ class Reader:
         return found
 
     def _open(self, address):
-        before = _resolved(address)
         node = _Node(self._connect, address)
         try:
             node.probe(self._probed)
             node.channel = self._subscribe(address)
+            peers = node.peers() if _is_name(address) else None
         except Exception:
             node.close()
             raise
-        if before:
-            threading.Thread(target=self._watch_name, args=[weakref.ref(node), before], name="prompt-reader-name", daemon=True).start()
+        if peers:
+            threading.Thread(target=self._watch_name, args=[weakref.ref(node), peers], name="prompt-reader-name", daemon=True).start()
         return node
 
-    def _watch_name(self, watched, before):
-        """Marks the node when its DNS name no longer resolves to any earlier address, because a failover by DNS leaves the
-        connections to the old master open."""
-        closed = self._closed
+    def _watch_name(self, watched, peers):
+        """Marks the node when its DNS name no longer resolves to the addresses of its connections, because a failover by DNS
+        leaves those to the old master open. Some resolvers return a part of the addresses, so one lookup is not enough."""
+        closed, missing = self._closed, 0
         while not closed.wait(RESOLVE_EVERY) and (node := watched()):
-            now = _resolved(node.address)
-            node.renamed = bool(now) and not now & before
+            if now := _resolved(node.address):
+                missing = 0 if peers <= now else missing + 1
+                node.renamed = missing > 1
             del node
 
     def _subscribe(self, address):
@@ -709,6 +739,8 @@ class Reader:
             finally:
                 to.close()
             for index, answer in zip(there, found[1::2]):
+                if _code(answer) not in (None, "WRONGTYPE"):  # a plain MOVED would count as an answer of `node`
+                    raise ConnectionError(f"{_shown(to.address)}: {answer}")
                 answers[index] = answer
         return answers
 

@@ -78,19 +78,21 @@ def eventually(holds, seconds=10):
 
 
 class Lookups:
-    """Resolves the name redis.test, unless it hangs."""
+    """Resolves the name redis.test, unless it hangs: each time to the next of these sets of addresses."""
 
-    def __init__(self):
-        self.real, self.answers, self.waiting = socket.getaddrinfo, threading.Event(), 0
+    def __init__(self, *found):
+        self.real, self.answers, self.waiting, self.count = socket.getaddrinfo, threading.Event(), 0, 0
+        self.found = found
         self.answers.set()
 
     def __call__(self, host, *more, **options):
-        if host == "redis.test":
-            self.waiting += 1
-            self.answers.wait()
-            self.waiting -= 1
-            host = "127.0.0.1"
-        return self.real(host, *more, **options)
+        if host != "redis.test":
+            return self.real(host, *more, **options)
+        self.waiting += 1
+        self.answers.wait()
+        self.waiting -= 1
+        self.count += 1
+        return [found for host in self.found[self.count % len(self.found)] for found in self.real(host, *more, **options)]
 
 
 class Confused(socketserver.BaseRequestHandler):
@@ -287,6 +289,12 @@ class Following(unittest.TestCase):
             with self.subTest(options=options):
                 self.follows(self.server.url, **options)
 
+    def test_a_login_may_be_in_the_options_of_a_unix_socket(self):
+        path = f"{self.server.dir}/redis.sock"
+        for url in (f"redis+unix://{path}", f"unix://{path}"):
+            with self.subTest(url=url):
+                self.follows(f"{url}?user=prompt-server&pass=password")
+
     def test_settings_that_cannot_work_are_refused_at_once(self):
         threads = threading.active_count()
         for error, message, url, prompts, settings in (
@@ -311,14 +319,21 @@ class Following(unittest.TestCase):
             (ValueError, "nodes: expected host:port, found ':6379'", "redis://h:1", ["support"], {"nodes": "redis-2:6379, :6379"}),
             (ValueError, "nodes: expected host:port, found 'h:99999'", "redis://h:1", ["support"], {"nodes": ["h:99999"]}),
             (ValueError, "nodes: expected host:port, found None", "redis://h:1", ["support"], {"nodes": [None]}),
+            (ValueError, "nodes: expected host:port, found 'redis://h:1'", "redis://h:1", ["support"], {"nodes": [" redis://h:1 "]}),
+            (ValueError, "nodes: expected host:port, found 'a:1,b:2'", "redis://h:1", ["support"], {"nodes": ["a:1,b:2"]}),
+            (ValueError, "nodes: expected host:port, found 'a b:1'", "redis://h:1", ["support"], {"nodes": ["a b:1"]}),
+            (ValueError, "nodes: expected host:port, found an address with a login", "redis://h:1", ["support"], {"nodes": ["u:s3cret@h:1"]}),
+            (ValueError, "nodes: expected host:port, found an address with a login", "redis://h:1", ["support"], {"nodes": "u:s3,cret@h:1"}),
             (ValueError, "nodes: expected a redis://", self.server.url, ["support"], {"nodes": ["h:1"]}),
             (ValueError, "nodes: expected a redis://", self.server.url, ["support"], {"sentinel_master": "main"}),
             (ValueError, "sentinel_master: expected the master's name", "redis://h:1", ["support"], {"sentinel_password": "s"}),
         ):
             with self.subTest(url=url, prompts=prompts, settings=settings):
-                with self.assertRaisesRegex(error, message):
+                with self.assertRaisesRegex(error, message) as raised:
                     Reader(url, prompts, **settings)
+                self.assertNotRegex(str(raised.exception), "s3|cret")
         self.assertEqual(threading.active_count(), threads)
+        Reader("redis://127.0.0.1:1", ["support"], nodes=[" 127.0.0.1:2 "]).close()
 
     def test_a_plain_set_is_found_by_reading_again(self):
         reader = self.reader(refresh=0.1)
@@ -400,11 +415,12 @@ class Following(unittest.TestCase):
             own[0].close()
         self.assertEqual((own[0].mode(), own[0].versions("support")), ("away", ["v1"]))
 
-    def test_a_lookup_that_hangs_does_not_hold_the_reader(self):
+    def by_name(self, *found):
+        """A reader that finds its server by the name redis.test, which resolves to `found`; the server and the lookups."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        server, lookups = Server(port), Lookups()
+        server, lookups = Server(port), Lookups(*found)
         self.addCleanup(server.close)
         patch = unittest.mock.patch("socket.getaddrinfo", lookups)
         patch.start()
@@ -414,6 +430,29 @@ class Following(unittest.TestCase):
         self.addCleanup(reader.close)
         self.addCleanup(lookups.answers.set)
         self.assertTrue(reader.wait_ready(10))
+        return reader, server, lookups
+
+    def test_a_name_that_loses_the_address_in_use_is_followed(self):
+        patch = unittest.mock.patch("prompt_reader.RESOLVE_EVERY", 0.05)
+        patch.start()
+        self.addCleanup(patch.stop)
+        reader, server, lookups = self.by_name(["127.0.0.1", "127.0.0.2"])
+        connections = lambda: {(one["id"], one["laddr"].partition(":")[0]) for one in server.client.client_list() if one["user"] == "prompt-server"}
+        eventually(lambda: reader.mode() == "pushed")
+        before = connections()
+        self.assertEqual([address for _, address in before], ["127.0.0.1"] * 2)
+        # a resolver that returns a part of the addresses
+        lookups.found = (["127.0.0.1"], ["127.0.0.2"])
+        count = lookups.count
+        eventually(lambda: lookups.count > count + 10)
+        self.assertEqual(connections(), before)
+        lookups.found = (["127.0.0.2"],)
+        eventually(lambda: connections() and all(address == "127.0.0.2" for _, address in connections()))
+        server.commit("v2")
+        eventually(lambda: reader.versions("support") == ["v2"])
+
+    def test_a_lookup_that_hangs_does_not_hold_the_reader(self):
+        reader, server, lookups = self.by_name(["127.0.0.1"])
         lookups.answers.clear()
         server.kill()
         server.start()
@@ -431,6 +470,11 @@ class Following(unittest.TestCase):
         closing.start()
         closing.join(10)
         self.assertFalse(closing.is_alive(), "the lookup still hangs")
+        # an attempt that ends after that leaves no connection
+        server.start()
+        lookups.answers.set()
+        eventually(lambda: not any(thread.name == "prompt-reader-connect" for thread in threading.enumerate()))
+        eventually(lambda: not any(one["user"] == "prompt-server" for one in server.client.client_list()))
 
     def test_a_redirection_to_nowhere_is_an_error_like_others(self):
         server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Confused)

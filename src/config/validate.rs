@@ -475,7 +475,8 @@ fn is_host_and_port(node: &str) -> bool {
     let Some((host, port)) = node.rsplit_once(':') else {
         return false;
     };
-    !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    let is_host = |c: char| !matches!(c, '/' | '@' | ',') && !c.is_whitespace();
+    !host.is_empty() && host.chars().all(is_host) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Optionally with a path and a query.

@@ -100,13 +100,22 @@ impl<'a> Moving<'a> {
     pub async fn keys(&self, most: &str) -> Result<usize> {
         let keys: Vec<String> = self.from.redis.cmd(&["CLUSTER", "GETKEYSINSLOT", &self.slot, most]).await?;
         if !keys.is_empty() {
-            let port = self.to.redis.port().to_string();
-            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "REPLACE"];
-            command.extend(["AUTH2", Redis::ADMIN.name, Redis::ADMIN.password, "KEYS"]);
-            command.extend(keys.iter().map(String::as_str));
-            self.from.redis.cmd::<()>(&command).await?;
+            self.migrate(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         }
         Ok(keys.len())
+    }
+
+    /// Moves one key.
+    pub async fn key(&self, key: &str) -> Result<()> {
+        self.migrate(&[key]).await
+    }
+
+    async fn migrate(&self, keys: &[&str]) -> Result<()> {
+        let port = self.to.redis.port().to_string();
+        let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "REPLACE"];
+        command.extend(["AUTH2", Redis::ADMIN.name, Redis::ADMIN.password, "KEYS"]);
+        command.extend(keys);
+        self.from.redis.cmd(&command).await
     }
 
     /// Moves the rest, and gives the slot away.

@@ -1,11 +1,13 @@
 //! Readers on a real Redis Cluster whose slot moves between nodes.
 
 use anyhow::{Context, Result, ensure};
-use prompt_rollback::reader::{Reader, Settings};
+use prompt_rollback::reader::{Reader, Settings, Split};
 use prompt_rollback_testkit::cluster::{Moving, Node, cluster, master_and_replica, seize, take_over};
 use prompt_rollback_testkit::readers::{ACTIVE, Both, pushed, set};
 
 use crate::common::{Redis, SOON, eventually};
+
+const ROUTING: &str = "{prompts}:routing:support";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_takes_over_is_followed_and_back_again() -> Result<()> {
@@ -102,6 +104,30 @@ async fn a_slot_is_followed_while_it_moves_and_afterwards() -> Result<()> {
     both.serve("v5").await?;
     ensure!(from.redis.cmd::<()>(&["GET", ACTIVE]).await.is_err_and(|error| format!("{error:#}").contains("Moved")));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_split_stays_while_the_next_node_of_its_slot_refuses() -> Result<()> {
+    let [from, to] = cluster().await?;
+    from.redis.cmd::<()>(&["HSET", ROUTING, "v1", "51", "v2", "49"]).await?;
+    set(&from.redis, "v1").await?;
+    let both = Both::start(&from.redis.addr(), pushed()).await?;
+    let split = Split::new("v1", &[("v1", "51"), ("v2", "49")]);
+    let of_user = split.version("u");
+    ensure!(&**of_user == "v2", "not the active version, which is served without the split as well");
+    both.serve(of_user).await?;
+    to.redis.cmd::<()>(&["ACL", "SETUSER", Redis::PROMPT_SERVER.name, "-asking"]).await?;
+    let moving = Moving::begin(&from, &to).await?;
+    moving.key(ROUTING).await?;
+    both.lose_contact().await?;
+    let prompt = both.prompt()?;
+    ensure!(prompt.versions().len() == 2, "{:?}", prompt.versions());
+    let error = prompt.error().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(error.contains(&to.redis.addr()), "{error}");
+    to.redis.cmd::<()>(&["ACL", "SETUSER", Redis::PROMPT_SERVER.name, "+asking"]).await?;
+    both.serve(of_user).await?;
+    moving.finish().await?;
+    both.serve(of_user).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

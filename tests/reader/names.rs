@@ -26,6 +26,16 @@ fn with_hosts(dir: &Dir, hosts: &Path, command: Vec<PathBuf>) -> ProcessBuilder 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_dns_name_is_followed_although_the_old_server_answers() -> Result<()> {
+    changed("127.0.0.2 redis.test").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_keeps_one_of_two_addresses_is_followed_from_the_other() -> Result<()> {
+    changed("127.0.0.2 redis.test\n127.0.0.3 redis.test").await
+}
+
+/// Changes `before` to the address of another server, while that of the first still answers.
+async fn changed(before: &str) -> Result<()> {
     let permitted = Command::new("unshare").args(namespace()).arg("true").output().context("unshare")?;
     if !permitted.status.success() {
         // past the capture of tests, so that it is seen
@@ -35,22 +45,10 @@ async fn a_changed_dns_name_is_followed_although_the_old_server_answers() -> Res
     }
     let old = Redis::builder().conf("bind 127.0.0.1 127.0.0.2").start()?;
     let new = Redis::start()?;
-    // the same port on another address leads to the new server
-    let listener = TcpListener::bind(("127.0.0.3", old.port())).await?;
-    let to = new.addr();
-    let forward = tokio::spawn(async move {
-        while let Ok((mut from, _)) = listener.accept().await {
-            let to = to.clone();
-            tokio::spawn(async move {
-                let mut to = TcpStream::connect(to).await?;
-                tokio::io::copy_bidirectional(&mut from, &mut to).await
-            });
-        }
-    });
     set(&old, "v1").await?;
     set(&new, "v2").await?;
     let dir = Dir::new("names")?;
-    let hosts = dir.write("hosts", "127.0.0.2 redis.test")?;
+    let hosts = dir.write("hosts", before)?;
     let env = [("REDIS_URL", Redis::PROMPT_SERVER.url(format!("redis.test:{}", old.port())))];
     let script = python_examples().join("prompt_server.py");
     let servers = [
@@ -65,6 +63,18 @@ async fn a_changed_dns_name_is_followed_although_the_old_server_answers() -> Res
         Ok(())
     };
     serve("v1").await?;
+    // the same port on another address leads to the new server
+    let listener = TcpListener::bind(("127.0.0.3", old.port())).await?;
+    let to = new.addr();
+    let forward = tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                let mut to = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+        }
+    });
     fs::write(&hosts, "127.0.0.3 redis.test")?;
     serve("v2").await?;
     forward.abort();

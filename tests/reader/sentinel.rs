@@ -114,6 +114,15 @@ async fn one_sentinel_is_enough_and_an_outdated_one_is_not_believed() -> Result<
 }
 
 #[tokio::test]
+async fn an_empty_login_for_sentinels_is_none() -> Result<()> {
+    let world = Sentinels::start(0).await?;
+    set(&world.servers[0], "v1").await?;
+    let empty = || Some(String::new());
+    let settings = Settings { sentinel_username: empty(), sentinel_password: empty(), ..settings(&world) };
+    Both::start("elsewhere.invalid", settings).await?.serve("v1").await
+}
+
+#[tokio::test]
 async fn a_master_that_no_sentinel_knows_is_named() -> Result<()> {
     let world = Sentinels::start(0).await?;
     let wrong = Settings { sentinel_master: Some("mian".to_owned()), ..settings(&world) };

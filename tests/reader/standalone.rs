@@ -91,9 +91,21 @@ async fn what_cannot_work_is_refused_at_once() {
         (Settings { nodes: vec!["redis-1".to_owned()], ..settings.clone() }, "Settings::nodes"),
         (Settings { nodes: vec![":6379".to_owned()], ..settings.clone() }, "expected host:port"),
         (Settings { nodes: vec!["redis-1:0".to_owned()], ..settings.clone() }, "expected host:port"),
+        (Settings { nodes: vec!["redis://redis-2:6379".to_owned()], ..settings.clone() }, "expected host:port"),
+        (Settings { nodes: vec!["a:6379,b:6379".to_owned()], ..settings.clone() }, "expected host:port"),
+        (Settings { nodes: vec!["a b:6379".to_owned()], ..settings.clone() }, "expected host:port"),
+        (Settings { nodes: vec!["user:s3cret@redis-2:6379".to_owned()], ..settings.clone() }, "a login"),
+        (Settings { nodes: vec!["redis://user:s3cret@redis-2/0".to_owned()], ..settings.clone() }, "a login"),
+        // a comma in a password, and nodes that were split at commas
+        (
+            Settings { nodes: vec!["user:s3cret".to_owned(), "x@redis-2:6379".to_owned()], ..settings.clone() },
+            "a login",
+        ),
         (Settings { sentinel_master: Some(String::new()), ..settings.clone() }, "Settings::sentinel_master"),
         (Settings { sentinel_password: Some("s3cret".to_owned()), ..settings }, "Settings::sentinel_master"),
     ] {
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("s3cret"), "{shown}");
         let error = Reader::start("redis://127.0.0.1:1", ["support"], settings).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
     }
@@ -101,6 +113,13 @@ async fn what_cannot_work_is_refused_at_once() {
         let error = Reader::start(url, ["support"], Settings::default()).unwrap_err();
         assert!(matches!(error, StartError::Address(_)) && !error.to_string().contains("s3cret"), "{url}: {error}");
     }
+}
+
+#[tokio::test]
+async fn an_empty_login_for_sentinels_is_none() {
+    let empty = || Some(String::new());
+    let settings = Settings { sentinel_username: empty(), sentinel_password: empty(), ..Settings::default() };
+    assert!(Reader::start("redis://127.0.0.1:1", ["support"], settings).is_ok());
 }
 
 #[tokio::test]

@@ -263,17 +263,27 @@ impl Follower {
             }
         }
         let Some(to) = to else { return Ok(answers) };
+        // names the node; a plain MOVED would count as an answer of the node that is followed
+        let failed = |error: RedisError| {
+            let why = "the node that the slot migrates to gives no value";
+            RedisError::from((ErrorKind::UnexpectedReturnType, why, format!("{to}: {error}")))
+        };
         let mut redis = match asked.take() {
             Some(asked) if asked.addr == to => asked.redis,
-            _ => Node::open_asked(&self.places.info(&to)).await?,
+            _ => Node::open_asked(&self.places.info(&to)).await.map_err(failed)?,
         };
         let mut again = redis::pipe();
         again.ignore_errors();
         for (_, question) in questions.cmd_iter().enumerate().filter(|(index, _)| there.contains(index)) {
             again.cmd("ASKING").ignore().add_command(question.clone());
         }
-        let found: Vec<Value> = again.query_async(&mut redis).await?;
+        let found: Vec<Value> = again.query_async(&mut redis).await.map_err(failed)?;
         for (index, value) in there.into_iter().zip(found) {
+            if let Value::ServerError(error) = &value
+                && error.code() != "WRONGTYPE"
+            {
+                return Err(failed(error.clone().into()));
+            }
             answers[index] = value;
         }
         *asked = Some(ImportingNode { addr: to, redis });

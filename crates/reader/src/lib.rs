@@ -44,9 +44,9 @@ pub struct Settings {
     /// Name under which Redis Sentinel knows the master. [`nodes`](Self::nodes) are then the sentinels; if there are none, the
     /// address given to [`Reader::start`] is the sentinel.
     pub sentinel_master: Option<String>,
-    /// User name at the sentinels, if they have users.
+    /// User name at the sentinels, if they have users; empty: none.
     pub sentinel_username: Option<String>,
-    /// Password of that user, or of the sentinels' default user.
+    /// Password of that user, or of the sentinels' default user; empty: none.
     pub sentinel_password: Option<String>,
     // `#[non_exhaustive]` would forbid `..Settings::default()`, too
     #[doc(hidden)]
@@ -55,7 +55,15 @@ pub struct Settings {
 
 impl Settings {
     const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// Whether a password may stand in `nodes`, which have no place for one.
+    fn nodes_hold_login(&self) -> bool {
+        self.nodes.iter().any(|node| node.contains('@'))
+    }
 }
+
+/// Shown instead of such nodes.
+const WITH_LOGIN: &str = "an address with a login";
 
 impl Default for Settings {
     fn default() -> Self {
@@ -74,10 +82,11 @@ impl Default for Settings {
 /// Leaves out the password.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: &dyn fmt::Debug = if self.nodes_hold_login() { &WITH_LOGIN } else { &self.nodes };
         f.debug_struct("Settings")
             .field("namespace", &self.namespace)
             .field("refresh", &self.refresh)
-            .field("nodes", &self.nodes)
+            .field("nodes", nodes)
             .field("sentinel_master", &self.sentinel_master)
             .field("sentinel_username", &self.sentinel_username)
             .finish_non_exhaustive()

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::node::{Node, at, host_and_port, redirected};
 use super::resolve::{Resolved, is_name};
 use super::sentinel::SentinelPoller;
-use super::{Settings, StartError, wrong};
+use super::{Settings, StartError, WITH_LOGIN, wrong};
 
 /// After this time without an answer, the next address is tried as well.
 const STAGGER: Duration = Duration::from_millis(100);
@@ -36,12 +36,20 @@ impl Places {
     /// If `settings` contain no addresses, or credentials of sentinels without sentinels.
     pub fn new(info: ConnectionInfo, settings: &Settings) -> Result<Self, StartError> {
         let mut given = vec![info.addr().clone()];
+        if settings.nodes_hold_login() {
+            let why = format!("expected host:port, found {WITH_LOGIN}");
+            return Err(wrong("Settings::nodes", why));
+        }
         for node in &settings.nodes {
             let (host, port) = host_and_port(node)
                 .filter(|(host, port)| !host.is_empty() && *port != 0)
+                .filter(|(host, _)| !host.contains(|c: char| c == '/' || c == ',' || c.is_whitespace()))
                 .ok_or_else(|| wrong("Settings::nodes", format!("expected host:port, found {node:?}")))?;
             given.push(at(info.addr(), host, port));
         }
+        // as from an environment variable without a value
+        let [username, password] = [&settings.sentinel_username, &settings.sentinel_password]
+            .map(|text| text.as_ref().filter(|text| !text.is_empty()));
         let sentinels = match &settings.sentinel_master {
             Some(master) if master.is_empty() => {
                 let why = "expected the master's name, found an empty text";
@@ -49,10 +57,10 @@ impl Places {
             }
             Some(master) => {
                 let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
-                if let Some(username) = &settings.sentinel_username {
+                if let Some(username) = username {
                     login = login.set_username(username);
                 }
-                if let Some(password) = &settings.sentinel_password {
+                if let Some(password) = password {
                     login = login.set_password(password);
                 }
                 let sentinel = info.clone().set_redis_settings(login);
@@ -61,7 +69,7 @@ impl Places {
                 let sentinels = listed.iter().map(|addr| sentinel.clone().set_addr(addr.clone())).collect();
                 Some(SentinelPoller::start(sentinels, master))
             }
-            None if settings.sentinel_username.is_some() || settings.sentinel_password.is_some() => {
+            None if username.is_some() || password.is_some() => {
                 let why = "expected the master's name, because a login for sentinels is given";
                 return Err(wrong("Settings::sentinel_master", why.to_owned()));
             }
@@ -173,13 +181,31 @@ impl Places {
     }
 }
 
+/// Connects to the first address of the name that answers for `key`.
 async fn open(info: &ConnectionInfo, key: &str) -> RedisResult<Node> {
-    let resolved = Resolved::of(info.addr()).await?;
-    let mut node = Node::open(info, resolved.clone(), key).await?;
-    if is_name(info.addr()) {
-        node.renamed.spawn(resolved.outdated(info.addr().clone()));
+    let mut tries: JoinSet<RedisResult<Node>> = JoinSet::new();
+    for resolved in Resolved::all(info.addr()).await? {
+        let (info, key) = (info.clone(), key.to_owned());
+        tries.spawn(async move {
+            let mut node = Node::open(&info, resolved, &key).await?;
+            if is_name(info.addr()) {
+                node.renamed.spawn(resolved.outdated(info.addr().clone()));
+            }
+            Ok(node)
+        });
     }
-    Ok(node)
+    let mut fault = None;
+    while let Some(tried) = tries.join_next().await {
+        match tried {
+            // MOVED says where to go on, while another address may hang
+            Ok(Err(error)) if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) => {
+                fault = fault.or(Some(error))
+            }
+            Ok(ended) => return ended,
+            Err(_) => {}
+        }
+    }
+    Err(fault.unwrap_or_else(|| RedisError::from((ErrorKind::Io, "the name has no address"))))
 }
 
 fn dedup(places: &mut Vec<ConnectionAddr>) {
