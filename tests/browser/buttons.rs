@@ -66,6 +66,36 @@ async fn the_keyboard_stays_where_it_is_and_nothing_moves_when_something_was_don
     maya.is_clean()
 }
 
+/// A browser closes the menu of an element that is replaced.
+#[tokio::test]
+async fn a_list_to_choose_from_stays_open_while_news_arrive() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.sees("nothing").await?;
+    for event in ["pointerdown", "keydown"] {
+        let prompt = format!("by-{event}");
+        let open = format!(
+            "{{ window.list = document.querySelector('#state'); list.focus(); performance.clearResourceTimings(); \
+             list.dispatchEvent(new Event('{event}', {{ bubbles: true }})); }} true"
+        );
+        maya.browser.eval(&open).await?;
+        ship(&ops(&world), &prompt).await?;
+        // two looks: the first one may have begun before
+        let looks = "performance.getEntriesByType('resource').filter(entry => \
+                     entry.initiatorType === 'fetch' && entry.responseEnd > 0).length > 1";
+        maya.browser.until("two looks", SOON, looks).await?;
+        ensure!(maya.browser.eval("list.isConnected").await? == json!(true), "{event}: the list was replaced");
+        ensure!(!maya.text().await?.contains(&prompt), "{event}");
+        // something is chosen, or the focus goes elsewhere
+        let over = if event == "keydown" { "list.blur()" } else { "list.dispatchEvent(new Event('change'))" };
+        let over = over.replace("('change')", "('change', { bubbles: true })");
+        maya.browser.eval(&format!("{over}; true")).await?;
+        maya.sees(&prompt).await?;
+    }
+    maya.is_clean()
+}
+
 #[tokio::test]
 async fn an_open_menu_and_the_focus_stay_with_their_prompt() -> Result<()> {
     let world = World::with(&TOKENS).await?;
