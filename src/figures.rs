@@ -188,6 +188,8 @@ pub struct Figures {
     versions: HashMap<String, HashMap<String, VersionFigures>>,
     /// Why some of it is missing.
     pub fault: Option<String>,
+    /// Whether the lines of the last hour are still being read.
+    pub lines_awaited: bool,
 }
 
 impl Figures {
@@ -227,6 +229,17 @@ pub enum Known {
     /// Prometheus is being asked.
     Awaited,
     Since(Instant, Arc<Figures>),
+}
+
+impl Known {
+    /// Whether more will be known soon.
+    pub fn is_awaited(&self) -> bool {
+        match self {
+            Known::NotMeasured => false,
+            Known::Awaited => true,
+            Known::Since(_, figures) => figures.lines_awaited,
+        }
+    }
 }
 
 /// The latest answer, and requests for the next one. Clones share both.

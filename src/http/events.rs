@@ -167,10 +167,10 @@ impl Body for EventStream {
         while let Poll::Ready(update) = this.subscription.poll_next(polling) {
             match update {
                 None => return Poll::Ready(None),
-                Some(Update::Reloaded) if (this.still_admitted)() => {}
-                Some(Update::Reloaded) => return Poll::Ready(None),
+                Some(Update::Reloaded) if !(this.still_admitted)() => return Poll::Ready(None),
                 Some(Update::Stale) => return frame(Bytes::from_static(STALE.as_bytes())),
-                Some(Update::Resync) => return frame(Bytes::from_static(RESYNC.as_bytes())),
+                // another config changes what automation would do
+                Some(Update::Resync | Update::Reloaded) => return frame(Bytes::from_static(RESYNC.as_bytes())),
                 Some(Update::Changed(changes)) => {
                     if let Some(events) = this.changed(&changes) {
                         return frame(events);
@@ -261,6 +261,7 @@ mod tests {
         assert!(next(&mut stream).await.is_some());
         updates.reloaded().await;
         updates.change(&["p"]).await;
+        assert_eq!(next(&mut stream).await.as_deref(), Some(RESYNC), "the config may have changed what pages show");
         assert!(next(&mut stream).await.expect("it goes on").contains("\"p\""));
         let mut another = open();
         assert!(next(&mut another).await.is_some());

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::actions::StillOff;
 use super::incidents::tone;
-use super::layout::{NavItem, PageLayout, headings, page};
+use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::markdown;
 use super::overview::held;
 use super::parts::{Text, Tone, badge, distance, how, outward, prompt_link, seconds, segment, time, who};
@@ -36,6 +36,8 @@ pub struct IncidentPage<'a> {
     /// Whether automation is paused for the prompt, while the incident is open.
     pub is_paused: Option<bool>,
     pub still_off: Option<StillOff>,
+    /// Whether automation asks once a version has served for long.
+    pub asks_by_age: bool,
     /// The deployment log around the incident, the latest entry first.
     pub log: &'a [DeploymentEntry],
     /// What was deployed when it was opened.
@@ -67,8 +69,11 @@ pub fn incident(view: &IncidentPage<'_>, viewer: &Viewer) -> String {
         (related(view))
         (postmortem(view))
     };
-    let is_awaited = view.picture == Picture::Awaited;
-    page(&PageLayout { title: &name, place: NavItem::Incidents, is_awaited, main }, Some(viewer))
+    let ends = |rehearsed: &Rehearsed| {
+        view.asks_by_age || rehearsed.guards.iter().any(|holding| ends_by_time(holding.held.guard))
+    };
+    let again = again(view.picture == Picture::Awaited, view.rehearsed.is_some_and(ends));
+    page(&PageLayout { title: &name, place: NavItem::Incidents, now: Some(view.now), again, main }, Some(viewer))
 }
 
 fn severity(incident: &Incident) -> Tone {

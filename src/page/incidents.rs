@@ -76,7 +76,10 @@ pub fn incidents(view: &Incidents<'_>, viewer: &Viewer) -> String {
             nav class="pages" aria-label="Pages of the list" { a rel="next" href=(next) { "Older" } }
         }
     };
-    page(&PageLayout { title: "Incidents", place: NavItem::Incidents, is_awaited: false, main }, Some(viewer))
+    page(
+        &PageLayout { title: "Incidents", place: NavItem::Incidents, now: Some(view.now), again: None, main },
+        Some(viewer),
+    )
 }
 
 fn row_of(listed: &Listed<'_>, now: Timestamp) -> Markup {

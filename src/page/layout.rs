@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::Viewer;
 use super::assets::{CSS, ICON, JS};
 use super::parts::{Text, shown};
+use crate::decision::{Guard, Timestamp};
 
 /// A page of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,26 @@ const NAVIGATION: [(NavItem, &str, &str); 3] = [
 pub struct PageLayout<'a> {
     pub title: &'a str,
     pub place: NavItem,
-    /// Whether something is still awaited, so that the script looks again soon.
-    pub is_awaited: bool,
+    /// The time of the page's distances: the reader's clock may be wrong.
+    pub now: Option<Timestamp>,
+    /// After how many seconds the script looks again without news.
+    pub again: Option<u16>,
     pub main: Markup,
+}
+
+/// How soon a page looks again while something is awaited.
+pub const SOON: Option<u16> = Some(2);
+/// How often a page looks again while time alone may change what automation would do: nothing is committed then.
+const BY_TIME: Option<u16> = Some(60);
+
+/// When a page looks again that shows what Prometheus measures, and what automation would do.
+pub fn again(is_awaited: bool, changes_by_time: bool) -> Option<u16> {
+    SOON.filter(|_| is_awaited).or(BY_TIME.filter(|_| changes_by_time))
+}
+
+/// Whether time alone ends this hold, at a moment that the page does not know.
+pub fn ends_by_time(guard: Guard) -> bool {
+    matches!(guard, Guard::Budget | Guard::KeepsReturning)
 }
 
 /// `viewer`: `None` on pages for people who have not signed in.
@@ -50,14 +68,14 @@ pub fn page(page: &PageLayout<'_>, viewer: Option<&Viewer>) -> String {
                 // before the body: what needs it appears at once
                 script src=(JS.path()) {}
             }
-            body data-live=[viewer.map(|_| "/events")] {
+            body data-live=[viewer.map(|_| "/events")] data-now=[page.now.map(|now| now.0)] {
                 a class="skip" href="#main" { "Skip to the content" }
                 header {
                     a class="brand" href="/" { "prompt-rollback" }
                     @if let Some(viewer) = viewer { (navigation(page.place)) (person(viewer)) }
                 }
                 p id="said" role="status" aria-live="polite" {}
-                main id="main" tabindex="-1" data-again=[page.is_awaited.then_some("2")] { (page.main) }
+                main id="main" tabindex="-1" data-again=[page.again] { (page.main) }
                 (question())
             }
         }

@@ -35,5 +35,5 @@ pub fn sign_in(view: &SignIn<'_>) -> String {
             "with everything that you do."
         }
     };
-    page(&PageLayout { title: "Sign in", place: NavItem::Elsewhere, is_awaited: false, main }, None)
+    page(&PageLayout { title: "Sign in", place: NavItem::Elsewhere, now: None, again: None, main }, None)
 }

@@ -4,7 +4,7 @@
 use maud::{Markup, PreEscaped, Render, html};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-use super::parts::{Text, address};
+use super::parts::{Text, address, shown};
 
 /// `picture`: the path of the picture, wherever the text has one.
 pub fn render(text: &str, picture: Option<&str>) -> Markup {
@@ -26,6 +26,9 @@ struct HtmlWriter<'p> {
     /// The ends of the elements that are open.
     open: Vec<&'static str>,
     in_head: bool,
+    /// The headings of the table, and how many cells of its row have begun.
+    headings: Vec<String>,
+    cells: usize,
     /// The description of a picture that is being read.
     described: Option<String>,
 }
@@ -56,7 +59,10 @@ impl HtmlWriter<'_> {
             Event::End(_) => self.close(),
             // HTML of the text is text
             Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => self.text(&text),
-            Event::Code(text) => self.html.push_str(&html! { code { (Text(&text)) } }.into_string()),
+            Event::Code(text) => {
+                self.name(&text);
+                self.html.push_str(&html! { code { (Text(&text)) } }.into_string());
+            }
             Event::SoftBreak => self.html.push('\n'),
             Event::HardBreak => self.html.push_str("<br>"),
             Event::Rule => self.html.push_str("<hr>"),
@@ -79,15 +85,30 @@ impl HtmlWriter<'_> {
             Tag::List(None) => self.begin("<ul>", "</ul>"),
             Tag::List(Some(_)) => self.begin("<ol>", "</ol>"),
             Tag::Item => self.begin("<li>", "</li>"),
-            Tag::Table(_) => self.begin("<table class=\"wide\">", "</table>"),
+            Tag::Table(_) => {
+                self.headings.clear();
+                self.begin("<table class=\"wide\">", "</table>");
+            }
             Tag::TableHead => {
                 self.in_head = true;
                 self.begin("<thead>", "</thead>");
                 self.begin("<tr>", "</tr>");
             }
-            Tag::TableRow => self.begin("<tr>", "</tr>"),
-            Tag::TableCell if self.in_head => self.begin("<th scope=\"col\">", "</th>"),
-            Tag::TableCell => self.begin("<td>", "</td>"),
+            Tag::TableRow => {
+                self.cells = 0;
+                self.begin("<tr>", "</tr>");
+            }
+            Tag::TableCell if self.in_head => {
+                self.headings.push(String::new());
+                self.begin("<th scope=\"col\">", "</th>");
+            }
+            // a narrow screen shows no headings: each cell names its own
+            Tag::TableCell => {
+                self.html.push_str("<td data-label=\"");
+                shown(self.headings.get(self.cells).map_or("", String::as_str)).render_to(&mut self.html);
+                self.cells += 1;
+                self.begin("\">", "</td>");
+            }
             Tag::Emphasis => self.begin("<em>", "</em>"),
             Tag::Strong => self.begin("<strong>", "</strong>"),
             Tag::Strikethrough => self.begin("<del>", "</del>"),
@@ -114,8 +135,16 @@ impl HtmlWriter<'_> {
         self.html.push_str(self.open.pop().unwrap_or_default());
     }
 
+    /// Adds to the heading that is being read.
+    fn name(&mut self, text: &str) {
+        if let Some(heading) = self.headings.last_mut().filter(|_| self.in_head) {
+            heading.push_str(text);
+        }
+    }
+
     /// Line ends stay: code has them.
     fn text(&mut self, text: &str) {
+        self.name(text);
         for (at, line) in text.split('\n').enumerate() {
             if at > 0 {
                 self.html.push('\n');
@@ -128,7 +157,7 @@ impl HtmlWriter<'_> {
         let described = self.described.take().unwrap_or_default();
         let image = match self.picture {
             Some(path) => {
-                html! { img class="picture" src=(path) width="800" height="400" alt=(super::parts::shown(&described)); }
+                html! { img class="picture" src=(path) width="800" height="400" alt=(shown(&described)); }
             }
             None => html! { em { (Text(&described)) } },
         };
@@ -146,11 +175,12 @@ mod tests {
 
     #[test]
     fn what_a_post_mortem_uses_becomes_html() {
-        let text = "# A\n\n## B\n\nOne `<b>` *two* **three**\n\n- x\n- y\n\n| k | v |\n|---|---|\n| a | b |\n\n\
+        let text = "# A\n\n## B\n\nOne `<b>` *two* **three**\n\n- x\n- y\n\n| `k` | \"v\" |\n|---|---|\n| a | b |\n\n\
             ```diff\n-old\n+<new>\n```\n";
         let expected = "<h3>A</h3><h4>B</h4><p>One <code>&lt;b&gt;</code> <em>two</em> <strong>three</strong></p>\
-            <ul><li>x</li><li>y</li></ul><table class=\"wide\"><thead><tr><th scope=\"col\">k</th>\
-            <th scope=\"col\">v</th></tr></thead><tbody><tr><td>a</td><td>b</td></tr></tbody></table>\
+            <ul><li>x</li><li>y</li></ul><table class=\"wide\"><thead><tr><th scope=\"col\"><code>k</code></th>\
+            <th scope=\"col\">&quot;v&quot;</th></tr></thead><tbody><tr><td data-label=\"k\">a</td>\
+            <td data-label=\"&quot;v&quot;\">b</td></tr></tbody></table>\
             <pre tabindex=\"0\"><code>-old\n+&lt;new&gt;\n</code></pre>";
         assert_eq!(rendered(text), expected);
     }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::layout::{NavItem, PageLayout, headings, page};
+use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::parts::{
     Text, Tone, badge, bar, distance, health, how, incident_link, left, prompt_link, segment, shown, time, who,
 };
@@ -74,6 +74,8 @@ pub struct Overview<'a> {
     pub groups: Vec<(String, usize)>,
     pub paused_for_all: Option<&'a str>,
     pub is_dry_run: bool,
+    /// Whether automation asks once a version has served for long.
+    pub asks_by_age: bool,
     /// The open incident about many prompts.
     pub outage: Option<&'a str>,
     /// Whether there are more open incidents than the order considers.
@@ -144,8 +146,10 @@ pub fn overview(view: &Overview<'_>, viewer: &Viewer) -> String {
             (pages(view))
         }
     };
-    let is_awaited = matches!(view.known, Known::Awaited) && !view.rows.is_empty();
-    page(&PageLayout { title: "Prompts", place: NavItem::Prompts, is_awaited, main }, Some(viewer))
+    let ends = |row: &Row| matches!(&row.automation, Automation::Held(guard) if ends_by_time(guard.held.guard));
+    let again = again(view.known.is_awaited(), view.asks_by_age || view.rows.iter().any(ends));
+    let again = again.filter(|_| !view.rows.is_empty());
+    page(&PageLayout { title: "Prompts", place: NavItem::Prompts, now: Some(view.now), again, main }, Some(viewer))
 }
 
 fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {

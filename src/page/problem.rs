@@ -2,7 +2,7 @@
 
 use maud::html;
 
-use super::layout::{NavItem, PageLayout, page};
+use super::layout::{NavItem, PageLayout, SOON, page};
 use super::parts::Text;
 
 /// Why there is no page.
@@ -47,6 +47,6 @@ pub fn problem(problem: &ErrorPage<'_>) -> String {
         p { (problem.advice()) }
         p { a href="/" { "All prompts" } }
     };
-    let is_awaited = problem.status == 503;
-    page(&PageLayout { title, place: NavItem::Elsewhere, is_awaited, main }, None)
+    let again = SOON.filter(|_| problem.status == 503);
+    page(&PageLayout { title, place: NavItem::Elsewhere, now: None, again, main }, None)
 }

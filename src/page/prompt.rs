@@ -5,12 +5,12 @@ use maud::{Markup, html};
 use super::actions::StillOff;
 use super::explain::explained;
 use super::incident::entries;
-use super::layout::{NavItem, PageLayout, headings, page};
+use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::overview::{Automation, automation};
 use super::parts::{Text, Tone, badge, bar, health, how, incident_link, prompt_link, segment, time, time_of, who};
 use super::{Viewer, actions};
 use crate::api::{ExplainView, PromptView, VersionView};
-use crate::decision::{Canary, Incident, MarkKind, PromptName, VersionName};
+use crate::decision::{Canary, Guard, Incident, MarkKind, PromptName, VersionName};
 use crate::deployed::DeploymentEntry;
 use crate::figures::Known;
 use crate::visible::shown;
@@ -26,6 +26,8 @@ pub struct PromptPage<'a> {
     /// Whether automation is paused for this prompt itself.
     pub is_paused: bool,
     pub still_off: Option<StillOff>,
+    /// Whether automation asks once a version has served for long.
+    pub asks_by_age: bool,
     pub canary: Option<&'a Canary>,
     pub explained: Option<&'a ExplainView>,
     /// The latest entry first.
@@ -59,8 +61,10 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
         (also_changed(view.view))
         (log(view))
     };
-    let is_awaited = matches!(view.known, Known::Awaited);
-    page(&PageLayout { title: &name, place: NavItem::Prompts, is_awaited, main }, Some(viewer))
+    let foreseen = view.explained.iter().flat_map(|view| &view.alerts).flat_map(|alert| &alert.guards);
+    let ends = foreseen.filter_map(|guard| Guard::parse(&guard.reason)).any(ends_by_time);
+    let again = again(view.known.is_awaited(), view.asks_by_age || ends);
+    page(&PageLayout { title: &name, place: NavItem::Prompts, now: None, again, main }, Some(viewer))
 }
 
 fn serving(view: &PromptPage<'_>) -> Markup {

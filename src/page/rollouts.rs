@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::layout::{NavItem, PageLayout, page};
+use super::layout::{NavItem, PageLayout, again, page};
 use super::parts::{Text, Tone, badge, health, incident_link, prompt_link, seconds, time, who};
 use super::{Viewer, actions};
 use crate::decision::{Canary, Incident, PromptName, TrafficSplit};
@@ -42,8 +42,8 @@ pub fn rollouts(view: &Rollouts<'_>, viewer: &Viewer) -> String {
         }
         @if view.left_out > 0 { p class="quiet" { (view.left_out) " more are not shown." } }
     };
-    let is_awaited = matches!(view.known, Known::Awaited) && !view.rollouts.is_empty();
-    page(&PageLayout { title: "Rollouts", place: NavItem::Rollouts, is_awaited, main }, Some(viewer))
+    let again = again(view.known.is_awaited() && !view.rollouts.is_empty(), false);
+    page(&PageLayout { title: "Rollouts", place: NavItem::Rollouts, now: None, again, main }, Some(viewer))
 }
 
 /// A canary with its buttons.

@@ -49,7 +49,9 @@ async fn fill(
     read_present(labels, &prometheus.instant(&present()).await?, figures);
     if book.is_awaited() {
         // the lines of the last hour take longer
-        book.publish(Some(Arc::new(figures.clone())));
+        let mut partial = figures.clone();
+        partial.lines_awaited = true;
+        book.publish(Some(Arc::new(partial)));
     }
     // both clocks are near enough for a line of an hour
     let now = worker.engine.store.now().await.map_err(|error| PrometheusError::NoAnswer(error.to_string()))?;

@@ -252,6 +252,7 @@ async fn only_a_reload_that_replaces_the_token_ends_a_stream() -> Result<()> {
     let mut page = Page::open_with(address, "Authorization: Bearer first\r\n").await?;
     page.until("resync", &json!({})).await?;
     reload("first", config("first", "31m")).await?;
+    tokio::time::timeout(SOON, page.until("resync", &json!({}))).await.context("it does not know of the reload")??;
     ship(&receiver.http.clone().token("first"), "p").await?;
     page.hears_of("p").await?;
     reload("first", config("second", "31m")).await?;

@@ -66,6 +66,40 @@ async fn the_keyboard_stays_where_it_is_and_nothing_moves_when_something_was_don
     maya.is_clean()
 }
 
+/// A browser closes the menu of an element that is replaced.
+#[tokio::test]
+async fn a_list_to_choose_from_stays_open_while_news_arrive() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.sees("nothing").await?;
+    for event in ["pointerdown", "keydown"] {
+        let prompt = format!("by-{event}");
+        let open = format!(
+            "{{ window.list = document.querySelector('#state'); list.focus(); window.heard = 0; \
+             list.dispatchEvent(new Event('{event}', {{ bubbles: true }})); }} true"
+        );
+        maya.browser.eval(&open).await?;
+        let count = format!(
+            "window.real ??= window.fetch; window.fetch = async (path, options) => {{ \
+             const answer = await real(path, options); \
+             heard += (await answer.clone().text()).includes('{prompt}'); return answer; }}; true"
+        );
+        maya.browser.eval(&count).await?;
+        ship(&ops(&world), &prompt).await?;
+        // the second answer comes after the page had the first one
+        maya.browser.until("the news", SOON, "heard > 1 || !list.isConnected").await?;
+        ensure!(maya.browser.eval("list.isConnected").await? == json!(true), "{event}: the list was replaced");
+        ensure!(!maya.text().await?.contains(&prompt), "{event}");
+        // something is chosen, or the focus goes elsewhere
+        let over = if event == "keydown" { "list.blur()" } else { "list.dispatchEvent(new Event('change'))" };
+        let over = over.replace("('change')", "('change', { bubbles: true })");
+        maya.browser.eval(&format!("{over}; true")).await?;
+        maya.sees(&prompt).await?;
+    }
+    maya.is_clean()
+}
+
 #[tokio::test]
 async fn an_open_menu_and_the_focus_stay_with_their_prompt() -> Result<()> {
     let world = World::with(&TOKENS).await?;

@@ -108,6 +108,41 @@ async fn a_pause_of_all_prompts_appears_although_somebody_has_just_looked() -> R
     maya.is_clean()
 }
 
+/// A reader's clock may be wrong.
+#[tokio::test]
+async fn distances_follow_the_clock_of_the_receiver() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.sees_served("v2").await?;
+    maya.browser.eval("window.real = Date.now; Date.now = () => real() + 600000; true").await?;
+    ship(&ops(&world), "q").await?;
+    let told = "document.querySelector('[data-key=q] [data-at]')?.textContent";
+    let told = maya.browser.until("the new prompt", SOON, told).await?;
+    ensure!(told.as_str().is_some_and(|told| told.ends_with(" s ago")), "{told}");
+    maya.is_clean()
+}
+
+#[tokio::test]
+async fn a_page_of_another_release_is_loaded_again_but_not_more_often_than_once_a_minute() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    for selector in ["head script", "link[rel=stylesheet]"] {
+        let other = format!(
+            "window.isSame = true; document.querySelector('{selector}').setAttribute('data-release', 'another'); true"
+        );
+        maya.browser.eval(&other).await?;
+        let prompt = if selector == "head script" { "p" } else { "q" };
+        ship(&ops(&world), prompt).await?;
+        maya.sees(prompt).await?;
+        ensure!(maya.browser.eval("window.isSame").await? == json!(true), "{selector}: the minute is not over");
+        maya.browser.eval("performance.now = () => 61000; true").await?;
+        ship(&ops(&world), &format!("{prompt}-2")).await?;
+        maya.browser.until(&format!("{selector}: loaded again"), SOON, &format!("!window.isSame && {LIVE}")).await?;
+    }
+    maya.is_clean()
+}
+
 /// Nothing is committed when a cooldown ends.
 #[tokio::test]
 async fn a_hold_that_ends_by_time_ends_on_an_open_page() -> Result<()> {

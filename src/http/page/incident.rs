@@ -102,6 +102,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
         rehearsed: rehearsed.as_ref(),
         is_paused,
         still_off: StillOff::of(engine.policy.dry_run, is_all_paused),
+        asks_by_age: engine.policy.ask_when_active_for_longer_than.is_some(),
         log: &log,
         deployed: &deployed,
         related: &related,

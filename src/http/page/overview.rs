@@ -85,6 +85,7 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
     };
     let outage = index.outage.clone().filter(|_| reader.caller.sees_all());
     let (viewer, is_dry_run) = (reader.viewer.clone(), engine.policy.dry_run);
+    let asks_by_age = engine.policy.ask_when_active_for_longer_than.is_some();
     // a hundred rows take milliseconds, during which alerts must not wait
     let document = elsewhere::run(move || {
         let choice = ListRequest { search: &search, filter, group: &group, page };
@@ -97,7 +98,7 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
                 counts,
                 rows,
                 now,
-                is_dry_run,
+                (is_dry_run, asks_by_age),
                 &known,
             ),
             &viewer,
@@ -115,7 +116,7 @@ fn of<'a>(
     counts: [usize; 5],
     rows: Vec<Row>,
     now: Timestamp,
-    is_dry_run: bool,
+    (is_dry_run, asks_by_age): (bool, bool),
     known: &'a Known,
 ) -> Overview<'a> {
     Overview {
@@ -129,6 +130,7 @@ fn of<'a>(
         groups,
         paused_for_all: index.paused_for_all.as_deref(),
         is_dry_run,
+        asks_by_age,
         outage: outage.map(|id| id.0.as_str()),
         is_partial: index.partial,
         known,

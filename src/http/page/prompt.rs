@@ -46,6 +46,7 @@ pub async fn prompt(context: &Context, reader: &Visitor<'_>, name: &str, query: 
         automation: &automation,
         is_paused,
         still_off,
+        asks_by_age: engine.policy.ask_when_active_for_longer_than.is_some(),
         canary: loaded.snapshot.state.running_canary(),
         explained: Some(&explained),
         log: &entries,

@@ -9,26 +9,48 @@
   const SETTLE = 200; // several changes become one look
   const RETRY = 5000; // after an error
   const PRESS = 2000; // the longest press of a button
-  const AIM = 500; // nobody aims at a button sooner after it has appeared
+  const AIM = 500; // aiming at a new button takes longer
   const PATIENCE = 10000; // the longest wait for an answer, and between two looks without news
   const FIRST = 5000; // a stream begins with an event
   const QUIET = 40000; // it then sends one every 15 s
 
   const find = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const listen = (kinds, then, early) => kinds.split(' ').forEach((kind) => document.addEventListener(kind, then, early));
+  const again = () => location.replace(location.pathname + location.search);
+  // a redirect has the status 0: a script cannot follow a proxy to its sign-in elsewhere
+  const read = () => fetch(location.href, {
+    headers: { Accept: 'text/html' },
+    cache: 'no-store',
+    redirect: 'manual',
+    signal: AbortSignal.timeout(PATIENCE),
+  });
 
   // --- times ---
 
   const near = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
   const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 
-  function localTimes(root) {
+  let ahead = 0; // of the receiver's clock
+
+  function setClock({ body }) {
+    if (body.dataset.now) ahead = Date.now() - body.dataset.now;
+  }
+
+  function times(root) {
     const today = new Date().toDateString();
     for (const time of all('time[datetime]', root)) {
       const at = new Date(time.dateTime);
       if (Number.isNaN(at.getTime())) continue;
       const text = (at.toDateString() === today ? near : far).format(at);
       if (time.textContent !== text) time.textContent = text;
+    }
+    const now = Date.now();
+    for (const span of all('[data-at],[data-left]', root)) {
+      const { at, left } = span.dataset;
+      const ms = (at ? Number(at) + ahead : (span.ends ??= now + left * 1000)) - now;
+      const text = spoken(Math.max(left ? ms : Math.abs(ms), 0));
+      span.textContent = left ? `${text} left` : ms < 1000 ? `${text} ago` : `in ${text}`;
     }
   }
 
@@ -37,16 +59,6 @@
     const seconds = Math.floor(ms / 1000);
     const [size, unit] = [[86400, 'd'], [3600, 'h'], [60, 'min']].find(([least]) => seconds >= least) || [1, 's'];
     return `${Math.floor(seconds / size)} ${unit}`;
-  }
-
-  function distances(root) {
-    const now = Date.now();
-    for (const span of all('[data-at],[data-left]', root)) {
-      const { at, left } = span.dataset;
-      span.ends ??= at ? Number(at) : now + left * 1000;
-      const ms = span.ends - now;
-      span.textContent = left ? `${spoken(Math.max(ms, 0))} left` : ms > 0 ? `in ${spoken(ms)}` : `${spoken(-ms)} ago`;
-    }
   }
 
   // --- what is said ---
@@ -69,7 +81,7 @@
 
   // what identifies an element in the old and in the new content
   function keyOf(element) {
-    if (!element || !element.closest || !element.closest('main')) return null;
+    if (!element?.closest('main')) return null;
     if (element.id) return '#' + CSS.escape(element.id);
     const named = ['data-key', 'data-path', 'data-body', 'href'].filter((name) => element.hasAttribute(name));
     if (named.length) return within(element) + named.map((name) => `[${name}="${CSS.escape(element.getAttribute(name))}"]`).join('');
@@ -100,13 +112,16 @@
     const answer = new DOMParser().parseFromString(text, 'text/html');
     const [next, main] = [find('main', answer), find('main')];
     if (!next || !main) return;
-    // this page was an error or a sign-in, without navigation and without news; or another tab has signed in anew
-    const csrf = (page) => find('meta[name="csrf-token"]', page)?.content;
     const isOver = !answer.body.dataset.live;
-    if (!isOver && (!document.body.dataset.live || csrf(answer) !== csrf(document))) {
-      location.reload();
+    const differs = (selector) => find(selector, answer)?.outerHTML !== find(selector)?.outerHTML;
+    // another release; rarely, because replicas are replaced one by one
+    const isOld = performance.now() > 60000 && (differs('head script') || differs('link[rel="stylesheet"]'));
+    // this page was an error or a sign-in, without news; or another tab has signed in anew
+    if (!isOver && (isOld || !document.body.dataset.live || differs('meta[name="csrf-token"]'))) {
+      again();
       return;
     }
+    setClock(answer);
     // what was typed into the form stays
     if (isOver && find('.sign-in', main) && find('.sign-in', next)) return;
     if (isOver) {
@@ -116,13 +131,12 @@
     document.title = answer.title;
     const focused = document.activeElement;
     const key = keyOf(focused);
-    const typed = focused && focused.matches('main input') ? [focused.value, focused.selectionStart] : null;
+    const typed = focused?.matches('main input') ? [focused.value, focused.selectionStart] : null;
     const opened = all('details[open]', main).map(keyOf);
-    const [left, top] = [window.scrollX, window.scrollY];
+    const { scrollX, scrollY } = window;
     document.adoptNode(next);
-    localTimes(next);
-    distances(next);
-    distances(main);
+    times(next);
+    times(main);
     for (const selector of opened) {
       const details = selector && find(selector, next);
       if (details) details.open = true;
@@ -132,47 +146,41 @@
     const isInside = main.contains(focused);
     const before = new Set(all('button.act:not(.fresh)', main).map(placeOf));
     main.replaceWith(next);
-    const again = key && find(key, next);
-    if (again && typed) {
-      again.value = typed[0];
-      again.setSelectionRange(typed[1], typed[1]);
+    const same = key && find(key, next);
+    if (same && typed) {
+      same.value = typed[0];
+      same.setSelectionRange(typed[1], typed[1]);
     }
     // without it, Tab would begin at the top of the page
-    if (isInside) (again || next).focus({ preventScroll: true });
-    window.scrollTo(left, top);
+    if (isInside) (same || next).focus({ preventScroll: true });
+    window.scrollTo(scrollX, scrollY);
     settle(next, before);
   }
 
   let looked = 0;
   let pressed = 0;
-  let planned = 0;
+  let chosen = 0;
+  let planned = null;
   let round = 0;
 
   async function look() {
-    planned = 0;
+    planned = null;
     looked = Date.now();
     round += 1;
     const own = round;
     try {
-      const answer = await fetch(location.href, {
-        credentials: 'same-origin',
-        headers: { Accept: 'text/html' },
-        cache: 'no-store',
-        signal: AbortSignal.timeout(PATIENCE),
-      });
-      if (answer.redirected && new URL(answer.url).pathname !== location.pathname) {
-        location.assign(answer.url);
-        return;
-      }
+      const answer = await read();
       const text = await answer.text();
       // a later look has begun: its answer is newer
       if (own !== round || find('dialog[open]')) return;
-      // a button that is replaced while it is pressed is not clicked
-      if (Date.now() - pressed < PRESS) {
+      // what is replaced is not clicked, and an open menu closes
+      if (Date.now() < Math.max(pressed + PRESS, chosen + PATIENCE)) {
         plan(SETTLE);
         return;
       }
-      replaceMain(text);
+      // no page of ours: a proxy's sign-in has ended
+      if ([0, 401, 403].includes(answer.status) && !text.includes('<main')) again();
+      else replaceMain(text);
     } catch {
       if (own === round) plan(RETRY);
       return;
@@ -182,8 +190,8 @@
 
   function plan(delay) {
     const at = Math.max(Date.now() + delay, looked + AGAIN);
-    if (planned && planned.at <= at) return;
-    if (planned) clearTimeout(planned.timer);
+    if (planned?.at <= at) return;
+    clearTimeout(planned?.timer);
     planned = { at, timer: setTimeout(look, at - Date.now()) };
   }
 
@@ -219,7 +227,7 @@
     showLive('off', 'Not live');
   }
 
-  // a page that nobody sees leaves its connection to others: browsers allow six to one address
+  // a hidden page leaves its connection to others: browsers allow six to one address
   function follow(patience = FIRST) {
     const path = document.body.dataset.live;
     if (!path || source || document.visibilityState === 'hidden') return;
@@ -236,12 +244,12 @@
         showLive('off', 'Reconnecting');
         return;
       }
-      // the session has ended, or the receiver has too many open pages: the next look tells
+      // the session has ended, or too many pages are open: the next look tells
       leave();
       look().then(() => setTimeout(follow, PATIENCE));
     });
     on('keep-alive', () => {});
-    // the order of the list, and what concerns all prompts, are read once a second
+    // the receiver reads the list's order, and what concerns all prompts, once a second
     const news = () => {
       plan(SETTLE);
       setTimeout(() => plan(0), SETTLE + AGAIN + 100);
@@ -276,7 +284,7 @@
   function ask(button) {
     const { title, text, yes, no, danger, field, label, required } = button.dataset;
     if (!title) return Promise.resolve('');
-    // one element per question: the close event can arrive after the next one has opened
+    // one element per question: it can close after the next one has opened
     const last = find('#question');
     const dialog = last.cloneNode(true);
     last.replaceWith(dialog);
@@ -308,12 +316,13 @@
   const acting = new Set();
 
   async function act(button) {
-    const own = button.dataset.path + button.dataset.body;
+    const { method, path, body: known, field, then } = button.dataset;
+    const own = path + known;
     if (acting.has(own)) return;
     const given = await ask(button);
     if (given === null) return;
-    const body = button.dataset.body ? JSON.parse(button.dataset.body) : {};
-    if (button.dataset.field && given) body[button.dataset.field] = given;
+    const body = known ? JSON.parse(known) : {};
+    if (field && given) body[field] = given;
     const token = find('meta[name="csrf-token"]');
     const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
     if (token) headers['X-CSRF-Token'] = token.content;
@@ -322,15 +331,16 @@
     button.setAttribute('aria-disabled', 'true');
     say('Working …');
     try {
-      const { method, path, then } = button.dataset;
       const signal = AbortSignal.timeout(PATIENCE);
-      const answer = await fetch(path, { method, headers, body: JSON.stringify(body), credentials: 'same-origin', signal });
+      const answer = await fetch(path, { method, headers, body: JSON.stringify(body), redirect: 'manual', signal });
       if (then && answer.ok) {
         location.assign(then);
         return;
       }
       const reply = await answer.json().catch(() => ({}));
-      if (!answer.ok) {
+      if ([0, 401].includes(answer.status)) {
+        say('Nothing was done: your sign-in has ended. Sign in again.', true);
+      } else if (!answer.ok) {
         say(reply.error ? reply.error.message : `The receiver refused it (${answer.status}).`, true);
       } else if (answer.status === 202) {
         say('The receiver queries Prometheus first. This page shows the result.');
@@ -346,65 +356,49 @@
     }
   }
 
-  // --- signing in ---
-
-  // a browser sends no cookie with a link of another site: this page's own request has it
-  async function isSignedIn() {
-    const answer = await fetch(location.href, { headers: { Accept: 'text/html' }, cache: 'no-store' });
-    return answer.status !== 401;
-  }
-
   // --- start ---
 
   document.addEventListener('DOMContentLoaded', () => {
-    localTimes(document);
-    distances(document);
-    setInterval(() => {
-      distances(document);
-      // today has become yesterday
-      localTimes(document);
-    }, 10000);
+    setClock(document);
+    times(document);
+    setInterval(times, 10000, document);
     follow();
     awaited();
+    // a link of another site comes without the cookie, this page's own request has it
     if (find('.sign-in') && !find('#fault')) {
-      isSignedIn().then((isIn) => isIn && location.replace(location.pathname + location.search), () => {});
+      read().then((answer) => answer.status !== 401 && again(), () => {});
     }
     // the second click of a double click is not for what has just appeared
-    document.addEventListener('click', (event) => {
+    listen('click', (event) => {
       if (event.detail > 1 && event.target.closest('button, a')) {
         event.preventDefault();
         event.stopPropagation();
       }
     }, true);
-    document.addEventListener('click', (event) => {
-      const button = event.target.closest && event.target.closest('button[data-path]');
+    listen('click', (event) => {
+      const button = event.target.closest('button[data-path]');
       if (button) act(button);
     });
-    for (const kind of ['input', 'change']) {
-      document.addEventListener(kind, (event) => {
-        const form = event.target.closest && event.target.closest('form[data-filter]');
-        if (form) filter(form);
-      });
-    }
-    document.addEventListener('submit', (event) => {
-      if (event.target.matches('form[data-filter]')) {
-        event.preventDefault();
-        filter(event.target);
-      }
+    listen('input change submit', (event) => {
+      const form = event.target.closest('form[data-filter]');
+      if (!form) return;
+      event.preventDefault();
+      filter(form);
     });
-    document.addEventListener('pointerdown', () => { pressed = Date.now(); });
-    for (const kind of ['pointerup', 'pointercancel']) {
-      document.addEventListener(kind, () => { pressed = 0; });
-    }
+    listen('pointerdown', () => { pressed = Date.now(); });
+    listen('pointerup pointercancel', () => { pressed = 0; });
+    listen('pointerdown keydown change focusout', ({ target, type }) => {
+      if (target.closest('main select')) chosen = type.endsWith('down') ? Date.now() : 0;
+    });
     const isSeen = () => {
       if (!document.body.dataset.live) return;
-      // while nobody looked, health was not measured
+      // health was not measured meanwhile
       plan(0);
       follow();
     };
     window.addEventListener('pagehide', leave);
-    // the browser kept the page as it was, without its connection
-    window.addEventListener('pageshow', (event) => { if (event.persisted) isSeen(); });
-    document.addEventListener('visibilitychange', () => { (document.visibilityState === 'visible' ? isSeen : leave)(); });
+    // kept by the browser without its connection
+    window.addEventListener('pageshow', ({ persisted }) => persisted && isSeen());
+    listen('visibilitychange', () => (document.visibilityState === 'visible' ? isSeen : leave)());
   });
 })();

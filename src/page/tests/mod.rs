@@ -269,6 +269,7 @@ fn overview_of(texts: Texts, viewer: &Viewer) -> String {
         groups: groups.to_vec(),
         paused_for_all: Some(&paused),
         is_dry_run: true,
+        asks_by_age: false,
         outage: Some(ID),
         is_partial: true,
         known: &known,
@@ -276,8 +277,8 @@ fn overview_of(texts: Texts, viewer: &Viewer) -> String {
     overview::overview(&view, viewer)
 }
 
-fn empty_overview(total: usize, known: &Known) -> String {
-    let view = Overview {
+fn nothing(total: usize, known: &Known) -> Overview<'_> {
+    Overview {
         now: NOW,
         choice: ListRequest { page: 1, ..ListRequest::default() },
         rows: Vec::new(),
@@ -288,11 +289,43 @@ fn empty_overview(total: usize, known: &Known) -> String {
         groups: Vec::new(),
         paused_for_all: None,
         is_dry_run: false,
+        asks_by_age: false,
         outage: None,
         is_partial: false,
         known,
-    };
-    overview::overview(&view, &viewer())
+    }
+}
+
+fn empty_overview(total: usize, known: &Known) -> String {
+    overview::overview(&nothing(total, known), &viewer())
+}
+
+/// Nothing is committed when such a hold ends or begins, or when the lines of the last hour have been read.
+#[test]
+fn a_page_looks_again_when_something_comes_without_news() {
+    let held = |guard| Automation::Held(HoldingGuard { held: Held { guard, detail: "held".to_owned() }, left: None });
+    let mut partial = Figures::default();
+    partial.lines_awaited = true;
+    let lines = Known::Since(Instant::now(), std::sync::Arc::new(partial));
+    let armed = Automation::Armed { target: Some("v1".to_owned()), asks_first: false };
+    for (automation, asks_by_age, known, again) in [
+        (held(Guard::Budget), false, figures(PLAIN), Some(60)),
+        (held(Guard::KeepsReturning), false, figures(PLAIN), Some(60)),
+        (held(Guard::Cooldown), false, figures(PLAIN), None),
+        (armed.clone(), false, figures(PLAIN), None),
+        (armed.clone(), true, figures(PLAIN), Some(60)),
+        (held(Guard::Budget), false, Known::Awaited, Some(2)),
+        (armed, false, lines.clone(), Some(2)),
+    ] {
+        let row = Row { prompt: "p".to_owned(), automation, ..Row::default() };
+        let view = Overview { rows: vec![row], asks_by_age, ..nothing(1, &known) };
+        let page = overview::overview(&view, &viewer());
+        let found = page.split_once("data-again=\"").and_then(|(_, rest)| rest.split('"').next()?.parse::<u16>().ok());
+        assert_eq!(found, again, "{view:?}");
+    }
+    let gradual = phases(PLAIN).into_iter().find(|(phase, _)| *phase == "rolling_back").expect("a gradual rollback").1;
+    let view = Rollouts { rollouts: vec![RolloutRow::Gradual(&gradual)], left_out: 0, known: &lines };
+    assert!(rollouts::rollouts(&view, &viewer()).contains("data-again=\"2\""));
 }
 
 fn rehearsed(texts: Texts) -> Rehearsed {
@@ -325,6 +358,7 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
         rehearsed: incident.phase.is_open().then_some(&rehearsed),
         is_paused: incident.phase.is_open().then_some(false),
         still_off: None,
+        asks_by_age: false,
         log: &log,
         deployed: &deployed,
         related: &["support/answer".to_owned()],
@@ -468,6 +502,7 @@ fn prompt_of(texts: Texts, viewer: &Viewer, is_asked: bool) -> String {
         automation: &Automation::Paused(texts.of("by maya: launch")),
         is_paused: true,
         still_off: None,
+        asks_by_age: false,
         canary: Some(&canary(texts)),
         explained: Some(&explained),
         log: &[entry(texts)],
