@@ -19,7 +19,8 @@ async fn a_link_of_another_site_leads_a_person_who_has_signed_in_to_its_page() -
     maya.is_live().await?;
     maya.browser.goto(&format!("http://wiki.test:{port}/")).await?;
     maya.sees("Sign in").await?;
-    maya.browser.eval(&format!("location.href = '{}/prompts/p?entries=7'", maya.base)).await?;
+    // later, because a page that is left answers no evaluation
+    maya.browser.eval(&format!("setTimeout(() => {{ location.href = '{}/prompts/p?entries=7'; }})", maya.base)).await?;
     let there = format!("{LIVE} && location.pathname + location.search === '/prompts/p?entries=7'");
     maya.browser.until("the prompt", SOON, &there).await?;
     Ok(())
@@ -87,7 +88,7 @@ async fn a_mistyped_token_loses_neither_the_name_nor_the_way() -> Result<()> {
     maya.browser.until("the prompt", SOON, &format!("{LIVE} && location.pathname === '/prompts/p'")).await?;
     maya.sees("maya").await?;
     // the address of the form is no page, but leads to one
-    maya.browser.eval("location.href = '/login'").await?;
+    maya.browser.eval("setTimeout(() => { location.href = '/login'; })").await?;
     maya.browser.until("the overview", SOON, &format!("{LIVE} && location.pathname === '/'")).await?;
     maya.is_clean()
 }
