@@ -640,11 +640,11 @@ class Reader:
     def _watch_name(self, watched, peers):
         """Marks the node when its DNS name no longer resolves to the addresses of its connections, because a failover by DNS
         leaves those to the old master open. Some resolvers return a part of the addresses, so one lookup is not enough."""
-        closed, missing = self._closed, 0
+        closed, missing = self._closed, dict.fromkeys(peers, 0)
         while not closed.wait(RESOLVE_EVERY) and (node := watched()):
             if now := _resolved(node.address):
-                missing = 0 if peers <= now else missing + 1
-                node.renamed = missing > 1
+                missing = {peer: 0 if peer in now else count + 1 for peer, count in missing.items()}
+                node.renamed = max(missing.values()) > 1
             del node
 
     def _subscribe(self, address):

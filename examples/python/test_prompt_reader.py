@@ -451,6 +451,17 @@ class Following(unittest.TestCase):
         server.commit("v2")
         eventually(lambda: reader.versions("support") == ["v2"])
 
+    def test_connections_to_two_addresses_of_a_name_stay(self):
+        patch = unittest.mock.patch("prompt_reader.RESOLVE_EVERY", 0.05)
+        patch.start()
+        self.addCleanup(patch.stop)
+        reader, server, lookups = self.by_name(["127.0.0.1"], ["127.0.0.2"])  # one after the other
+        eventually(lambda: reader.mode() == "pushed")
+        own = lambda: {one["id"] for one in server.client.client_list() if one["user"] == "prompt-server"}
+        before, count = own(), lookups.count
+        eventually(lambda: lookups.count > count + 10)
+        self.assertEqual(own(), before)
+
     def test_a_lookup_that_hangs_does_not_hold_the_reader(self):
         reader, server, lookups = self.by_name(["127.0.0.1"])
         lookups.answers.clear()

@@ -14,7 +14,7 @@ use crate::api::{self, DecisionKind, HoldDurations, Strategy};
 use crate::config::parse_prometheus_duration;
 use crate::decision::note::NoteKind;
 use crate::decision::outage::OutageAction;
-use crate::decision::phase::Objection;
+use crate::decision::phase::ObjectionKind;
 use crate::decision::{
     self, Activation, Answer, Choice, Decide, Event, Gate, Incident, IncidentId, PhaseKind, Plan, PromptName,
     RefusalCode, Rollback, Snapshot, Timestamp, TrafficShare, VersionName,
@@ -111,16 +111,16 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiR
     let conflict = |code: &'static str, message: String| Err(ApiError::new(StatusCode::CONFLICT, code, message));
     match incident.objection() {
         Some(objection) => {
-            let (code, then) = match objection {
-                Objection::ContentMissing(_) => {
+            let (code, then) = match objection.kind {
+                ObjectionKind::ContentMissing => {
                     ("archived", "repeat the request to try again, or use force to roll back without its content")
                 }
-                Objection::TargetFails { .. } => {
+                ObjectionKind::TargetFails => {
                     ("baseline_failed", "repeat the request, or use force, to roll back anyway")
                 }
-                Objection::Changed(_) => ("healthy", "repeat the request, or use force, to roll back anyway"),
+                ObjectionKind::Changed => ("healthy", "repeat the request, or use force, to roll back anyway"),
             };
-            conflict(code, format!("{}: {then}", objection.text()))
+            conflict(code, format!("{}: {then}", objection.text))
         }
         // after a rollback that did not help, only a missing content keeps the next one
         None if incident.phase.kind() == PhaseKind::Escalated => {

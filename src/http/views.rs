@@ -233,7 +233,7 @@ pub fn incident_row(incident: &Incident) -> api::IncidentView {
         updated_at: rfc3339(incident.updated_at),
         closed_at: time(incident.closed_at),
         deadline: time(incident.deadline()),
-        objection: incident.objection().map(|objection| objection.text().to_owned()),
+        objection: incident.objection().map(|objection| objection.text.clone()),
         reason: text(incident.failure().as_ref()),
         verification: incident.verification().map(|verification| api::VerificationView {
             checks: verification.checks,

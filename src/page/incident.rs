@@ -102,7 +102,7 @@ fn said(incident: &Incident) -> Markup {
         }
         @if incident.phase.is_undecided() {
             @if let Some(objection) = incident.objection() {
-                p { "Not rolled back yet: " (Text(objection.text())) ". Approve again to " (objection.remedy()) "." }
+                p { "Not rolled back yet: " (Text(&objection.text)) ". Approve again to " (objection.remedy()) "." }
             }
             @if let Some(held) = &incident.held {
                 p { "Not rolled back automatically (" code { (held.guard.as_str()) } "): " (Text(&held.detail)) "." }

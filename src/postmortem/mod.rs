@@ -59,6 +59,9 @@ pub struct Verified {
     pub recovered_at: Option<Timestamp>,
 }
 
+/// The times of one commit in the log and in the notes differ by less.
+const CLOSE: Duration = Duration::from_secs(1);
+
 impl PostmortemFacts<'_> {
     fn recovered_at(&self) -> Option<Timestamp> {
         let closed_at = self.incident.closed_at.filter(|_| self.incident.phase.kind() == PhaseKind::Recovered)?;
@@ -76,7 +79,26 @@ impl PostmortemFacts<'_> {
     /// When the version in trouble lost its traffic. Unknown if it was replaced more than once.
     fn left_at(&self) -> Option<Timestamp> {
         let switch = self.incident.switch.as_ref().filter(|switch| switch.from == self.incident.version);
-        self.earlier_rollback().map(|note| note.at).or(switch.map(|switch| switch.at))
+        let recorded = self.earlier_rollback().map(|note| note.at).or(switch.map(|switch| switch.at))?;
+        // the rollback may have been one of the version that replaced it
+        let logged = self.log.iter().filter(|entry| {
+            let is_stage = [LogEvent::Canary, LogEvent::Gradual].iter().any(|stage| stage.as_str() == entry.event);
+            entry.is_change()
+                && !is_stage
+                && entry.at >= self.incident.opened_at
+                && *self.incident.version.as_str() == entry.from
+        });
+        Some(logged.map(|entry| entry.at).min().filter(|at| at.plus(CLOSE) < recorded).unwrap_or(recorded))
+    }
+
+    /// When the rollback of `note` was decided. A gradual one was decided when it began, and ended later.
+    fn begun_at(&self, note: &Note) -> Timestamp {
+        let own = |entry: &&DeploymentEntry| {
+            entry.event == LogEvent::Gradual.as_str() && entry.incident == self.incident.id.0 && entry.at <= note.at
+        };
+        let Some(began) = self.log.iter().filter(own).map(|entry| entry.at).min() else { return note.at };
+        let is_of_it = |n: &&Note| n.kind == NoteKind::Decided && n.at <= began && began.since(n.at) < CLOSE;
+        self.incident.notes.iter().rfind(is_of_it).map_or(began, |decided| decided.at)
     }
 
     /// Whether the system ended a canary: its traffic went back to its base, which need not be known-good.

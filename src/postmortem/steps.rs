@@ -113,7 +113,7 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
 pub fn decided_at(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
     if let Some(note) = facts.earlier_rollback() {
-        return Some(note.at); // later switches answer other questions
+        return Some(facts.begun_at(note)); // later switches answer other questions
     }
     match (&incident.switch, incident.phase.kind()) {
         (Some(_), _) => incident.rollback_decided_at(),

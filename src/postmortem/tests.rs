@@ -542,3 +542,28 @@ fn a_limit_is_met_to_the_millisecond() {
     incident.note(after(20), NoteKind::Decided, "Maya is investigating");
     assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since the alert: met |"));
 }
+
+#[test]
+fn a_gradual_rollback_that_a_fix_followed_was_decided_when_it_began() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    incident.note(after(60), NoteKind::Decided, "Maya started a gradual rollback from v2.1.0 to v2.0.9");
+    switch(&mut incident, after(1_860), SwitchMode::Gradual, "Maya");
+    ship(&mut incident, after(3_000), "v2.0.9", "v2.1.1");
+    let mut log = log();
+    log[0] = DeploymentEntry { at: after(60), event: "gradual".to_owned(), ..log[0].clone() };
+    let text = draft(&facts(&incident, &log));
+    let decided = format!("| decided | {} |", text::moment(after(60)));
+    assert_says(&text, &[&decided], &["| under investigation |"]);
+}
+
+#[test]
+fn a_rollback_of_a_fix_is_not_when_the_first_version_left() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    ship(&mut incident, after(200), "v2.1.0", "v2.1.1");
+    incident.note(after(900), NoteKind::Switched, "Maya rolled v2.1.1 back to v2.0.9: PromptErrorRate");
+    ship(&mut incident, after(3_000), "v2.0.9", "v2.1.2");
+    let mut log = log();
+    log[0] =
+        DeploymentEntry { at: after(200), event: "activate".to_owned(), to: "v2.1.1".to_owned(), ..log[0].clone() };
+    assert_says(&draft(&facts(&incident, &log)), &["was in service for 33 min"], &["was in service for 45 min"]);
+}

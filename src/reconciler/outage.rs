@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tracing::Instrument;
 use ulid::Ulid;
 
@@ -390,8 +391,12 @@ impl Coordinator {
 /// Runs while the process does.
 pub async fn run(engines: Current<Arc<Engine>>) {
     let token = Ulid::generate().to_string();
+    let mut looked: Option<Instant> = None;
     loop {
         let coordinator = Coordinator { engine: engines.get() };
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) && coordinator.engine.store.forget_stray_hold().await.is_ok() {
+            looked = Some(Instant::now());
+        }
         tokio::time::sleep(rest(coordinator.tick(&token).await)).await;
     }
 }

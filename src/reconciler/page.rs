@@ -205,10 +205,12 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
             format!("The version that replaced {prompt} {version} could not be verified")
         }
         Phase::Unverified => format!("The rollback of {prompt} {version} could not be verified"),
-        Phase::Verifying { .. } => {
+        Phase::Verifying { .. } if incident.is_shipped() => {
             format!("Another version replaced {prompt} {version}, and its health is not confirmed yet")
         }
-        Phase::RollingBack(_) => format!("The gradual rollback of {prompt} {version} has paused"),
+        Phase::RollingBack(split) if split.paused.is_some() => {
+            format!("The gradual rollback of {prompt} {version} has paused")
+        }
         _ if incident.escalations == 0 => {
             format!("{prompt} {version} waits for {decider}, and Slack cannot notify them")
         }
@@ -351,5 +353,18 @@ mod tests {
         assert_eq!(waits(WantedPage::Ended), [15, 30, 60, 120, 300, 300]);
         let outlasted: Duration = (1..=OUTLASTED).map(|failures| WantedPage::Ended.wait_after(failures)).sum();
         assert!(outlasted >= LASTS);
+    }
+
+    #[test]
+    fn the_end_of_a_page_about_a_missed_deadline_gives_no_other_reason() {
+        let Phase::RollingBack(mut split) = paused() else { unreachable!("a paused rollback is one") };
+        split.paused = None;
+        for ended in [
+            incident(Phase::Verifying { until: NOW }, Some(SwitchMode::Approved)),
+            incident(Phase::RollingBack(split), None),
+        ] {
+            assert_eq!(WantedPage::of(&ended), WantedPage::Ended);
+            assert!(said(&ended)[0].contains("missed the deadline"), "{:?}", said(&ended));
+        }
     }
 }

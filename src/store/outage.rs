@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Pipeline, Value};
 
+use super::keys::Keys;
 use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA, Unknown};
 use super::schedule::{Shows, Subscription, Work, WorkItem};
@@ -86,6 +87,17 @@ impl Store {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.outage());
         Ok(self.link.read::<Option<String>>(&command).await?.map(IncidentId))
+    }
+
+    /// Removes a hold of all prompts without an open incident, as it stays when an earlier receiver closes the incident. A
+    /// hold that begins meanwhile is found by [`Coordinated::hold_differs`].
+    pub async fn forget_stray_hold(&self) -> Result<(), StoreError> {
+        if self.open_outage().await?.is_some() {
+            return Ok(());
+        }
+        let mut command = redis::cmd("HDEL");
+        command.arg(self.keys.paused()).arg(Keys::OUTAGE_HOLD);
+        self.link.read::<Value>(&command).await.map(drop)
     }
 
     pub async fn outage(&self, id: &IncidentId) -> Result<Option<Coordinated>, StoreError> {

@@ -127,7 +127,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::decision::phase::{Objection, Pending};
+    use crate::decision::phase::{Objection, ObjectionKind, Pending};
     use crate::decision::soak::{Earned, Soak};
     use crate::decision::switch::SwitchMode;
     use crate::decision::{Mark, Operator, PhaseKind, PromptState, Recheck, Timestamp, VersionName};
@@ -290,7 +290,8 @@ mod tests {
         assert_eq!(rolling.gradual().map(|split| (split.percent(), split.began)), Some((25, Timestamp(7))));
         let held = read("awaiting_decision", r#""hold":"maya","objection":{"baseline":true,"text":"it fails"}"#);
         assert_eq!(held.hold().map(Operator::as_str), Some("maya"));
-        assert_eq!(held.objection(), Some(&Objection::TargetFails { to: None, text: "it fails".to_owned() }));
+        let text = "it fails".to_owned();
+        assert_eq!(held.objection(), Some(&Objection { kind: ObjectionKind::TargetFails, to: None, text }));
         // a missing field makes it a question to people, which can be answered
         for phase in ["confirming", "rolling_back"] {
             let asked = read(phase, r#""deadline":9"#);
@@ -313,7 +314,11 @@ mod tests {
             deadline: Some(Timestamp(9)),
             recheck: Some(Recheck { since: Timestamp(3), next: Timestamp(4) }),
             hold: Some(Operator::recorded("bo")),
-            objection: Some(Objection::Changed("why".to_owned())),
+            objection: Some(Objection {
+                kind: ObjectionKind::Changed,
+                to: VersionName::parse("v1").ok(),
+                text: "why".to_owned(),
+            }),
         };
         let incident = &mut state.incidents[0];
         incident.phase = crate::decision::Phase::AwaitingDecision(question);

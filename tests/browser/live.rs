@@ -10,8 +10,9 @@ use crate::common::{SOON, World, ship};
 /// What a browser tells a page that somebody leaves for another tab, or returns to.
 fn is_now(state: &str) -> String {
     format!(
-        "Object.defineProperty(document, 'visibilityState', {{ value: '{state}', configurable: true }}); \
-         document.dispatchEvent(new Event('visibilitychange'))"
+        "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }}); \
+         document.dispatchEvent(new Event('visibilitychange'))",
+        state == "hidden"
     )
 }
 
@@ -161,4 +162,35 @@ async fn a_hold_that_ends_by_time_ends_on_an_open_page() -> Result<()> {
     let over = "!document.querySelector('main').innerText.includes('cooldown')";
     maya.browser.until("the hold is over", SOON, over).await?;
     maya.is_clean()
+}
+
+#[tokio::test]
+async fn a_search_starts_no_second_round_and_a_hidden_tab_asks_for_nothing() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.sees_served("v2").await?;
+    // each answer asks to look again in 3 s
+    let asks = "window.real = fetch; window.heard = 0; window.fetch = async (path, options) => { heard += 1; \
+                const text = (await (await real(path, options)).text()).replace('<main', '<main data-again=\"3\"'); \
+                return new Response(text, { status: 200 }); }; true";
+    maya.browser.eval(asks).await?;
+    let edit = "document.querySelector('form[data-filter] input').dispatchEvent(new Event('input', { bubbles: true }))";
+    for looked in 1..5 {
+        maya.browser.eval(edit).await?;
+        maya.browser.until("it has looked", SOON, &format!("heard >= {looked}")).await?;
+    }
+    // how many timers renew themselves, which are set for 3 s later
+    let timers = "window.timers = 0; window.later = setTimeout; window.setTimeout = (run, wait) => { \
+                  if (wait > 2000) timers += 1; return later(run, wait); }; heard = 0; true";
+    maya.browser.eval(timers).await?;
+    maya.browser.until("three rounds", SOON, "heard >= 3").await?;
+    let planned = maya.browser.eval("timers").await?.as_u64().unwrap_or_default();
+    ensure!(planned <= 4, "{planned} timers in three rounds");
+    maya.browser.eval(&is_now("hidden")).await?;
+    maya.browser.eval("timers = 0; heard = 0; later(() => { window.over = true; }, 7000); true").await?;
+    maya.browser.until("seven seconds", SOON, "window.over").await?;
+    let heard = maya.browser.eval("heard").await?;
+    ensure!(heard.as_u64().is_some_and(|heard| heard <= 1), "a hidden tab asks: {heard}");
+    Ok(())
 }

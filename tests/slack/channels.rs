@@ -54,6 +54,20 @@ fn calls(office: &Office, channel: &str) -> Vec<Message> {
 }
 
 #[tokio::test]
+async fn a_question_that_passes_within_one_channel_stays_one_message() -> Result<()> {
+    let office = passed(&[(DECIDER, "#replacement")]).await?; // where `product-pm` is asked, too
+    office.pass(Duration::from_secs(301)).await?;
+    let incident = office.incident("p").await?.id;
+    office.happens("p", &Event::Timer { incident, early: false }).await?;
+    office.notify_all().await?;
+    let roots = office.slack.roots(REPLACEMENT);
+    ensure!(roots.len() == 1, "{roots:?}");
+    let loud = office.slack.replies(&roots[0]).into_iter().filter(|reply| reply.broadcast).count();
+    ensure!(loud == 1, "{loud} calls");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_decider_to_whom_a_question_passes_is_called_in_their_own_channel() -> Result<()> {
     let office = passed(&[]).await?;
     ensure!(office.slack.messages(ON_CALL).len() == 1, "{:?}", texts(&office, ON_CALL));

@@ -107,6 +107,26 @@ async fn a_hold_is_found_by_each_load_and_moves_each_commit() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_hold_without_an_open_incident_is_forgotten() -> Result<()> {
+    let (kit, incident) = held().await?;
+    let holds = async || anyhow::Ok(kit.load("p").await?.snapshot.outage_hold);
+    let leave = async || kit.cmd::<()>(&["HSET", &key("paused"), "*outage", r#"{"operator":"maya"}"#]).await;
+    // an earlier receiver has closed the incident
+    leave().await?;
+    kit.store.forget_stray_hold().await?;
+    assert_eq!(holds().await?, None);
+    leave().await?;
+    let mut found = opened(&kit, &incident).await?;
+    let now = kit.now().await?;
+    let maya = Operator::recorded("maya");
+    found.outage.decide(&found.members, OutageAction::Hold, &maya, None, now).expect("decided");
+    assert_eq!(kit.store.write_outage(&mut found, now).await?, WriteOutcome::Done);
+    kit.store.forget_stray_hold().await?;
+    assert_eq!(holds().await?.as_deref(), Some("maya"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn of_two_writers_one_learns_that_the_record_moved_and_writes_nothing() -> Result<()> {
     let (kit, incident) = held().await?;
     let mut first = opened(&kit, &incident).await?;

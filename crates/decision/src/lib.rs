@@ -60,7 +60,7 @@ pub use incident::Incident;
 pub use names::{InvalidName, PromptName, VersionName};
 pub use note::NoteKind;
 pub use operator::Operator;
-pub use phase::{Confirming, Objection, Pending, Phase, PhaseKind, Question, Recheck, RollbackFailure};
+pub use phase::{Confirming, Objection, ObjectionKind, Pending, Phase, PhaseKind, Question, Recheck, RollbackFailure};
 pub use plan::Plan;
 pub use policy::{CanaryPolicies, CanaryPolicy, GatePolicy, Policy};
 pub use reason::OutcomeReason;

@@ -137,7 +137,7 @@ impl Member {
             joined: now,
             before,
             hold: incident.hold().is_some(),
-            objection: incident.objection().map(|objection| objection.text().to_owned()),
+            objection: incident.objection().map(|objection| objection.text.clone()),
             group_labels: incident.group_labels(),
             asked: None,
             done: None,

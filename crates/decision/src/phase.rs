@@ -232,42 +232,35 @@ pub struct Pending {
 /// The objection to a rollback that a person requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "ObjectionRecord", into = "ObjectionRecord")]
-pub enum Objection {
+pub struct Objection {
+    pub kind: ObjectionKind,
+    /// The target of that rollback. An older receiver recorded none.
+    pub to: Option<VersionName>,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectionKind {
     /// The version looks healthy again, or `active` has lost its version since.
-    Changed(String),
-    /// The target `to` fails the team's own test. An older receiver recorded no target.
-    TargetFails { to: Option<VersionName>, text: String },
+    Changed,
+    /// The target fails the team's own test.
+    TargetFails,
     /// The target's content was not restored from the archive.
-    ContentMissing(String),
+    ContentMissing,
 }
 
 impl Objection {
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Changed(text) | Self::TargetFails { text, .. } | Self::ContentMissing(text) => text,
-        }
-    }
-
-    /// Whether a second approval, of a rollback to `to`, overrules it.
+    /// Whether a second approval, of a rollback to `to`, overrules it. Another target has not been tested.
     pub fn is_overruled_by(&self, to: &VersionName) -> bool {
-        match self {
-            Self::Changed(_) => true,
-            Self::TargetFails { to: failing, .. } => failing.as_ref().is_none_or(|failing| failing == to),
-            Self::ContentMissing(_) => false,
-        }
+        self.kind != ObjectionKind::ContentMissing && self.to.as_ref().is_none_or(|asked| asked == to)
     }
 
     /// What a second approval does. Completes the sentence "approve again to …".
     pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Changed(_) | Self::TargetFails { .. } => "roll back anyway",
-            Self::ContentMissing(_) => "try again",
+        match self.kind {
+            ObjectionKind::Changed | ObjectionKind::TargetFails => "roll back anyway",
+            ObjectionKind::ContentMissing => "try again",
         }
-    }
-
-    /// Whether it is about the version in trouble, whatever the target.
-    pub fn is_about_the_subject(&self) -> bool {
-        matches!(self, Self::Changed(_))
     }
 }
 
@@ -284,21 +277,18 @@ struct ObjectionRecord {
 
 impl From<ObjectionRecord> for Objection {
     fn from(ObjectionRecord { baseline, text_missing, to, text }: ObjectionRecord) -> Self {
-        match (text_missing, baseline) {
-            (true, _) => Self::ContentMissing(text),
-            (false, true) => Self::TargetFails { to, text },
-            (false, false) => Self::Changed(text),
-        }
+        let kind = match (text_missing, baseline) {
+            (true, _) => ObjectionKind::ContentMissing,
+            (false, true) => ObjectionKind::TargetFails,
+            (false, false) => ObjectionKind::Changed,
+        };
+        Self { kind, to, text }
     }
 }
 
 impl From<Objection> for ObjectionRecord {
-    fn from(objection: Objection) -> Self {
-        let (baseline, text_missing, to, text) = match objection {
-            Objection::Changed(text) => (false, false, None, text),
-            Objection::TargetFails { to, text } => (true, false, to, text),
-            Objection::ContentMissing(text) => (false, true, None, text),
-        };
+    fn from(Objection { kind, to, text }: Objection) -> Self {
+        let (baseline, text_missing) = (kind == ObjectionKind::TargetFails, kind == ObjectionKind::ContentMissing);
         Self { baseline, text_missing, to, text }
     }
 }
@@ -310,15 +300,16 @@ mod tests {
     /// Receivers of the release before read and write the same.
     #[test]
     fn an_objection_is_read_as_it_was_written() {
-        let text = || "why".to_owned();
+        let of = |kind, to: Option<&str>| Objection {
+            kind,
+            to: to.map(|to| VersionName::parse(to).unwrap()),
+            text: "why".to_owned(),
+        };
         for (objection, json) in [
-            (Objection::Changed(text()), r#"{"text":"why"}"#),
-            (Objection::TargetFails { to: None, text: text() }, r#"{"baseline":true,"text":"why"}"#),
-            (
-                Objection::TargetFails { to: VersionName::parse("v1").ok(), text: text() },
-                r#"{"baseline":true,"to":"v1","text":"why"}"#,
-            ),
-            (Objection::ContentMissing(text()), r#"{"text_missing":true,"text":"why"}"#),
+            (of(ObjectionKind::Changed, None), r#"{"text":"why"}"#),
+            (of(ObjectionKind::Changed, Some("v1")), r#"{"to":"v1","text":"why"}"#),
+            (of(ObjectionKind::TargetFails, None), r#"{"baseline":true,"text":"why"}"#),
+            (of(ObjectionKind::ContentMissing, None), r#"{"text_missing":true,"text":"why"}"#),
         ] {
             assert_eq!(serde_json::to_string(&objection).unwrap(), json);
             assert_eq!(serde_json::from_str::<Objection>(json).unwrap(), objection);

@@ -389,14 +389,17 @@ impl PromptState {
         self.trouble(policy, now).find(|(of, _)| *of == version).map(|(_, alertname)| alertname)
     }
 
-    /// Names of alerts on possible rollback targets: on versions without traffic, dismissed or not, and on those with
+    /// Names of alerts, dismissed or not, on possible rollback targets: on versions without traffic, and on those with
     /// traffic that a rollback may go to, which have incidents of their own: a canary, and while `active` holds no version,
     /// each that may have any.
     pub fn trouble(&self, policy: &Policy, now: Timestamp) -> impl Iterator<Item = (&VersionName, &str)> {
         let alert_resolve_timeout = policy.alert_resolve_timeout;
         let canary = self.running_canary().map(|canary| &canary.split.arriving);
-        let served = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions).chain(canary);
-        let incidents = served.flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
+        let targets: Vec<&VersionName> = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions).chain(canary).collect();
+        let incidents = targets
+            .clone()
+            .into_iter()
+            .flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
         // what was rolled back, or replaced, while its alerts fire on
         let moved = self.open_incidents().filter(|incident| incident.subject() != &incident.version);
         let own = incidents.chain(moved);
@@ -405,7 +408,8 @@ impl PromptState {
         let all = inactive_alerts.chain(own.filter(|(_, alert)| alert.firing));
         let all = all.map(|(version, alert)| (version, alert.alertname.as_str(), alert.last_seen));
         let served = self.served();
-        let dismissed = self.silences.iter().filter(move |silence| !served.contains(&silence.version));
+        let may_be_target = move |version: &VersionName| targets.contains(&version) || !served.contains(version);
+        let dismissed = self.silences.iter().filter(move |silence| may_be_target(&silence.version));
         let all = all.chain(dismissed.map(|silence| (&silence.version, silence.spoken(), silence.since)));
         all.filter(move |(_, _, last_seen)| now.since(*last_seen) < alert_resolve_timeout)
             .map(|(version, alertname, _)| (version, alertname))

@@ -48,15 +48,21 @@ impl SlackNotifier {
         for name in self.deciders.keys() {
             let what = format!("decider {name}");
             let is_asked = *name == incident.decider;
+            let has_notice = progress.get(&format!("{what}_ts")).is_some();
             let is_called = is_asked && has_passed(progress, incident) && render::waits(incident);
-            if !is_called && progress.get(&format!("{what}_ts")).is_none() {
+            if !is_called && !has_notice {
                 continue;
             }
             let Some(channel) = self.own_channel(name).await else { continue };
+            // the thread calls them there itself
+            let is_home = self.slack.known_id(channel) == self.slack.known_id(&root.channel);
+            if is_home && !has_notice {
+                continue;
+            }
             let link = self.link(progress, root).await?;
             let view = View { mention: view.mention.filter(|_| is_asked), ..*view };
             let message = render::notice(&view, link.as_deref());
-            let calls = if is_asked { render::calls_channel } else { |_: &Incident, _: &Note| false };
+            let calls = if is_asked && !is_home { render::calls_channel } else { |_: &Incident, _: &Note| false };
             let kept = Kept { what: &what, channel };
             let noticed = self.keep_notice(progress, &view, &kept, &message, link.as_deref(), calls).await?;
             if let Err(error) = noticed

@@ -1,4 +1,4 @@
-// Live pages, times in the reader's zone, and actions. Everything can be read without this script.
+// Live pages, times in the reader's zone, actions. Pages can be read without it.
 'use strict';
 
 (() => {
@@ -79,7 +79,7 @@
 
   // --- looking again ---
 
-  // what identifies an element in the old and in the new content
+  // what identifies an element in both contents
   function keyOf(element) {
     if (!element?.closest('main')) return null;
     if (element.id) return '#' + CSS.escape(element.id);
@@ -116,7 +116,7 @@
     const differs = (selector) => find(selector, answer)?.outerHTML !== find(selector)?.outerHTML;
     // another release; rarely, because replicas are replaced one by one
     const isOld = performance.now() > 60000 && (differs('head script') || differs('link[rel="stylesheet"]'));
-    // this page was an error or a sign-in, without news; or another tab has signed in anew
+    // this page was an error or a sign-in; or another tab has signed in anew
     if (!isOver && (isOld || !document.body.dataset.live || differs('meta[name="csrf-token"]'))) {
       again();
       return;
@@ -151,7 +151,7 @@
       same.value = typed[0];
       same.setSelectionRange(typed[1], typed[1]);
     }
-    // without it, Tab would begin at the top of the page
+    // else Tab would begin at the top
     if (isInside) (same || next).focus({ preventScroll: true });
     window.scrollTo(scrollX, scrollY);
     settle(next, before);
@@ -164,10 +164,12 @@
   let round = 0;
 
   async function look() {
+    clearTimeout(planned?.timer);
     planned = null;
+    // it looks when it is seen again
+    if (document.hidden && document.body.dataset.live) return;
     looked = Date.now();
-    round += 1;
-    const own = round;
+    const own = ++round;
     try {
       const answer = await read();
       const text = await answer.text();
@@ -230,7 +232,7 @@
   // a hidden page leaves its connection to others: browsers allow six to one address
   function follow(patience = FIRST) {
     const path = document.body.dataset.live;
-    if (!path || source || document.visibilityState === 'hidden') return;
+    if (!path || source || document.hidden) return;
     const own = new EventSource(path);
     source = own;
     expect(patience);
@@ -249,7 +251,7 @@
       look().then(() => setTimeout(follow, PATIENCE));
     });
     on('keep-alive', () => {});
-    // the receiver reads the list's order, and what concerns all prompts, once a second
+    // the receiver reads what concerns all prompts once a second
     const news = () => {
       plan(SETTLE);
       setTimeout(() => plan(0), SETTLE + AGAIN + 100);
@@ -399,6 +401,6 @@
     window.addEventListener('pagehide', leave);
     // kept by the browser without its connection
     window.addEventListener('pageshow', ({ persisted }) => persisted && isSeen());
-    listen('visibilitychange', () => (document.visibilityState === 'visible' ? isSeen : leave)());
+    listen('visibilitychange', () => (document.hidden ? leave : isSeen)());
   });
 })();

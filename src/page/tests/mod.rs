@@ -21,7 +21,7 @@ use crate::decision::finding::{Check, Finding, Verdict};
 use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
 use crate::decision::outage::{Member, Outage, OutageHold};
-use crate::decision::phase::Objection;
+use crate::decision::phase::{Objection, ObjectionKind};
 use crate::decision::verification::{Instances, Traffic, Verification};
 use crate::decision::{
     Action, Canary, CanaryPause, CommitId, Guard, Held, HoldingGuard, Incident, IncidentId, Operator, Outcome,
@@ -371,8 +371,10 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
 fn phases(texts: Texts) -> Vec<(&'static str, Incident)> {
     let with = |phase: Phase| Incident { phase, ..awaiting(texts) };
     let switched = |phase: Phase| Incident { switch: Some(switch(texts)), held: None, ..with(phase) };
-    let objected =
-        Question { objection: Some(Objection::Changed(texts.of("healthy again"))), ..Question::until(after(60)) };
+    let objected = Question {
+        objection: Some(Objection { kind: ObjectionKind::Changed, to: None, text: texts.of("healthy again") }),
+        ..Question::until(after(60))
+    };
     let mut overdue = awaiting(texts);
     overdue.escalations = 2;
     vec![

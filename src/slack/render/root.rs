@@ -74,7 +74,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     blocks.extend(others(what_is_wrong(incident)));
     blocks.push(SlackSectionBlock::new().with_fields(fields(incident, mention)).into());
     if let Some(objection) = incident.objection().filter(|_| incident.phase.is_undecided()) {
-        let text = format!("Not rolled back yet: {}. Approve again to {}.", objection.text(), objection.remedy());
+        let text = format!("Not rolled back yet: {}. Approve again to {}.", objection.text, objection.remedy());
         blocks.extend(others(fit(&text, 600)));
     }
     if let Some(held) = incident.held.as_ref().filter(|_| incident.phase.is_undecided()) {

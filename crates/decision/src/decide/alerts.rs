@@ -9,8 +9,8 @@ use super::transaction::Transaction;
 use super::{ended, gradual, response, transaction};
 use crate::state::Silence;
 use crate::{
-    Action, Alert, AlertRecord, AlertStatus, Guard, InactiveAlert, Incident, IncidentId, NoteKind, OutcomeReason,
-    Phase, PhaseKind, Policy, Severity, Timestamp, Trigger, VersionName,
+    Action, Alert, AlertRecord, AlertStatus, Guard, InactiveAlert, Incident, IncidentId, NoteKind, ObjectionKind,
+    OutcomeReason, Phase, PhaseKind, Policy, Severity, Timestamp, Trigger, VersionName,
 };
 
 /// What an alert did to the incident of its version.
@@ -113,7 +113,7 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
             incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
             incident.question_number += 1; // an answer to the question before means another target
             if let Phase::AwaitingDecision(question) = &mut incident.phase {
-                question.objection.take_if(|objection| !objection.is_about_the_subject());
+                question.objection.take_if(|objection| objection.kind != ObjectionKind::Changed);
             }
         }
         (incident.target, incident.choices) = (target, choices);

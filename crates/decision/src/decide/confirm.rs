@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::transaction::{Cause, Transaction};
 use super::{gradual, question, retention};
-use crate::phase::Objection;
+use crate::phase::ObjectionKind;
 use crate::{
     Confirmed, Finding, Guard, Held, IncidentId, NoteKind, Operator, OrRefusal, Pending, PhaseKind, Policy, Refusal,
     RefusalCode, SwitchMode, Verdict,
@@ -92,10 +92,11 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
     let objection = match (&answer.precheck, verdict) {
         _ if pending.skip_confirmation => None,
         (Some(failure), _) => {
-            let text = format!("{} fails its baseline test: {failure}", pending.to);
-            Some(Objection::TargetFails { to: Some(pending.to.clone()), text })
+            Some((ObjectionKind::TargetFails, format!("{} fails its baseline test: {failure}", pending.to)))
         }
-        (None, Verdict::Healthy) => Some(Objection::Changed(format!("{} looks healthy again: {text}", pending.from))),
+        (None, Verdict::Healthy) => {
+            Some((ObjectionKind::Changed, format!("{} looks healthy again: {text}", pending.from)))
+        }
         // the requester has decided, and nothing contradicts
         (None, Verdict::Unhealthy | Verdict::NoData | Verdict::Unknown) => None,
     };
@@ -116,7 +117,7 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
                 switch.decided_at = Some(decided_at);
             }
         }
-        Some(objection) => question::object(tx, id, &pending, objection),
+        Some((kind, text)) => question::object(tx, id, &pending, kind, text),
     }
     Answer::Noted
 }

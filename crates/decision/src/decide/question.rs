@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::transaction::Transaction;
-use crate::phase::Objection;
+use crate::phase::{Objection, ObjectionKind};
 use crate::{
     Action, Guard, Held, Incident, IncidentId, NoteKind, Pending, Phase, PhaseKind, Policy, Question, Recheck,
     Severity, SwitchMode, Timestamp, TrafficSplit, Trigger, Verdict,
@@ -123,10 +123,11 @@ pub(super) fn report_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &st
 }
 
 /// Records the objection and asks again. A second approval overrules it.
-pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
+pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, kind: ObjectionKind, text: String) {
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
-    let (why, operator, then) = (objection.text(), &pending.operator, objection.remedy());
+    let objection = Objection { kind, to: Some(pending.to.clone()), text };
+    let (why, operator, then) = (&objection.text, &pending.operator, objection.remedy());
     let text = format!("not rolled back yet: {why}. {operator} may approve again to {then}");
     incident.note(now, NoteKind::Asked, text);
     match incident.phase {
@@ -152,7 +153,7 @@ fn object_to_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str) -> bo
 /// Keeps an earlier page: nothing has been decided.
 pub(super) fn object_by_lapse(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, fault: String) {
     let Some(escalations) = tx.incident(id).map(|incident| incident.escalations) else { return };
-    object(tx, id, pending, Objection::Changed(fault));
+    object(tx, id, pending, ObjectionKind::Changed, fault);
     if let Some(incident) = tx.incident(id) {
         incident.escalations = escalations.min(Policy::ESCALATIONS - 1);
     }

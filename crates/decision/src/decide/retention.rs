@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::precondition::{must_be_known, unknown_version};
 use super::question;
 use super::transaction::Transaction;
-use crate::phase::Objection;
+use crate::phase::ObjectionKind;
 use crate::{
     ArchiveReport, Archived, Guard, Held, IncidentId, OrRefusal, Pending, Policy, PromptState, Refusal, RefusalCode,
     SwitchMode, Timestamp, VersionName, VersionRecord,
@@ -185,7 +185,7 @@ pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pendin
     let text = format!("the content of {} is in the archive: {}", pending.to, tx.fault_of(&pending.to));
     match pending.by {
         SwitchMode::Auto => question::hold(tx, id, Held { guard: Guard::Unconfirmed, detail: text }),
-        _ => question::object(tx, id, pending, Objection::ContentMissing(text)),
+        _ => question::object(tx, id, pending, ObjectionKind::ContentMissing, text),
     }
 }
 

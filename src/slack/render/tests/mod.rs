@@ -12,7 +12,7 @@ use crate::decision::alert::AlertRecord;
 use crate::decision::finding::{Check, Finding, Verdict};
 use crate::decision::incident::Never;
 use crate::decision::note::{Note, NoteKind};
-use crate::decision::phase::{Objection, Pending};
+use crate::decision::phase::{Objection, ObjectionKind, Pending};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Instances, Traffic, Verification};
 use crate::decision::{
@@ -265,7 +265,7 @@ fn confirming() -> Incident {
 
 fn objected() -> Incident {
     let text = "v2.1.0 looks healthy again: error ratio 0.20 %".to_owned();
-    let objection = Some(Objection::Changed(text));
+    let objection = Some(Objection { kind: ObjectionKind::Changed, to: None, text });
     let question = Question { objection, ..Question::until(after(300)) };
     Incident { phase: Phase::AwaitingDecision(question), ..waiting() }
 }

@@ -382,3 +382,15 @@ fn a_canary_of_one_stage_wants_the_gates_of_all_traffic() {
 }
 
 // third batch
+
+#[test]
+fn a_rollback_from_the_base_goes_to_no_canary_whose_dismissed_alert_fires_on() {
+    let mut world = World::with_a_fresh_release();
+    world.share("v1", TrafficShare::Percent(50), false);
+    world.pass(minutes(5));
+    world.alert(medium("v1"));
+    world.choose(Choice::Dismiss);
+    assert_eq!(world.alert(medium("v1")), "ignored dismissed");
+    assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
+    assert_eq!(world.served(), "v2");
+}

@@ -43,7 +43,7 @@ fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
     assert_eq!(world.latest().question_number, ask + 1, "an earlier button is stale");
     let objection = world.latest().objection();
     assert!(
-        matches!(objection, Some(Objection::Changed(text)) if text.contains("error ratio 7.00 %")),
+        matches!(objection, Some(Objection { kind: ObjectionKind::Changed, text, .. }) if text.contains("error ratio 7.00 %")),
         "{objection:?}"
     );
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "the second approval overrules it");
@@ -101,7 +101,7 @@ fn a_target_that_fails_its_baseline_test_is_asked_about_once_more() {
     assert_eq!(world.served(), "v2");
     let objection = world.latest().objection();
     assert!(
-        matches!(objection, Some(Objection::TargetFails { text, .. }) if text.contains("answered 500")),
+        matches!(objection, Some(Objection { kind: ObjectionKind::TargetFails, text, .. }) if text.contains("answered 500")),
         "{objection:?}"
     );
 }
@@ -296,10 +296,30 @@ fn a_failed_test_of_one_target_overrules_nothing_for_another_one() {
         world.alert(high("v2"));
         world.choose(Choice::Approve);
         world.pass(seconds(0));
-        assert!(matches!(world.latest().objection(), Some(Objection::TargetFails { .. })));
+        assert_eq!(world.latest().objection().map(|o| o.kind), Some(ObjectionKind::TargetFails));
         if !explicit {
             world.alert(high("v1")); // v0 is the target now
             assert_eq!(world.latest().objection(), None, "it was about v1");
+        }
+        let Event::Decide(click) = world.click(Choice::Approve) else { panic!("a click is a decision") };
+        let target = explicit.then(|| v("v0"));
+        let answer = world.happens(&Event::Decide(Decide { target, ..click })).answer;
+        assert!(matches!(answer, Answer::Confirming { .. }), "v0 was never tested: {answer:?}");
+    }
+}
+
+#[test]
+fn a_second_approval_of_another_target_still_tests_that_target() {
+    for explicit in [false, true] {
+        let mut world = asking();
+        world.mark_known_good("v0");
+        world.says = finding(Verdict::Healthy);
+        world.alert(high("v2"));
+        world.choose(Choice::Approve);
+        world.pass(seconds(0));
+        assert_eq!(world.latest().objection().map(|o| o.kind), Some(ObjectionKind::Changed));
+        if !explicit {
+            world.alert(high("v1")); // v0 is the target now
         }
         let Event::Decide(click) = world.click(Choice::Approve) else { panic!("a click is a decision") };
         let target = explicit.then(|| v("v0"));

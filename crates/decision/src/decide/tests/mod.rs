@@ -56,7 +56,7 @@ use super::super::incident::Incident;
 use super::super::names::{PromptName, VersionName};
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
-use super::super::phase::{Objection, PhaseKind, RollbackFailure};
+use super::super::phase::{Objection, ObjectionKind, PhaseKind, RollbackFailure};
 use super::super::policy::Policy;
 use super::super::reason::OutcomeReason;
 use super::super::refusal::RefusalCode;

@@ -206,7 +206,7 @@ fn missing_content_is_an_objection_to_an_automatic_rollback() {
         world.pass(seconds(15));
         assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");
         let objection = world.latest().objection().expect("an objection");
-        assert!(matches!(objection, Objection::ContentMissing(text) if text.contains(why)), "{objection:?}");
+        assert!(objection.kind == ObjectionKind::ContentMissing && objection.text.contains(why), "{objection:?}");
         // another request tries again, and does not switch either
         world.roll_back(to("v1", false));
         world.pass(seconds(15));
@@ -360,10 +360,10 @@ fn trying_again_for_the_content_asks_prometheus_all_the_same() {
     world.unplugged = world.files.take().expect("files");
     world.roll_back(to("v1", false));
     world.pass(seconds(1));
-    assert!(matches!(world.latest().objection(), Some(crate::Objection::ContentMissing(_))));
+    assert_eq!(world.latest().objection().map(|o| o.kind), Some(ObjectionKind::ContentMissing));
     world.files = Some(std::mem::take(&mut world.unplugged));
     world.roll_back(to("v1", false));
     world.pass(seconds(1));
     assert_eq!(world.served(), "v6");
-    assert!(matches!(world.latest().objection(), Some(crate::Objection::Changed(_))));
+    assert_eq!(world.latest().objection().map(|o| o.kind), Some(ObjectionKind::Changed));
 }
