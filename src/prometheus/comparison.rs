@@ -52,7 +52,7 @@ pub fn spans(began: Timestamp, now: Timestamp) -> Vec<QueryRange> {
 /// The last multiple of `step` until `at`. VictoriaMetrics and the query frontend of Thanos would move other moments there.
 fn aligned(at: Timestamp, step: Duration) -> Timestamp {
     let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
-    Timestamp(at.0 - at.0.rem_euclid(step))
+    Timestamp(at.0.saturating_sub(at.0.rem_euclid(step)))
 }
 
 /// When the comparison of a canary begins: with the canary, or with a stage that begins when slices are half an hour long, or soon
