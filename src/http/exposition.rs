@@ -30,7 +30,7 @@ const EXPIRES: Duration = Duration::from_secs(5);
 /// Snapshots in memory at once: beyond that, clients that still read the oldest one are disconnected.
 const SNAPSHOTS: usize = 2;
 /// A client that reads slowly holds this much of a snapshot, not all of it.
-const CHUNK: usize = 16 << 10;
+const CHUNK: usize = 8 << 10;
 
 /// The latest data, for all clients.
 #[derive(Debug, Default)]
