@@ -86,7 +86,7 @@ impl PostmortemFacts<'_> {
             entry.is_change()
                 && !is_stage
                 && entry.at >= self.incident.opened_at
-                && *self.incident.version.as_str() == entry.from
+                && entry.from == self.incident.version.as_str()
         });
         Some(logged.map(|entry| entry.at).min().filter(|at| at.plus(CLOSE) < recorded).unwrap_or(recorded))
     }

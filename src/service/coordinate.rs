@@ -44,50 +44,42 @@ pub async fn decide(
     question_number: Option<u32>,
     receipt: Option<&Receipt>,
 ) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
-    let master = engine.store.master().await?;
-    let decided = try_decide(engine, id, action, by, question_number, receipt).await?;
-    engine.store.wait_for_replicas(&master).await?; // the answer depends on a write, perhaps of an earlier attempt
-    Ok(decided)
-}
-
-async fn try_decide(
-    engine: &Engine,
-    id: &IncidentId,
-    action: OutageAction,
-    by: &Operator,
-    question_number: Option<u32>,
-    receipt: Option<&Receipt>,
-) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
     let store = &engine.store;
-    for _ in 0..ROUNDS {
-        let Some(mut found) = store.outage(id).await? else { return Ok(None) };
-        let now = store.now().await?;
-        for member in &mut found.members {
-            member.joined = member.joined.min(now); // a time in the future is from before the clock went back
-        }
-        if let Some(receipt) = receipt
-            && let Some(before) = store.handled_before(receipt, now).await?
-        {
-            return Ok(Some(match before {
-                HandledRequest::Done => Ok(found),
-                HandledRequest::Refused(message) => Err(Refusal { code: RefusalCode::AlreadyDecided, message }),
-            }));
-        }
-        if let Err(refusal) = found.outage.decide(&found.members, action, by, question_number, now) {
-            if let Some(receipt) = receipt {
-                // otherwise it is decided again
-                let _ = store.remember_refused(receipt, now, &refusal.message).await;
+    let master = store.master().await?;
+    let decided = async {
+        for _ in 0..ROUNDS {
+            let Some(mut found) = store.outage(id).await? else { return Ok(None) };
+            let now = store.now().await?;
+            for member in &mut found.members {
+                member.joined = member.joined.min(now); // a time in the future is from before the clock went back
             }
-            return Ok(Some(Err(refusal)));
+            if let Some(receipt) = receipt
+                && let Some(before) = store.handled_before(receipt, now).await?
+            {
+                return Ok(Some(match before {
+                    HandledRequest::Done => Ok(found),
+                    HandledRequest::Refused(message) => Err(Refusal { code: RefusalCode::AlreadyDecided, message }),
+                }));
+            }
+            if let Err(refusal) = found.outage.decide(&found.members, action, by, question_number, now) {
+                if let Some(receipt) = receipt {
+                    // otherwise it is decided again
+                    let _ = store.remember_refused(receipt, now, &refusal.message).await;
+                }
+                return Ok(Some(Err(refusal)));
+            }
+            if store.write_outage_once(&mut found, now, receipt.map(|receipt| (receipt, &HandledRequest::Done))).await?
+                == WriteOutcome::Done
+            {
+                engine.notifications_due.send_replace(());
+                let prompts = found.members.len();
+                tracing::info!(incident = %id, decision = action.as_str(), %by, prompts, "decided about all");
+                return Ok(Some(Ok(found)));
+            }
         }
-        if store.write_outage_once(&mut found, now, receipt.map(|receipt| (receipt, &HandledRequest::Done))).await?
-            == WriteOutcome::Done
-        {
-            engine.notifications_due.send_replace(());
-            let prompts = found.members.len();
-            tracing::info!(incident = %id, decision = action.as_str(), %by, prompts, "decided about all");
-            return Ok(Some(Ok(found)));
-        }
-    }
-    Err(EngineError::Contended)
+        Err(EngineError::Contended)
+    };
+    let decided = decided.await?;
+    store.wait_for_replicas(&master).await?; // the answer depends on a write, perhaps of an earlier attempt
+    Ok(decided)
 }
