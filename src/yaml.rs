@@ -287,7 +287,7 @@ impl<'a> YamlNode<'a> {
         self.error(&format!("found {}, expected {expected}", self.yaml.shown()))
     }
 
-    /// The same without the value: a text in the place of a table or a list may be a secret.
+    /// The error about a wrong kind of value, without the value: a text in the place of a table or a list may be a secret.
     fn wrong_kind(&self, expected: &str) -> YamlError {
         self.error(&format!("found {}, expected {expected}", self.yaml.kind()))
     }

@@ -212,7 +212,7 @@ fn what_is_wrong_in_the_canary_settings_of_a_prompt_is_named() {
 fn a_mention_that_fits_no_message_is_refused() {
     let mention = |length: usize| format!("[deciders.on-call]\nmention = \"{}\"\n", "@".repeat(length));
     assert!(load("mention", &mention(500), &[]).is_ok());
-    let problem = "deciders.on-call.mention: found 501 bytes, expected at most 500: a user group calls many at once";
+    let problem = "deciders.on-call.mention: found 501 bytes, expected at most 500: mention a user group instead";
     assert_eq!(problems("long-mention", &mention(501), &[]), [format!("test.toml:2: {problem}")]);
 }
 

@@ -54,7 +54,7 @@ pub fn text(imported: &ImportResponse, color: bool) -> String {
     for skipped in &imported.skipped {
         out.push_str(&format!("skipped {}: {}\n", clean(&skipped.key), clean(&skipped.reason)));
     }
-    let verb = if imported.dry_run { "would be adopted" } else { "adopted" };
+    let verb = if imported.dry_run { "would be imported" } else { "imported" };
     let (adopted, skipped) = (imported.adopted.len(), imported.skipped.len());
     out.push_str(&format!("{adopted} {verb}, {} already known, {skipped} skipped\n", imported.known));
     out

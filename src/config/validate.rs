@@ -303,7 +303,7 @@ impl Config {
             let length = decider.mention.as_ref().map_or(0, String::len);
             if length > Decider::MAX_MENTION {
                 let most = Decider::MAX_MENTION;
-                let text = format!("found {length} bytes, expected at most {most}: a user group calls many at once");
+                let text = format!("found {length} bytes, expected at most {most}: mention a user group instead");
                 r.problem(&format!("{key}.mention"), text);
             }
             for approver in &decider.approvers {

@@ -184,7 +184,7 @@ impl ProxyConnector {
     }
 }
 
-/// The same address with its port, because a tunnel's default is that of https.
+/// The address with its port spelled out, because the default port of a tunnel is that of https.
 fn with_port(target: Uri) -> Result<Uri, BoxError> {
     if target.port().is_some() || target.scheme() != Some(&Scheme::HTTP) {
         return Ok(target);

@@ -73,7 +73,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary, viewer: &Viewer) -> Markup {
                 @if let Some(asked) = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref()) {
                     p { (incident_link(&asked.0, "The receiver has asked people")) " about this stage." }
                 }
-                @if canary.by_time { p class="quiet" { "It continues by time alone, because canary.analysis is off." } }
+                @if canary.by_time { p class="quiet" { "It advances on a timer only: canary.analysis is off." } }
             }
             (actions::of_canary(prompt, canary, viewer))
         }

@@ -38,7 +38,7 @@ pub enum PrometheusError {
     /// For example an expression that does not parse.
     #[error("Prometheus rejected the query ({status}): {message}")]
     Refused { status: StatusCode, message: String },
-    #[error("Prometheus answered with something other than what was asked for")]
+    #[error("Prometheus returned an unexpected response")]
     Unreadable,
     /// Not all stores behind one address (Thanos, VictoriaMetrics) answered.
     #[error("Prometheus returned a partial answer: {0}")]

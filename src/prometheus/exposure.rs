@@ -205,7 +205,7 @@ impl<'a> Counters<'a> {
         self.instances.values().find(known)?;
         let all: Vec<_> =
             self.instances.values().map(|one| [bad, target].map(|version| one.intervals(version.as_str()))).collect();
-        let before = Split::before(since, &all);
+        let before = SharesBefore::before(since, &all);
         let mut traffic = Traffic::default();
         let (mut still, mut unknown) = (Vec::new(), Vec::new());
         let (mut latest_bad, mut latest_target) = (0.0, 0.0);
@@ -386,7 +386,7 @@ fn is_proof(count: f64, seen: f64, silent: f64, silences: usize) -> bool {
 }
 
 /// How requests were divided between the bad version and the target before the traffic moved, for example by a canary.
-struct Split {
+struct SharesBefore {
     /// Since when they are counted: the moment of the first of the last [`RECENT`] to the bad version.
     from: Timestamp,
     /// Requests to the bad version, and to both.
@@ -396,7 +396,7 @@ struct Split {
     serves_target: bool,
 }
 
-impl Split {
+impl SharesBefore {
     fn before(since: Timestamp, all: &[[Vec<Interval>; 2]]) -> Self {
         let earlier = |place: usize| all.iter().flat_map(move |each| &each[place]).filter(move |i| i.to <= since);
         let mut counted: Vec<_> = earlier(0).map(|i| (i.to, i.requests, i.requests)).collect();
@@ -477,7 +477,7 @@ impl<'a> Instance<'a> {
         bad: &VersionName,
         of_bad: &[Interval],
         of_target: &[Interval],
-        before: &Split,
+        before: &SharesBefore,
         since: Timestamp,
     ) -> Option<Follows> {
         let of_bad: Vec<_> = self.appeared_with(bad, since).into_iter().chain(of_bad.iter().copied()).collect();

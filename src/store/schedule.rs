@@ -136,7 +136,7 @@ impl Store {
             None => self.pulse.beat(clock),
             Some(ClockStep::Back(by)) => {
                 let hurried = self.hurry().await.inspect(|_| self.pulse.went_back(clock, by));
-                tracing::warn!(?by, ?hurried, "Redis' clock went back: everything that waits by it is due now");
+                tracing::warn!(?by, ?hurried, "Redis' clock moved backwards: pending tasks are due now");
             }
             Some(ClockStep::Ahead(by)) => {
                 self.pulse.jumped(clock, now, by);

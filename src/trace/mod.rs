@@ -81,7 +81,7 @@ pub fn task(work: &str, prompt: Option<&PromptName>, incident: Option<&str>) -> 
     span
 }
 
-/// The same about several incidents at once.
+/// The span of a task that handles several incidents at once.
 pub fn tasks(work: &str, incidents: &[&Incident], now: Timestamp) -> Span {
     if incidents.is_empty() {
         return Span::none();
@@ -224,7 +224,7 @@ fn request(incident: &Incident) -> Option<(TraceContext, Timestamp)> {
     Some((TraceContext::of_record(trace)?, trace.at))
 }
 
-/// The same of requests made at these times: of several, it continues the trace of the last one.
+/// Links the span to the requests made at these times. With several, the span continues the trace of the last one.
 pub fn follow_all(span: &Span, requests: &[(TraceContext, Timestamp)], now: Timestamp) {
     if !is_exported() || span.is_none() {
         return;

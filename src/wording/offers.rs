@@ -135,7 +135,7 @@ fn of_gradual(incident: &Incident) -> Vec<Offer<'_>> {
         let text = format!("From {} back to {}, without further stages. {AT_ONCE}", split.leaving, split.arriving);
         let confirmation = Some(moving("Roll back", &incident.prompt, &text));
         let to = Some(&split.arriving);
-        offers.push(Offer { to, is_first: true, confirmation, ..offer(incident, Choice::Approve, "All the way now") });
+        offers.push(Offer { to, is_first: true, confirmation, ..offer(incident, Choice::Approve, "Complete now") });
     }
     if backward {
         let text = format!("All traffic goes to {} again, although it is being rolled back. {AT_ONCE}", split.leaving);

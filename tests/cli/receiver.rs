@@ -230,7 +230,7 @@ fn import_asks_page_by_page_and_sums_up() {
     succeeds(
         &stub.run(&["import", "--pattern", "app:{prompt}", "--known-good", "--dry-run"]),
         "PROMPT  VERSION  TRUST\na       v1       known-good\n\n\
-         skipped app:o\u{fffd}dd: holds no version\n1 would be adopted, 4 already known, 1 skipped\n",
+         skipped app:o\u{fffd}dd: holds no version\n1 would be imported, 4 already known, 1 skipped\n",
     );
     let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
     let first = json!({"pattern": "app:{prompt}", "known_good": true, "dry_run": true, "operator": "ana"});

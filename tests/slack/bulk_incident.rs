@@ -259,7 +259,7 @@ async fn a_rollback_lists_how_the_prompts_of_its_group_do() -> Result<()> {
     workspace.receiver.outcomes(&[of("p")]).await?;
     let root = workspace.titled("Rolled back automatically from v2 to v1").await?;
     let replies = workspace.replies(&root, 1).await?;
-    let listed = "Same group (Check out: EU): returns v2 (well), refunds v2 (an incident is open)";
+    let listed = "Same group (Check out: EU): returns v2 (no open incident), refunds v2 (an incident is open)";
     assert!(replies[0].contains(listed), "{replies:?}");
     Ok(())
 }

@@ -38,7 +38,7 @@ pub struct Policy {
     pub verification_deadline: Duration,
     /// How long after a switch the checks continue if too little is measured.
     pub verification_max: Duration,
-    /// Whether a person's rollback waits for Prometheus' answer, or for the baseline test.
+    /// Whether a person's rollback waits for Prometheus' answer, or for the team's precheck.
     pub confirm: bool,
     /// Whether an automatic rollback waits for Prometheus' answer: `guards.confirm = "requery"`.
     pub requery: bool,

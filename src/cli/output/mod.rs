@@ -377,7 +377,7 @@ fn canary(c: &CanaryView) -> String {
     if let Some(end) = &c.end {
         return format!("{}, ended {}: {}", share(&c.split), time(&end.at), clean(&end.text));
     }
-    let by_time = if c.analysis.as_deref() == Some("off") { ", by time alone (canary.analysis is off)" } else { "" };
+    let by_time = if c.analysis.as_deref() == Some("off") { ", on a timer only (canary.analysis is off)" } else { "" };
     split(&c.split) + by_time
 }
 

@@ -121,7 +121,7 @@ impl Admission {
         let (Some(name), more) = (names.next(), names.next()) else { return Ok(None) };
         if !self.is_own_host(headers) {
             return Err(cross_site(
-                "the header Host is none of proxy.hosts: a page of another site may have sent this",
+                "the Host header is not listed in proxy.hosts: a page of another site may have sent this",
             ));
         }
         let name = name.to_str().ok().map(str::trim).filter(|name| !name.is_empty() && name.len() <= MAX_NAME);

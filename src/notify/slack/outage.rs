@@ -131,7 +131,7 @@ impl SlackNotifier {
 fn health(snapshot: &crate::decision::Snapshot) -> Related {
     let worst = snapshot.state.open_incidents().map(|incident| incident.phase.kind()).max();
     let health = match worst {
-        None => "well",
+        None => "no open incident",
         Some(PhaseKind::Verifying) => "rolled back, being verified",
         Some(PhaseKind::Escalated) => "its rollback did not help",
         Some(_) => "an incident is open",

@@ -73,7 +73,7 @@ impl WebhookClient {
         let (url, secret) = config.url.as_ref().zip(config.secret.as_ref()).ok_or_else(missing)?;
         let (base, path) = server_and_path(url)?;
         let http = Outgoing::new(base, TIMEOUT).map_err(|error| error.to_string())?;
-        let key = Key::of(secret).ok_or_else(|| "secret is no base64 behind whsec_".to_owned())?;
+        let key = Key::of(secret).ok_or_else(|| "secret: the part after whsec_ is not valid base64".to_owned())?;
         Ok(Self { http, path, key })
     }
 

@@ -36,7 +36,7 @@ pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
     linked(view.incident, view.mention.filter(|_| view.incident.pages()), thread)
 }
 
-/// The same for the channel of a decider to whom the question has passed: it mentions them while it waits for them.
+/// The root in the channel of a decider to whom the question has passed. It mentions them while it waits for them.
 pub fn notice(view: &View<'_>, thread: Option<&str>) -> Message {
     linked(view.incident, view.mention.filter(|_| waits(view.incident)), thread)
 }

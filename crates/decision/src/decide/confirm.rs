@@ -92,7 +92,7 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
     let objection = match (&answer.precheck, verdict) {
         _ if pending.skip_confirmation => None,
         (Some(failure), _) => {
-            Some((ObjectionKind::TargetFails, format!("{} fails its baseline test: {failure}", pending.to)))
+            Some((ObjectionKind::TargetFails, format!("{} failed its precheck: {failure}", pending.to)))
         }
         (None, Verdict::Healthy) => {
             Some((ObjectionKind::Changed, format!("{} looks healthy again: {text}", pending.from)))
