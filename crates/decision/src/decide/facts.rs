@@ -18,7 +18,7 @@ impl Transaction<'_> {
     /// The guards that matter for `from`. The end of a canary needs no target and no budget.
     fn asked(&self, from: &VersionName) -> fn(Guard) -> bool {
         match self.state.is_trial(from) {
-            true => |guard| guard.is_off() || guard == Guard::PredatesActivation,
+            true => |guard| guard.is_off() || matches!(guard, Guard::KeepsReturning | Guard::PredatesActivation),
             false => |_| true,
         }
     }
