@@ -313,7 +313,7 @@ section! {
         pub confirm: Confirm = get("alert"),
         /// Who decides if an alert names no valid decider.
         pub fallback_decider: String = get("on-call"),
-        /// Most prompts rolled back automatically within the window below; 0: never automatic.
+        /// Most prompts rolled back automatically within the window below; 0: never automatic, but for the end of a canary.
         pub max_auto_rollbacks: u32 = get("5"),
         pub max_auto_rollbacks_window: Duration = get("5m"),
         /// How long a version that a rollback has put there is not rolled back automatically itself.

@@ -101,6 +101,9 @@ fn outcome(facts: &PostmortemFacts<'_>) -> String {
             "Some prompt servers still serve the bad version: the incident stays open until they follow the rollback."
                 .to_owned()
         }
+        (PhaseKind::Escalated, _) if incident.is_shipped() && !incident.is_measured_bad() => {
+            "Recovery could not be measured: the incident is open and needs a person.".to_owned()
+        }
         (PhaseKind::Escalated, _) => "The bad behavior continued: the incident is open and needs a person.".to_owned(),
         (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),
         (PhaseKind::Resolved, _) => "The alerts resolved without action.".to_owned(),

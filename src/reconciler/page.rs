@@ -197,13 +197,13 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
         Phase::Escalated { reason: RollbackFailure::NotFollowed, .. } => {
             format!("Prompt servers keep serving {prompt} {version} after its rollback")
         }
-        Phase::Escalated { .. } if incident.is_shipped() => {
+        Phase::Escalated { .. } if incident.is_shipped() && incident.is_measured_bad() => {
             format!("The version that replaced {prompt} {version} did not help")
         }
-        Phase::Escalated { .. } => format!("The rollback of {prompt} {version} did not help"),
-        Phase::Unverified if incident.is_shipped() => {
+        Phase::Escalated { .. } | Phase::Unverified if incident.is_shipped() => {
             format!("The version that replaced {prompt} {version} could not be verified")
         }
+        Phase::Escalated { .. } => format!("The rollback of {prompt} {version} did not help"),
         Phase::Unverified => format!("The rollback of {prompt} {version} could not be verified"),
         Phase::Verifying { .. } if incident.is_shipped() => {
             format!("Another version replaced {prompt} {version}, and its health is not confirmed yet")
@@ -248,6 +248,7 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::verification::Verification;
     use crate::decision::{
         CommitId, Confirming, IncidentId, Operator, Pending, Plan, PromptName, Question, Switch, SwitchMode,
         VersionName,
@@ -311,7 +312,7 @@ mod tests {
             (
                 failed(RollbackFailure::NotRecovered),
                 Some(SwitchMode::Shipped),
-                "The version that replaced p v2 did not help",
+                "The version that replaced p v2 could not be verified",
             ),
             (
                 failed(RollbackFailure::NotFollowed),
@@ -337,6 +338,11 @@ mod tests {
             asking.phase = Phase::Confirming(Box::new(Confirming { pending, until: NOW, before: phase }));
             assert_eq!(said(&asking)[0], expected);
         }
+        let mut measured = incident(failed(RollbackFailure::NotRecovered), Some(SwitchMode::Shipped));
+        let verification = Verification::starting(NOW, Duration::from_secs(5));
+        let verification = Verification { found_bad: Some("error ratio 7.00 %".to_owned()), ..verification };
+        measured.switch.iter_mut().for_each(|switch| switch.verification = Some(verification.clone()));
+        assert_eq!(said(&measured)[0], "The version that replaced p v2 did not help");
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub fn title(incident: &Incident) -> &'static str {
         PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
             "Prompt servers do not follow the rollback"
         }
-        PhaseKind::Escalated if incident.is_shipped() => "Shipping another version did not help",
+        PhaseKind::Escalated if incident.is_shipped() && incident.is_measured_bad() => {
+            "Shipping another version did not help"
+        }
+        PhaseKind::Escalated if incident.is_shipped() => "Another version shipped, not verified",
         PhaseKind::Escalated => "Rollback did not help",
         PhaseKind::Recovered => "Recovered",
         PhaseKind::Unverified if incident.is_shipped() => "Another version shipped, not verified",

@@ -84,7 +84,7 @@ pub(crate) struct Facts<'a> {
     pub returns: Option<(&'a Operator, usize)>,
     /// By how much the alerts began before `from` got its traffic.
     pub predates: Option<Duration>,
-    /// How long `from` has had traffic, if it serves alone or has the larger share.
+    /// How long `from` has had traffic, if it serves alone, has the larger share, or is the base of a canary.
     pub served_for: Option<Duration>,
     /// The version with which it shares the traffic.
     pub beside: Option<&'a VersionName>,

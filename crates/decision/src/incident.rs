@@ -354,6 +354,11 @@ impl Incident {
         matches!(self.phase, Phase::Verifying { .. }) || self.failure() == Some(RollbackFailure::NotFollowed)
     }
 
+    /// Whether the version that serves instead was measured as unhealthy.
+    pub fn is_measured_bad(&self) -> bool {
+        self.verification().is_some_and(|verification| verification.found_bad.is_some())
+    }
+
     /// Whether another version was activated instead of a rollback.
     pub fn is_shipped(&self) -> bool {
         self.switch.as_ref().is_some_and(|switch| switch.mode == SwitchMode::Shipped)

@@ -203,11 +203,13 @@ pub fn needs_outage(incident: &Incident) -> bool {
     incident.outage && incident.phase.is_undecided() && by_budget
 }
 
-/// Whether `incident` was rolled back automatically, recently enough before `tripped` to count against the budget.
+/// Whether `incident` was rolled back automatically, recently enough before `tripped` to count against the budget. A time
+/// in the future is from before the clock went back.
 pub fn rolled_back_before(incident: &Incident, tripped: Timestamp, policy: &Policy) -> bool {
-    incident.switch.as_ref().is_some_and(|switch| {
-        switch.mode == SwitchMode::Auto && switch.at <= tripped && tripped.since(switch.at) < policy.budget_window
-    })
+    incident
+        .switch
+        .as_ref()
+        .is_some_and(|switch| switch.mode == SwitchMode::Auto && tripped.since(switch.at) < policy.budget_window)
 }
 
 impl Outage {

@@ -354,7 +354,7 @@ impl PromptState {
     /// Moments that were the present when they were written. One in the future was written before Redis' clock went back.
     /// Incidents, soaks and the canary have more than these, and move their plans along with them.
     pub(crate) fn written(&mut self) -> impl Iterator<Item = &mut Timestamp> {
-        let Self { serving, versions, inactive_alerts, silences, ended, last_rollback, .. } = self;
+        let Self { serving, versions, inactive_alerts, silences, ended, last_rollback, canary, .. } = self;
         let versions = versions.iter_mut().flat_map(|record| {
             let VersionRecord { known_since, first_active, traffic_since, returns, evidence, evidence_asked, .. } =
                 record;
@@ -367,7 +367,8 @@ impl PromptState {
         let silences = silences.iter_mut().flat_map(|s| [&mut s.since].into_iter().chain(&mut s.dismissed_at));
         let ended = ended.iter_mut().map(|ended| &mut ended.at);
         let serving = serving.iter_mut().map(|serving| &mut serving.since);
-        serving.chain(versions).chain(alerts).chain(silences).chain(ended).chain(last_rollback)
+        let started = canary.iter_mut().map(|canary| &mut canary.started);
+        serving.chain(started).chain(versions).chain(alerts).chain(silences).chain(ended).chain(last_rollback)
     }
 
     /// Corrects when each version was last active after Redis' clock went back. Their order, which chooses the rollback

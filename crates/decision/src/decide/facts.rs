@@ -18,7 +18,7 @@ impl Transaction<'_> {
     /// The guards that matter for `from`. The end of a canary needs no target and no budget.
     fn asked(&self, from: &VersionName) -> fn(Guard) -> bool {
         match self.state.is_trial(from) {
-            true => |guard| guard.is_off() || guard == Guard::PredatesActivation,
+            true => |guard| guard.is_off() || matches!(guard, Guard::KeepsReturning | Guard::PredatesActivation),
             false => |_| true,
         }
     }
@@ -65,6 +65,8 @@ impl Transaction<'_> {
         let end = canary.filter(|canary| canary.split.major() != from).and_then(|canary| canary.end.as_ref());
         let was_minor = end.is_some_and(|end| end.promoted);
         let served_since = |serving: &Serving| traffic_since.filter(|_| !was_minor).unwrap_or(serving.since);
+        // the base of a canary served alone before
+        let base = self.state.running_canary().filter(|canary| canary.split.leaving == *from);
         Facts {
             from,
             paused: self.snapshot.paused.as_deref(),
@@ -77,7 +79,10 @@ impl Transaction<'_> {
             outage_hold: self.snapshot.outage_hold.as_deref(),
             returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
             predates: self.predates(from),
-            served_for: serving.map(|serving| self.now.since(served_since(serving))),
+            served_for: serving
+                .map(served_since)
+                .or_else(|| traffic_since.filter(|_| base.is_some()))
+                .map(|since| self.now.since(since)),
             beside: self.state.split().filter(|split| split.has(from)).map(|split| split.other(from)),
         }
     }

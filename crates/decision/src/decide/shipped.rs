@@ -1,15 +1,19 @@
 //! Fix forward: another version is activated while an incident is open. The incident continues with that version, which
-//! is verified like a rollback, so that people who were paged learn whether it is better.
+//! is verified like a rollback, so that people who were paged learn whether it is better. Without Prometheus, they decide.
 
 use std::collections::HashMap;
 
 use super::transaction::Transaction;
-use crate::{Incident, NoteKind, Operator, Phase, Question, Switch, SwitchMode, Timestamp, Verification, VersionName};
+use crate::{
+    Incident, NoteKind, Operator, Phase, Policy, Question, Switch, SwitchMode, Timestamp, Verification, VersionName,
+};
 
-/// Whether the problem persists, so that `heir` must be verified.
-pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
+/// Whether the incident continues with `heir`: people are paged, or the problem persists and Prometheus can tell whether
+/// `heir` is better.
+pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName, policy: &Policy) -> bool {
     let unproved = matches!(incident.phase, Phase::Escalated { .. } | Phase::Verifying { .. });
-    incident.version != *heir && (unproved || incident.is_firing())
+    let persists = policy.verify && (unproved || incident.is_firing());
+    incident.version != *heir && (persists || incident.pages())
 }
 
 /// Whether the version in trouble serves again, and people are paged about it in the incident at `place` alone.
@@ -70,11 +74,8 @@ pub(super) fn hand_on(
     (incident.escalations, incident.undeliverable) = (escalations, undeliverable);
     incident.question_number += 1; // an answer to the question about `from` is not about `to`
     incident.choices = choices;
-    incident.note(
-        now,
-        NoteKind::Checked,
-        format!("{operator} replaced {from} with {to}: checking whether that helped"),
-    );
+    let next = if policy.verify { "checking whether that helped" } else { "people decide whether that helped" };
+    incident.note(now, NoteKind::Checked, format!("{operator} replaced {from} with {to}: {next}"));
     incident.target = Some(to.clone());
     incident.held = None;
     incident.switch = Some(Switch {
@@ -85,7 +86,7 @@ pub(super) fn hand_on(
         to,
         mode: SwitchMode::Shipped,
         operator: operator.clone(),
-        verification: Some(Verification::starting(now, policy.verify_every)),
+        verification: policy.verify.then(|| Verification::starting(now, policy.verify_every)),
     });
     incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
 }

@@ -17,7 +17,7 @@ impl Transaction<'_> {
         // one that had a share of the traffic for a while is shipped when it gets all of it
         let promoted = self.state.running_canary().is_some_and(|canary| canary.split.arriving == *version);
         let shipped = by != ActivatedBy::Rollback && (promoted || !self.has_traffic(version));
-        self.retire(version, Some(operator).filter(|_| shipped && self.policy.verify));
+        self.retire(version, Some(operator).filter(|_| shipped));
         self.gain_traffic(version, operator);
         self.hear_of(version);
         let now = self.now;
@@ -129,7 +129,7 @@ impl Transaction<'_> {
             let incident = &mut self.state.incidents[place];
             inactive_alerts.extend(inactive_alerts_of(incident));
             match (successor, shipped) {
-                (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir) => {
+                (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir, self.policy) => {
                     shipped::hand_on(self, place, heir, operator, &mut taken);
                 }
                 _ if taken_back => shipped::take_back(incident, now),

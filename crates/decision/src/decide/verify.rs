@@ -107,6 +107,10 @@ fn followed_at_last(tx: &mut Transaction<'_>, id: &IncidentId) {
     let Some(bad) = incident.switch.as_ref().map(|switch| switch.from.clone()) else { return };
     incident.note(now, NoteKind::Checked, format!("no instance serves {bad} any more"));
     incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
+    // too little data by the next deadline is no reason to page before `verification.max`
+    if let Some(verification) = incident.switch.as_mut().and_then(|switch| switch.verification.as_mut()) {
+        verification.late = false;
+    }
 }
 
 /// Handles the deadline without recovery: pages if the target was measured as unhealthy. If too little was measured,

@@ -286,10 +286,10 @@ fn a_member_shows_the_labels_of_its_worst_alert() {
 #[test]
 fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
     let policy = Policy::default();
-    let at = |mode, ago: u64| {
+    let made = |mode, at: Timestamp| {
         let version = |name| VersionName::parse(name).expect("a version");
         let (from, to) = (version("v2"), version("v1"));
-        let (at, operator) = (NOW.minus(Duration::from_secs(ago)), Operator::recorded("x"));
+        let operator = Operator::recorded("x");
         let commit = CommitId::default();
         let switch = Switch { commit, at, from, to, mode, operator, decided_at: None, verification: None };
         rolled_back_before(
@@ -298,7 +298,9 @@ fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
             &policy,
         )
     };
+    let at = |mode, ago| made(mode, NOW.minus(Duration::from_secs(ago)));
     assert!(at(SwitchMode::Auto, 0) && at(SwitchMode::Auto, 299));
+    assert!(made(SwitchMode::Auto, later(10_800)), "a moment ago, before the clock went back by three hours");
     assert!(!at(SwitchMode::Auto, 300) && !at(SwitchMode::Approved, 10) && !at(SwitchMode::Manual, 10));
     assert!(!rolled_back_before(&incident("a", asked()), NOW, &policy));
 }

@@ -54,6 +54,19 @@ fn after_a_clock_that_went_back_an_early_alert_that_is_delivered_later_is_held()
 }
 
 #[test]
+fn after_a_clock_that_went_back_a_canary_did_not_start_in_the_future() {
+    let mut world = World::with_a_fresh_release();
+    world.register("v3");
+    world.share("v3", TrafficShare::Canary(Policy::default().canary.usual.plan), false);
+    world.pass(minutes(5));
+    world.step_clock(-3 * 3_600);
+    world.look();
+    let canary = world.state.running_canary().expect("a canary");
+    // its versions are compared from then on
+    assert!(canary.started <= canary.split.since && canary.split.since <= world.now, "{canary:?}");
+}
+
+#[test]
 fn after_a_clock_that_went_back_a_promoted_canary_has_served_long() {
     let mut world = World::with_a_fresh_release();
     world.policy.ask_when_active_for_longer_than = Some(hours(12));

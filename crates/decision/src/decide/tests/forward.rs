@@ -105,6 +105,72 @@ fn another_version_closes_what_cannot_be_verified() {
     }
 }
 
+/// v3 replaced v2, people were paged before, and there is no Prometheus.
+fn shipped_without_prometheus() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.pass(minutes(3));
+    assert!(world.latest().pages());
+    world.set_active("v3");
+    world.look();
+    world
+}
+
+#[test]
+fn without_prometheus_a_page_goes_on_with_what_was_shipped() {
+    let mut world = shipped_without_prometheus();
+    assert_eq!((world.phase(), world.latest().subject().as_str()), (PhaseKind::Verifying, "v3"));
+    assert!(world.latest().pages());
+    world.alert(critical("v2").resolved()); // because it has no traffic
+    world.pass(minutes(5));
+    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(RollbackFailure::NotRecovered)));
+    world.pass(hours(48));
+    assert_eq!((world.incidents.len(), world.latest().pages()), (1, true));
+    let mut back = world.clone();
+    assert!(matches!(back.choose(Choice::Approve), Answer::Changed { .. }));
+    assert_eq!((back.served(), back.latest().pages()), ("v1", false));
+    assert_eq!(world.choose(Choice::Dismiss), Answer::Decided(PhaseKind::Dismissed));
+    assert_eq!((world.served(), world.latest().pages()), ("v3", false));
+}
+
+#[test]
+fn without_prometheus_a_page_goes_on_through_several_versions() {
+    let mut world = shipped_without_prometheus();
+    for version in ["v4", "v5"] {
+        world.pass(minutes(10));
+        world.release(version);
+        assert_eq!((world.phase(), world.latest().subject().as_str()), (PhaseKind::Verifying, version));
+        assert!(world.latest().pages(), "{version}");
+    }
+    assert_eq!(world.incidents.len(), 1);
+    world.release("v2"); // its alert fires on
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::AwaitingDecision, true));
+}
+
+#[test]
+fn a_paused_gradual_rollback_pages_on_with_what_was_shipped() {
+    for verify in [true, false] {
+        let mut world = World::with_a_fresh_release();
+        world.policy.verify = true;
+        world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
+        let gradual = Some(Policy::default().gradual);
+        let answer = world.roll_back(Rollback { gradual, from: Some(v("v2")), ..world::rollback() });
+        assert!(matches!(answer, Answer::Shared { .. }), "{answer:?}");
+        world.pass(minutes(2));
+        assert!(world.latest().is_stuck() && world.latest().pages());
+        world.policy.verify = verify;
+        world.set_active("v3");
+        world.look();
+        assert_eq!((world.phase(), world.latest().subject().as_str()), (PhaseKind::Verifying, "v3"), "{verify}");
+        assert!(world.latest().pages(), "{verify}");
+        world.pass(minutes(6));
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Escalated, true), "{verify}");
+        assert_eq!(world.choose(Choice::Dismiss), Answer::Decided(PhaseKind::Dismissed));
+        assert!(!world.latest().pages(), "{verify}");
+    }
+}
+
 #[test]
 fn returning_to_the_firing_version_escalates_in_time() {
     let mut world = shipped();

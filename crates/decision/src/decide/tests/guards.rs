@@ -303,10 +303,12 @@ fn a_canary_does_not_make_the_version_beside_it_younger() {
         world.share("v3", TrafficShare::Percent(percent), false);
         world
     };
-    let mut world = beside(5);
-    assert_eq!(world.alert(critical("v2")), "held served_long");
-    let detail = world.latest().held.clone().expect("a guard").detail;
-    assert_eq!(detail, "v2 has served for 21 days; the only other change is v3");
+    for percent in [5, 80] {
+        let mut world = beside(percent);
+        assert_eq!(world.alert(critical("v2")), "held served_long", "beside {percent} %");
+        let detail = world.latest().held.clone().expect("a guard").detail;
+        assert_eq!(detail, "v2 has served for 21 days; the only other change is v3");
+    }
     let mut world = beside(5);
     world.share("v3", TrafficShare::Percent(0), false);
     assert_eq!(world.alert(critical("v2")), "held served_long", "the canary was taken back");

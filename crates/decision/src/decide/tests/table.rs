@@ -2,6 +2,7 @@
 //! table` writes the file.
 
 use super::*;
+use crate::AlertRecord;
 
 type Kind = (&'static str, fn() -> Alert);
 
@@ -27,10 +28,15 @@ fn verified(verdict: Verdict, time: Duration) -> World {
     world
 }
 
-const STATES: [State; 11] = [
+const STATES: [State; 12] = [
     ("nothing is open", fresh),
     ("`observing`", || after(medium("v2").named("Earlier"))),
     ("`awaiting_decision`", || after(recommend("v2").named("Earlier"))),
+    ("`awaiting_decision`, the deadline has passed", || {
+        let mut world = after(high("v2").named("Earlier"));
+        world.pass(minutes(6));
+        world
+    }),
     ("`investigating`", || {
         let mut world = after(high("v2").named("Earlier"));
         world.choose(Choice::Investigate);
@@ -107,14 +113,20 @@ fn said(outcome: &str) -> String {
 /// The incident's state afterwards, and who is notified besides the thread.
 fn then(before: &World, after: &World) -> String {
     let Some(incident) = after.incidents.values().next_back() else { return String::new() };
+    format!(" → `{}`{}", incident.phase, who_hears(before, incident))
+}
+
+/// Who is notified of the change to `incident`, besides the thread.
+fn who_hears(before: &World, incident: &Incident) -> &'static str {
     let was = before.incidents.get(&incident.id);
-    let asked = incident.question_number > was.map_or(0, |was| was.question_number) && incident.phase.is_undecided();
-    let who = match (incident.pages(), asked) {
+    let asks = incident.phase.kind() == PhaseKind::AwaitingDecision;
+    let asked = asks && incident.question_number > was.map_or(0, |was| was.question_number);
+    match (incident.pages(), asked) {
         (true, _) => ", paged",
         (false, true) => ", its decider is asked",
+        (false, false) if was.is_some_and(Incident::pages) => ", the page ends",
         (false, false) => "",
-    };
-    format!(" → `{}`{who}", incident.phase)
+    }
 }
 
 fn alerts() -> String {
@@ -131,6 +143,20 @@ fn alerts() -> String {
             let mut world = before.clone();
             let outcome = world.alert(alert());
             said(&outcome) + &then(&before, &world)
+        });
+        table += &row([name.to_owned()].into_iter().chain(cells));
+    }
+    for (name, new) in [("v2 is a canary", "v2"), ("v2 is the base version of a canary", "v3")] {
+        let cells = kinds.iter().map(|(_, alert)| {
+            let mut before = fresh();
+            if new == "v2" {
+                before.activate("v1", false);
+            }
+            before.register(new);
+            before.share(new, TrafficShare::Percent(5), false);
+            let mut world = before.clone();
+            let outcome = world.alert(alert());
+            format!("{}{}, {}", said(&outcome), then(&before, &world), shares(&world))
         });
         table += &row([name.to_owned()].into_iter().chain(cells));
     }
@@ -159,21 +185,78 @@ fn held() -> String {
     table
 }
 
+/// What has traffic: `v1 25 %, v2 75 %`, or `v1 is served`.
+fn shares(world: &World) -> String {
+    let shares: Vec<_> = world.routing.iter().map(|(version, percent)| format!("{version} {percent} %")).collect();
+    if shares.is_empty() { format!("{} is served", world.served()) } else { shares.join(" and ") }
+}
+
 fn people() -> String {
-    let choices: [(&str, Choice); 4] = [
+    let choices: [(&str, Choice); 5] = [
         ("Approve", Choice::Approve),
+        ("Approve gradually", Choice::ApproveGradual),
         ("Investigate", Choice::Investigate),
         ("Dismiss", Choice::Dismiss),
         ("Undo", Choice::Undo),
     ];
-    let mut table = head(&["state", choices[0].0, choices[1].0, choices[2].0, choices[3].0]);
-    for (name, make) in STATES.into_iter().filter(|(name, _)| *name != "nothing is open") {
+    let mut table = head(&["state", choices[0].0, choices[1].0, choices[2].0, choices[3].0, choices[4].0]);
+    for (name, make) in states_of_an_incident() {
         let cells = choices.iter().map(|(_, choice)| {
-            let mut world = make();
+            let before = make();
+            let mut world = before.clone();
             match world.choose(*choice) {
                 Answer::Refused(refusal) => format!("refused: `{}`", refusal.code.as_str()),
-                _ => format!("`{}`, {} is served", world.phase(), world.served()),
+                _ => format!("`{}`, {}{}", world.phase(), shares(&world), who_hears(&before, world.latest())),
             }
+        });
+        table += &row([name.to_owned()].into_iter().chain(cells));
+    }
+    table
+}
+
+fn states_of_an_incident() -> impl Iterator<Item = State> {
+    STATES.into_iter().filter(|(name, _)| *name != "nothing is open")
+}
+
+/// Changes of the key, and the end of the alerts.
+fn key() -> String {
+    let events: [(&str, fn(&mut World)); 5] = [
+        ("all its alerts end, a minute passes", |world| {
+            let incident = world.latest().clone();
+            let ends = |record: &AlertRecord| record.to_alert(&incident.prompt, &incident.version).resolved();
+            world.deliver(&incident.alerts.iter().map(ends).collect::<Vec<_>>());
+            world.pass(minutes(1));
+        }),
+        ("SET of another version", |world| {
+            world.set_active("v9");
+            world.look();
+        }),
+        ("SET of v2", |world| {
+            world.set_active("v2");
+            world.look();
+        }),
+        ("DEL", |world| {
+            world.active = Active::Absent;
+            world.look();
+        }),
+        ("SET of a value that is no version", |world| {
+            world.set_value(b"{oops}");
+            world.look();
+        }),
+    ];
+    let mut table = head(&["state", events[0].0, events[1].0, events[2].0, events[3].0, events[4].0]);
+    for (name, make) in states_of_an_incident() {
+        let cells = events.iter().map(|(_, happens)| {
+            let before = make();
+            let mut world = before.clone();
+            happens(&mut world);
+            // an incident may end while another one begins
+            let id = &before.latest().id;
+            let mut cell = format!("`{}`{}", world.incidents[id].phase, who_hears(&before, &world.incidents[id]));
+            if world.latest().id != *id {
+                cell += &format!("; another incident{}", then(&before, &world));
+            }
+            cell
         });
         table += &row([name.to_owned()].into_iter().chain(cells));
     }
@@ -182,7 +265,7 @@ fn people() -> String {
 
 fn time() -> String {
     let mut table = head(&["state", "if nothing else happens, it ends or changes after", "then"]);
-    for (name, make) in STATES.into_iter().filter(|(name, _)| *name != "nothing is open") {
+    for (name, make) in states_of_an_incident() {
         let before = make();
         if !before.latest().phase.is_open() {
             continue;
@@ -208,7 +291,8 @@ fn the_tables_for_operators_are_what_is_decided() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/decisions.md");
     let doc = std::fs::read_to_string(path).expect("docs/decisions.md");
     let mut made = doc.clone();
-    for (name, table) in [("alerts", alerts()), ("guards", held()), ("people", people()), ("time", time())] {
+    let tables = [("alerts", alerts()), ("key", key()), ("guards", held()), ("people", people()), ("time", time())];
+    for (name, table) in tables {
         let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
         let from = made.find(&begin).expect("the table begins") + begin.len();
         let to = made.find(&end).expect("the table ends");

@@ -233,6 +233,24 @@ fn once_all_servers_follow_the_target_has_five_minutes() {
 }
 
 #[test]
+fn servers_that_follow_late_leave_the_target_its_full_time() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::NoData);
+    world.pass(minutes(20));
+    world.traffic = traffic(Some(world.now), &["pod-3"], &[]);
+    world.pass(seconds(30));
+    assert_eq!((world.latest().failure(), world.latest().pages()), (Some(RollbackFailure::NotFollowed), true));
+    world.traffic = traffic(None, &[], &[]);
+    world.pass(seconds(60));
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
+    world.pass(minutes(59));
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+    assert!(!world.latest().pages());
+    world.pass(minutes(1));
+    assert_eq!(world.phase(), PhaseKind::Unverified, "an hour after the last server followed");
+}
+
+#[test]
 fn an_answer_counts_once() {
     let mut world = rolled_back();
     let incident = world.latest().clone();
