@@ -35,7 +35,18 @@ fn wants_only_figures(state: &PromptState, incident: &Incident) -> bool {
     asked && !bad && incident.alerts.is_empty() && incident.pending().is_none()
 }
 
+/// The versions that prompt servers may serve: without a version in the key, they keep theirs.
+pub(super) fn have_traffic(state: &PromptState) -> Vec<VersionName> {
+    let kept = state.lapsed.iter().flat_map(|lapsed| lapsed.versions.clone());
+    state.served().into_iter().chain(kept).collect()
+}
+
 impl Ledger {
+    /// The store is as it was `earlier`, and time has gone on.
+    pub(super) fn rewind(&mut self, earlier: Self) {
+        self.pages = earlier.pages;
+    }
+
     pub(super) fn take(&mut self, policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit) {
         let now = self.elapsed - self.ahead;
         let soaked: Vec<_> = commit.log.iter().filter(|entry| entry.event == LogEvent::Soaked).collect();
@@ -44,17 +55,16 @@ impl Ledger {
         }
         let rolled = commit.log.iter().find(|e| e.event == LogEvent::Rollback && e.operator == Operator::SYSTEM);
         // the end of a split goes to the side that a person chose
-        if let Some(to) = rolled.filter(|_| before.state.split().is_none()).and_then(|entry| entry.to.as_deref()) {
+        let ends_split = |entry: &LogEntry| {
+            let sides = [&entry.from, &entry.to].map(|side| side.as_deref().map(v));
+            before.state.split().is_some_and(|split| sides.iter().flatten().filter(|side| split.has(side)).count() == 2)
+        };
+        if let Some(to) = rolled.filter(|entry| !ends_split(entry)).and_then(|entry| entry.to.as_deref()) {
             let vouched = self.page(&v(to)).good || soaked.iter().any(|entry| entry.to.as_deref() == Some(to));
             assert!(vouched, "P5: rolled back to {to}, which is not known-good");
         }
-        // without a version in the key, prompt servers keep their version
-        let have = |state: &PromptState| {
-            let kept = state.lapsed.iter().flat_map(|lapsed| lapsed.versions.clone());
-            state.served().into_iter().chain(kept).collect::<Vec<_>>()
-        };
-        for version in have(&before.state) {
-            let lost = !have(&commit.state).contains(&version);
+        for version in have_traffic(&before.state) {
+            let lost = !have_traffic(&commit.state).contains(&version);
             let open = before
                 .state
                 .open_incidents()

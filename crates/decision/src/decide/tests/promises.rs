@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
+use super::ledger::have_traffic;
 use super::properties::{Step, a_world, at, delivery, step, step_or_jump, take};
 use super::*;
 
@@ -38,6 +39,26 @@ struct Firing {
     listed: BTreeSet<String>,
     /// Of these, those that its latest list lacks, and since when.
     absent: BTreeMap<String, Duration>,
+}
+
+/// The alerts that fire, as the store knows them: with how many commits it held after each step.
+struct Heard(Vec<(usize, Firing)>);
+
+impl Heard {
+    fn from(world: &World) -> Self {
+        Self(vec![(world.revision, Firing::default())])
+    }
+
+    /// What fires after `world` has taken `step`. What a failover has lost was not heard.
+    fn take(&mut self, step: &Step, world: &World) -> &Firing {
+        if matches!(step, Step::Failover(_)) {
+            self.0.retain(|(revision, _)| *revision <= world.revision);
+        }
+        let mut firing = self.0.last().map(|(_, firing)| firing.clone()).unwrap_or_default();
+        firing.take(step, world);
+        self.0.push((world.revision, firing));
+        &self.0[self.0.len() - 1].1
+    }
 }
 
 impl Firing {
@@ -148,14 +169,14 @@ proptest! {
     #[test]
     fn a_firing_critical_ends_in_an_action_a_question_or_a_wait(history in history()) {
         let mut world = a_world();
-        let mut firing = Firing::default();
+        let mut heard = Heard::from(&world);
         for step in &history {
             take(&mut world, step);
-            firing.take(step, &world);
+            let firing = heard.take(step, &world);
             world.look();
             for alert in firing.criticals(&world) {
-                if !world.state.served().contains(&alert.version) {
-                    continue; // it has no traffic any more
+                if !have_traffic(&world.state).contains(&alert.version) {
+                    continue;
                 }
                 let silenced = world.state.silences.iter().any(|s| s.fingerprint == alert.fingerprint && s.version == alert.version);
                 let full = world.state.inactive_alerts.len() >= Policy::MAX_INACTIVE_ALERTS;
@@ -209,19 +230,21 @@ proptest! {
     #[test]
     fn an_activation_is_rolled_back_automatically_at_most_once(history in history()) {
         let mut world = a_world();
-        let mut seen: BTreeSet<(String, Option<Timestamp>)> = BTreeSet::new();
+        // with the place of the rollback in the log, from which a failover may remove it
+        let mut seen: BTreeMap<(String, Timestamp), usize> = BTreeMap::new();
         for step in &history {
             world.now = world.now.plus(Duration::from_millis(1)); // an activation is identified by its time
             let before = world.state.versions.clone();
             let logged = world.log.len();
             take(&mut world, step);
-            let own = |entry: &&LogEntry| entry.event == LogEvent::Rollback && entry.operator == Operator::SYSTEM;
-            for entry in world.log[logged..].iter().filter(own) {
+            seen.retain(|_, place| *place < world.log.len());
+            let own = |(_, entry): &(usize, &LogEntry)| entry.event == LogEvent::Rollback && entry.operator == Operator::SYSTEM;
+            for (place, entry) in world.log.iter().enumerate().skip(logged).filter(own) {
                 let from = entry.from.clone().expect("a version is rolled back");
                 // more may have happened within one step of the history
                 let since = before.iter().find(|record| record.version.as_str() == from).and_then(|record| record.traffic_since);
                 if let Some(since) = since {
-                    prop_assert!(seen.insert((from.clone(), Some(since))), "{from} was rolled back twice since {since:?}");
+                    prop_assert!(seen.insert((from.clone(), since), place).is_none(), "{from} was rolled back twice since {since:?}");
                 }
             }
         }
@@ -320,8 +343,8 @@ proptest! {
         }
     }
 
-    /// P8. What a delivery says of one version may come in several, too; what it says of the others tells whether a target
-    /// is healthy, and can't be heard later than acted upon.
+    /// P8. The alerts of a delivery may also come one by one, in the order in which they are handled: what tells whether a
+    /// target is healthy can't be heard later than acted upon.
     #[test]
     fn the_order_of_the_alerts_of_a_delivery_changes_nothing(
         history in prop::collection::vec(step(), 0..40),
@@ -377,10 +400,21 @@ proptest! {
         let mut permuted = world.clone();
         permuted.deliver(&shuffled);
         prop_assert_eq!(outcome(&once, false), outcome(&permuted, false));
-        let versions: BTreeSet<_> = delivery.iter().map(|alert| &alert.version).collect();
-        if versions.len() == 1 && delivery.iter().all(|alert| alert.status == AlertStatus::Firing) {
+        let canary = world.state.running_canary().map(|canary| canary.split.clone());
+        let first = |alert: &Alert| shuffled.iter().position(|other| other.version == alert.version);
+        let mut one_by_one = shuffled.clone();
+        one_by_one.sort_by_cached_key(|alert| {
+            let version = &alert.version;
+            let is_target = world.state.gradual_to(version).is_some();
+            let is_base = canary.as_ref().is_some_and(|split| split.leaving == *version);
+            (alert.status == AlertStatus::Firing, have_traffic(&world.state).contains(version), !is_target, !is_base, first(alert))
+        });
+        // what fires on a canary that its base may be rolled back to is heard together with what fires on the base
+        let fires_on = |version: &VersionName| delivery.iter().any(|a| a.status == AlertStatus::Firing && a.version == *version);
+        let is_target = |version: &VersionName| world.state.version(version).is_some_and(|record| record.is_target(&world.policy, world.now));
+        if !canary.is_some_and(|split| fires_on(&split.leaving) && fires_on(&split.arriving) && is_target(&split.arriving)) {
             let mut split = world.clone();
-            for alert in &shuffled {
+            for alert in &one_by_one {
                 split.deliver(std::slice::from_ref(alert));
             }
             prop_assert_eq!(outcome(&once, true), outcome(&split, true), "split");

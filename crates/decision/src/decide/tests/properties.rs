@@ -1,6 +1,8 @@
 //! Properties of any history: random events about a few versions, with time in between. Each decision is checked by
 //! [`invariants`](super::invariants) as it is applied.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -80,6 +82,8 @@ pub(super) enum Step {
     Steer(Steer),
     Measures(Result<SoakMeasurement, String>),
     Clock(i64),
+    /// Redis fails over, and the new master lacks this many commits.
+    Failover(usize),
 }
 
 fn version() -> impl Strategy<Value = usize> {
@@ -113,7 +117,7 @@ fn one_alert() -> impl Strategy<Value = Alert> {
 /// As Alertmanager sends them: one status for each fingerprint.
 pub(super) fn delivery() -> impl Strategy<Value = Vec<Alert>> {
     prop::collection::vec(one_alert(), 1..6).prop_map(|mut alerts| {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         alerts.retain(|alert| seen.insert(alert.fingerprint.clone()));
         alerts
     })
@@ -207,6 +211,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => measures().prop_map(Step::Measures),
         2 => (any::<bool>(), super::analysis::looks()).prop_map(|(on, looks)| Step::Looks(on, looks)),
         2 => prop::sample::select(Steer::ALL.to_vec()).prop_map(Step::Steer),
+        1 => (1..=World::LOST).prop_map(Step::Failover),
         3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
             .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
@@ -285,6 +290,10 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::Clock(seconds) => {
             world.step_clock(*seconds);
+            return None;
+        }
+        Step::Failover(lost) => {
+            world.fail_over(*lost);
             return None;
         }
         Step::Says(verdict, blame) => {
@@ -380,6 +389,7 @@ pub(super) fn a_world() -> World {
         world.register_text(version);
     }
     (world.policy.archive, world.policy.hot_versions, world.lease) = (true, 2, seconds(15));
+    world.replicate();
     world
 }
 
@@ -457,8 +467,8 @@ proptest! {
         for incident in world.state.open_incidents() {
             let wanted = incident.next_wake(&world.policy);
             let planned = world.wakes.get(&incident.id).copied();
-            // a question that a dead worker did not ask is asked a moment later, if Prometheus is back
-            let grace = world.now.plus(seconds(1));
+            // what a dead worker did not do, or what was lost of it, is done when its lease is over
+            let grace = world.now.plus(world.lease);
             match wanted.map(|wanted| wanted.max(grace)) {
                 Some(wanted) => prop_assert!(planned.is_some_and(|at| at <= wanted), "{planned:?} for {wanted:?}"),
                 // pages until a person ends it
@@ -505,10 +515,18 @@ proptest! {
     #[test]
     fn every_text_is_in_one_place_and_what_is_needed_comes_back(steps in prop::collection::vec(step_or_jump(), 1..80)) {
         let mut world = a_world();
+        // their files were deleted, and a failover has lost the commit that allowed it
+        let mut gone: BTreeSet<VersionName> = BTreeSet::new();
         for step in &steps {
             take(&mut world, step);
             let files = world.files.as_ref().unwrap_or(&world.unplugged);
-            for record in world.state.versions.iter().filter(|record| record.has_content) {
+            let archived = world.state.versions.iter().filter(|record| record.archived.is_some());
+            let without: BTreeSet<_> = archived.map(|r| &r.version).filter(|version| !files.contains_key(*version)).cloned().collect();
+            match step {
+                Step::Failover(_) => gone = without,
+                _ => gone.retain(|version| without.contains(version)),
+            }
+            for record in world.state.versions.iter().filter(|r| r.has_content && !gone.contains(&r.version)) {
                 let text = format!("text of {}", record.version);
                 let place = if record.archived.is_some() { files } else { &world.contents };
                 prop_assert_eq!(place.get(&record.version), Some(&text), "{:?}", record);
@@ -520,7 +538,7 @@ proptest! {
         world.tidy(); // restored content may have taken another version's place
         let needed = rules::needed(&world.state, &world.policy, world.now);
         for version in needed {
-            prop_assert!(!world.is_archived(version.as_str()), "{version} is needed and archived");
+            prop_assert!(!world.is_archived(version.as_str()) || gone.contains(version), "{version} is needed and archived");
         }
         let left = rules::chores(&world.state, &world.policy, world.now);
         prop_assert!(left.is_empty(), "{left:?}");

@@ -1,10 +1,13 @@
 //! A model of the stored state of one prompt: applies each commit, runs the wake-ups, and checks the invariants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use super::super::super::policy::{CanaryPolicies, CanaryPolicy};
 use super::ledger::Ledger;
 use super::*;
+
+mod failover;
 
 #[derive(Clone)]
 pub(super) struct World {
@@ -48,6 +51,9 @@ pub(super) struct World {
     canary_wake: Option<Timestamp>,
     soak_wake: Option<Timestamp>,
     pub ledger: Ledger,
+    /// How many commits the store holds: a failover loses the latest.
+    pub revision: usize,
+    past: VecDeque<Rc<failover::Before>>,
     ids: u64,
     commits: u64,
 }
@@ -102,6 +108,8 @@ impl World {
             canary_wake: None,
             soak_wake: None,
             ledger: Ledger::default(),
+            revision: 0,
+            past: VecDeque::new(),
             ids: 0,
             commits: 0,
         }
@@ -167,6 +175,7 @@ impl World {
         let decision = decide(&self.policy, &snapshot, event, self.now);
         invariants::of_one_decision(&self.policy, &snapshot, event, &decision, self.now);
         if let Some(commit) = &decision.commit {
+            self.remember(commit);
             self.apply(commit);
             self.ledger.take(&self.policy, &snapshot, event, commit);
             self.whoever_is_paged_may_decide();
@@ -270,6 +279,7 @@ impl World {
             return;
         }
         self.now = self.now.minus(by);
+        self.replicate(); // no failover loses what workers then make due
         // a step back first cancels an earlier jump ahead
         let mut left = by;
         for (_, jump) in self.jumps.iter_mut().rev() {
@@ -293,10 +303,11 @@ impl World {
     }
 
     fn run_canary(&mut self) {
-        self.canary_wake = self.stage_still_lasts();
-        if self.canary_wake.is_some() {
+        if let Some(over) = self.stage_still_lasts() {
+            self.canary_wake = Some(over);
             return;
         }
+        self.canary_wake = Some(self.now.plus(self.lease));
         self.beat();
         let since = self.state.running_canary().map(|canary| canary.split.since);
         if let Some(since) = since.filter(|_| self.looks.asks) {
@@ -329,7 +340,7 @@ impl World {
     }
 
     fn run_soaks(&mut self) {
-        self.soak_wake = None;
+        self.soak_wake = Some(self.now.plus(self.lease));
         let (policy, now) = (self.policy.clone(), self.now);
         let due = self.state.versions.iter().filter_map(|record| {
             let soak = record.soak.as_ref().filter(|s| s.watch.as_ref().is_some_and(|watch| watch.next <= now))?;
@@ -349,7 +360,9 @@ impl World {
 
     fn run_incident(&mut self, at: Timestamp) {
         let Some(id) = self.wakes.iter().find(|(_, wake)| **wake == at).map(|(id, _)| id.clone()) else { return };
-        self.wakes.remove(&id);
+        // if a failover loses the end of this task, another worker takes it when the lease is over
+        let lease = self.now.plus(self.lease);
+        self.wakes.insert(id.clone(), lease);
         let waited = self.waits_for_an_answer(&id);
         self.ask_prometheus(&id);
         self.happens(&Event::Timer { incident: id.clone(), early: false });
@@ -363,7 +376,8 @@ impl World {
         let again = before.is_some_and(|before| before == (id.clone(), self.now));
         let rests = asks_now || !again || next.is_none_or(|next| next > self.now);
         assert!(rests, "{id} wakes again and again at {:?}", self.now);
-        if let Some(next) = next {
+        // without more to do, it stays due only if its last commit made it due
+        if let Some(next) = next.or(self.wakes.remove(&id).filter(|at| *at != lease)) {
             self.wakes.insert(id, next);
         }
     }
