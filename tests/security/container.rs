@@ -247,6 +247,10 @@ fn each_service_is_a_plain_user_read_only_and_without_capabilities() -> Result<(
         let id = user.split(':').next().and_then(|id| id.parse::<u32>().ok());
         assert!(id.is_some_and(|id| id != 0), "{service}: user {user:?}");
         if service == "receiver" {
+            assert!(
+                lines.contains(&"stop_grace_period: 15s"),
+                "requests in flight have server.shutdown_timeout: {lines:?}"
+            );
             let own = ["entrypoint:", "command:", "healthcheck:", "tmpfs:"];
             assert!(
                 !lines.iter().any(|line| own.iter().any(|key| line.starts_with(key))),
