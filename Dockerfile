@@ -39,8 +39,9 @@ USER 65532:65532
 # Loopback is unreachable from outside a container. On any other address, `serve` requires both tokens.
 ENV PROMPT_ROLLBACK_SERVER__LISTEN=0.0.0.0:8000
 EXPOSE 8000
+# Without --url, so that PROMPT_ROLLBACK_URL can name another address, as TLS requires.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \
-    CMD ["prompt-rollback", "healthcheck", "--url", "http://127.0.0.1:8000"]
+    CMD ["prompt-rollback", "healthcheck"]
 ENTRYPOINT ["prompt-rollback"]
 CMD ["serve", "--config", "/etc/prompt-rollback/prompt-rollback.toml"]
 ARG REVISION=unknown

@@ -67,7 +67,8 @@ impl Store {
         Ok(findings)
     }
 
-    /// Tries to write without a login: the answer shows what the user `default` may do, without ACL commands.
+    /// Tries to write without a login: the answer shows whether the user `default` is on and may write, without ACL
+    /// commands.
     async fn default_user(&self) -> SelfTestResult {
         let mut write = redis::cmd("SET");
         write.arg(self.keys.selftest("open")).arg("1").arg("PX").arg("1");
@@ -84,8 +85,17 @@ impl Store {
                     self.keys.pattern()
                 ),
             ),
-            Err(StoreError::Unavailable { kind: RedisFault::Auth | RedisFault::NoPerm, .. }) => {
-                SelfTestResult::ok(LOGIN, "a client that does not log in can write nothing")
+            // a user that is off, or has a password, is refused before its permissions are checked
+            Err(StoreError::Unavailable { kind: RedisFault::NoPerm, .. }) => SelfTestResult::warning(
+                LOGIN,
+                format!(
+                    "is on and has no password: anyone who reaches Redis can connect, although not write {}. Turn it off (see \
+                     config/users.acl)",
+                    self.keys.pattern()
+                ),
+            ),
+            Err(StoreError::Unavailable { kind: RedisFault::Auth, .. }) => {
+                SelfTestResult::ok(LOGIN, "a client that does not log in can do nothing")
             }
             Err(error) => SelfTestResult::ok(LOGIN, format!("unknown: {error}")),
         }

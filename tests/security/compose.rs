@@ -1,10 +1,14 @@
-//! Which containers of docker-compose.yml can reach each other.
+//! Which containers of docker-compose.yml can reach each other, and what they run in a shell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::Dir;
 
-use super::dockerfile::file;
+use super::dockerfile::{file, root};
 
 /// The parts of a block that is indented by two spaces more than its heading: each name, and the lines below it.
 fn block(text: &str, heading: &str) -> BTreeMap<String, Vec<String>> {
@@ -58,6 +62,56 @@ fn only_who_must_speak_to_each_other_share_a_network() -> Result<()> {
     for (network, services) in members.iter().filter(|(_, services)| services.iter().any(|one| one == "redis")) {
         let internal = networks[network].iter().any(|line| line == "internal: true");
         assert!(internal, "{network}: nothing outside reaches {services:?}, or is reached by it");
+    }
+    Ok(())
+}
+
+/// The lines from the one after `first` to the one that starts with `end`.
+fn between(lines: &[String], first: &str, end: &str) -> Vec<String> {
+    let lines = lines.iter().skip_while(|line| *line != first).skip(1);
+    lines.take_while(|line| !line.starts_with(end)).cloned().collect()
+}
+
+#[test]
+fn the_shells_trim_secrets_as_the_receiver_does() -> Result<()> {
+    /// Of `s3 cret`.
+    const HASH: &str = "4b94167406ff7fd009a1b85f53f3426bd704a204fde72886253ef678ca4f097a";
+    let text = file("docker-compose.yml")?;
+    let trim = text.lines().find_map(|line| line.strip_prefix("  TRIM: '")?.strip_suffix('\''));
+    let trim = trim.context("TRIM")?.replace("$$", "$");
+    let services = block(&text, "services:");
+    let redis = between(&services["redis"], "- |", "secrets:").join("\n");
+    let health_check = between(&services["redis"], "test: >-", "interval:").join(" ");
+    let server = between(&services["prompt-server"], "- |", "secrets:").join("\n");
+
+    let dir = Dir::new("shells")?;
+    for (name, prints) in
+        [("redis-server", "cat \"$3\""), ("redis-cli", "echo \"$REDISCLI_AUTH\""), ("python", "echo \"$REDIS_URL\"")]
+    {
+        let program = dir.write(format!("bin/{name}"), format!("#!/bin/sh\n{prints}\n"))?;
+        fs::set_permissions(program, PermissionsExt::from_mode(0o755))?;
+    }
+    let here = dir.path().display().to_string();
+    let path = format!("{here}/bin:{}", std::env::var("PATH")?);
+    let run = |script: &str| -> Result<String> {
+        let script = script.replace("$$", "$").replace("/tmp/users.acl", &format!("{here}/users.acl"));
+        let script = script.replace("/etc/redis/users.acl", &root().join("config/users.acl").display().to_string());
+        let script = script.replace("/run/secrets", &format!("{here}/secrets"));
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &script]).env("PATH", &path).env("TRIM", &trim).env("LC_CTYPE", "C.UTF-8");
+        let output = shell.output()?;
+        ensure!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    for secret in ["s3 cret", "s3 cret\n", " \ts3 cret \r\n", "\u{feff}s3 cret\r\n", "\n \u{feff} s3 cret\u{feff} \n\n"]
+    {
+        for name in ["redis_receiver_password", "redis_prompt_server_password"] {
+            dir.write(format!("secrets/{name}"), secret)?;
+        }
+        let users = run(&redis)?;
+        assert_eq!(users.matches(&format!("#{HASH} ")).count(), 2, "{secret:?}: {users}");
+        assert_eq!(run(&health_check)?, "s3 cret\n", "{secret:?}");
+        assert_eq!(run(&server)?, "redis://prompt-server:s3 cret@redis:6379\n", "{secret:?}");
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ async fn the_image_serves_as_a_plain_user_without_a_shell_or_writable_files() ->
     ship(&http.clone().token("api-token"), "p").await?;
     assert_eq!(outcomes(&deliver(&http.clone().token("hook-token"), &[critical("p")]).await?)?, [ROLLED_BACK]);
     let url = format!("http://{}", port.addr());
-    let mut check = contained(&root, &dir, &["healthcheck", "--url", &url]).spawn()?;
+    let mut check = contained(&root, &dir, &["healthcheck"]).env("PROMPT_ROLLBACK_URL", url).spawn()?;
     let ended = check.wait()?;
     assert!(ended.success(), "{}", check.log());
     Ok(())
@@ -146,6 +146,8 @@ fn the_receivers_image_is_made_from_nothing_and_says_what_it_is() -> Result<()> 
     let last = stages.last().context("a stage")?;
     assert_eq!(last.from, "scratch");
     assert!(last.all("RUN").is_empty());
+    // with --url, the variable that TLS needs would have no effect
+    assert!(last.one("HEALTHCHECK")?.ends_with(r#"CMD ["prompt-rollback", "healthcheck"]"#));
     let labels = last.one("LABEL")?;
     for (label, value) in [
         ("title", env!("CARGO_PKG_NAME")),
@@ -245,6 +247,10 @@ fn each_service_is_a_plain_user_read_only_and_without_capabilities() -> Result<(
         let id = user.split(':').next().and_then(|id| id.parse::<u32>().ok());
         assert!(id.is_some_and(|id| id != 0), "{service}: user {user:?}");
         if service == "receiver" {
+            assert!(
+                lines.contains(&"stop_grace_period: 15s"),
+                "requests in flight have server.shutdown_timeout: {lines:?}"
+            );
             let own = ["entrypoint:", "command:", "healthcheck:", "tmpfs:"];
             assert!(
                 !lines.iter().any(|line| own.iter().any(|key| line.starts_with(key))),

@@ -6,6 +6,7 @@ mod follow;
 mod names;
 mod node;
 mod places;
+mod process;
 mod resolve;
 mod sentinel;
 mod split;
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 use redis::{Client, IntoConnectionInfo, RedisError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use process::Process;
 
 /// Where Redis is, apart from the address that [`Reader::start`] takes, and how the keys are named.
 ///
@@ -102,7 +105,7 @@ pub enum Mode {
     /// The reader reads everything every [`Settings::refresh`], because the server or a proxy does not support RESP3, or the user
     /// may not use `CLIENT TRACKING`.
     Polling,
-    /// No server can be reached. The last known versions are served.
+    /// No server can be reached, or this process was forked. The last known versions are served.
     Away,
 }
 
@@ -146,6 +149,7 @@ impl std::error::Error for StartError {}
 /// Follows some prompts until it is dropped. The [`Prompt`]s that it gave out then keep the last known version.
 #[derive(Debug)]
 pub struct Reader {
+    process: Process,
     prompts: HashMap<String, Prompt>,
     mode: watch::Receiver<Mode>,
     following: JoinHandle<()>,
@@ -198,12 +202,12 @@ impl Reader {
         let prompts: HashMap<_, _> = prompts.into_iter().map(|name| (name.into(), Prompt::default())).collect();
         let (mode, watched) = watch::channel(Mode::Away);
         let following = tokio::spawn(follow::Follower::new(places, &prompts, &settings, mode).run());
-        Ok(Self { prompts, mode: watched, following })
+        Ok(Self { process: Process::default(), prompts, mode: watched, following })
     }
 
     /// How the reader learns of changes at present.
     pub fn mode(&self) -> Mode {
-        *self.mode.borrow()
+        if self.process.was_forked() { Mode::Away } else { *self.mode.borrow() }
     }
 
     /// A prompt that the reader follows; none if `name` was not among those given to [`start`](Self::start).
@@ -219,8 +223,12 @@ impl Reader {
     /// Waits until each prompt has a version. Waits without limit, so put a timeout around it.
     ///
     /// # Errors
-    /// When no version can follow, because the tokio runtime in which the reader was started has ended.
+    /// When no version can follow, because the tokio runtime in which the reader was started has ended, or this process was
+    /// forked since.
     pub async fn ready(&self) -> Result<(), Problem> {
+        if self.process.was_forked() {
+            return Err(Problem::Forked);
+        }
         let all = async {
             for prompt in self.prompts.values() {
                 prompt.changes().next().await;
@@ -264,7 +272,11 @@ impl Drop for Reader {
 
 /// What is known of one prompt: a handle that is cheap to clone and to keep. All clones see each change.
 #[derive(Debug, Clone, Default)]
-pub struct Prompt(Arc<watch::Sender<LastKnown>>);
+pub struct Prompt {
+    known: Arc<watch::Sender<LastKnown>>,
+    // not in `LastKnown`, whose lock another thread may have held during the fork: the copy of that lock is never released
+    process: Process,
+}
 
 #[derive(Debug)]
 struct LastKnown {
@@ -289,29 +301,32 @@ impl Prompt {
     /// `to_string()`. While traffic is split, the same key gets the same version on every server, and moves to another version
     /// at most once while the split shifts in one direction.
     pub fn active_version(&self, key: impl AsRef<[u8]>) -> Option<Version> {
-        self.0.borrow().split.as_ref().map(|split| split.version(key).clone())
+        self.known.borrow().split.as_ref().map(|split| split.version(key).clone())
     }
 
     /// All versions that are served at present: one, or several while traffic is split. Empty if no version was ever known.
     pub fn versions(&self) -> Vec<Version> {
-        self.0.borrow().split.iter().flat_map(Split::versions).cloned().collect()
+        self.known.borrow().split.iter().flat_map(Split::versions).cloned().collect()
     }
 
     /// Time since Redis last confirmed the version; none if it never did. While all is well it stays below two seconds if changes
     /// are [pushed](Mode::Pushed), and below [`Settings::refresh`] plus one second otherwise.
     pub fn staleness(&self) -> Option<Duration> {
-        self.0.borrow().asked.map(|asked| asked.elapsed())
+        self.known.borrow().asked.map(|asked| asked.elapsed())
     }
 
     /// Why Redis does not confirm the version, or why the split is not followed; before the first answer, that Redis has not
-    /// answered yet. None while all is well.
+    /// answered yet; after a fork, that this process must start its own reader. None while all is well.
     pub fn error(&self) -> Option<Problem> {
-        self.0.borrow().problem.clone()
+        if self.process.was_forked() {
+            return Some(Problem::Forked);
+        }
+        self.known.borrow().problem.clone()
     }
 
     /// Changes from now on. The first [`next`](Changes::next) returns at once if a version is known already.
     pub fn changes(&self) -> Changes {
-        let mut receiver = self.0.subscribe();
+        let mut receiver = self.known.subscribe();
         if receiver.borrow().split.is_some() {
             receiver.mark_changed();
         }
@@ -320,7 +335,7 @@ impl Prompt {
 
     /// Redis has said nothing else since its last answer, and was there at `asked`.
     fn confirmed(&self, asked: Instant) {
-        self.0.send_if_modified(|known| {
+        self.known.send_if_modified(|known| {
             if matches!(known.problem, None | Some(Problem::Routing(_))) && known.split.is_some() {
                 known.asked = Some(asked);
             }
@@ -334,7 +349,7 @@ impl Prompt {
 
     /// An answer of Redis to a question sent at `asked`.
     fn answered(&self, asked: Instant, answer: Result<(Split, Option<Problem>), Problem>) {
-        self.0.send_if_modified(|known| {
+        self.known.send_if_modified(|known| {
             let (split, problem) = match answer {
                 Ok((split, problem)) => (split, problem),
                 Err(problem) => {
@@ -375,6 +390,8 @@ pub enum Problem {
     Active(String),
     /// `routing` does not hold a split; says what is wrong with it. Every request gets the active version.
     Routing(String),
+    /// This process was forked after the reader was started, and nothing updates the version here.
+    Forked,
 }
 
 impl fmt::Display for Problem {
@@ -384,6 +401,7 @@ impl fmt::Display for Problem {
             Self::Missing => f.write_str("no version is active"),
             Self::Active(why) => write!(f, "the active version is invalid: {why}"),
             Self::Routing(why) => write!(f, "the routing is invalid, every request gets the active version: {why}"),
+            Self::Forked => f.write_str("this process was forked: start the reader after the fork"),
         }
     }
 }
