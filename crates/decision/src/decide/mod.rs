@@ -41,7 +41,9 @@ pub use snapshot::{Active, Snapshot};
 
 use super::alert::AlertRecord;
 use super::guards::HoldingGuard;
-use super::{Alert, Event, Incident, OrRefusal, Phase, PhaseKind, Policy, PromptState, Timestamp, VersionName, VersionRecord};
+use super::{
+    Alert, Event, Incident, OrRefusal, Phase, PhaseKind, Policy, PromptState, Timestamp, VersionName, VersionRecord,
+};
 use transaction::Transaction;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
