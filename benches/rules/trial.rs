@@ -178,7 +178,7 @@ fn p99(latency: Latency) -> f64 {
 fn test(trials: &[Trial], batch: &[usize], alerts: &[&str], from: usize) -> Result<String, String> {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("alert-rules");
     let length = batch.iter().map(|index| trials[*index].counts.len()).max().unwrap_or(0) + 1;
-    let groups = ["native_critical", "native", "native_latency", "critical", "latency", "triggers"];
+    let groups = ["native_critical", "native", "native_latency", "exports", "critical", "latency", "triggers"];
     // a little less than the interval of the evaluations: no scrape at the instant of one
     let mut text = format!(
         "rule_files: [{0}/native.yml, {0}/alerts.yml]\nevaluation_interval: {SCRAPE}s\n\

@@ -283,6 +283,7 @@ fn understand<'a>(
             label: annotation("metric_label", 100)?,
             unit: annotation("unit", 20)?,
             threshold: annotation("threshold", 40)?,
+            reference: annotation("reference", 40)?,
         },
         runbook_url: annotation("runbook_url", SHORT)?,
         dashboard_url: annotation("dashboard_url", SHORT)?,

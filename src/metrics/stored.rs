@@ -56,7 +56,7 @@ impl Collector for Versions {
         }
         let (name, help) = (
             "active_version_activated_timestamp_seconds",
-            "First activation of each version with traffic, in seconds since 1970",
+            "First activation of each version with traffic, or when it was shipped again after a rollback of it, in seconds since 1970",
         );
         let mut activated = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for VersionSeries { prompt, version, activated: at, .. } in &self.0 {

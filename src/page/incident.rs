@@ -247,6 +247,7 @@ fn alert_row(alert: &AlertRecord) -> Markup {
                 @if !alert.measure.threshold.is_empty() {
                     (Text(&alert.measure.label)) " " (Text(&alert.measure.threshold)) ". "
                 }
+                @if !alert.measure.reference.is_empty() { "Compared with " (Text(&alert.measure.reference)) ". " }
                 (Text(&alert.description))
             }
             td data-label="Began" { (time(began)) }

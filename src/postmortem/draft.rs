@@ -260,7 +260,8 @@ fn describe(alert: &AlertRecord) -> String {
     let limit = took(alert.time_limit);
     let mut text =
         format!("- {} ({severity}): {action}, decided by {}, time limit {limit}", escaped(alertname), escaped(decider));
-    for (name, value) in [("", &alert.summary), ("measured ", &alert.value), ("", &alert.description)] {
+    let reference = ("compared with ", &alert.measure.reference);
+    for (name, value) in [("", &alert.summary), ("measured ", &alert.value), reference, ("", &alert.description)] {
         if !value.is_empty() {
             text.push_str(&format!("\n  - {name}{}", escaped(value)));
         }

@@ -388,8 +388,8 @@ const HOSTILE: &str = "</code><script>alert(1)</script> `x` | # [a](javascript:b
 fn texts_from_elsewhere_stay_texts() {
     let mut incident = recovered();
     incident.decider = HOSTILE.to_owned();
-    let alert = &mut incident.alerts[0];
-    for text in [&mut alert.alertname, &mut alert.summary, &mut alert.runbook_url] {
+    let AlertRecord { alertname, summary, runbook_url, measure, .. } = &mut incident.alerts[0];
+    for text in [alertname, summary, runbook_url, &mut measure.reference] {
         *text = HOSTILE.to_owned();
     }
     if let Some(switch) = &mut incident.switch {

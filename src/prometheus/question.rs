@@ -417,7 +417,7 @@ mod tests {
                     || metric.contains("drop")
                     || metric.contains("growth")
             );
-            let found = Metric::of(&Measure { metric, label: label.clone(), unit, threshold });
+            let found = Metric::of(&Measure { metric, label: label.clone(), unit, threshold, ..Measure::default() });
             assert_eq!((found.label, found.threshold.is_some()), (label, true), "{rule}");
             metrics.push((found.series.is_some(), found.unit));
         }

@@ -312,6 +312,7 @@ fn value(alert: &Alert, name: &str) -> Result<String> {
         "metric_label" => alert.measure.label.clone(),
         "unit" => alert.measure.unit.clone(),
         "threshold" => alert.measure.threshold.clone(),
+        "reference" => alert.measure.reference.clone(),
         other => anyhow::bail!("{other} is no field of an alert"),
     })
 }

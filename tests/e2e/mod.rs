@@ -20,7 +20,11 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let stack = Stack::start(Plan::default()).await?;
     stack.serve_good(PROMPT).await?;
     stack.ship_bad(PROMPT, 0.3).await?;
+    let failed = async || (stack.server.served(PROMPT, BAD).failed > 0).then_some(());
+    stack.until("the first bad response", failed).await?;
+    let first = std::time::Instant::now();
     stack.until_active(PROMPT, GOOD).await?;
+    println!("first bad response to SET: {:.1} s", first.elapsed().as_secs_f64()); // scripts/compat reads it
     stack.traffic_is_back(PROMPT).await?;
     let incident = stack.rolled_back_once(PROMPT).await?;
     ensure!(incident["alerts"][0]["alertname"] == "PromptErrorRateCritical", "{incident:#}");

@@ -55,6 +55,9 @@ pub struct Measure {
     pub unit: String,
     #[serde(default, skip_serializing_if = "is_default")]
     pub threshold: String,
+    /// What the measured value was compared with, formatted for people.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reference: String,
 }
 
 impl Alert {

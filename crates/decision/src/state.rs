@@ -80,6 +80,9 @@ pub struct VersionRecord {
     pub registered: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_active: Option<Timestamp>,
+    /// When it was last shipped again after a rollback of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shipped_again: Option<Timestamp>,
     /// When it last became active, or stopped being active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_active: Option<Timestamp>,
@@ -236,6 +239,7 @@ impl VersionRecord {
             known_since: now,
             registered: false,
             first_active: None,
+            shipped_again: None,
             last_active: None,
             traffic_since: None,
             returns: Vec::new(),
@@ -252,6 +256,11 @@ impl VersionRecord {
             evidence: None,
             evidence_asked: None,
         }
+    }
+
+    /// Since when it is new to its users. A rollback to it makes no version new.
+    pub fn new_since(&self) -> Option<Timestamp> {
+        self.shipped_again.or(self.first_active)
     }
 
     /// Who keeps reactivating it after rollbacks, and how often within [`Policy::RETURN_WINDOW`].
@@ -356,10 +365,10 @@ impl PromptState {
     pub(crate) fn written(&mut self) -> impl Iterator<Item = &mut Timestamp> {
         let Self { serving, versions, inactive_alerts, silences, ended, last_rollback, canary, .. } = self;
         let versions = versions.iter_mut().flat_map(|record| {
-            let VersionRecord { known_since, first_active, traffic_since, returns, evidence, evidence_asked, .. } =
-                record;
+            let VersionRecord { known_since, first_active, shipped_again, traffic_since, returns, .. } = record;
+            let VersionRecord { evidence, evidence_asked, .. } = record;
             let asked = evidence.iter_mut().map(|evidence| &mut evidence.at).chain(evidence_asked);
-            let active = first_active.iter_mut().chain(traffic_since);
+            let active = first_active.iter_mut().chain(shipped_again).chain(traffic_since);
             active.chain([known_since]).chain(asked).chain(returns.iter_mut().map(|earlier| &mut earlier.at))
         });
         let alerts = inactive_alerts.iter_mut().map(|inactive| &mut inactive.alert);

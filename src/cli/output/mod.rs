@@ -78,7 +78,7 @@ fn coverage_text(coverage: &CoverageView) -> String {
     let measured = with(true).map(|(signal, _)| signal.to_owned()).collect::<Vec<_>>().join(", ");
     let problems = with(false).map(|(signal, state)| match state {
         "too_little" => format!("{signal}: too little traffic"),
-        "slow" => format!("{signal}: slow scrapes"),
+        "slow" => format!("{signal}: slow scrapes (detection takes 2 to 5 minutes)"),
         "no_baseline" => format!("{signal}: no baseline yet"),
         other => format!("{signal}: {other}"),
     });

@@ -24,11 +24,11 @@ fn status_lists_prompts_and_says_what_is_missing() {
     assert_eq!(
         prompts(&list, false),
         "\
-PROMPT            ACTIVE  ROLLBACK TARGET  SOAK ENDS             PAUSED  COVERAGE                                       OPEN INCIDENTS
-customer-support  v2.0.0  v1.9.0           2026-11-21 01:30:00Z  yes     errors, quality; p99: blind                    01KA
-team/greeting     v1      none             known-good            no      errors: slow scrapes; p99: too little traffic  -
-new               v1      none             2026-11-21 01:45:00Z  no      -                                              -
-idle              -       none             -                     no      -                                              -
+PROMPT            ACTIVE  ROLLBACK TARGET  SOAK ENDS             PAUSED  COVERAGE                                                                        OPEN INCIDENTS
+customer-support  v2.0.0  v1.9.0           2026-11-21 01:30:00Z  yes     errors, quality; p99: blind                                                     01KA
+team/greeting     v1      none             known-good            no      errors: slow scrapes (detection takes 2 to 5 minutes); p99: too little traffic  -
+new               v1      none             2026-11-21 01:45:00Z  no      -                                                                               -
+idle              -       none             -                     no      -                                                                               -
 … there are more; use --limit to show them
 
 3 prompts have no version to roll back to:

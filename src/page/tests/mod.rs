@@ -103,6 +103,7 @@ fn alert(texts: Texts) -> AlertRecord {
             label: texts.of("error ratio"),
             unit: "ratio".to_owned(),
             threshold: texts.of("0.05"),
+            reference: texts.of("0.4 %"),
         },
         runbook_url: texts.of("https://runbooks.example/prompt-errors"),
         dashboard_url: "https://grafana.example/d/prompts?from=now-1h&to=now".to_owned(),

@@ -214,13 +214,17 @@ fn what_is_wrong(incident: &Incident) -> String {
 }
 
 fn describe(alert: &AlertRecord) -> String {
-    let (summary, value) = (fit(&alert.summary, 240), fit(&alert.value, 60));
+    let (summary, value, reference) =
+        (fit(&alert.summary, 240), fit(&alert.value, 60), fit(&alert.measure.reference, 60));
     let mut line = fit(&alert.alertname, 80);
     if !summary.is_empty() {
         line.push_str(&format!(": {summary}"));
     }
     if !value.is_empty() && !summary.contains(&value) {
         line.push_str(&format!(" (measured: {value})"));
+    }
+    if !reference.is_empty() {
+        line.push_str(&format!(" (compared with: {reference})"));
     }
     if !alert.firing {
         line.push_str(" (resolved)");

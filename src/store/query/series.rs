@@ -11,7 +11,7 @@ pub struct VersionSeries {
     pub prompt: PromptName,
     pub version: String,
     pub previous: String,
-    /// First activation.
+    /// See [`Served::new_since`].
     pub activated: Timestamp,
 }
 
@@ -19,7 +19,7 @@ pub struct VersionSeries {
 pub(in crate::store) fn info_line(commit: &Commit) -> String {
     let line = |served: &Served| {
         let previous = served.previous.as_ref().map_or("", VersionName::as_str);
-        format!("{} {} {}", served.version, served.first_active.0, previous)
+        format!("{} {} {}", served.version, served.new_since.0, previous)
     };
     commit.served.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -252,6 +252,7 @@ fn trust_again(tx: &mut Transaction<'_>, version: &VersionName) {
     let Some(record) = tx.state.version_mut(version) else { return };
     if let Some(quarantine) = record.quarantine.take() {
         record.known_good = record.known_good.or(quarantine.known_good);
+        record.shipped_again = None; // an undo ships nothing
     }
 }
 

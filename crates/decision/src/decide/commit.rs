@@ -46,8 +46,9 @@ pub struct Served {
     pub version: VersionName,
     /// The rollback target; never a quarantined version.
     pub previous: Option<VersionName>,
-    /// The version's first activation, which a rollback to it does not reset.
-    pub first_active: Timestamp,
+    /// The version's first activation, or when it was last shipped again after a rollback of it. A rollback to it resets
+    /// neither.
+    pub new_since: Timestamp,
 }
 
 /// Work for the prompt's canary.

@@ -41,7 +41,9 @@ pub use snapshot::{Active, Snapshot};
 
 use super::alert::AlertRecord;
 use super::guards::HoldingGuard;
-use super::{Alert, Event, Incident, OrRefusal, Phase, PhaseKind, Policy, PromptState, Timestamp, VersionName};
+use super::{
+    Alert, Event, Incident, OrRefusal, Phase, PhaseKind, Policy, PromptState, Timestamp, VersionName, VersionRecord,
+};
 use transaction::Transaction;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,7 +230,7 @@ impl Transaction<'_> {
     fn served(&self) -> Vec<Served> {
         let served = |version: VersionName| Served {
             previous: self.state.target(Some(&version), self.policy, self.now).cloned(),
-            first_active: self.state.version(&version).and_then(|v| v.first_active).unwrap_or(self.now),
+            new_since: self.state.version(&version).and_then(VersionRecord::new_since).unwrap_or(self.now),
             version,
         };
         self.state.served().into_iter().map(served).collect()

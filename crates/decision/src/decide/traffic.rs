@@ -18,7 +18,7 @@ impl Transaction<'_> {
         let promoted = self.state.running_canary().is_some_and(|canary| canary.split.arriving == *version);
         let shipped = by != ActivatedBy::Rollback && (promoted || !self.has_traffic(version));
         self.retire(version, Some(operator).filter(|_| shipped));
-        self.gain_traffic(version, operator);
+        self.gain_traffic(version, by, operator);
         self.hear_of(version);
         let now = self.now;
         self.state.serving = Some(Serving { version: version.clone(), since: now, by });
@@ -27,7 +27,7 @@ impl Transaction<'_> {
     }
 
     /// Gives traffic to `version`, if it has none yet.
-    fn gain_traffic(&mut self, version: &VersionName, operator: &Operator) {
+    fn gain_traffic(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         let now = self.now;
         let record = self.state.version_entry(version, now);
         record.first_active.get_or_insert(now);
@@ -37,6 +37,9 @@ impl Transaction<'_> {
         }
         record.traffic_since = Some(now);
         if record.quarantine.is_some() {
+            if by != ActivatedBy::Rollback {
+                record.shipped_again = Some(now);
+            }
             record.returns.retain(|earlier| now.since(earlier.at) < Policy::RETURN_WINDOW);
             record.returns.push(Return { at: now, operator: operator.clone() });
             let excess = record.returns.len().saturating_sub(Policy::MAX_RETURNS);
@@ -230,7 +233,7 @@ impl Transaction<'_> {
         event: LogEvent,
         incident: Option<&IncidentId>,
     ) {
-        self.gain_traffic(&split.arriving, &split.operator);
+        self.gain_traffic(&split.arriving, by, &split.operator);
         let now = self.now;
         let major = split.major();
         if self.serving() != Some(major) {

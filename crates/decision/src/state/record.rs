@@ -20,6 +20,7 @@ pub(super) struct StoredVersion {
     #[serde(default)]
     registered: bool,
     first_active: Option<Timestamp>,
+    shipped_again: Option<Timestamp>,
     last_active: Option<Timestamp>,
     traffic_since: Option<Timestamp>,
     #[serde(default)]
@@ -48,6 +49,7 @@ impl From<StoredVersion> for VersionRecord {
             known_since: record.known_since,
             registered: record.registered,
             first_active: record.first_active,
+            shipped_again: record.shipped_again,
             last_active: record.last_active,
             traffic_since: record.traffic_since,
             returns: record.returns,

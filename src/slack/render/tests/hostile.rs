@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::decision::Measure;
 
 const NASTY: [&str; 16] = [
     "<!channel>",
@@ -52,9 +53,9 @@ fn record() -> impl Strategy<Value = AlertRecord> {
         alertname: texts.0,
         summary: texts.1,
         description: texts.2,
+        measure: Measure { reference: texts.3.clone(), ..Measure::default() },
         value: texts.3,
         runbook_url: urls.0,
-        measure: Default::default(),
         dashboard_url: urls.1,
         generator_url: urls.2,
         alertmanager_url: urls.3,

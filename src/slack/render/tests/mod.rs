@@ -146,6 +146,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     let mut several = several.map(|name| alert(name, Severity::Medium, Action::Observe)).to_vec();
     several[0].firing = false;
     several[1].value = "11.2%".to_owned();
+    several[1].measure.reference = "0.82".to_owned();
     let overdue = Incident { escalations: 1, phase: asked(Some(after(600))), ..waiting() };
     let superseded = in_phase(PhaseKind::Superseded);
     let auto = || switched(SwitchMode::Auto, "system");

@@ -41,7 +41,7 @@ fn a_rollback_reports_what_it_did_to_everyone() {
     assert_eq!(commit.routing, Routing::Drop, "a split of traffic ends with the rollback");
     let [served] = &commit.served[..] else { panic!("one version serves") };
     assert_eq!((&served.version, &served.previous), (&v("v1"), &None), "the quarantined version is no target");
-    assert!(served.first_active < world.now.minus(hours(2)), "a rollback does not make v1 young again");
+    assert!(served.new_since < world.now.minus(hours(2)), "a rollback does not make v1 young again");
     assert_eq!(commit.automatic.map(|a| (a.max, a.window)), Some((5, minutes(5))));
 }
 

@@ -63,7 +63,7 @@ use super::super::refusal::RefusalCode;
 use super::super::serving::{ActivatedBy, Lapsed};
 use super::super::severity::{Action, Severity};
 use super::super::soak::{Earned, SoakMeasurement};
-use super::super::state::{MarkKind, PromptState, Return};
+use super::super::state::{MarkKind, PromptState, Return, VersionRecord};
 use super::super::switch::SwitchMode;
 use super::super::time::Timestamp;
 use super::super::trigger::{Trigger, TriggerLabels};

@@ -58,3 +58,52 @@ fn returns_by_undo_count() {
     }
     assert!(rolled_back <= 1 + Policy::RETURNS, "{rolled_back} rollbacks in 30 minutes");
 }
+
+/// Since when the metrics call `version` active.
+fn new_since(world: &World, version: &str) -> Option<Timestamp> {
+    world.state.version(&v(version)).and_then(VersionRecord::new_since)
+}
+
+#[test]
+fn a_version_shipped_again_after_a_rollback_of_it_is_new() {
+    for by_ci in [false, true] {
+        let mut world = World::with_a_fresh_release();
+        let first = new_since(&world, "v2");
+        world.alert(critical("v2"));
+        world.alert(critical("v2").resolved());
+        world.pass(hours(3));
+        assert_eq!(new_since(&world, "v2"), first);
+        let commit = if by_ci {
+            world.set_active("v2");
+            world.look().commit
+        } else {
+            let activation = Activation {
+                version: v("v2"),
+                share: TrafficShare::All,
+                operator: Operator::recorded("dana"),
+                force: true,
+                reason: None,
+            };
+            world.happens(&Event::Activate(activation)).commit
+        };
+        let served = commit.expect("v2 is served").served;
+        assert_eq!((world.served(), served[0].new_since), ("v2", world.now), "by CI: {by_ci}");
+        assert_eq!(new_since(&world, "v2"), Some(world.now));
+        world.pass(hours(2));
+        world.release("v3");
+        world.activate("v2", true);
+        assert_eq!(new_since(&world, "v2"), Some(world.now.minus(hours(2))), "v3 was no rollback of v2");
+    }
+}
+
+#[test]
+fn neither_an_undo_nor_a_rollback_to_it_makes_a_version_new() {
+    let mut undone = World::with_a_fresh_release();
+    let first = new_since(&undone, "v2");
+    undone.alert(critical("v2"));
+    let mut forced = undone.clone();
+    undone.choose(Choice::Undo);
+    assert_eq!((undone.served(), new_since(&undone, "v2")), ("v2", first));
+    forced.roll_back(Rollback { target: Some(v("v2")), force: true, ..world::rollback() });
+    assert_eq!((forced.served(), new_since(&forced, "v2")), ("v2", first));
+}
