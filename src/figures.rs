@@ -208,6 +208,13 @@ impl Figures {
         prompts.into_iter().filter_map(|prompt| PromptName::parse(prompt).ok()).collect()
     }
 
+    /// Notes why some of it is missing. The first reason is shown.
+    pub fn note(&mut self, error: Option<impl ToString>) {
+        if self.fault.is_none() {
+            self.fault = error.map(|error| error.to_string());
+        }
+    }
+
     pub fn entry(&mut self, prompt: &PromptName, version: &str) -> &mut VersionFigures {
         let prompt = prompt.as_str();
         // most entries are there: no names are copied for them

@@ -111,9 +111,10 @@ async fn demo(args: &DemoArgs) -> Result<()> {
         return measure(args, runs, report).await;
     }
     let slack = people::workspace()?;
-    report.invite(&format!("Open {} in a browser: a page that simulates Slack, where you are Maya", slack.url()));
     let scene = Scene::set(args, slack, report).await?;
-    report.invite(&format!("Open {} as well: the receiver's own page, which follows live", scene.stack.receiver.url()));
+    let [page, slack] = [scene.stack.receiver.url(), scene.stack.slack.url().to_owned()];
+    report.invite(&format!("Open {page} in a browser: the receiver's page, which follows live"));
+    report.invite(&format!("Open {slack} as well: a page that simulates Slack, where you are Maya"));
     tell(&scene).await.map_err(|error| scene.blame(error))?;
     if args.keep {
         report.addresses(&scene.stack);
@@ -122,7 +123,7 @@ async fn demo(args: &DemoArgs) -> Result<()> {
     if args.keep {
         stopped().await;
     } else if people::somebody(args) {
-        report.invite("\nLook around in Slack; Enter ends the demo. (KEEP=1 makes it stay.)");
+        report.invite("\nLook around on both pages; Enter ends the demo. (KEEP=1 makes it stay.)");
         people::enter(Duration::from_secs(120)).await;
     }
     Ok(())

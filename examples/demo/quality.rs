@@ -89,7 +89,8 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
     let link = scene.link(question);
     let mut left = Duration::ZERO;
     if people::somebody(args) {
-        report.invite(&format!("Your decision: click \"Approve rollback\" on {link}"));
+        let page = format!("{}/incidents", stack.receiver.url());
+        report.invite(&format!("Your decision: click \"Approve rollback\" in the incident on {page}, or on {link}"));
         left = PATIENCE;
     } else {
         report.step(&format!("the demo clicks \"Approve rollback\" itself: {link}"));
@@ -128,7 +129,7 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
     }
 }
 
-/// The click that led to the rollback; `None` if someone used the command line.
+/// The click that led to the rollback; `None` if someone used the page or the command line.
 fn clicked_before(committed: Timestamp, slack: &Slack, question: &Message) -> Option<Timestamp> {
     // Redis' time has whole milliseconds
     let by = committed + Duration::from_millis(1);

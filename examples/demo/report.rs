@@ -113,8 +113,8 @@ impl DemoOutput {
         self.heading("Everything keeps running until Ctrl-C");
         let servers: Vec<_> = stack.servers.iter().map(|server| format!("http://{}", server.addr())).collect();
         let own = [
-            ("Slack", stack.slack.url().to_owned()),
             ("receiver", stack.receiver.url()),
+            ("Slack", stack.slack.url().to_owned()),
             ("Prometheus", stack.prometheus.url()),
             ("Alertmanager", stack.alertmanager.url()),
             ("Redis", stack.redis.addr()),
@@ -126,7 +126,7 @@ impl DemoOutput {
         }
         let (receiver, servers) = (stack.receiver.url(), servers.join(" "));
         let api = format!("{receiver}/api/prompts/{PROMPT}");
-        self.line("\nTo ship another version that answers badly, and decide in Slack, paste these three lines. With");
+        self.line("\nTo ship another version that answers badly, and decide on the page or in Slack, paste these three lines. With");
         self.line("\"error_ratio\": 0.3 instead of \"quality\": 0.5 it is rolled back automatically.");
         let version = "v2.2.0";
         self.line(&format!(

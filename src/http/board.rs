@@ -20,8 +20,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Open incidents that are considered; the prompts of others are sorted by name.
 const MOST_INCIDENTS: usize = 2_000;
 
-/// Prompts without traffic whose key is looked at.
-const MOST_IDLE: usize = 500;
+/// Prompts that may be broken whose state is read for the order. If Redis has lost the keys of more, the others count as broken.
+const MOST_LOADED: usize = 500;
 
 /// Why a prompt is shown where it is: the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,10 +137,13 @@ async fn faults(
     series: &[VersionSeries],
 ) -> Result<BTreeSet<String>, StoreError> {
     let served: BTreeSet<&str> = series.iter().map(|served| served.prompt.as_str()).collect();
-    let idle = names.iter().filter(|name| !served.contains(name.as_str())).take(MOST_IDLE).cloned().collect();
-    let listed = engine.store.rows(idle, engine.policy.budget_window).await?;
+    let idle: Vec<PromptName> = names.iter().filter(|name| !served.contains(name.as_str())).cloned().collect();
+    let mut broken = engine.store.broken(&idle).await?;
+    let others = broken.split_off(broken.len().min(MOST_LOADED));
+    let listed = engine.store.rows(broken, engine.policy.budget_window).await?;
     let is_fault = |one: &ListedPrompt| one.loaded.as_ref().map_or(true, |loaded| fault(&loaded.snapshot).is_some());
-    Ok(listed.into_iter().filter(is_fault).map(|one| one.prompt.to_string()).collect())
+    let loaded = listed.into_iter().filter(is_fault).map(|one| one.prompt);
+    Ok(loaded.chain(others).map(|prompt| prompt.to_string()).collect())
 }
 
 /// The prefix of a name before a `/`, in its encoded form.

@@ -135,17 +135,29 @@ impl EventStream {
     /// The events of a batch; `None` if this caller may see none of them.
     fn changed(&self, changes: &ChangedPrompts) -> Option<Bytes> {
         let is_visible = |prompt: &&PromptName| (self.visible)(prompt.as_str());
+        let spread = self.subscription.spread();
         if changes.prompts.iter().all(|prompt| is_visible(&prompt)) {
-            return Some(changes.rendered(|prompts| render(prompts.iter())));
+            return Some(changes.rendered(|prompts| render(prompts.iter(), spread)));
         }
-        let visible = render(changes.prompts.iter().filter(is_visible));
+        let visible = render(changes.prompts.iter().filter(is_visible), spread);
         (!visible.is_empty()).then_some(visible)
     }
 }
 
-fn render<'a>(prompts: impl Iterator<Item = &'a PromptName>) -> Bytes {
+fn render<'a>(prompts: impl Iterator<Item = &'a PromptName>, spread: Duration) -> Bytes {
+    let spread = match spread.as_millis() {
+        0 => String::new(),
+        ms => format!(",\"spread\":{ms}"),
+    };
     // a prompt's name contains nothing that JSON escapes
-    prompts.map(|prompt| format!("event: change\ndata: {{\"prompt\":\"{prompt}\"}}\n\n")).collect::<String>().into()
+    prompts.map(|prompt| format!("event: change\ndata: {{\"prompt\":\"{prompt}\"{spread}}}\n\n")).collect::<String>().into()
+}
+
+fn resync(spread: Duration) -> Bytes {
+    match spread.as_millis() {
+        0 => Bytes::from_static(RESYNC.as_bytes()),
+        ms => format!("event: resync\ndata: {{\"spread\":{ms}}}\n\n").into(),
+    }
 }
 
 impl Body for EventStream {
@@ -170,7 +182,7 @@ impl Body for EventStream {
                 Some(Update::Reloaded) if !(this.still_admitted)() => return Poll::Ready(None),
                 Some(Update::Stale) => return frame(Bytes::from_static(STALE.as_bytes())),
                 // another config changes what automation would do
-                Some(Update::Resync | Update::Reloaded) => return frame(Bytes::from_static(RESYNC.as_bytes())),
+                Some(Update::Resync | Update::Reloaded) => return frame(resync(this.subscription.spread())),
                 Some(Update::Changed(changes)) => {
                     if let Some(events) = this.changed(&changes) {
                         return frame(events);
@@ -243,6 +255,21 @@ mod tests {
             assert_eq!(next(stream).await.as_deref(), Some(KEEP_ALIVE), "nothing of it, not even an empty event");
         }
         assert_eq!(next(&mut all).await, Some(event("team-b/p")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_many_open_pages_an_event_says_how_to_spread_the_reads() {
+        let updates = Updates::default();
+        let mut some = greeted(&updates, |prompt| prompt != "q").await;
+        let more: Vec<_> = (0..60).map(|_| updates.subscribe(99, None).expect("a page")).collect();
+        updates.change(&["p", "q"]).await;
+        let expected = "event: change\ndata: {\"prompt\":\"p\",\"spread\":510}\n\n";
+        assert_eq!(next(&mut some).await.as_deref(), Some(expected));
+        updates.reloaded().await;
+        assert_eq!(next(&mut some).await.as_deref(), Some("event: resync\ndata: {\"spread\":510}\n\n"));
+        drop(more);
+        updates.change(&["p"]).await;
+        assert_eq!(next(&mut some).await.as_deref(), Some("event: change\ndata: {\"prompt\":\"p\"}\n\n"));
     }
 
     #[tokio::test(start_paused = true)]

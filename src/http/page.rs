@@ -65,7 +65,7 @@ fn viewer(caller: &Caller) -> Viewer {
         may_admin: caller.has(Role::Admin),
         sees_all: caller.sees_all(),
         csrf: caller.csrf.clone(),
-        signs_out: caller.csrf.is_some(),
+        signs_out: caller.has_session(),
     }
 }
 

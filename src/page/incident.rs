@@ -73,7 +73,8 @@ pub fn incident(view: &IncidentPage<'_>, viewer: &Viewer) -> String {
         view.asks_by_age || rehearsed.guards.iter().any(|holding| ends_by_time(holding.held.guard))
     };
     let again = again(view.picture == Picture::Awaited, view.rehearsed.is_some_and(ends));
-    page(&PageLayout { title: &name, place: NavItem::Incidents, now: Some(view.now), again, main }, Some(viewer))
+    let (about, now) = (Some(incident.prompt.as_str()), Some(view.now));
+    page(&PageLayout { title: &name, place: NavItem::Incidents, about, now, again, main }, Some(viewer))
 }
 
 fn severity(incident: &Incident) -> Tone {

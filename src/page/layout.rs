@@ -28,6 +28,8 @@ const NAVIGATION: [(NavItem, &str, &str); 3] = [
 pub struct PageLayout<'a> {
     pub title: &'a str,
     pub place: NavItem,
+    /// The prompt that it is about, in its encoded form. Changes of others hardly matter.
+    pub about: Option<&'a str>,
     /// The time of the page's distances: the reader's clock may be wrong.
     pub now: Option<Timestamp>,
     /// After how many seconds the script looks again without news.
@@ -75,7 +77,7 @@ pub fn page(page: &PageLayout<'_>, viewer: Option<&Viewer>) -> String {
                     @if let Some(viewer) = viewer { (navigation(page.place)) (person(viewer)) }
                 }
                 p id="said" role="status" aria-live="polite" {}
-                main id="main" tabindex="-1" data-again=[page.again] { (page.main) }
+                main id="main" tabindex="-1" data-about=[page.about] data-again=[page.again] { (page.main) }
                 (question())
             }
         }

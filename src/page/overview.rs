@@ -149,7 +149,7 @@ pub fn overview(view: &Overview<'_>, viewer: &Viewer) -> String {
     let ends = |row: &Row| matches!(&row.automation, Automation::Held(guard) if ends_by_time(guard.held.guard));
     let again = again(view.known.is_awaited(), view.asks_by_age || view.rows.iter().any(ends));
     let again = again.filter(|_| !view.rows.is_empty());
-    page(&PageLayout { title: "Prompts", place: NavItem::Prompts, now: Some(view.now), again, main }, Some(viewer))
+    page(&PageLayout { title: "Prompts", place: NavItem::Prompts, about: None, now: Some(view.now), again, main }, Some(viewer))
 }
 
 fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {

@@ -246,7 +246,14 @@ fn number(value: f64, digits: usize) -> String {
     if value.abs() < 1e6 { format!("{value:.digits$}") } else { format!("{value:.1e}") }
 }
 
+/// With the baseline and, if it is exceeded, with the threshold.
 fn compared(signal: Signal, figure: &Figure) -> Option<String> {
+    let parts = [with_baseline(signal, figure), exceeded(signal, figure)];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn with_baseline(signal: Signal, figure: &Figure) -> Option<String> {
     let (now, baseline) = (figure.now?, figure.baseline.filter(|baseline| *baseline > 0.0)?);
     match signal {
         Signal::Errors => None,
@@ -256,6 +263,21 @@ fn compared(signal: Signal, figure: &Figure) -> Option<String> {
             Some(format!("{} % {} the baseline", number(change.abs(), 0), if change < 0.0 { "below" } else { "above" }))
         }
     }
+}
+
+/// The highest threshold that the value exceeds. Color alone does not reach everybody.
+fn exceeded(signal: Signal, figure: &Figure) -> Option<String> {
+    let (watch, bad) = signal.limits();
+    let limit = match figure.rating(signal)? {
+        Rating::Fine => return None,
+        Rating::Watch => watch,
+        Rating::Bad => bad,
+    };
+    Some(match signal {
+        Signal::Errors => format!("above {:.0} %", limit * 1e2),
+        Signal::P99 => format!("above {limit}×"),
+        Signal::Quality => format!("more than {:.0} %", limit * 1e2),
+    })
 }
 
 fn limits(signal: Signal) -> String {

@@ -64,7 +64,8 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
     let foreseen = view.explained.iter().flat_map(|view| &view.alerts).flat_map(|alert| &alert.guards);
     let ends = foreseen.filter_map(|guard| Guard::parse(&guard.reason)).any(ends_by_time);
     let again = again(view.known.is_awaited(), view.asks_by_age || ends);
-    page(&PageLayout { title: &name, place: NavItem::Prompts, now: None, again, main }, Some(viewer))
+    let about = Some(view.prompt.as_str());
+    page(&PageLayout { title: &name, place: NavItem::Prompts, about, now: None, again, main }, Some(viewer))
 }
 
 fn serving(view: &PromptPage<'_>) -> Markup {

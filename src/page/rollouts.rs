@@ -43,7 +43,7 @@ pub fn rollouts(view: &Rollouts<'_>, viewer: &Viewer) -> String {
         @if view.left_out > 0 { p class="quiet" { (view.left_out) " more are not shown." } }
     };
     let again = again(view.known.is_awaited() && !view.rollouts.is_empty(), false);
-    page(&PageLayout { title: "Rollouts", place: NavItem::Rollouts, now: None, again, main }, Some(viewer))
+    page(&PageLayout { title: "Rollouts", place: NavItem::Rollouts, about: None, now: None, again, main }, Some(viewer))
 }
 
 /// A canary with its buttons.

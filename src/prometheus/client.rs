@@ -22,7 +22,7 @@ use crate::rules::{self, AlertRule};
 const AT_ONCE: usize = 8;
 /// Longest answer: measurements of many prompts, and the result of an alert's own expression, which has one value per
 /// prompt.
-const MAX_ANSWER: usize = 16 << 20;
+pub(super) const MAX_ANSWER: usize = 16 << 20;
 const MAX_VERIFY: usize = 1 << 20;
 /// Most series that an alert's own expression may return. Prometheus before 3.0 does not know the parameter.
 const MAX_SERIES: usize = 1_000;

@@ -1,83 +1,105 @@
 //! The queries about all versions at once, for the page, and their answers. Pure.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::client::Series;
+use super::question::any_of;
 use super::server::Server;
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp};
 use crate::figures::{Coverage, Figure, Figures, POINTS, STEP, Signal, VersionFigures};
 
-/// The label that identifies the values of one answer.
-const FIGURE: &str = "figure";
 /// The label of coverage.
 const SIGNAL: &str = "signal";
-const REQUESTS: &str = "requests";
-const COVERAGE: &str = "prompt_version_signal:coverage:state";
 
-/// The recorded series of a signal, and of what it is compared with.
-fn recorded(signal: Signal) -> (&'static str, Option<&'static str>) {
-    match signal {
-        Signal::Errors => ("prompt_version:request_errors:ratio_rate5m", None),
-        Signal::P99 => (
-            "prompt_version:request_duration_seconds:p99_5m",
-            Some("prompt_version:request_duration_seconds:p99_baseline"),
-        ),
-        Signal::Quality => ("prompt_version:quality_score:mean15m", Some("prompt_version:quality_score:baseline")),
-    }
+/// What one query asks about all versions. All of it in one answer would be too large for 10,000 prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    Requests,
+    Now(Signal),
+    P99Baseline,
+    QualityBaseline,
+    Coverage(Signal),
 }
 
-/// One query for the present values of all signals.
-pub fn present() -> String {
-    let tagged =
-        |series: &str, figure: &str| format!("label_replace({series}, \"{FIGURE}\", \"{figure}\", \"\", \"\")");
-    let mut parts = vec![tagged("prompt_version:requests:count5m", REQUESTS)];
-    for signal in Signal::ALL {
-        let (now, baseline) = recorded(signal);
-        parts.push(tagged(now, &format!("now-{}", signal.label())));
-        parts.extend(baseline.map(|baseline| tagged(baseline, &format!("baseline-{}", signal.label()))));
-        let coverage = format!("{COVERAGE}{{{SIGNAL}=\"{}\"}}", signal.name());
-        parts.push(tagged(&coverage, &format!("coverage-{}", signal.label())));
+impl Quantity {
+    /// All of them: the present values.
+    pub const ALL: [Self; 9] = [
+        Self::Requests,
+        Self::Now(Signal::Errors),
+        Self::Coverage(Signal::Errors),
+        Self::Now(Signal::P99),
+        Self::P99Baseline,
+        Self::Coverage(Signal::P99),
+        Self::Now(Signal::Quality),
+        Self::QualityBaseline,
+        Self::Coverage(Signal::Quality),
+    ];
+
+    /// The recorded series.
+    fn series(self) -> &'static str {
+        match self {
+            Self::Requests => "prompt_version:requests:count5m",
+            Self::Now(Signal::Errors) => "prompt_version:request_errors:ratio_rate5m",
+            Self::Now(Signal::P99) => "prompt_version:request_duration_seconds:p99_5m",
+            Self::P99Baseline => "prompt_version:request_duration_seconds:p99_baseline",
+            Self::Now(Signal::Quality) => "prompt_version:quality_score:mean15m",
+            Self::QualityBaseline => "prompt_version:quality_score:baseline",
+            Self::Coverage(_) => "prompt_version_signal:coverage:state",
+        }
     }
-    parts.join(" or ")
+
+    /// The query about all versions, or about those of `prompts`. Rounding keeps the answer small: it drops the name of the
+    /// series, and digits that nobody sees.
+    pub fn query(self, labels: &Labels, prompts: Option<&BTreeSet<PromptName>>) -> String {
+        let signal = match self {
+            Self::Coverage(signal) => Some(format!("{SIGNAL}=\"{}\"", signal.name())),
+            _ => None,
+        };
+        let matchers = signal.into_iter().chain(prompts.map(|prompts| any_of(labels, prompts)));
+        format!("round({}{{{}}}, 1e-6)", self.series(), matchers.collect::<Vec<_>>().join(","))
+    }
 }
 
 /// The figures of one version, by the labels that tell clusters apart.
-type Clusters<'a> = BTreeMap<Vec<(&'a str, &'a str)>, VersionFigures>;
+type Clusters = BTreeMap<Vec<(String, String)>, VersionFigures>;
 
-/// Reads the answer to [`present`].
-pub fn read_present(labels: &Labels, series: &[Series], figures: &mut Figures) {
-    let mut versions: HashMap<(&str, &str), Clusters<'_>> = HashMap::new();
-    for one in series {
-        let mut cluster = Server::of(labels, one).others;
-        cluster.retain(|(label, _)| ![FIGURE, SIGNAL].contains(label));
-        let clusters = versions.entry((one.label(&labels.prompt), one.label(&labels.version))).or_default();
-        let version = clusters.entry(cluster).or_default();
-        let value = Some(one.value()).filter(|value| value.is_finite());
-        let figure = one.label(FIGURE);
-        if figure == REQUESTS {
-            version.requests = value;
-            continue;
-        }
-        for signal in Signal::ALL {
-            match figure.strip_suffix(signal.label()) {
-                Some("now-") => version.of_mut(signal).now = value,
-                Some("baseline-") => version.of_mut(signal).baseline = value,
-                Some("coverage-") => version.of_mut(signal).coverage = value.and_then(Coverage::of),
-                _ => {}
+/// The present values that were read so far, by the labels of prompt and version.
+#[derive(Debug, Default)]
+pub struct Present(HashMap<(String, String), Clusters>);
+
+impl Present {
+    /// Reads the answer to the query of `quantity`.
+    pub fn read(&mut self, labels: &Labels, quantity: Quantity, series: &[Series]) {
+        for one in series {
+            let others = Server::of(labels, one).others.into_iter().filter(|(label, _)| *label != SIGNAL);
+            let cluster = others.map(|(label, value)| (label.to_owned(), value.to_owned())).collect();
+            let version = (one.label(&labels.prompt).to_owned(), one.label(&labels.version).to_owned());
+            let figures = self.0.entry(version).or_default().entry(cluster).or_default();
+            let value = Some(one.value()).filter(|value| value.is_finite());
+            match quantity {
+                Quantity::Requests => figures.requests = value,
+                Quantity::Now(signal) => figures.of_mut(signal).now = value,
+                Quantity::P99Baseline => figures.of_mut(Signal::P99).baseline = value,
+                Quantity::QualityBaseline => figures.of_mut(Signal::Quality).baseline = value,
+                Quantity::Coverage(signal) => figures.of_mut(signal).coverage = value.and_then(Coverage::of),
             }
         }
     }
-    for ((prompt, version), clusters) in versions {
-        if let Ok(prompt) = PromptName::of(prompt) {
-            merge(&clusters, figures.entry(&prompt, version));
+
+    /// Adds what was read to `figures`.
+    pub fn fill(self, figures: &mut Figures) {
+        for ((prompt, version), clusters) in self.0 {
+            if let Ok(prompt) = PromptName::of(&prompt) {
+                merge(&clusters, figures.entry(&prompt, &version));
+            }
         }
     }
 }
 
 /// Of several clusters, the one where the version does worst counts, by signal. Requests are summed up.
-fn merge(clusters: &Clusters<'_>, version: &mut VersionFigures) {
+fn merge(clusters: &Clusters, version: &mut VersionFigures) {
     version.requests = clusters.values().filter_map(|one| one.requests).reduce(|sum, more| sum + more);
     for signal in Signal::ALL {
         let all = || clusters.values().map(|one| one.of(signal));
@@ -96,12 +118,7 @@ fn merge(clusters: &Clusters<'_>, version: &mut VersionFigures) {
     }
 }
 
-/// The query for the last hour of a signal.
-pub fn hour(signal: Signal) -> &'static str {
-    recorded(signal).0
-}
-
-/// Reads the answer to [`hour`] about the hour until `to`. At each point, the cluster where the version does worst counts.
+/// Reads the answer about the hour until `to`. At each point, the cluster where the version does worst counts.
 pub fn read_hour(labels: &Labels, signal: Signal, series: &[Series], to: Timestamp, figures: &mut Figures) {
     let from = to.minus(STEP * u32::try_from(POINTS - 1).unwrap_or(u32::MAX));
     let worse = match signal {
@@ -129,37 +146,81 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::figures::{Health, Rating};
+    use crate::prometheus::client::MAX_ANSWER;
 
     fn labels() -> Labels {
         Config::default().labels
     }
 
-    fn series(figure: &str, points: Vec<(Timestamp, f64)>) -> Series {
-        let all = [("prompt", "p"), ("version", "v2"), (FIGURE, figure)];
+    fn series(points: Vec<(Timestamp, f64)>) -> Series {
+        let all = [("prompt", "p"), ("version", "v2")];
         Series { labels: all.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), points }
     }
 
+    /// One present value, with more labels.
+    fn value(value: f64, more: &[(&str, &str)]) -> Series {
+        let mut one = series(vec![(Timestamp(0), value)]);
+        one.labels.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        one
+    }
+
+    fn read(answers: &[(Quantity, Series)]) -> Figures {
+        let (mut present, mut figures) = (Present::default(), Figures::default());
+        for (quantity, one) in answers {
+            present.read(&labels(), *quantity, std::slice::from_ref(one));
+        }
+        present.fill(&mut figures);
+        figures
+    }
+
+    const NOW_ERRORS: Quantity = Quantity::Now(Signal::Errors);
+    const NOW_P99: Quantity = Quantity::Now(Signal::P99);
+    const NOW_QUALITY: Quantity = Quantity::Now(Signal::Quality);
+    const COVERAGE_P99: Quantity = Quantity::Coverage(Signal::P99);
+
     #[test]
     fn every_recorded_series_ships() {
-        let rules = include_str!("../../alert-rules/alerts.yml");
-        let names = Signal::ALL.into_iter().flat_map(|signal| {
-            let (now, baseline) = recorded(signal);
-            std::iter::once(now).chain(baseline)
-        });
-        for name in names {
-            assert!(rules.contains(&format!("- record: {name}\n")), "{name}");
+        let rules = [
+            include_str!("../../alert-rules/alerts.yml"),
+            include_str!("../../alert-rules/native.yml"),
+            include_str!("../../alert-rules/self.yml"),
+        ];
+        for quantity in Quantity::ALL {
+            let record = format!("- record: {}\n", quantity.series());
+            assert!(rules.iter().any(|rules| rules.contains(&record)), "{record}");
         }
-        assert!(include_str!("../../alert-rules/native.yml").contains("- record: prompt_version:requests:count5m\n"));
-        assert!(include_str!("../../alert-rules/self.yml").contains(&format!("- record: {COVERAGE}\n")));
     }
 
     #[test]
-    fn an_answer_becomes_figures() {
-        let mut figures = Figures::default();
-        let value = |figure: &str, value| series(figure, vec![(Timestamp(0), value)]);
-        let answer =
-            [value("requests", 400.0), value("now-Errors", 0.08), value("now-p99", 2.0), value("baseline-p99", 1.9)];
-        read_present(&labels(), &answer, &mut figures);
+    fn a_query_is_about_all_prompts_or_about_some() {
+        let query = |quantity: Quantity, prompts| quantity.query(&labels(), prompts);
+        assert_eq!(query(Quantity::Requests, None), "round(prompt_version:requests:count5m{}, 1e-6)");
+        let some = ["b", "team/a.v2"].map(|name| PromptName::of(name).expect("a name")).into();
+        let expected = "round(prompt_version_signal:coverage:state{signal=\"p99\",prompt=~\"b|team/a[.]v2\"}, 1e-6)";
+        assert_eq!(query(COVERAGE_P99, Some(&some)), expected);
+    }
+
+    /// As Prometheus writes it, with the longest number that a rounded ratio has.
+    #[test]
+    fn the_answer_about_ten_thousand_prompts_is_small_enough() {
+        const VERSIONS: usize = 2 * 10_000;
+        let metric = r#"{"prompt":"team-name/name-of-a-prompt-12345","version":"2026-11-30-a1b2c3d"}"#;
+        let present = format!(r#"{{"metric":{metric},"value":[1795221492.123,"0.073171"]}},"#);
+        assert!(present.len() * VERSIONS < MAX_ANSWER / 4, "{}", present.len());
+        let points = vec![r#"[1795221492,"0.073171"]"#; POINTS].join(",");
+        let hour = format!(r#"{{"metric":{metric},"values":[{points}]}},"#);
+        assert!(hour.len() * VERSIONS / 2 < MAX_ANSWER, "{}", hour.len());
+    }
+
+    #[test]
+    fn answers_become_figures() {
+        let answers = [
+            (Quantity::Requests, value(400.0, &[])),
+            (NOW_ERRORS, value(0.08, &[])),
+            (NOW_P99, value(2.0, &[])),
+            (Quantity::P99Baseline, value(1.9, &[])),
+        ];
+        let figures = read(&answers);
         let version = figures.of("p", "v2").expect("figures");
         assert_eq!(version.requests, Some(400.0));
         assert_eq!(version.of(Signal::P99).baseline, Some(1.9));
@@ -169,23 +230,26 @@ mod tests {
 
     #[test]
     fn of_several_clusters_the_one_where_a_version_does_worst_counts() {
-        let figures = ["requests", "now-Errors", "now-p99", "baseline-p99", "now-Quality", "baseline-Quality"];
-        let cluster = |name: &str, values: [f64; 6], coverage| -> Vec<Series> {
-            let mut all: Vec<_> =
-                figures.iter().zip(values).map(|(figure, value)| series(figure, vec![(Timestamp(0), value)])).collect();
-            let mut covered = series("coverage-p99", vec![(Timestamp(0), coverage)]);
-            covered.labels.insert("signal".to_owned(), "p99".to_owned());
-            all.push(covered);
-            for one in &mut all {
-                one.labels.insert("cluster".to_owned(), name.to_owned());
-            }
-            all
+        let quantities = [
+            Quantity::Requests,
+            NOW_ERRORS,
+            NOW_P99,
+            Quantity::P99Baseline,
+            NOW_QUALITY,
+            Quantity::QualityBaseline,
+            COVERAGE_P99,
+        ];
+        let cluster = |name: &str, values: [f64; 7]| {
+            let one = |(quantity, number)| {
+                let signal = if quantity == COVERAGE_P99 { &[("signal", "p99")][..] } else { &[] };
+                (quantity, value(number, &[&[("cluster", name)][..], signal].concat()))
+            };
+            quantities.into_iter().zip(values).map(one).collect::<Vec<_>>()
         };
-        let eu = cluster("eu", [900.0, 0.0, 1.0, 1.0, 0.6, 0.6], 4.0);
-        let us = cluster("us", [100.0, 0.4, 0.9, 0.3, 0.7, 0.9], 1.0);
-        for answer in [[eu.clone(), us.clone()].concat(), [us, eu].concat()] {
-            let mut figures = Figures::default();
-            read_present(&labels(), &answer, &mut figures);
+        let eu = cluster("eu", [900.0, 0.0, 1.0, 1.0, 0.6, 0.6, 4.0]);
+        let us = cluster("us", [100.0, 0.4, 0.9, 0.3, 0.7, 0.9, 1.0]);
+        for answers in [[eu.clone(), us.clone()].concat(), [us, eu].concat()] {
+            let figures = read(&answers);
             let version = figures.of("p", "v2").expect("figures");
             let shown = |signal| (version.of(signal).now, version.of(signal).baseline);
             assert_eq!((version.requests, shown(Signal::Errors)), (Some(1_000.0), (Some(0.4), None)));
@@ -197,29 +261,21 @@ mod tests {
 
     #[test]
     fn a_pair_of_prometheus_servers_is_one_cluster() {
-        let by = |replica: &str, figure: &str, value| {
-            let mut one = series(figure, vec![(Timestamp(0), value)]);
-            one.labels.insert("prometheus_replica".to_owned(), replica.to_owned());
-            one
-        };
-        let answer = [by("a", "requests", 400.0), by("b", "requests", 400.0), by("b", "now-p99", 2.0)];
-        let mut figures = Figures::default();
-        read_present(&labels(), &answer, &mut figures);
+        let by = |replica: &str, number| value(number, &[("prometheus_replica", replica)]);
+        let figures = read(&[
+            (Quantity::Requests, by("a", 400.0)),
+            (Quantity::Requests, by("b", 400.0)),
+            (NOW_P99, by("b", 2.0)),
+        ]);
         let version = figures.of("p", "v2").expect("figures");
         assert_eq!((version.requests, version.of(Signal::P99).now), (Some(400.0), Some(2.0)), "without a baseline");
     }
 
     #[test]
     fn the_label_is_the_name_and_figures_are_found_by_its_encoded_form() {
-        let mut figures = Figures::default();
-        let mut of = |prompt: &str| {
-            let mut one = series("coverage-p99", vec![(Timestamp(0), 1.0)]);
-            one.labels.insert("prompt".to_owned(), prompt.to_owned());
-            read_present(&labels(), &[one], &mut figures);
-        };
-        for prompt in ["Support bot: v2@eu", "100%25", "", &"€".repeat(50)] {
-            of(prompt);
-        }
+        let too_long = "€".repeat(50);
+        let names = ["Support bot: v2@eu", "100%25", "", &too_long];
+        let figures = read(&names.map(|prompt| (COVERAGE_P99, value(1.0, &[("prompt", prompt)]))));
         for encoded in ["Support%20bot%3A%20v2%40eu", "100%2525"] {
             let version = figures.of(encoded, "v2").expect(encoded);
             assert_eq!(version.of(Signal::P99).coverage, Some(Coverage::TooLittle));
@@ -238,7 +294,7 @@ mod tests {
     fn a_line_has_gaps_where_nothing_was_measured() {
         let (mut figures, to) = (Figures::default(), Timestamp(3_600_000));
         let points = vec![(to.minus(STEP), 0.25), (to, 0.5), (to.plus(STEP), 9.0)];
-        read_hour(&labels(), Signal::Errors, &[series("", points)], to, &mut figures);
+        read_hour(&labels(), Signal::Errors, &[series(points)], to, &mut figures);
         let line = &figures.of("p", "v2").expect("figures").of(Signal::Errors).line;
         assert_eq!((line.len(), line[POINTS - 2], line[POINTS - 1]), (POINTS, 0.25, 0.5));
         assert!(line[..POINTS - 2].iter().all(|value| value.is_nan()), "{line:?}");
@@ -247,8 +303,8 @@ mod tests {
     #[test]
     fn a_line_is_that_of_the_cluster_where_a_version_does_worst() {
         let to = Timestamp(3_600_000);
-        let eu = series("", vec![(to.minus(STEP * 2), 0.5), (to.minus(STEP), 0.25), (to, f64::NAN)]);
-        let us = series("", vec![(to.minus(STEP), 0.5), (to, 0.125)]);
+        let eu = series(vec![(to.minus(STEP * 2), 0.5), (to.minus(STEP), 0.25), (to, f64::NAN)]);
+        let us = series(vec![(to.minus(STEP), 0.5), (to, 0.125)]);
         for (signal, expected) in [(Signal::Errors, [0.5, 0.5, 0.125]), (Signal::Quality, [0.5, 0.25, 0.125])] {
             for answer in [[eu.clone(), us.clone()], [us.clone(), eu.clone()]] {
                 let mut figures = Figures::default();

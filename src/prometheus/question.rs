@@ -85,7 +85,7 @@ pub fn apart(series: Vec<Series>, expressions: usize) -> Vec<Vec<Series>> {
 }
 
 /// A matcher for these prompts.
-fn any_of<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
+pub(super) fn any_of<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
     let names: BTreeSet<String> = prompts.into_iter().map(in_pattern).collect();
     format!("{}=~\"{}\"", labels.prompt, names.into_iter().collect::<Vec<_>>().join("|"))
 }

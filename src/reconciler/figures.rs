@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use super::incidents::IncidentWorker;
+use super::parts::Parts;
+use crate::config::Labels;
+use crate::decision::Timestamp;
 use crate::figures::{EVERY, FigureBook, Figures, POINTS, STEP, Signal};
 use crate::live::Current;
-use crate::prometheus::client::{Prometheus, PrometheusError};
-use crate::prometheus::figures::{hour, present, read_hour, read_present};
+use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::figures::{Present, Quantity, read_hour};
 use crate::service::updates::Updates;
+use crate::store::Store;
 
 /// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`]. Open pages are
 /// told when the health of a version changes.
@@ -32,32 +36,94 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, update
 
 /// What is missing is named, and does not hide the rest.
 async fn read(worker: &IncidentWorker, prometheus: &Prometheus, book: &FigureBook) -> Figures {
-    let mut figures = Figures::default();
-    if let Err(error) = fill(worker, prometheus, book, &mut figures).await {
-        figures.fault = Some(error.to_string());
+    let (labels, store) = (&worker.verifier.labels, &worker.engine.store);
+    let inquiry = Inquiry { prometheus, store, labels };
+    let (mut figures, mut present) = (Figures::default(), Present::default());
+    let mut is_away = false;
+    for quantity in Quantity::ALL {
+        let (series, error) = inquiry.series(quantity, None).await;
+        present.read(labels, quantity, &series);
+        is_away = matches!(error, Some(PrometheusError::NoAnswer(_)));
+        figures.note(error);
+        if is_away {
+            // none of the other queries would be answered
+            break;
+        }
     }
-    figures
-}
-
-async fn fill(
-    worker: &IncidentWorker,
-    prometheus: &Prometheus,
-    book: &FigureBook,
-    figures: &mut Figures,
-) -> Result<(), PrometheusError> {
-    let labels = &worker.verifier.labels;
-    read_present(labels, &prometheus.instant(&present()).await?, figures);
+    present.fill(&mut figures);
+    if is_away {
+        return figures;
+    }
     if book.is_awaited() {
         // the lines of the last hour take longer
         let mut partial = figures.clone();
         partial.lines_awaited = true;
         book.publish(Some(Arc::new(partial)));
     }
-    // both clocks are near enough for a line of an hour
-    let now = worker.engine.store.now().await.map_err(|error| PrometheusError::NoAnswer(error.to_string()))?;
+    let now = match store.now().await {
+        // both clocks are near enough for a line of an hour; whole seconds make a shorter answer
+        Ok(now) => Timestamp(now.0 / 1_000 * 1_000),
+        Err(error) => {
+            figures.note(Some(error));
+            return figures;
+        }
+    };
     let from = now.minus(STEP * u32::try_from(POINTS - 1).unwrap_or(u32::MAX));
     for signal in Signal::ALL {
-        read_hour(labels, signal, &prometheus.range(hour(signal), from, now, STEP).await?, now, figures);
+        let (series, error) = inquiry.series(Quantity::Now(signal), Some((from, now))).await;
+        read_hour(labels, signal, &series, now, &mut figures);
+        figures.note(error);
     }
-    Ok(())
+    figures
+}
+
+/// Whom to ask, and about what.
+struct Inquiry<'a> {
+    prometheus: &'a Prometheus,
+    store: &'a Store,
+    labels: &'a Labels,
+}
+
+impl Inquiry<'_> {
+    /// What Prometheus has of all versions, now or over a time, and why some of it is missing. If the answer is too large, it is
+    /// asked for in parts.
+    async fn series(
+        &self,
+        quantity: Quantity,
+        time: Option<(Timestamp, Timestamp)>,
+    ) -> (Vec<Series>, Option<PrometheusError>) {
+        let whole = match self.ask(&quantity.query(self.labels, None), time).await {
+            Ok(series) => return (series, None),
+            Err(error) => error,
+        };
+        if !matches!(whole, PrometheusError::TooLarge(_)) {
+            return (Vec::new(), Some(whole));
+        }
+        let Ok(names) = self.store.prompt_names().await else { return (Vec::new(), Some(whole)) };
+        let mut parts = Parts::default();
+        parts.answered(names.into_iter().collect(), Err(whole));
+        while let Some(prompts) = parts.left.pop() {
+            let answer = self.ask(&quantity.query(self.labels, Some(&prompts)), time).await;
+            parts.answered(prompts, answer);
+        }
+        let (mut all, mut missing) = (Vec::new(), None);
+        for (_, answer) in parts.answers {
+            match answer {
+                Ok(series) => all.extend(series),
+                Err(error) => missing = missing.or(Some(error)),
+            }
+        }
+        (all, missing)
+    }
+
+    async fn ask(
+        &self,
+        query: &str,
+        time: Option<(Timestamp, Timestamp)>,
+    ) -> Result<Vec<Series>, PrometheusError> {
+        match time {
+            None => self.prometheus.instant(query).await,
+            Some((from, to)) => self.prometheus.range(query, from, to, STEP).await,
+        }
+    }
 }

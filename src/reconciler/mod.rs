@@ -9,6 +9,7 @@ pub mod health;
 pub mod incidents;
 pub mod outage;
 pub mod page;
+mod parts;
 pub mod precheck;
 pub mod rules;
 pub mod soak;

@@ -19,9 +19,13 @@ use crate::live::Current;
 use crate::store::watch::WatchEvent;
 use crate::store::{Store, StoreError};
 
-/// The pause between two batches of changes. The first change after a quiet time is told at once, and a later one waits for
-/// no longer than this.
-const PAUSE: Duration = Duration::from_millis(60);
+/// The pause between two batches of changes, and by how much each open page lengthens it: with 500 pages it is 60 ms, because
+/// telling them takes half of that. The first change after a quiet time is told at once, and a later one waits for no longer than this.
+const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE_OF_PAGE: Duration = Duration::from_micros(70);
+/// Pages that may read what has changed at the same time, and over how long the reads of each further one are spread.
+const READ_AT_ONCE: usize = 10;
+const READ: Duration = Duration::from_millis(10);
 /// The pause between two requests to read everything again, because each costs a request of every open page.
 const RESYNC_PAUSE: Duration = Duration::from_secs(1);
 /// Most prompts named in one batch: beyond that, reading everything again is cheaper.
@@ -187,6 +191,17 @@ impl PageSubscription {
     }
 }
 
+impl PageSubscription {
+    /// Over how long pages should spread their reads after an event, so that those of hundreds do not come at once.
+    pub fn spread(&self) -> Duration {
+        times(READ, self.updates.open().saturating_sub(READ_AT_ONCE))
+    }
+}
+
+fn times(each: Duration, pages: usize) -> Duration {
+    each * u32::try_from(pages).unwrap_or(u32::MAX)
+}
+
 impl Drop for PageSubscription {
     fn drop(&mut self) {
         self.updates.pages().open.remove(&self.number);
@@ -312,7 +327,7 @@ impl Updates {
                     WatchEvent::Lost => return Ok(false),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    if let Some(update) = batches.next(Instant::now()) {
+                    if let Some(update) = batches.next(Instant::now(), self.open()) {
                         self.tell(&update).await;
                     }
                 }
@@ -363,12 +378,12 @@ impl Batches {
         changes.into_iter().chain(resync).min()
     }
 
-    /// The update to send at `now`.
-    fn next(&mut self, now: Instant) -> Option<Update> {
+    /// The update to send at `now` to so many pages.
+    fn next(&mut self, now: Instant, pages: usize) -> Option<Update> {
         if self.due().is_none_or(|due| due > now) {
             return None;
         }
-        self.next = now + PAUSE;
+        self.next = now + PAUSE + times(PAUSE_OF_PAGE, pages);
         let changed = std::mem::take(&mut self.changed);
         if self.everything && self.next_resync <= now {
             self.everything = false;
@@ -529,7 +544,7 @@ mod tests {
     async fn the_first_change_is_told_at_once_and_the_next_together() {
         let start = Instant::now();
         let mut batches = Batches::new(start);
-        assert!(matches!(batches.next(start), Some(Update::Resync)), "first of all, everything");
+        assert!(matches!(batches.next(start, 500), Some(Update::Resync)), "first of all, everything");
         assert_eq!(batches.due(), None);
         let named = |update: Option<Update>| match update {
             Some(Update::Changed(changes)) => changes.prompts.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -537,27 +552,29 @@ mod tests {
         };
         let later = start + Duration::from_secs(10);
         batches.add(vec![prompt("p")]);
-        assert_eq!(named(batches.next(later)), ["p"]);
+        assert_eq!(named(batches.next(later, 0)), ["p"]);
         for name in ["p", "q", "p"] {
             batches.add(vec![prompt(name)]);
         }
         assert_eq!(batches.due(), Some(later + PAUSE));
-        assert!(batches.next(later + PAUSE / 2).is_none());
-        assert_eq!(named(batches.next(later + PAUSE)), ["p", "q"], "each prompt once");
+        assert!(batches.next(later + PAUSE / 2, 0).is_none());
+        assert_eq!(named(batches.next(later + PAUSE, 500)), ["p", "q"], "each prompt once");
+        batches.add(vec![prompt("p")]);
+        assert_eq!(batches.due(), Some(later + PAUSE + Duration::from_millis(60)), "telling 500 pages takes longer");
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_changes_at_once_are_a_resync_and_these_are_rare() {
         let start = Instant::now();
         let mut batches = Batches::new(start);
-        batches.next(start);
+        batches.next(start, 0);
         batches.add((0..=MOST_NAMED).map(|n| prompt(&format!("p-{n}"))).collect());
         assert_eq!(batches.due(), Some(start + RESYNC_PAUSE), "each costs a request of every page");
         batches.add(vec![prompt("p")]);
         assert_eq!(batches.due(), Some(start + PAUSE), "a single change does not wait for it");
-        assert!(matches!(batches.next(start + PAUSE), Some(Update::Changed(_))));
+        assert!(matches!(batches.next(start + PAUSE, 0), Some(Update::Changed(_))));
         batches.add(vec![prompt("p")]);
-        assert!(matches!(batches.next(start + RESYNC_PAUSE), Some(Update::Resync)));
+        assert!(matches!(batches.next(start + RESYNC_PAUSE, 0), Some(Update::Resync)));
         assert_eq!(batches.due(), None, "which covers the change");
     }
 }

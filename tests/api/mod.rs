@@ -2,6 +2,7 @@
 
 mod events;
 mod explain;
+mod health;
 mod import;
 mod incidents;
 mod logs;

@@ -211,6 +211,24 @@ async fn a_prompt_whose_key_is_broken_needs_a_person_and_would_be_held() -> Resu
 }
 
 #[tokio::test]
+async fn a_deleted_key_is_found_behind_hundreds_of_prompts_that_never_served() -> Result<()> {
+    let world = World::start().await?;
+    for number in 0..=500 {
+        let (status, answer) =
+            world.post(&format!("/api/prompts/a{number:03}/versions"), json!({"version": "v1"})).await?;
+        ensure!(status == 201, "{status} {answer}");
+    }
+    world.ship("zz").await?;
+    world.redis.cmd::<()>(&["DEL", "{prompts}:active:zz"]).await?;
+    let shown = eventually("it is noticed", SOON, async || {
+        page(&world, "/?state=needs-person").await.ok().filter(|page| page.contains("Needs a person (1)"))
+    })
+    .await?;
+    assert!(shown.contains("<tr data-key=\"zz\"") && shown.contains("the key active was deleted"), "{shown}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_prompt_that_no_rule_is_about_still_has_traffic() -> Result<()> {
     let rules = "groups:\n  - name: team\n    rules:\n      - alert: OnlyOfGreeting\n        expr: vector(1) > 2\n        \
                  labels: {severity: critical, action: rollback, prompt: greeting}\n";

@@ -109,6 +109,82 @@ async fn a_pause_of_all_prompts_appears_although_somebody_has_just_looked() -> R
     maya.is_clean()
 }
 
+/// Streams that the test fills, and how long each timer waits.
+const RECORDED: &str = "
+    window.streams = [];
+    window.EventSource = class extends EventTarget {
+        constructor() { super(); this.readyState = 1; streams.push(this); }
+        close() { this.readyState = 2; }
+    };
+    window.waits = [];
+    window.hear = (name, data) => {
+        waits = [];
+        streams.at(-1).dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
+        // without that for the next event
+        return waits.filter(wait => wait !== 40000);
+    };
+    const later = window.setTimeout;
+    window.setTimeout = (then, wait) => { waits.push(wait); return later(then, wait); };
+    window.looks = 0;
+    const ask = window.fetch;
+    window.fetch = async (...args) => { const answer = await ask(...args); looks += 1; return answer; };
+    Math.random = () => 0.5;
+    true";
+
+impl Person {
+    /// Leaves the page and returns, which makes it look.
+    async fn has_looked(&mut self) -> Result<()> {
+        self.browser.eval(&is_now("hidden")).await?;
+        self.browser.eval("looks = 0").await?;
+        self.browser.eval(&is_now("visible")).await?;
+        self.browser.until("it has looked", SOON, "looks > 0").await.map(drop)
+    }
+
+    /// How long its timers wait, in ms, after an event.
+    async fn waits(&mut self, event: &str, data: &str) -> Result<Vec<f64>> {
+        let waits = self.browser.eval(&format!("hear('{event}', {data})")).await?;
+        Ok(serde_json::from_value(waits)?)
+    }
+}
+
+#[tokio::test]
+async fn a_page_looks_at_once_and_for_the_changes_of_other_prompts_later() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.goto("/prompts/p").await?;
+    maya.is_live().await?;
+    maya.browser.eval(RECORDED).await?;
+    maya.has_looked().await?;
+    let other = maya.waits("change", "{prompt: 'q'}").await?;
+    ensure!(other.len() == 1 && other[0] > 29_000.0, "{other:?}");
+    for (event, data) in [("change", "{prompt: 'p'}"), ("resync", "{}")] {
+        maya.has_looked().await?;
+        let own = maya.waits(event, data).await?;
+        ensure!(own.len() == 1 && own[0] <= 1_000.0, "{event}: {own:?}");
+    }
+    maya.has_looked().await?;
+    let spread = maya.waits("change", "{prompt: 'p', spread: 8000}").await?;
+    ensure!(spread.len() == 1 && (4_000.0..=8_000.0).contains(&spread[0]), "{spread:?}");
+    maya.has_looked().await?;
+    maya.browser.eval("window.real = Date.now; Date.now = () => real() + 60000; true").await?;
+    let quiet = maya.waits("change", "{prompt: 'p'}").await?;
+    ensure!(quiet.len() == 1 && quiet[0] <= 0.0, "nothing has changed for long: {quiet:?}");
+    maya.is_clean()
+}
+
+/// What concerns all prompts is read once a second.
+#[tokio::test]
+async fn the_list_of_prompts_looks_a_second_time() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.browser.eval(RECORDED).await?;
+    maya.has_looked().await?;
+    let waits = maya.waits("change", "{prompt: 'q'}").await?;
+    ensure!(waits.len() == 2 && waits[0] <= 1_000.0 && waits[1] == 1_100.0, "{waits:?}");
+    maya.is_clean()
+}
+
 /// A reader's clock may be wrong.
 #[tokio::test]
 async fn distances_follow_the_clock_of_the_receiver() -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod accessibility;
 mod buttons;
+mod health;
 mod live;
 mod sign_in;
 

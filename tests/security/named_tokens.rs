@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use prompt_rollback_testkit::http::{Answer, Http, encode};
 use serde_json::{Value, json};
 
+use super::sessions::csrf;
 use crate::common::{World, critical, ship};
 
 const TOKENS: [(&str, &str); 10] = [
@@ -206,6 +207,15 @@ async fn only_the_proxy_names_people_and_only_its_own_page_acts_for_them() -> Re
     let foreign = maya.clone().header("sec-fetch-site", "cross-site");
     assert_eq!(code(&foreign.post_json("/api/pause", &pause).await?), "403 cross_site");
     let own = maya.clone().header("sec-fetch-site", "same-origin");
+    assert_eq!(code(&own.post_json("/api/pause", &pause).await?), "403 cross_site", "no token of the page");
+    let of_pete = world.http().clone().header("x-forwarded-user", "pete@example.com").get("/").await?.text();
+    let of_pete = own.clone().header("x-csrf-token", csrf(&of_pete)?);
+    assert_eq!(code(&of_pete.post_json("/api/pause", &pause).await?), "403 cross_site", "the page of another person");
+    let page = maya.get("/").await?.text();
+    ensure!(!page.contains("Sign out"), "the proxy signs people out: {page}");
+    let csrf = csrf(&page)?;
+    ensure!(foreign.clone().header("x-csrf-token", csrf.clone()).post_json("/api/pause", &pause).await?.status == 403);
+    let (maya, own) = (maya.header("x-csrf-token", csrf.clone()), own.header("x-csrf-token", csrf));
     ensure!(own.post_json("/api/pause", &pause).await?.status == 200);
     let behind =
         maya.clone().header("origin", "https://rollback.example").header("x-forwarded-host", "rollback.example");

@@ -30,7 +30,8 @@ async fn session(http: &Http, form: &str) -> Result<Http> {
     Ok(http.clone().header("cookie", cookie(&sign_in(http, form).await?)?))
 }
 
-fn csrf(page: &str) -> Result<String> {
+/// What the actions of this page must carry.
+pub fn csrf(page: &str) -> Result<String> {
     let rest = page.split_once("name=\"csrf-token\" content=\"").context("a token")?.1;
     Ok(rest.split('"').next().unwrap_or_default().to_owned())
 }

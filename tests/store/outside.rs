@@ -1,4 +1,4 @@
-//! `outside.lua` and the scan: external changes.
+//! `outside.lua` and `broken.lua`: external changes, and the scan for them.
 
 use std::collections::BTreeSet;
 
@@ -44,6 +44,32 @@ async fn only_prompts_whose_active_was_set_by_someone_else_are_named() -> Result
         assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("external", "external"), "{name}");
     }
     assert_eq!(kit.store.drifted(&prompts).await?, [prompt("broken")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn prompts_that_may_serve_nothing_are_found_among_hundreds() -> Result<()> {
+    let kit = Kit::start()?;
+    let names = ["deleted", "unusable", "wrong-key", "wrong-state", "newer", "damaged", "serving"];
+    for name in names {
+        kit.ship(name).await?;
+    }
+    kit.cmd::<()>(&["DEL", &key("active:deleted")]).await?;
+    kit.cmd::<()>(&["SET", &key("active:unusable"), "{oops}"]).await?;
+    for name in ["deleted", "unusable"] {
+        kit.does(name, Event::CheckDrift).await?;
+    }
+    kit.cmd::<()>(&["DEL", &key("active:wrong-key"), &key("state:wrong-state"), &key("active:damaged")]).await?;
+    kit.cmd::<()>(&["SADD", &key("active:wrong-key"), "v1"]).await?;
+    kit.cmd::<()>(&["SADD", &key("state:wrong-state"), "v1"]).await?;
+    kit.cmd::<()>(&["HSET", &key("state:newer"), "schema", "9999"]).await?;
+    kit.cmd::<()>(&["HSET", &key("state:damaged"), "json", "[]"]).await?;
+    let unknown: Vec<String> = (0..300).map(|number| format!("unknown-{number}")).collect();
+    let (first, last) = names.split_at(3);
+    let names = first.iter().copied().chain(unknown.iter().map(String::as_str)).chain(last.iter().copied());
+    let prompts: Vec<PromptName> = names.map(prompt).collect();
+    let expected = ["deleted", "unusable", "wrong-key", "wrong-state", "newer", "damaged"];
+    assert_eq!(kit.store.broken(&prompts).await?, expected.map(prompt));
     Ok(())
 }
 

@@ -83,15 +83,16 @@ impl Admission {
         }
         if let Some(person) = self.signed_in_by_proxy(&head.headers, peer)? {
             same_site(head, true)?;
+            // the config has a token if it has a proxy
+            let csrf = self.tokens.first().map(|first| session::csrf_of_person(&person, &first.token));
+            from_page(head, csrf.as_deref())?;
             let ProxyConfig { roles, prompts, .. } = self.proxy.clone();
             let proof = Operator::PROXY.to_owned();
-            return Ok(Caller { proof, person: Some(person), roles, prompts, csrf: None });
+            return Ok(Caller { proof, person: Some(person), roles, prompts, csrf });
         }
         if let Some((session, csrf)) = self.session(head, peer, now) {
             same_site(head, self.is_trusted(peer))?;
-            if !is_safe(&head.method) && !session::is_csrf(&head.headers, &csrf) {
-                return Err(cross_site("expected the header X-CSRF-Token of this session: reload the page"));
-            }
+            from_page(head, Some(&csrf))?;
             let credential = self.tokens.iter().find(|credential| credential.name == session.token);
             let caller = credential.map(Credential::caller).ok_or_else(wrong)?;
             return Ok(Caller { person: session.person, csrf: Some(csrf), ..caller });
@@ -201,6 +202,14 @@ fn same_site(head: &Parts, behind_proxy: bool) -> Result<(), ApiError> {
     Err(cross_site("the headers Sec-Fetch-Site, Origin and Host do not show that the receiver's own page sent this"))
 }
 
+/// Refuses an action without the value that only the receiver's own page contains.
+fn from_page(head: &Parts, csrf: Option<&str>) -> Result<(), ApiError> {
+    if is_safe(&head.method) || csrf.is_some_and(|csrf| session::is_csrf(&head.headers, csrf)) {
+        return Ok(());
+    }
+    Err(cross_site("expected the header X-CSRF-Token with the value that the page contains: reload the page"))
+}
+
 fn cross_site(message: &str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "cross_site", message).refused(Denial::CrossSite)
 }
@@ -297,10 +306,19 @@ impl Caller {
         self.person.as_deref().unwrap_or(&self.proof)
     }
 
+    /// Whether they have signed in here, and not at a proxy.
+    pub fn has_session(&self) -> bool {
+        self.csrf.is_some() && !self.is_proxied()
+    }
+
+    fn is_proxied(&self) -> bool {
+        self.proof == Operator::PROXY
+    }
+
     /// Whose the streams of this caller are: the person's, or the token's.
     pub fn owner(&self) -> String {
         // a name that somebody chose at signing in is no proof
-        if self.proof == Operator::PROXY { self.name().to_owned() } else { format!("({})", self.proof) }
+        if self.is_proxied() { self.name().to_owned() } else { format!("({})", self.proof) }
     }
 }
 

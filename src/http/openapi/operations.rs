@@ -195,7 +195,7 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/events",
         id: "followChanges",
         summary: "Follow changes as they happen",
-        description: "Server-Sent Events. `change` names a prompt that has changed, regardless of which receiver committed the change: `{\"prompt\":\"…\"}`. `resync` is the first event, and also comes after a reload of the config, and whenever changes may have been missed: read everything again. `stale` means that the receiver cannot reach Redis, until the next `resync`. `keep-alive` comes every 15 seconds. The stream ends within an hour, at a shutdown, and when a reload has replaced the token or certificate with which it was opened; a browser reconnects automatically. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
+        description: "Server-Sent Events. `change` names a prompt that has changed, regardless of which receiver committed the change: `{\"prompt\":\"…\"}`. With more than ten open streams, `change` and `resync` also have `spread`: wait for a random time of up to so many milliseconds before you read. `resync` is the first event, and also comes after a reload of the config, and whenever changes may have been missed: read everything again. `stale` means that the receiver cannot reach Redis, until the next `resync`. `keep-alive` comes every 15 seconds. The stream ends within an hour, at a shutdown, and when a reload has replaced the token or certificate with which it was opened; a browser reconnects automatically. Beyond `page.max_streams` the answer is 503 with `Retry-After`.",
         answers: &[ResponseSpec {
             status: 200,
             description: "The stream.",

@@ -1,4 +1,4 @@
-// Live pages, times in the reader's zone, actions. Pages can be read without it.
+// Live pages, local times, actions. Pages can be read without it.
 'use strict';
 
 (() => {
@@ -6,7 +6,8 @@
   document.documentElement.classList.add('js');
 
   const AGAIN = 1000; // the shortest time between two looks
-  const SETTLE = 200; // several changes become one look
+  const SETTLE = 200; // after a key, or a press
+  const LATER = 30000; // what other prompts change here
   const RETRY = 5000; // after an error
   const PRESS = 2000; // the longest press of a button
   const AIM = 500; // aiming at a new button takes longer
@@ -18,7 +19,7 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const listen = (kinds, then, early) => kinds.split(' ').forEach((kind) => document.addEventListener(kind, then, early));
   const again = () => location.replace(location.pathname + location.search);
-  // a redirect has the status 0: a script cannot follow a proxy to its sign-in elsewhere
+  // a redirect, to a proxy's sign-in, has the status 0
   const read = () => fetch(location.href, {
     headers: { Accept: 'text/html' },
     cache: 'no-store',
@@ -54,7 +55,7 @@
     }
   }
 
-  // as the receiver writes it: 42 s, 5 min, 2 h, 3 d
+  // as the receiver writes it
   function spoken(ms) {
     const seconds = Math.floor(ms / 1000);
     const [size, unit] = [[86400, 'd'], [3600, 'h'], [60, 'min']].find(([least]) => seconds >= least) || [1, 's'];
@@ -88,19 +89,19 @@
     return element.tagName === 'SUMMARY' ? `${within(element)}summary` : null;
   }
 
-  // the rows around an element: two rows can have the same menu
+  // two rows can have the same menu
   function within(element) {
     const row = element.parentElement.closest('[data-key]');
     return row ? `${within(row)}[data-key="${CSS.escape(row.dataset.key)}"] ` : '';
   }
 
-  // what a click at the same place would do
+  // what a click there would do
   function placeOf(button) {
     const { left, top } = button.getBoundingClientRect();
     return [button.dataset.path, button.dataset.body, left, top].join();
   }
 
-  // a button that has just appeared, or moved, takes no click yet
+  // a button that is new here takes no click yet
   function settle(main, before) {
     for (const button of all('button.act', main).filter((one) => !before.has(placeOf(one)))) {
       button.classList.add('fresh');
@@ -114,9 +115,9 @@
     if (!next || !main) return;
     const isOver = !answer.body.dataset.live;
     const differs = (selector) => find(selector, answer)?.outerHTML !== find(selector)?.outerHTML;
-    // another release; rarely, because replicas are replaced one by one
+    // another release; rarely: replicas are replaced one by one
     const isOld = performance.now() > 60000 && (differs('head script') || differs('link[rel="stylesheet"]'));
-    // this page was an error or a sign-in; or another tab has signed in anew
+    // this was an error or a sign-in; or another tab has signed in anew
     if (!isOver && (isOld || !document.body.dataset.live || differs('meta[name="csrf-token"]'))) {
       again();
       return;
@@ -173,7 +174,7 @@
     try {
       const answer = await read();
       const text = await answer.text();
-      // a later look has begun: its answer is newer
+      // a later look has begun
       if (own !== round || find('dialog[open]')) return;
       // what is replaced is not clicked, and an open menu closes
       if (Date.now() < Math.max(pressed + PRESS, chosen + PATIENCE)) {
@@ -190,14 +191,14 @@
     awaited();
   }
 
-  function plan(delay) {
-    const at = Math.max(Date.now() + delay, looked + AGAIN);
+  function plan(delay, pause = AGAIN) {
+    const at = Math.max(Date.now() + delay, looked + pause);
     if (planned?.at <= at) return;
     clearTimeout(planned?.timer);
     planned = { at, timer: setTimeout(look, at - Date.now()) };
   }
 
-  // something on the page is not known yet, or ends by itself
+  // something is not known yet, or ends by itself
   function awaited() {
     const main = find('main');
     const seconds = Number(main.dataset.again);
@@ -229,16 +230,16 @@
     showLive('off', 'Not live');
   }
 
-  // a hidden page leaves its connection to others: browsers allow six to one address
+  // a hidden page leaves its connection to others: browsers allow six
   function follow(patience = FIRST) {
     const path = document.body.dataset.live;
     if (!path || source || document.hidden) return;
     const own = new EventSource(path);
     source = own;
     expect(patience);
-    const on = (name, then) => own.addEventListener(name, () => {
+    const on = (name, then) => own.addEventListener(name, ({ data }) => {
       expect(QUIET);
-      then();
+      then(JSON.parse(data || '{}'));
     });
     own.addEventListener('open', () => expect(patience));
     own.addEventListener('error', () => {
@@ -246,21 +247,24 @@
         showLive('off', 'Reconnecting');
         return;
       }
-      // the session has ended, or too many pages are open: the next look tells
+      // signed out, or too many pages: the next look tells
       leave();
       look().then(() => setTimeout(follow, PATIENCE));
     });
     on('keep-alive', () => {});
-    // the receiver reads what concerns all prompts once a second
-    const news = () => {
-      plan(SETTLE);
-      setTimeout(() => plan(0), SETTLE + AGAIN + 100);
+    const about = () => find('main').dataset.about;
+    // not all pages at once
+    const news = ({ spread = 0 }) => {
+      const soon = () => plan(Math.random() * spread, Math.max(AGAIN, spread));
+      soon();
+      // the receiver reads what concerns all prompts once a second
+      if (!about()) setTimeout(soon, AGAIN + 100);
     };
-    on('change', news);
-    // anything may have changed, also before this connection
-    on('resync', () => {
+    on('change', (what) => about() && about() !== what.prompt ? plan(LATER) : news(what));
+    // anything may have changed
+    on('resync', (what) => {
       showLive('on', 'Live');
-      news();
+      news(what);
     });
     on('stale', () => showLive('off', 'Redis cannot be reached'));
   }
@@ -291,7 +295,7 @@
     const dialog = last.cloneNode(true);
     last.replaceWith(dialog);
     const [refuse, accept] = all('button', dialog);
-    // no submit button: Enter in the text field accepts
+    // no submit button: Enter accepts
     refuse.addEventListener('click', () => dialog.close());
     const [input, frame] = [find('input', dialog), find('#question-label')];
     find('#question-title').textContent = title;
@@ -366,11 +370,11 @@
     setInterval(times, 10000, document);
     follow();
     awaited();
-    // a link of another site comes without the cookie, this page's own request has it
+    // a link of another site comes without the cookie
     if (find('.sign-in') && !find('#fault')) {
       read().then((answer) => answer.status !== 401 && again(), () => {});
     }
-    // the second click of a double click is not for what has just appeared
+    // a second click is not for what has just appeared
     listen('click', (event) => {
       if (event.detail > 1 && event.target.closest('button, a')) {
         event.preventDefault();

@@ -212,6 +212,8 @@ fn figures(texts: Texts) -> Known {
         (0..POINTS).map(|at| if at == 3 { f64::NAN } else { at as f64 / 400.0 }).collect();
     bad.of_mut(Signal::P99).now = Some(2.4);
     bad.of_mut(Signal::P99).baseline = Some(1.2);
+    bad.of_mut(Signal::Quality).now = Some(0.7);
+    bad.of_mut(Signal::Quality).baseline = Some(0.9);
     figures.entry(&name("calm"), "v1").requests = Some(4.0);
     Known::Since(Instant::now(), std::sync::Arc::new(figures))
 }

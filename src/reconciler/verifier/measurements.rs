@@ -11,6 +11,7 @@ use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::exposure::Recorded;
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::server::ScrapeTargets;
+use crate::reconciler::parts::Parts;
 use crate::store::StoreError;
 
 /// The counters of rollbacks that are not older than this are queried together.
@@ -199,29 +200,6 @@ impl AgeClass {
     }
 }
 
-/// Prompts that one query is about, or several queries if the answer is too large.
-struct Parts {
-    left: Vec<BTreeSet<PromptName>>,
-    answers: Vec<(BTreeSet<PromptName>, QueryResult)>,
-}
-
-impl Parts {
-    fn of(prompts: BTreeSet<PromptName>) -> Self {
-        Self { left: vec![prompts], answers: Vec::new() }
-    }
-
-    fn answered(&mut self, mut prompts: BTreeSet<PromptName>, answer: QueryResult) {
-        let middle = prompts.iter().nth(prompts.len() / 2).filter(|_| prompts.len() > 1).cloned();
-        match (&answer, middle) {
-            (Err(PrometheusError::TooLarge(_)), Some(middle)) => {
-                let rest = prompts.split_off(&middle);
-                self.left.extend([rest, prompts]);
-            }
-            _ => self.answers.push((prompts, answer)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,24 +214,5 @@ mod tests {
         for (young, old) in [(1_200, 3_600), (900, 86_400), (86_400, 3 * 86_400)] {
             assert_ne!(class(young), class(old), "{young} {old}");
         }
-    }
-
-    #[test]
-    fn an_answer_that_is_too_large_is_asked_for_in_parts() {
-        let prompt = |number: u32| PromptName::parse(&format!("p{number}")).expect("a name");
-        let all: BTreeSet<_> = (0..128).map(prompt).collect();
-        let mut parts = Parts::of(all.clone());
-        while let Some(some) = parts.left.pop() {
-            // the answer about p7 is too large by itself
-            let too_large = some.len() > 20 || some.contains(&prompt(7));
-            let answer =
-                if too_large { Err(PrometheusError::TooLarge("too large".to_owned())) } else { Ok(Vec::new()) };
-            parts.answered(some, answer);
-        }
-        let missing: Vec<_> =
-            parts.answers.iter().filter(|(_, answer)| answer.is_err()).map(|(some, _)| some).collect();
-        assert_eq!(missing, [&BTreeSet::from([prompt(7)])]);
-        assert_eq!(parts.answers.iter().map(|(some, _)| some.len()).sum::<usize>(), 128, "each once");
-        assert_eq!(parts.answers.iter().flat_map(|(some, _)| some.clone()).collect::<BTreeSet<_>>(), all);
     }
 }

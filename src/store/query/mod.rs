@@ -8,9 +8,11 @@ mod server;
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use redis::FromRedisValue;
 
+use super::record::SCHEMA;
+use super::script::Call;
 use super::{Loaded, Store, StoreError};
 use crate::decision::{Needs, PromptName};
 
@@ -23,6 +25,9 @@ pub(super) use server::{if_permitted, info_field, prompt_named};
 
 /// Records of a list that are read at once, so that no alert waits for a whole page, in Redis or here.
 const AT_ONCE: usize = 16;
+
+/// Prompts that one script looks at, so that it blocks Redis for a fraction of a millisecond.
+const BATCH: usize = 100;
 
 /// A page of a list; `next` is the cursor of the following page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,11 +126,29 @@ impl Store {
 
     /// The prompts whose `active` differs from their state.
     pub async fn drifted(&self, prompts: &[PromptName]) -> Result<Vec<PromptName>, StoreError> {
-        let keys: Vec<String> =
-            prompts.iter().flat_map(|prompt| [self.keys.active(prompt), self.keys.state(prompt)]).collect();
-        let call = self.scripts.outside.call(&keys);
+        self.found_among(prompts, self.scripts.outside.call(&self.keys_and_states(prompts))).await
+    }
+
+    /// The prompts that may serve nothing, because their key was deleted or holds no version, or because their state cannot be read.
+    /// [`rows`](Self::rows) tells.
+    pub async fn broken(&self, prompts: &[PromptName]) -> Result<Vec<PromptName>, StoreError> {
+        let batches = prompts.chunks(BATCH).map(|batch| {
+            let mut call = self.scripts.broken.call(&self.keys_and_states(batch));
+            call.cmd.arg(SCHEMA);
+            self.found_among(batch, call)
+        });
+        let batches: Vec<_> = batches.collect();
+        futures_util::stream::iter(batches).buffered(AT_ONCE).try_concat().await
+    }
+
+    fn keys_and_states(&self, prompts: &[PromptName]) -> Vec<String> {
+        prompts.iter().flat_map(|prompt| [self.keys.active(prompt), self.keys.state(prompt)]).collect()
+    }
+
+    /// Runs a script that answers with indexes of `prompts`.
+    async fn found_among(&self, prompts: &[PromptName], call: Call<'_>) -> Result<Vec<PromptName>, StoreError> {
         let indexes = Vec::<usize>::from_redis_value(self.read_script(&call).await?)
-            .map_err(|_| StoreError::unexpected("outside"))?;
+            .map_err(|_| StoreError::unexpected("a script about prompts"))?;
         Ok(indexes.into_iter().filter_map(|i| prompts.get(i).cloned()).collect())
     }
 
