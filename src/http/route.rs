@@ -122,7 +122,7 @@ pub(super) static TABLE: [(&str, Method, Route); 39] = [
 
 impl Route {
     /// What its callers must be allowed.
-    fn role(self) -> Role {
+    pub(super) fn role(self) -> Role {
         match self {
             Route::Versions | Route::Restore | Route::Activate | Route::Canary => Role::Deploy,
             Route::Rollback | Route::Mark | Route::Decide | Route::Pause | Route::Resume => Role::Decide,

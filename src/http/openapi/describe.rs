@@ -18,7 +18,7 @@ const FILE: &str = "src/http/openapi/openapi.json";
 const TIMES: &[&str] = &["at", "began", "since", "stage_since", "timestamp", "until"];
 
 /// Status, name of the shared answer, what it means.
-const ERRORS: &[(u16, &str, &str)] = &[
+pub const ERRORS: &[(u16, &str, &str)] = &[
     (400, "BadRequest", "The request is malformed. The message names the field and what was expected."),
     (401, "Unauthorized", "The bearer token, or Slack's signature, is missing or wrong."),
     (
@@ -119,7 +119,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     path.chain(query).collect()
 }
 
-fn document() -> Value {
+pub fn document() -> Value {
     let mut describe = Describe { requests: generator(Contract::Deserialize), answers: generator(Contract::Serialize) };
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for operation in OPERATIONS {

@@ -5,5 +5,7 @@
 mod describe;
 #[cfg(test)]
 mod operations;
+#[cfg(test)]
+mod reference;
 
 pub const DOCUMENT: &str = include_str!("openapi.json");
