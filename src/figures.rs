@@ -140,6 +140,8 @@ impl Figure {
 pub struct VersionFigures {
     /// Requests of the last five minutes.
     pub requests: Option<f64>,
+    /// Prompt servers that have served it within the last minutes.
+    pub servers: Option<f64>,
     pub figures: [Figure; 3],
 }
 
@@ -196,6 +198,15 @@ impl Figures {
     /// By the encoded form of the prompt's name.
     pub fn of(&self, prompt: &str, version: &str) -> Option<&VersionFigures> {
         self.versions.get(prompt)?.get(version)
+    }
+
+    /// The versions of a prompt that servers have served within the last minutes, and how many servers: the most first.
+    pub fn servers(&self, prompt: &str) -> Vec<(&str, f64)> {
+        let versions = self.versions.get(prompt).into_iter().flatten();
+        let served = versions.filter_map(|(version, figures)| Some((version.as_str(), figures.servers?)));
+        let mut served: Vec<_> = served.filter(|(_, servers)| *servers > 0.0).collect();
+        served.sort_by(|(one, fewer), (other, more)| more.total_cmp(fewer).then(one.cmp(other)));
+        served
     }
 
     /// The prompts of which a version's health differs from `before`.

@@ -150,7 +150,10 @@ fn render<'a>(prompts: impl Iterator<Item = &'a PromptName>, spread: Duration) -
         ms => format!(",\"spread\":{ms}"),
     };
     // a prompt's name contains nothing that JSON escapes
-    prompts.map(|prompt| format!("event: change\ndata: {{\"prompt\":\"{prompt}\"{spread}}}\n\n")).collect::<String>().into()
+    prompts
+        .map(|prompt| format!("event: change\ndata: {{\"prompt\":\"{prompt}\"{spread}}}\n\n"))
+        .collect::<String>()
+        .into()
 }
 
 fn resync(spread: Duration) -> Bytes {

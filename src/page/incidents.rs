@@ -77,7 +77,14 @@ pub fn incidents(view: &Incidents<'_>, viewer: &Viewer) -> String {
         }
     };
     page(
-        &PageLayout { title: "Incidents", place: NavItem::Incidents, about: None, now: Some(view.now), again: None, main },
+        &PageLayout {
+            title: "Incidents",
+            place: NavItem::Incidents,
+            about: None,
+            now: Some(view.now),
+            again: None,
+            main,
+        },
         Some(viewer),
     )
 }

@@ -75,5 +75,8 @@ pub fn outage(outage: &Outage, members: &[Member], viewer: &Viewer) -> String {
             ol class="timeline" { @for note in &outage.notes { li { (time(note.at)) " " (Text(&note.text)) } } }
         }
     };
-    page(&PageLayout { title: "Many prompts", place: NavItem::Incidents, about: None, now: None, again: None, main }, Some(viewer))
+    page(
+        &PageLayout { title: "Many prompts", place: NavItem::Incidents, about: None, now: None, again: None, main },
+        Some(viewer),
+    )
 }

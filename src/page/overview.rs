@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::parts::{
-    Text, Tone, badge, bar, distance, health, how, incident_link, left, prompt_link, segment, shown, time, who,
+    Text, Tone, badge, bar, distance, health, how, incident_link, left, prompt_link, segment, servers, shown, time, who,
 };
 use super::{Viewer, actions};
 use crate::decision::{HoldingGuard, Timestamp};
@@ -149,7 +149,10 @@ pub fn overview(view: &Overview<'_>, viewer: &Viewer) -> String {
     let ends = |row: &Row| matches!(&row.automation, Automation::Held(guard) if ends_by_time(guard.held.guard));
     let again = again(view.known.is_awaited(), view.asks_by_age || view.rows.iter().any(ends));
     let again = again.filter(|_| !view.rows.is_empty());
-    page(&PageLayout { title: "Prompts", place: NavItem::Prompts, about: None, now: Some(view.now), again, main }, Some(viewer))
+    page(
+        &PageLayout { title: "Prompts", place: NavItem::Prompts, about: None, now: Some(view.now), again, main },
+        Some(viewer),
+    )
 }
 
 fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
@@ -234,7 +237,7 @@ fn row_of(row: &Row, view: &Overview<'_>) -> Markup {
     html! {
         tr data-key=(shown(&row.prompt)) {
             th scope="row" { (prompt_link(&row.prompt)) }
-            td data-label="Serving" { (serving(row, view.now)) }
+            td data-label="Serving" { (serving(row, view)) }
             td data-label="Health" { (healths(row, view.known)) }
             td data-label="Automation" { (automation(&row.automation)) }
             td data-label="Open" {
@@ -245,7 +248,7 @@ fn row_of(row: &Row, view: &Overview<'_>) -> Markup {
     }
 }
 
-fn serving(row: &Row, now: Timestamp) -> Markup {
+fn serving(row: &Row, view: &Overview<'_>) -> Markup {
     html! {
         @if let Some(fault) = &row.fault { (badge(Tone::Bad, "fault")) " " (Text(fault)) }
         @if let Some(active) = &row.active {
@@ -255,7 +258,7 @@ fn serving(row: &Row, now: Timestamp) -> Markup {
             }
             div class="quiet" {
                 @if let Some(event) = &row.event { (how(event)) " " }
-                @if let Some(since) = row.since { (time(since)) " (" (distance(since, now)) ")" }
+                @if let Some(since) = row.since { (time(since)) " (" (distance(since, view.now)) ")" }
                 @if let Some(operator) = &row.operator { " by " (who(operator)) }
             }
         } @else if row.fault.is_none() { span class="quiet" { "nothing is served" } }
@@ -268,6 +271,7 @@ fn serving(row: &Row, now: Timestamp) -> Markup {
                 }
             }
         }
+        (servers(view.known, &row.prompt))
         @if let Some(rollout) = &row.rollout { div { a href="/rollouts" { (Text(rollout)) } } }
     }
 }

@@ -180,6 +180,21 @@ pub fn bar(shares: &[(String, u8)]) -> Markup {
     }
 }
 
+/// How many prompt servers serve which version. Some may not have followed yet.
+pub fn servers(known: &Known, prompt: &str) -> Markup {
+    let Known::Since(_, figures) = known else { return html! {} };
+    let one = |(version, servers): (&str, f64)| {
+        let noun = if servers == 1.0 { "server" } else { "servers" };
+        format!("{} by {} {noun}", shown(version), number(servers, 0))
+    };
+    let served: Vec<String> = figures.servers(prompt).into_iter().map(one).collect();
+    html! {
+        @if !served.is_empty() {
+            div class="quiet" { "Served in the last 2 min: " (served.join(", ")) }
+        }
+    }
+}
+
 /// What is measured of one version, with the last hour of each signal.
 pub fn health(known: &Known, prompt: &str, version: &str) -> Markup {
     let figures = match known {

@@ -7,7 +7,9 @@ use super::explain::explained;
 use super::incident::entries;
 use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::overview::{Automation, automation};
-use super::parts::{Text, Tone, badge, bar, health, how, incident_link, prompt_link, segment, time, time_of, who};
+use super::parts::{
+    Text, Tone, badge, bar, health, how, incident_link, prompt_link, segment, servers, time, time_of, who,
+};
 use super::{Viewer, actions};
 use crate::api::{ExplainView, PromptView, VersionView};
 use crate::decision::{Canary, Guard, Incident, MarkKind, PromptName, VersionName};
@@ -82,6 +84,7 @@ fn serving(view: &PromptPage<'_>) -> Markup {
             "."
         }
         @if shares.len() > 1 { (bar(&shares)) }
+        (servers(view.known, view.prompt.as_str()))
         ul class="plain" {
             @for one in in_service {
                 li {

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::client::Series;
 use super::question::any_of;
-use super::server::Server;
+use super::server::{Server, replica_labels};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp};
 use crate::figures::{Coverage, Figure, Figures, POINTS, STEP, Signal, VersionFigures};
 
 /// The label of coverage.
 const SIGNAL: &str = "signal";
+/// How long a server counts after its last request: longer than the time between two scrapes.
+const SERVED: &str = "2m";
 
 /// What one query asks about all versions. All of it in one answer would be too large for 10,000 prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +23,12 @@ pub enum Quantity {
     P99Baseline,
     QualityBaseline,
     Coverage(Signal),
+    Servers,
 }
 
 impl Quantity {
     /// All of them: the present values.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Requests,
         Self::Now(Signal::Errors),
         Self::Coverage(Signal::Errors),
@@ -35,6 +38,7 @@ impl Quantity {
         Self::Now(Signal::Quality),
         Self::QualityBaseline,
         Self::Coverage(Signal::Quality),
+        Self::Servers,
     ];
 
     /// The recorded series.
@@ -47,6 +51,7 @@ impl Quantity {
             Self::Now(Signal::Quality) => "prompt_version:quality_score:mean15m",
             Self::QualityBaseline => "prompt_version:quality_score:baseline",
             Self::Coverage(_) => "prompt_version_signal:coverage:state",
+            Self::Servers => "prompt_version_instance:requests:sum",
         }
     }
 
@@ -58,7 +63,15 @@ impl Quantity {
             _ => None,
         };
         let matchers = signal.into_iter().chain(prompts.map(|prompts| any_of(labels, prompts)));
-        format!("round({}{{{}}}, 1e-6)", self.series(), matchers.collect::<Vec<_>>().join(","))
+        let series = format!("{}{{{}}}", self.series(), matchers.collect::<Vec<_>>().join(","));
+        if self != Self::Servers {
+            return format!("round({series}, 1e-6)");
+        }
+        // a counter that does not grow is that of a server that has changed to another version
+        let serving = format!("({series} > 0 unless {series} <= {series} offset {SERVED})");
+        let same: Vec<&str> = replica_labels(labels).collect();
+        let (same, prompt, version) = (same.join(", "), &labels.prompt, &labels.version);
+        format!("count by ({prompt}, {version}) (group without ({same}) {serving})")
     }
 }
 
@@ -84,6 +97,7 @@ impl Present {
                 Quantity::P99Baseline => figures.of_mut(Signal::P99).baseline = value,
                 Quantity::QualityBaseline => figures.of_mut(Signal::Quality).baseline = value,
                 Quantity::Coverage(signal) => figures.of_mut(signal).coverage = value.and_then(Coverage::of),
+                Quantity::Servers => figures.servers = value,
             }
         }
     }
@@ -98,9 +112,10 @@ impl Present {
     }
 }
 
-/// Of several clusters, the one where the version does worst counts, by signal. Requests are summed up.
+/// Of several clusters, the one where the version does worst counts, by signal. Requests and servers are summed up.
 fn merge(clusters: &Clusters, version: &mut VersionFigures) {
-    version.requests = clusters.values().filter_map(|one| one.requests).reduce(|sum, more| sum + more);
+    let sum = |of: fn(&VersionFigures) -> Option<f64>| clusters.values().filter_map(of).reduce(|sum, more| sum + more);
+    (version.requests, version.servers) = (sum(|one| one.requests), sum(|one| one.servers));
     for signal in Signal::ALL {
         let all = || clusters.values().map(|one| one.of(signal));
         let badness = |one: &Figure| {
@@ -200,6 +215,26 @@ mod tests {
         assert_eq!(query(COVERAGE_P99, Some(&some)), expected);
     }
 
+    #[test]
+    fn servers_are_counted_once_for_a_pair_of_prometheus_servers() {
+        let labels = Labels { replicas: vec!["shard".to_owned()], ..labels() };
+        let query = Quantity::Servers.query(&labels, None);
+        let expected = "count by (prompt, version) (group without (replica, prometheus_replica, __replica__, rule_replica, \
+                        receive_replica, job, shard) (prompt_version_instance:requests:sum{} > 0 unless \
+                        prompt_version_instance:requests:sum{} <= prompt_version_instance:requests:sum{} offset 2m))";
+        assert_eq!(query, expected);
+        let figures = read(&[
+            (Quantity::Requests, value(900.0, &[("cluster", "eu")])),
+            (Quantity::Servers, value(3.0, &[])),
+            (Quantity::Servers, value(4.0, &[("version", "v1")])),
+            (Quantity::Servers, value(3.0, &[("version", "v0")])),
+            (Quantity::Servers, value(0.0, &[("version", "v3")])),
+        ]);
+        assert_eq!(figures.servers("p"), [("v1", 4.0), ("v0", 3.0), ("v2", 3.0)]);
+        assert_eq!(figures.of("p", "v2").and_then(|version| version.requests), Some(900.0));
+        assert!(figures.servers("another").is_empty());
+    }
+
     /// As Prometheus writes it, with the longest number that a rounded ratio has.
     #[test]
     fn the_answer_about_ten_thousand_prompts_is_small_enough() {
@@ -240,7 +275,7 @@ mod tests {
             COVERAGE_P99,
         ];
         let cluster = |name: &str, values: [f64; 7]| {
-            let one = |(quantity, number)| {
+            let one = |(quantity, number): (Quantity, f64)| {
                 let signal = if quantity == COVERAGE_P99 { &[("signal", "p99")][..] } else { &[] };
                 (quantity, value(number, &[&[("cluster", name)][..], signal].concat()))
             };

@@ -22,7 +22,7 @@ const RECORDED: [(&str, &str); 5] = [
 
 /// A Prometheus that has recorded this of each of these versions. As a real one, it writes names and whole numbers unless they are
 /// rounded. It refuses the queries that are `broken`: by the path and the series.
-fn prometheus(versions: Vec<(String, String)>, broken: &'static [(&str, &str)]) -> Result<LyingTarget> {
+fn prometheus(versions: Vec<(String, String)>, broken: &'static [(&'static str, &'static str)]) -> Result<LyingTarget> {
     LyingTarget::start(move |request| {
         let request = percent_decode_str(request).decode_utf8_lossy();
         let field = |name: &str| request.split_once(&format!("{name}="))?.1.split('&').next();
@@ -34,8 +34,9 @@ fn prometheus(versions: Vec<(String, String)>, broken: &'static [(&str, &str)]) 
         let from: f64 = field("start").and_then(|from| from.parse().ok()).unwrap_or_default();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let is_rounded = query.starts_with("round(");
-        let some: Option<Vec<&str>> =
-            query.split_once("prompt=~\"").map(|(_, rest)| rest.split('"').next().unwrap_or_default().split('|').collect());
+        let some: Option<Vec<&str>> = query
+            .split_once("prompt=~\"")
+            .map(|(_, rest)| rest.split('"').next().unwrap_or_default().split('|').collect());
         let asked = RECORDED.iter().filter(|(series, _)| query.contains(series));
         let mut all = Vec::new();
         for (series, value) in asked {
@@ -73,7 +74,7 @@ async fn ten_thousand_prompts_have_their_health_and_their_lines() -> Result<()> 
     let names: Vec<String> = (0..10_000).map(|number| format!("team-{}/prompt-{number:05}", number % 7)).collect();
     let versions = names.iter().flat_map(|name| ["v1", "v2", "v3"].map(|version| (name.clone(), version.to_owned())));
     let target = prometheus(versions.collect(), &[("/query_range ", P99)])?;
-    let world = World::with(&[("PROMETHEUS__URL", &target.url()), ("PROMETHEUS__TIMEOUT", "30s")]).await?;
+    let world = World::with(&[("PROMETHEUS__URL", &target.url()), ("PROMETHEUS__TIMEOUT", "5s")]).await?;
     world.ship("model").await?;
     copy_prompt(&world.redis, "model", &names).await?;
     let shown = eventually("the last hour", SOON, async || {

@@ -530,6 +530,15 @@ async fn health_comes_from_prometheus_in_a_few_queries_for_all_pages() -> Result
         labelled("prompt_version:request_duration_seconds:p99_baseline", "v2", 1.25),
     ]
     .concat();
+    // each server has a counter that grows; two Prometheus servers recorded the same one
+    let counter = |version: &str, instance: &str, replica: &str| {
+        let labels = format!("{{prompt: p, version: {version}, instance: {instance}, replica: {replica}}}");
+        format!(
+            "      - record: prompt_version_instance:requests:sum\n        expr: vector(time())\n        labels: {labels}\n"
+        )
+    };
+    let counters = [("v2", "a", "r1"), ("v2", "a", "r2"), ("v2", "b", "r1"), ("v1", "c", "r1")];
+    let rules = rules + &counters.map(|(version, instance, replica)| counter(version, instance, replica)).concat();
     let rules = format!("groups:\n  - name: figures\n    interval: 1s\n    rules:\n{rules}");
     let config = "global: {evaluation_interval: 1s}\nrule_files: ['rules/*.yml']\n";
     let prometheus = Prometheus::builder(config).file("rules/figures.yml", rules).start()?;
@@ -537,10 +546,15 @@ async fn health_comes_from_prometheus_in_a_few_queries_for_all_pages() -> Result
     world.ship("p").await?;
     world.ship("unseen").await?;
     let shown = eventually("figures", SOON, async || {
-        page(&world, "/").await.ok().filter(|page| page.contains("7.31 %") && page.contains("<tr data-key=\"unseen\""))
+        page(&world, "/")
+            .await
+            .ok()
+            .filter(|page| page.contains("Served in the last") && page.contains("<tr data-key=\"unseen\""))
     })
     .await?;
-    for expected in ["2.50 s", "2.0× the baseline", "figure bad", "Prometheus has no series of this version"] {
+    let servers = "Served in the last 2 min: v2 by 2 servers, v1 by 1 server";
+    let unseen = "Prometheus has no series of this version";
+    for expected in ["7.31 %", "2.50 s", "2.0× the baseline", "figure bad", unseen, servers] {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
     Ok(())

@@ -206,7 +206,7 @@ fn figures(texts: Texts) -> Known {
     let mut figures = Figures::default();
     figures.fault = Some(texts.of("Prometheus returned a partial answer: a store is away"));
     let bad = figures.entry(&name("support/triage"), "v2");
-    bad.requests = Some(812.0);
+    (bad.requests, bad.servers) = (Some(812.0), Some(3.0));
     bad.of_mut(Signal::Errors).now = Some(0.073);
     bad.of_mut(Signal::Errors).line =
         (0..POINTS).map(|at| if at == 3 { f64::NAN } else { at as f64 / 400.0 }).collect();
@@ -214,6 +214,7 @@ fn figures(texts: Texts) -> Known {
     bad.of_mut(Signal::P99).baseline = Some(1.2);
     bad.of_mut(Signal::Quality).now = Some(0.7);
     bad.of_mut(Signal::Quality).baseline = Some(0.9);
+    figures.entry(&name("support/triage"), "v1").servers = Some(1.0);
     figures.entry(&name("calm"), "v1").requests = Some(4.0);
     Known::Since(Instant::now(), std::sync::Arc::new(figures))
 }
