@@ -1,5 +1,6 @@
 //! The documents for an incident, the runbooks and the dashboard, tested on real services.
 
+mod consoles;
 mod dashboard;
 mod deploy;
 mod guides;
