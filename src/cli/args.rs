@@ -60,10 +60,10 @@ Examples:
   prompt-rollback check --alertmanager-config alertmanager.yml \\
     --alert-label namespace=prompts
 
---connect tests Redis (permissions, memory policy), Prometheus and each
-Alertmanager, and prints one line for each. It warns if Redis can lose data or
-accepts writes from anyone, and lists the prompts that have no rollback
-target.
+--connect tests Redis (permissions, memory policy), Prometheus, each
+Alertmanager, Slack, webhooks and on-call schedules, and prints one line for
+each. It warns if Redis can lose data or accepts writes from anyone, and lists
+the prompts that have no rollback target.
 --alertmanager-config follows every alert of the shipped rules through your
 routes and inhibit rules, and prints the missing lines as a patch.
 --receiver-url is the address in that patch. Alerts carry the labels of

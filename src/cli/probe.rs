@@ -1,5 +1,5 @@
-//! `check --connect`: are Redis, Slack, webhooks and the collector of spans there and fit, and which prompts could not be rolled
-//! back?
+//! `check --connect`: are Redis, Slack, schedules of deciders, webhooks and the collector of spans there and fit, and which prompts
+//! could not be rolled back?
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use crate::config::{self, Config};
 use crate::decision::{Needs, Policy, Timestamp};
 use crate::events;
 use crate::http_client::Outgoing;
+use crate::notify::slack::Schedule;
 use crate::notify::webhook::client::{Untaken, WebhookClient};
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
-use crate::store::{Clock, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
+use crate::store::{Clock, Level, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
 
 /// For one request to the collector.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +34,26 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
         }
         Err(error) => vec![Probe::new("slack", false, error.to_string())],
     }
+}
+
+/// Reads who is on call from the schedule of each decider that has one.
+pub async fn probe_schedules(config: &Config) -> Vec<Probe> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let read = async |(name, decider): (&String, &config::Decider)| {
+        let on_call = match Schedule::of(name, decider).transpose()? {
+            Ok(schedule) => schedule.read().await,
+            Err(error) => Err(error),
+        };
+        let (level, detail) = match on_call {
+            Ok(people) if people.is_empty() => {
+                (Level::Warning, "0 on call: only `approvers` may decide now".to_owned())
+            }
+            Ok(people) => (Level::Ok, format!("{} on call", people.len())),
+            Err(error) => (Level::Problem, error),
+        };
+        Some(Probe { name: format!("decider {name} schedule"), level, detail })
+    };
+    join_all(config.deciders.iter().map(read)).await.into_iter().flatten().collect()
 }
 
 /// Sends each webhook a signed event of a type that has no other meaning.

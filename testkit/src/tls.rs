@@ -63,9 +63,9 @@ impl Authority {
         &self.pem
     }
 
-    /// A certificate for `localhost` and 127.0.0.1.
+    /// A certificate for `localhost` and 127.0.0.1, and for `server.corp.test`, which only a proxy can resolve.
     pub fn server(&self) -> Result<Certificate> {
-        self.sign("localhost", &["localhost", "127.0.0.1"], None)
+        self.sign("localhost", &["localhost", "127.0.0.1", "server.corp.test"], None)
     }
 
     /// A certificate for a client, which is not valid for a server.

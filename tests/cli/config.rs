@@ -131,6 +131,42 @@ fn check_sends_each_webhook_a_signed_event_and_shows_no_secret() {
 }
 
 #[test]
+fn check_reads_the_schedule_of_each_decider_and_shows_no_secret() {
+    let stub = Stub::start(&[
+        ("GET /two?key=hidden", 200, json!(["U012AB3CD", "W9"])),
+        ("GET /none?key=hidden", 200, json!([])),
+        ("GET /names?key=hidden", 200, json!(["maya"])),
+    ]);
+    let gone = free_address();
+    let mut check = program(&["check", "--connect"]);
+    check.env("PROMPT_ROLLBACK_REDIS__URL", format!("redis://{}", free_address()));
+    for (decider, url) in [
+        ("TWO", format!("{}/two?key=hidden", stub.url())),
+        ("NONE", format!("{}/none?key=hidden", stub.url())),
+        ("NAMES", format!("{}/names?key=hidden", stub.url())),
+        ("REFUSED", format!("{}/refused?key=hidden", stub.url())),
+        ("ON_CALL", format!("http://{gone}/on-call?key=hidden")),
+    ] {
+        check.env(format!("PROMPT_ROLLBACK_DECIDERS__{decider}__APPROVERS_URL"), url);
+    }
+    let output = check.output().unwrap();
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for (name, result, detail) in [
+        ("decider two schedule", "ok", "2 on call"),
+        ("decider none schedule", "warning", "0 on call: only `approvers` may decide now"),
+        ("decider names schedule", "FAIL", "expected a JSON list of at most 100 Slack user ids"),
+        ("decider refused schedule", "FAIL", "answered 404 Not Found, expected 200"),
+        ("decider on-call schedule", "FAIL", "Connection refused"),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+        assert_eq!(line.split_whitespace().nth(3), Some(result), "{line}");
+        assert!(line.contains(detail), "{line}");
+    }
+    assert!(!text.contains("product-pm") && !text.contains("hidden"), "{text}");
+}
+
+#[test]
 fn check_tries_the_archive_and_leaves_nothing_there() {
     let root = std::env::temp_dir().join(format!("prompt-rollback-check-{}", std::process::id()));
     std::fs::create_dir(&root).unwrap();

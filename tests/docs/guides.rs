@@ -27,7 +27,7 @@ fn root() -> &'static Path {
 }
 
 /// Pages of a folder, by path from the root of the repository.
-fn pages(folder: &str) -> Result<BTreeMap<String, String>> {
+pub fn pages(folder: &str) -> Result<BTreeMap<String, String>> {
     let mut pages = BTreeMap::new();
     for entry in fs::read_dir(root().join(folder))? {
         let path = entry?.path();
@@ -94,7 +94,7 @@ fn no_command_of_the_documentation_has_a_secret_as_an_argument() -> Result<()> {
 }
 
 /// The blocks of a language, in order.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+pub fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
     text.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
@@ -104,14 +104,14 @@ fn guide(name: &str) -> Result<String> {
 }
 
 /// What the commands of a page are run in: a copy of what they read, and servers where they look for them.
-struct Place {
-    dir: Dir,
+pub struct Place {
+    pub dir: Dir,
     /// From what the page says to what is here.
-    instead: Vec<(String, String)>,
+    pub instead: Vec<(String, String)>,
 }
 
 impl Place {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let dir = Dir::new("guide")?;
         for part in ["alert-rules", "config", "deploy", "scripts", "Makefile"] {
             let copied = Command::new("cp").arg("-r").arg(root().join(part)).arg(dir.path()).status()?;
@@ -123,7 +123,7 @@ impl Place {
         Ok(Self { dir, instead: Vec::new() })
     }
 
-    fn instead(&mut self, of: &str, here: impl Into<String>) -> &mut Self {
+    pub fn instead(&mut self, of: &str, here: impl Into<String>) -> &mut Self {
         self.instead.push((of.to_owned(), here.into()));
         self
     }
@@ -136,7 +136,12 @@ impl Place {
     async fn run(&self, page: &str, prelude: &str, env: &[(&str, String)]) -> Result<String> {
         let commands = blocks(page, "sh").concat();
         ensure!(!commands.is_empty(), "no commands");
-        let script = format!("{prelude}\n{}", self.adapt(&commands));
+        self.script(&commands, prelude, env).await
+    }
+
+    /// Runs these commands in one shell.
+    pub async fn script(&self, commands: &str, prelude: &str, env: &[(&str, String)]) -> Result<String> {
+        let script = format!("{prelude}\n{}", self.adapt(commands));
         let path = std::env::var("PATH").unwrap_or_default();
         let own = Path::new(PROGRAM).parent().context("a folder")?;
         let mut command = Command::new("bash");
@@ -169,7 +174,7 @@ impl Place {
     }
 }
 
-fn spawn(program: &str, dir: &Path, port: &Port, arguments: Vec<String>) -> Result<Process> {
+pub fn spawn(program: &str, dir: &Path, port: &Port, arguments: Vec<String>) -> Result<Process> {
     let number = port.number();
     let answers = || TcpStream::connect(("127.0.0.1", number)).is_ok();
     ProcessBuilder::new(program, dir).args(arguments).spawn_until(answers)

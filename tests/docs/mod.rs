@@ -1,6 +1,7 @@
 //! The documents for an incident, the runbooks and the dashboard, tested on real services.
 
 mod ci;
+mod consoles;
 mod dashboard;
 mod deploy;
 mod guides;

@@ -363,10 +363,13 @@ def check_values(path, receiver):
         assert not {one["kind"] for one in objects} & set(OPERATOR_KINDS)
     if receiver:
         check_config(objects, receiver)
-    # Another name of the release keeps all names different and the job the same.
-    other = yaml.safe_load_all(helm("template", "blue", CHART, "--namespace", NAMESPACE, "--values", path))
-    for one in filter(None, other):
-        assert one["metadata"]["name"].startswith("blue-prompt-rollback"), one["metadata"]["name"]
+    # Another name of the release keeps all names different and valid, and the job the same.
+    for release, prefix in {"blue": "blue-prompt-rollback", "team.a": "team-a-prompt-rollback", "prompt-rollback.b": "prompt-rollback-b"}.items():
+        other = yaml.safe_load_all(helm("template", release, CHART, "--namespace", NAMESPACE, "--values", path))
+        for one in filter(None, other):
+            name = one["metadata"]["name"]
+            assert name.startswith(prefix), name
+            assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name), f"{release}: {name} is no DNS label"
     print(f"{path.stem}: {len(objects)} objects: ok")
 
 

@@ -9,6 +9,7 @@ use prompt_rollback::config::{Config, LoadedConfig};
 use prompt_rollback::prometheus::client::Prometheus as Client;
 use prompt_rollback_testkit::between::{Gateway, Head, WebProxy};
 use prompt_rollback_testkit::lying_target::LyingTarget;
+use prompt_rollback_testkit::slack::Slack;
 use prompt_rollback_testkit::tls::Authority;
 use prompt_rollback_testkit::{Alertmanager, Dir, Prometheus};
 
@@ -290,7 +291,9 @@ async fn each_credential_opens_what_asks_for_it_and_no_other_does() -> Result<()
 /// Names of `.test` lead nowhere but through the proxy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_proxies_of_the_environment_lead_to_other_machines_only() -> Result<()> {
-    let (files, _) = Files::new()?;
+    let (files, authority) = Files::new()?;
+    files.pair("client", &authority.client("receiver")?)?;
+    let [ca, cert, key] = ["ca", "client", "client-key"].map(|name| files.path(name));
     let (redis, proxy) = (Redis::start()?, WebProxy::start()?);
     let url = proxy.url();
     let url = url.as_str();
@@ -323,6 +326,55 @@ async fn the_proxies_of_the_environment_lead_to_other_machines_only() -> Result<
             ensure!(!fine && !detail.contains("the proxy"), "{name}: {detail}");
             ensure!(sent(&proxy.seen()) == before, "{name}");
         }
+        let encrypted = servers.locked.replace("localhost", "server.corp.test");
+        let tunnel = format!("CONNECT {} ", encrypted.trim_start_matches("https://"));
+        let opened = |seen: &[Head]| seen.iter().filter(|head| head.line.starts_with(&tunnel)).count();
+        let keys = [
+            ("TLS_CA_FILE", ca.as_str()),
+            ("TLS_CERT_FILE", &cert),
+            ("TLS_KEY_FILE", &key),
+            ("USERNAME", "alerts"),
+            ("PASSWORD", PASSWORD),
+            ("TIMEOUT", "2s"),
+        ];
+        for (name, proxied) in
+            [("HTTPS_PROXY", true), ("https_proxy", true), ("ALL_PROXY", true), ("HTTP_PROXY", false)]
+        {
+            let before = opened(&proxy.seen());
+            let output = checked(&server.env(&encrypted, &keys), &redis, &[(name, url)]).await?;
+            let (fine, detail) = line(server, &output)?;
+            ensure!(fine == proxied && detail.contains("the proxy") == proxied, "{name}: {detail}");
+            ensure!((opened(&proxy.seen()) > before) == proxied, "{name}: {:?}", proxy.seen());
+        }
+    }
+    Ok(())
+}
+
+/// Slack needs no key of the config for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxies_of_the_environment_lead_to_slack() -> Result<()> {
+    let (redis, slack) = (Redis::start()?, Slack::builder().start()?);
+    let (proxy, refusing) = (WebProxy::start()?, WebProxy::refusing()?);
+    let over_http = slack.api_url().replace("127.0.0.1", "slack.corp.test");
+    for (variable, proxy, api, expected, seen) in [
+        ("HTTP_PROXY", &proxy, over_http.as_str(), "  ok  ", format!("POST {over_http}/auth.test ")),
+        // the workspace speaks no TLS, so a proxy that refuses shows what it was asked for
+        (
+            "HTTPS_PROXY",
+            &refusing,
+            "https://slack.corp.test/api",
+            "refuses to connect to this server",
+            "CONNECT slack.corp.test:443 ".to_owned(),
+        ),
+    ] {
+        let env = [("API_URL", api), ("BOT_TOKEN", slack.bot_token()), ("SIGNING_SECRET", slack.signing_secret())];
+        let env = env.map(|(key, value)| (format!("PROMPT_ROLLBACK_SLACK__{key}"), value.to_owned()));
+        let output = checked(&env, &redis, &[(variable, &proxy.url())]).await?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line =
+            text.lines().find(|line| line.starts_with("slack token")).with_context(|| text.clone().into_owned())?;
+        ensure!(line.contains(expected), "{variable}: {line}");
+        ensure!(proxy.seen().iter().any(|head| head.line.starts_with(&seen)), "{variable}: {:?}", proxy.seen());
     }
     Ok(())
 }

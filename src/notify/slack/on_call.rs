@@ -42,7 +42,7 @@ impl Schedule {
     }
 
     /// The ids of those on call, or why they are unknown, without the path and query of the URL.
-    async fn read(&self) -> Result<Vec<String>, String> {
+    pub async fn read(&self) -> Result<Vec<String>, String> {
         let mut request = Request::new(Full::new(Bytes::new()));
         (*request.method_mut(), *request.uri_mut()) = (Method::GET, self.path.clone());
         let (status, body) = self.http.send(request, MAX_ANSWER).await.map_err(|error| error.to_string())?;
