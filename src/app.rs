@@ -353,9 +353,9 @@ impl App {
     }
 
     /// Ends it: no new connections, requests under way and accepted clicks finish, then the workers stop, and the last spans are
-    /// exported, all within `server.shutdown_timeout`. What the workers had claimed is done by another replica once the lease expires.
+    /// exported, all within `server.shutdown_timeout`, of which the last second is left for [`last_resort`]. What the workers had claimed is done by another replica once the lease expires.
     pub async fn shutdown(mut self) {
-        let until = Instant::now() + self.shutdown_timeout.get();
+        let until = Instant::now() + graceful(self.shutdown_timeout.get());
         let _ = self.stop.send(()); // fails only if the servers have ended
         if timeout_at(until, self.tasks.finish(&[SERVER, SCRAPED, PAGE])).await.is_err() {
             tracing::warn!("requests in flight did not finish in time");
@@ -474,8 +474,13 @@ pub async fn serve(settings: &LoadedConfig, mut signals: Signals) -> Result<(), 
     run(app, &mut signals, set_log_level).await
 }
 
-/// A shutdown that exceeds its limit by this much hangs.
+/// The end of the time for a shutdown: one that still goes on then hangs, and the process is ended.
 const HANGS: Duration = Duration::from_secs(1);
+
+/// How much of `limit` a shutdown that does not hang may take.
+fn graceful(limit: Duration) -> Duration {
+    limit - HANGS.min(limit / 2)
+}
 
 /// Starts a thread that ends the process at a second signal, or if the first one does not end it in time, even if the
 /// serving thread hangs.
@@ -492,7 +497,7 @@ fn last_resort(limit: Current<Duration>) -> std::io::Result<()> {
 async fn insist(limit: Current<Duration>) -> Result<Infallible, AppError> {
     let mut signals = Signals::listen()?;
     signals.ended().await;
-    let _second = tokio::time::timeout(limit.get() + HANGS, signals.ended()).await;
+    let _second = tokio::time::timeout(limit.get(), signals.ended()).await;
     std::process::exit(1)
 }
 
@@ -561,6 +566,14 @@ mod tests {
             let error = run(app, &mut signals, |_| ()).await.expect_err("it must not go on").to_string();
             assert!(error.starts_with(said), "{error}");
             assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it serves no more");
+        }
+    }
+
+    #[test]
+    fn a_shutdown_leaves_time_to_end_one_that_hangs() {
+        for (limit, expected) in [(10_000, 9_000), (2_000, 1_000), (1_000, 500), (1, 0)] {
+            let (limit, expected) = (Duration::from_millis(limit), Duration::from_millis(expected));
+            assert!(graceful(limit).abs_diff(expected) < Duration::from_millis(1), "{limit:?}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! Each ratio compares two things that are measured in turns in the same run, on the same two cores as the clients, so
 //! that a busy machine slows both. Fails if a target is missed.
 
+mod fair;
 #[path = "../shared/figures.rs"]
 mod figures;
 #[path = "../shared/memory.rs"]
@@ -340,13 +341,15 @@ fn run() -> Result<Vec<Figure>> {
     let model = runtime.block_on(Model::make(&redis, &receiver))?;
     let mut bench = Bench { receiver, redis, floor, model, next: 0, quick: flag("--quick"), figures: Vec::new() };
     type Part = fn(&mut Bench) -> Result<()>;
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 9] = [
         ("share", Bench::share_of_the_floor),
         ("one", Bench::one_at_a_time),
         ("trips", Bench::round_trips_of_a_duplicate),
         ("storm", Bench::storm),
         ("start", Bench::start_and_memory),
         ("page", Bench::page),
+        ("fair", Bench::fair),
+        ("metrics", Bench::metrics),
         ("big", Bench::big),
     ];
     for (name, part) in parts {

@@ -69,6 +69,11 @@ pub fn webhook(numbers: Range<u64>) -> Vec<u8> {
         "externalURL": "http://alertmanager:9093", "version": "4", "groupKey": "{}:{}", "truncatedAlerts": 0,
     })
     .to_string();
+    post(&body)
+}
+
+/// A delivery as bytes of a request.
+pub fn post(body: &str) -> Vec<u8> {
     let length = body.len();
     let head = "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     format!("{head}Content-Length: {length}\r\n\r\n{body}").into_bytes()

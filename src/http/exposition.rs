@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_scrapers_hold_three_snapshots_at_most() {
+    async fn slow_scrapers_hold_two_snapshots_at_most() {
         let (exposition, metrics) = (Exposition::default(), Metrics::new());
         let mut readers = Vec::new();
         for second in 0..40 {

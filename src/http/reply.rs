@@ -156,7 +156,11 @@ impl ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let status = if refusal.code.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
+        let status = match refusal.code {
+            code if code.is_bad_input() => StatusCode::BAD_REQUEST,
+            code if code.is_not_found() => StatusCode::NOT_FOUND,
+            _ => StatusCode::CONFLICT,
+        };
         Self::new(status, refusal.code.as_str(), refusal.message)
     }
 }

@@ -187,8 +187,8 @@ impl Routes {
         Self(router)
     }
 
-    /// The route and its parameters, decoded: a `/` in a prompt's name comes as `%2F`.
-    fn find(&self, path: &str) -> Option<(&Method, Route, [String; 2])> {
+    /// The route and its parameters, decoded: a `/` in a prompt's name comes as `%2F`. Without them, if they are not UTF-8.
+    fn find(&self, path: &str) -> Option<(&Method, Route, Option<[String; 2]>)> {
         let found = self.0.at(path).ok()?;
         let mut parameters = found.params.iter().map(|(_, value)| value);
         let mut decoded = || {
@@ -196,7 +196,8 @@ impl Routes {
             Some(percent_encoding::percent_decode_str(parameter).decode_utf8().ok()?.into_owned())
         };
         let (method, route) = found.value;
-        Some((method, *route, [decoded()?, decoded()?]))
+        let both = decoded().and_then(|first| Some([first, decoded()?]));
+        Some((method, *route, both))
     }
 }
 
@@ -285,7 +286,7 @@ async fn dispatch(
 ) -> Result<Reply, ApiError> {
     let arrived = Instant::now();
     let (head, incoming) = request.into_parts();
-    let Some((expected, route, [parameter, second])) = context.routes.find(head.uri.path()) else {
+    let Some((expected, route, parameters)) = context.routes.find(head.uri.path()) else {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
     if !context.serves(peer.site, route) {
@@ -300,6 +301,9 @@ async fn dispatch(
         }
         return Err(ApiError::method_not_allowed(expected));
     }
+    let Some([parameter, second]) = parameters else {
+        return Err(ApiError::bad_request("path: expected UTF-8 text, percent-encoded"));
+    };
     let sender = match admit(&context, route, &head, &parameter, &peer) {
         Ok(sender) => sender,
         Err(refused) => {

@@ -75,7 +75,7 @@ fn plan(
         Some(stages) => from_stages(&stages, holds),
         None => Plan { stages: default.stages.clone(), holds, limit: None }.checked(),
     };
-    plan.map_err(|message| ApiError::new(StatusCode::CONFLICT, "bad_stages", message))
+    plan.map_err(|message| ApiError::new(StatusCode::BAD_REQUEST, "bad_stages", message))
 }
 
 async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> ApiResult<Reply> {

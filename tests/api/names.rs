@@ -30,6 +30,21 @@ const HOSTILE: [&str; 9] = [
 ];
 
 #[tokio::test]
+async fn a_path_that_is_no_utf8_is_bad_input_not_a_path_that_does_not_exist() -> Result<()> {
+    let world = World::start().await?;
+    for (path, status, code) in [
+        ("/api/prompts/%FF", 400, "bad_request"),
+        ("/api/prompts/p%C3/log", 400, "bad_request"),
+        ("/api/incidents/%FF", 400, "bad_request"),
+        ("/api/nowhere/%FF", 404, "not_found"),
+    ] {
+        let answer = world.http().get(path).await?;
+        assert_eq!((answer.status, &answer.json()?["error"]["code"]), (status, &json!(code)), "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_prompt_of_another_registry_is_used_by_its_name_or_by_its_encoded_form() -> Result<()> {
     let world = World::start().await?;
     world.ship(NAME).await?;

@@ -96,7 +96,7 @@ async fn a_second_signal_ends_it_at_once() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_never_read_or_never_finish_do_not_hold_up_the_exit() -> Result<()> {
     let redis = Redis::start()?;
-    let mut receiver = process(&redis).env("PROMPT_ROLLBACK_SERVER__SHUTDOWN_TIMEOUT", "1s").start()?;
+    let mut receiver = process(&redis).env("PROMPT_ROLLBACK_SERVER__SHUTDOWN_TIMEOUT", "4s").start()?;
     let mut clients = Vec::new();
     for sent in [
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000),

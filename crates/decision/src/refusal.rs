@@ -27,6 +27,8 @@ words! {
         Differs = "differs",
         /// Invalid stages or percentages.
         BadStages = "bad_stages",
+        /// The share of the canary stays until someone changes it.
+        NoNextStage = "no_next_stage",
         SplitUnderWay = "split_under_way",
         /// The content is in the archive.
         Archived = "archived",
@@ -38,6 +40,11 @@ words! {
 }
 
 impl RefusalCode {
+    /// Whether the request could never be carried out (400), whatever the state of its subject.
+    pub fn is_bad_input(self) -> bool {
+        self == RefusalCode::BadStages
+    }
+
     /// Whether the subject of the request does not exist (404). Otherwise its state forbids the request (409).
     pub fn is_not_found(self) -> bool {
         matches!(self, RefusalCode::UnknownPrompt | RefusalCode::UnknownIncident)

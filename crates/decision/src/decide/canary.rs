@@ -27,6 +27,12 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
     let running = tx.state.running_canary().filter(|canary| canary.split.arriving == *version).cloned();
     let plan = match (&request.share, &running) {
         (TrafficShare::Percent(0), Some(canary)) => return Ok(stop(tx, canary, &request.operator)),
+        (TrafficShare::Percent(0), None) => {
+            return Err(Refusal::new(
+                RefusalCode::Moved,
+                format!("percent 0 ends a canary, and none of {version} is under way"),
+            ));
+        }
         (TrafficShare::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
         (TrafficShare::Canary(plan), _) => plan.clone(),
         (TrafficShare::All, _) => {
@@ -225,7 +231,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     let has_next_stage = split.next_percent().is_some();
     if !has_next_stage && *steer != Steer::Promote {
         let message = format!("{new} keeps {} % until someone changes it: it has no further stages", split.percent());
-        return Err(Refusal::new(RefusalCode::BadStages, message));
+        return Err(Refusal::new(RefusalCode::NoNextStage, message));
     }
     let last = split.next_percent().is_none_or(|percent| percent == 100);
     match steer {

@@ -268,7 +268,7 @@ fn people_steer_it() {
     world.pass(hours(5));
     assert_eq!((percent(&world), questions(&world)), (Some(25), 0), "its share stays");
     for steer in [Steer::Pause, Steer::Resume, Steer::Skip, Steer::Hold] {
-        assert_eq!(refused(&world.steer(steer)), RefusalCode::BadStages);
+        assert_eq!(refused(&world.steer(steer)), RefusalCode::NoNextStage);
     }
     assert!(matches!(world.steer(Steer::Abort), Answer::Changed { .. }));
     assert_eq!((percent(&world), world.active.version()), (None, Some(&v("v1"))));

@@ -129,7 +129,8 @@ fn what_may_not_begin() {
     let mut world = world();
     assert_eq!(refused(&world.share("v9", plan(), false)), RefusalCode::UnknownVersion);
     assert_eq!(refused(&world.share("v1", plan(), false)), RefusalCode::Moved, "all traffic already");
-    for percent in [0, 101, 255] {
+    assert_eq!(refused(&world.share("v2", TrafficShare::Percent(0), false)), RefusalCode::Moved, "no canary to end");
+    for percent in [101, 255] {
         assert_eq!(refused(&world.share("v2", TrafficShare::Percent(percent), false)), RefusalCode::BadStages);
     }
     world.share("v2", plan(), false);
