@@ -32,8 +32,8 @@ answers! {
         pub target: Option<String>,
         /// Versions that are not rollback targets because people marked them as bad.
         pub marked_bad: Vec<MarkedBad>,
-        /// `confirming`, `authorizing`, `observing`, `awaiting_decision`, `investigating`, `rolling_back`, `verifying`,
-        /// `escalated`, or closed: `recovered`, `unverified`, `dismissed`, `resolved`, `superseded`.
+        /// `confirming`, `observing`, `awaiting_decision`, `investigating`, `rolling_back`, `verifying`, `escalated`, or
+        /// closed: `recovered`, `unverified`, `dismissed`, `resolved`, `superseded`.
         pub phase: String,
         /// `critical`, `high` or `medium`.
         pub severity: String,

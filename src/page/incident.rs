@@ -280,10 +280,14 @@ fn guards(view: &IncidentPage<'_>, viewer: &Viewer) -> Markup {
 /// What guards did to an incident that none holds.
 fn without_guard(incident: &Incident) -> &'static str {
     let was_held = incident.notes.iter().any(|note| note.kind == NoteKind::Held);
+    let has_lost_notes = incident.notes.windows(2).any(|pair| pair[1].seq > pair[0].seq.saturating_add(1));
     let is_automatic = incident.switch.as_ref().is_some_and(|switch| switch.mode == SwitchMode::Auto);
     let is_requested = incident.alerts.iter().any(|alert| alert.action == Action::Rollback);
     match (was_held, is_automatic || is_requested) {
         (true, _) => "A guard held it for a time: see the timeline.",
+        (false, true) if has_lost_notes => {
+            "No guard holds it. Its timeline lacks earlier entries, which would show whether one held it for a time."
+        }
         (false, true) => "No guard held it.",
         (false, false) => "Guards were not checked: no alert requested an automatic rollback.",
     }

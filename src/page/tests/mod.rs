@@ -662,9 +662,15 @@ fn an_incident_says_whether_guards_were_asked() {
         let shown = incident_of(&requested, PLAIN, None, &viewer());
         assert!(shown.contains(said), "{action:?}: {shown}");
     }
+    requested.alerts.iter_mut().for_each(|alert| alert.action = Action::Rollback);
+    requested.note(NOW, NoteKind::Opened, "ErrorRateCritical fires");
     requested.note(NOW, NoteKind::Held, "held by the guard paused");
     let shown = incident_of(&requested, PLAIN, None, &viewer());
     assert!(shown.contains("A guard held it for a time: see the timeline."), "{shown}");
+    // a long timeline no longer shows that
+    (0..Policy::MAX_NOTES).for_each(|n| requested.note(NOW, NoteKind::Alert, format!("repeat {n}")));
+    let shown = incident_of(&requested, PLAIN, None, &viewer());
+    assert!(shown.contains("No guard holds it. Its timeline lacks earlier entries"), "{shown}");
 }
 
 #[test]

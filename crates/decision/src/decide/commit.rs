@@ -6,6 +6,7 @@ use crate::encoding::words;
 use crate::{Incident, IncidentId, Operator, PhaseKind, PromptState, Timestamp, Trace, VersionName};
 
 /// All writes of one script: applied at once or not at all.
+#[must_use = "nothing is done until it is written"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub state: PromptState,

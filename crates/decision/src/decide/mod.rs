@@ -33,6 +33,7 @@ mod transaction;
 mod verify;
 
 #[cfg(test)]
+#[allow(unused_must_use, reason = "the world of the tests writes each commit itself")]
 mod tests;
 
 pub use answer::{Adoption, AlertOutcome, Answer, Marked, Outcome};
@@ -46,6 +47,7 @@ use super::{
 };
 use transaction::Transaction;
 
+#[must_use = "nothing is done until its commit is written"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     pub answer: Answer,
@@ -54,7 +56,6 @@ pub struct Decision {
 }
 
 /// Decides what to do about `event`. Pure: the same arguments always give the same decision.
-#[must_use = "nothing is done until its commit is written"]
 pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestamp) -> Decision {
     decide_and(policy, snapshot, event, now, |_| ()).0
 }
