@@ -186,7 +186,11 @@ impl Transaction<'_> {
         let lapsed = Lapsed { since: now, holds, versions };
         let fault = lapsed.fault();
         self.state.lapsed = Some(lapsed);
+        let arriving = self.state.open_incidents().find_map(Incident::gradual).map(|split| split.arriving.clone());
         self.end_split(None);
+        if let Some(arriving) = arriving {
+            self.hear_of(&arriving); // its alerts have only paused the gradual rollback, and it keeps traffic
+        }
         let rest = self.rests_at();
         let open: Vec<IncidentId> = self.state.open_incidents().map(|incident| incident.id.clone()).collect();
         for id in open {

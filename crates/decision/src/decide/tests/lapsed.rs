@@ -479,3 +479,19 @@ fn a_key_that_is_deleted_and_set_again_moves_no_traffic() {
     let answer = world.choose(Choice::Approve);
     assert!(matches!(answer, Answer::Changed { .. }), "{answer:?}");
 }
+
+#[test]
+fn an_alert_on_a_gradual_target_asks_once_the_key_is_lost() {
+    for (key, guard, _) in faults() {
+        let mut world = World::with_a_fresh_release();
+        let gradual = Some(world.policy.gradual.clone());
+        world.roll_back(Rollback { gradual, ..rollback() });
+        world.alert(critical("v1"));
+        assert_eq!(world.incidents.len(), 1, "it pauses the rollback");
+        world.active = key;
+        world.look();
+        let asked = world.state.open_incidents().find(|incident| incident.version == v("v1")).expect("a question");
+        assert_eq!(asked.held.as_ref().map(|held| held.guard.as_str()), Some(guard));
+        assert_eq!(asked.phase.kind(), PhaseKind::AwaitingDecision);
+    }
+}
