@@ -1,5 +1,6 @@
-//! Runs computations on another thread that would block the serving thread for too long. One at a time, so that the
-//! serving thread has a core of its own on any machine with two.
+//! Runs computations on another thread that would block the serving thread for too long. One large piece at a time, so that
+//! the serving thread has a core of its own on any machine with two, and one small piece beside it: a critical alert in a
+//! delivery of a hundred kB does not wait for pages, pictures and huge deliveries of others.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,16 +9,46 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 static PIECES: Semaphore = Semaphore::const_new(AT_ONCE);
+static SMALL_PIECES: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// In unit tests, each test has a runtime whose paused clock runs on while it waits for another runtime's permit.
 const AT_ONCE: usize = if cfg!(test) { Semaphore::MAX_PERMITS } else { 1 };
 
 /// JSON up to this many bytes is parsed in less than a millisecond; larger texts are parsed on another thread.
 pub const LARGE: usize = 64 << 10;
+/// The largest input of a small piece.
+const SMALL: usize = 1 << 20;
+/// A value in JSON costs as much as this many bytes of text, however short it is.
+const VALUE: usize = 32;
+
+/// The size of JSON, by what it costs to parse.
+pub fn json_size(text: &[u8]) -> usize {
+    if text.len() > SMALL {
+        return text.len(); // large in any case
+    }
+    // there is one between any two values
+    text.len() + VALUE * text.iter().filter(|byte| **byte == b',').count()
+}
 
 /// Runs `work` on another thread. If the caller is dropped, running work finishes, and waiting work is not started.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     run_within(&PIECES, work).await
+}
+
+/// Runs `work` on an input of `size`: at once if it is small, otherwise on another thread.
+pub async fn run_sized<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    match turns(size) {
+        None => work(),
+        Some(pieces) => run_within(pieces, work).await,
+    }
+}
+
+fn turns(size: usize) -> Option<&'static Semaphore> {
+    match size {
+        ..=LARGE => None,
+        ..=SMALL => Some(&SMALL_PIECES),
+        _ => Some(&PIECES),
+    }
 }
 
 /// Like [`run`]. `None`: the work has panicked, and its caller goes on.
@@ -117,6 +148,22 @@ mod tests {
         }
         all.await;
         assert_eq!(most.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn what_is_small_does_not_wait_for_what_is_huge() {
+        let is = |size, pieces| turns(size).is_some_and(|turns| std::ptr::eq(turns, pieces));
+        assert!(turns(LARGE).is_none());
+        assert!(is(LARGE + 1, &SMALL_PIECES) && is(SMALL, &SMALL_PIECES) && is(SMALL + 1, &PIECES));
+    }
+
+    #[test]
+    fn many_short_values_are_as_large_as_they_cost() {
+        let values = |value: &str, count: usize| json_size(format!("[{}]", vec![value; count].join(",")).as_bytes());
+        assert!(values("{}", 20_000) > 8 * LARGE, "{}", values("{}", 20_000));
+        assert!(values("{}", 50_000) > SMALL);
+        let text = format!("\"{}\"", "x".repeat(50_000));
+        assert!(values(&text, 1) < LARGE);
     }
 
     #[tokio::test]

@@ -103,12 +103,7 @@ impl Engine {
     /// Like [`Engine::handle`], for an event that may be large, such as all alerts of a delivery: it is then decided on
     /// another thread.
     pub async fn handle_owned(&self, prompt: &PromptName, event: Event) -> Result<Handled, EngineError> {
-        let large = match &event {
-            Event::Alerts(alerts) => alerts.len() > AT_ONCE,
-            Event::Register(request) => request.content.as_ref().is_some_and(|text| text.len() > elsewhere::LARGE),
-            _ => false,
-        };
-        if !large {
+        if size(&event) <= elsewhere::LARGE {
             return self.handle(prompt, &event).await;
         }
         let event = Arc::new(event);
@@ -251,7 +246,7 @@ impl Engine {
             }
             Given::Large(event) => {
                 let (policy, event) = (self.policy.clone(), Arc::clone(event));
-                elsewhere::run(move || {
+                elsewhere::run_sized(size(&event), move || {
                     let decision = decide_now(&policy, &mut loaded, &event);
                     (loaded, decision)
                 })
@@ -338,6 +333,15 @@ pub fn rehearse_one(policy: &Policy, loaded: &mut Loaded, alert: &Alert) -> Rehe
     let may_open = Event::Alerts(vec![alert.clone()]).may_open();
     loaded.snapshot.fresh_ids = fresh_ids(may_open, loaded.now);
     rehearse(policy, &loaded.snapshot, alert, loaded.now)
+}
+
+/// The size of an event, by the time that its decision takes.
+fn size(event: &Event) -> usize {
+    match event {
+        Event::Alerts(alerts) => alerts.len() * (elsewhere::LARGE / AT_ONCE),
+        Event::Register(request) => request.content.as_ref().map_or(0, String::len),
+        _ => 0,
+    }
 }
 
 /// Says in the span of a delivery or a rollback what it came to be about. Other requests name it themselves.

@@ -100,7 +100,7 @@ impl Alertmanagers {
         let lists = self.all.iter().map(|one| self.send(one, Method::GET, path.clone(), String::new()));
         for (one, body) in self.all.iter().zip(futures_util::future::join_all(lists).await) {
             let body = body?;
-            let listed = elsewhere::run_if(body.len() > elsewhere::LARGE, move || read_list(&body)).await;
+            let listed = elsewhere::run_sized(body.len(), move || read_list(&body)).await;
             all.extend(listed.ok_or_else(|| AlertmanagerError::Unreadable { url: one.base().to_string() })?);
         }
         Ok(all)

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 
 use super::auth::Caller;
 use super::input::{ApiResult, Query, body, incident_id, is_incident_id, line, prompt_name, time, version};
-use super::reply::{ApiError, Reply, answer, no_prompt, unexpected};
+use super::reply::{self, ApiError, Reply, answer, no_prompt, unexpected};
 use super::wait::patience;
 use super::{Context, outage, views};
 use crate::api;
@@ -61,16 +61,13 @@ pub async fn incidents(context: &Context, caller: &Caller, query: &Query) -> Api
     let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
     let page = store.listed(cursor, query.limit()?, query.flag("open")?, visible).await?;
+    let rows = page.items.len();
     let row = |listed: &ListedIncident| match listed {
         ListedIncident::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
         ListedIncident::Outage(found) => api::AnyIncident::Outage(Box::new(outage::row(found))),
     };
-    let mut incidents = Vec::with_capacity(page.items.len());
-    for some in page.items.chunks(ROWS) {
-        incidents.extend(some.iter().map(row));
-        tokio::task::yield_now().await;
-    }
-    Ok(answer(StatusCode::OK, &api::IncidentList { incidents, next: page.next }))
+    let list = move || api::IncidentList { incidents: page.items.iter().map(row).collect(), next: page.next };
+    Ok(reply::list(rows, list).await)
 }
 
 pub async fn incident(context: &Context, caller: &Caller, id: &str) -> ApiResult<Reply> {
@@ -111,7 +108,7 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
         let read = engine.store.rows(some.to_vec(), engine.policy.budget_window).await?;
         prompts.extend(read.iter().filter_map(row));
     }
-    Ok(answer(StatusCode::OK, &api::PromptList { prompts, next: page.next }))
+    Ok(reply::list(prompts.len(), move || api::PromptList { prompts, next: page.next }).await)
 }
 
 /// Returns the prompt's snapshot, or 404.
@@ -154,8 +151,12 @@ pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Re
     let cursor = query.cursor(is_entry)?;
     known(context, &prompt).await?;
     let page = context.engine.store.log(&prompt, cursor, query.limit()?).await?;
-    let entries = page.items.iter().map(|entry| views::log_entry(&prompt, entry)).collect();
-    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next, unreadable: Vec::new() }))
+    let rows = page.items.len();
+    let list = move || {
+        let entries = page.items.iter().map(|entry| views::log_entry(&prompt, entry)).collect();
+        api::DeploymentLog { entries, next: page.next, unreadable: Vec::new() }
+    };
+    Ok(reply::list(rows, list).await)
 }
 
 /// The logs of all prompts.
@@ -166,9 +167,13 @@ pub async fn logs(context: &Context, caller: &Caller, query: &Query) -> ApiResul
     let visible = |prompt: &PromptName| caller.sees(prompt);
     let visible: Option<&Visible<'_>> = if caller.sees_all() { None } else { Some(&visible) };
     let (page, unreadable) = store.log_of_all(cursor, since, query.limit()?, visible).await?;
-    let entries = page.items.iter().map(|(prompt, entry)| views::log_entry(prompt, entry)).collect();
-    let unreadable = unreadable.iter().map(ToString::to_string).collect();
-    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next, unreadable }))
+    let rows = page.items.len();
+    let list = move || {
+        let entries = page.items.iter().map(|(prompt, entry)| views::log_entry(prompt, entry)).collect();
+        let unreadable = unreadable.iter().map(ToString::to_string).collect();
+        api::DeploymentLog { entries, next: page.next, unreadable }
+    };
+    Ok(reply::list(rows, list).await)
 }
 
 pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {

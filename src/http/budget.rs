@@ -1,8 +1,9 @@
 //! Memory for bodies and responses: what each request may use, and what all requests share.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::reply::ApiError;
 
@@ -11,7 +12,12 @@ pub const OWN: usize = 8 << 10;
 
 /// The bytes that all requests share.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    free: Arc<Semaphore>,
+    bytes: usize,
+    /// The bodies that are still arriving, the oldest first, if they give way when the budget is full.
+    arriving: Option<Arc<Mutex<VecDeque<Arc<Share>>>>>,
+}
 
 /// A part of the budget, returned when dropped.
 #[derive(Debug, Default)]
@@ -25,7 +31,14 @@ impl ReservedBytes {
 
 impl Budget {
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        let bytes = bytes.min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes, arriving: None }
+    }
+
+    /// For bodies that anyone may send: when it is full, the oldest body that is still arriving gives way. Otherwise a few
+    /// senders that never finish would keep all others out.
+    pub fn unsigned(bytes: usize) -> Self {
+        Self { arriving: Some(Arc::default()), ..Self::new(bytes) }
     }
 
     /// Adjusts `held` to `bytes`.
@@ -35,21 +48,144 @@ impl Budget {
         if more == 0 {
             return Ok(());
         }
-        let permit = u32::try_from(more).ok().and_then(|more| Arc::clone(&self.0).try_acquire_many_owned(more).ok());
-        let Some(permit) = permit else {
-            let message = "too many large requests and responses at once (server.max_buffered_bytes): try again";
-            return Err(ApiError::unavailable("overloaded", message));
-        };
+        let permit = u32::try_from(more).ok().and_then(|more| Arc::clone(&self.free).try_acquire_many_owned(more).ok());
+        let permit = permit.ok_or_else(overloaded)?;
         match &mut held.0 {
             Some(held) => held.merge(permit),
             none => *none = Some(permit),
         }
         Ok(())
     }
+
+    /// A body that begins to arrive.
+    pub fn body(&self) -> Arriving<'_> {
+        Arriving { budget: self, share: None }
+    }
+
+    fn enter(&self) -> Arc<Share> {
+        let share = Arc::new(Share::default());
+        if let Some(arriving) = &self.arriving {
+            lock(arriving).push_back(Arc::clone(&share));
+        }
+        share
+    }
+
+    /// Takes the memory of the oldest body that is still arriving, if that is not `own`.
+    fn give_up_oldest(&self, own: &Arc<Share>) -> bool {
+        let Some(arriving) = &self.arriving else { return false };
+        let mut arriving = lock(arriving);
+        let Some(oldest) = arriving.iter().position(|share| !Arc::ptr_eq(share, own)) else { return false };
+        let Some(share) = arriving.remove(oldest) else { return false };
+        drop(share.take());
+        share.given_up.notify_one();
+        true
+    }
+
+    fn leave(&self, own: &Arc<Share>) {
+        if let Some(arriving) = &self.arriving {
+            lock(arriving).retain(|share| !Arc::ptr_eq(share, own));
+        }
+    }
+}
+
+pub fn overloaded() -> ApiError {
+    let message = "too many large requests and responses at once (server.max_buffered_bytes): try again";
+    ApiError::unavailable("overloaded", message)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a body that is still arriving has of the budget.
+#[derive(Debug, Default)]
+struct Share {
+    held: Mutex<ReservedBytes>,
+    given_up: Notify,
+}
+
+impl Share {
+    fn take(&self) -> ReservedBytes {
+        std::mem::take(&mut *lock(&self.held))
+    }
+}
+
+/// A body that is still arriving. Gives its memory back when dropped.
+#[derive(Debug)]
+pub struct Arriving<'a> {
+    budget: &'a Budget,
+    /// `None` while it is small.
+    share: Option<Arc<Share>>,
+}
+
+impl Arriving<'_> {
+    /// Adjusts its memory to `bytes`.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), ApiError> {
+        if bytes <= OWN {
+            return Ok(());
+        }
+        let share = self.share.get_or_insert_with(|| self.budget.enter());
+        loop {
+            let held = self.budget.hold(&mut lock(&share.held), bytes);
+            if held.is_ok() || !self.budget.give_up_oldest(share) {
+                return held;
+            }
+        }
+    }
+
+    /// Completes when it must give way to another body.
+    pub async fn given_up(&self) {
+        match &self.share {
+            Some(share) => share.given_up.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The memory of the whole body, which from now on gives way to no other.
+    pub fn complete(self) -> ReservedBytes {
+        let Some(share) = &self.share else { return ReservedBytes::default() };
+        self.budget.leave(share);
+        share.take()
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if let Some(share) = &self.share {
+            self.budget.leave(share);
+        }
+    }
+}
+
+/// Memory for parsed deliveries. Large ones have a part of their own, so that they keep no small one out.
+#[derive(Debug, Clone)]
+pub struct ParsedBudget {
+    small: Budget,
+    large: Budget,
+}
+
+impl ParsedBudget {
+    /// Parsed deliveries of at most this many bytes are small: about 700 alerts.
+    const SMALL: usize = 1 << 20;
+
+    /// Of a receiver whose bodies and responses may take `buffered` bytes.
+    pub fn new(buffered: usize) -> Self {
+        Self { small: Budget::new(buffered / 6), large: Budget::new(buffered / 2) }
+    }
+
+    /// Reserves `bytes`. A delivery that takes more than there is fits if it is the only one.
+    pub fn hold(&self, bytes: usize) -> Result<ReservedBytes, ApiError> {
+        let budget = if bytes <= Self::SMALL { &self.small } else { &self.large };
+        let mut held = ReservedBytes::default();
+        budget.hold(&mut held, bytes.min(budget.bytes))?;
+        Ok(held)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -66,5 +202,49 @@ mod tests {
         }
         drop(one);
         assert!(budget.hold(&mut other, OWN + 20_000).is_ok());
+    }
+
+    #[test]
+    fn the_oldest_unsigned_body_that_is_still_arriving_gives_way() {
+        let budget = Budget::unsigned(100_000);
+        let given_up = |body: &Arriving<'_>| body.given_up().now_or_never().is_some();
+        let (mut whole, mut oldest, mut older) = (budget.body(), budget.body(), budget.body());
+        whole.hold(OWN + 20_000).expect("there is room");
+        let whole = whole.complete();
+        oldest.hold(OWN + 40_000).expect("there is room");
+        older.hold(OWN + 40_000).expect("there is room");
+        let mut newest = budget.body();
+        newest.hold(OWN + 30_000).expect("another gives way");
+        assert!(given_up(&oldest) && !given_up(&older), "the oldest one, and no more than needed");
+        drop(oldest);
+        newest.hold(OWN + 70_000).expect("another gives way");
+        assert!(given_up(&older));
+        // what has arrived is kept
+        newest.hold(OWN + 90_000).expect_err("there is no more");
+        drop((newest, older, whole));
+        assert_eq!(budget.free.available_permits(), 100_000);
+        assert!(lock(budget.arriving.as_ref().expect("a queue")).is_empty());
+    }
+
+    #[test]
+    fn a_signed_body_gives_way_to_no_other() {
+        let budget = Budget::new(100_000);
+        let (mut first, mut second) = (budget.body(), budget.body());
+        first.hold(OWN + 90_000).expect("there is room");
+        let refused = second.hold(OWN + 20_000).expect_err("there is no more");
+        assert_eq!((refused.status.as_u16(), refused.code), (503, "overloaded"));
+        assert!(first.given_up().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_large_parsed_delivery_keeps_no_small_one_out() {
+        let budget = ParsedBudget::new(18 << 20);
+        let huge = budget.hold(100 << 20).expect("it is the only one");
+        let refused = budget.hold(2 << 20).expect_err("a second large one");
+        assert_eq!((refused.status.as_u16(), refused.code), (503, "overloaded"), "Alertmanager tries again");
+        let small: Vec<_> = (0..3).map(|_| budget.hold(1 << 20).expect("a small one")).collect();
+        assert!(budget.hold(1 << 20).is_err());
+        drop((huge, small));
+        assert!(budget.hold(2 << 20).is_ok() && budget.hold(1 << 20).is_ok());
     }
 }

@@ -52,7 +52,7 @@ pub fn utf8(bytes: Bytes) -> ApiResult<Bytes> {
 /// Parses a JSON body; the error names the field. A large body is parsed on another thread.
 pub async fn body<T: DeserializeOwned + Send + 'static>(bytes: &Bytes) -> ApiResult<T> {
     let bytes = bytes.clone();
-    elsewhere::run_if(bytes.len() > elsewhere::LARGE, move || read(&bytes)).await
+    elsewhere::run_sized(bytes.len(), move || read(&bytes)).await
 }
 
 /// An error of serde without Rust's names of types.

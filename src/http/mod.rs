@@ -62,7 +62,7 @@ use crate::service::updates::Updates;
 use crate::tls::ServerTls;
 use auth::Admission;
 use board::Board;
-use budget::Budget;
+use budget::{Budget, ParsedBudget};
 use connections::{Connections, Slot};
 use exposition::Exposition;
 use lanes::Lanes;
@@ -102,6 +102,7 @@ pub struct Context {
     request_timeout: Duration,
     /// For bodies and responses.
     budget: Budget,
+    parsed: ParsedBudget,
     unsigned_budget: Budget,
     /// How long a sign-in lasts.
     session: Duration,
@@ -153,6 +154,7 @@ impl Context {
         books: Books,
     ) -> Self {
         let slack = config.slack.signing_secret.clone().zip(clicks);
+        let buffered = config.server.max_buffered_bytes.max(config.server.max_body_bytes);
         Self {
             engine,
             reloader,
@@ -167,8 +169,9 @@ impl Context {
             admission: Admission::new(config),
             max_body_bytes: config.server.max_body_bytes,
             request_timeout: config.server.request_timeout,
-            budget: Budget::new(config.server.max_buffered_bytes.max(config.server.max_body_bytes)),
-            unsigned_budget: Budget::new(UNSIGNED_BUDGET),
+            budget: Budget::new(buffered),
+            parsed: ParsedBudget::new(buffered),
+            unsigned_budget: Budget::unsigned(UNSIGNED_BUDGET),
             session: config.page.session,
             lanes: Lanes::new(),
             huge: Semaphore::new(webhook::HUGE_AT_ONCE),

@@ -1,5 +1,6 @@
 //! Responses: JSON bodies, and the common form of errors.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,12 +15,16 @@ use super::events::EventStream;
 use super::exposition::{CutOff, Reading};
 use crate::api;
 use crate::decision::{IncidentId, PromptName, Refusal};
+use crate::elsewhere;
 use crate::engine::EngineError;
 use crate::metrics::Denial;
 use crate::store::StoreError;
 use crate::visible::{escape_hidden, shown};
 
 pub type Reply = Response<ResponseBody>;
+
+/// What a row of a list costs, in bytes of JSON.
+const ROW: usize = 1 << 10;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -207,10 +212,21 @@ pub fn answer<T: Serialize>(status: StatusCode, body: &T) -> Reply {
     json(status, &serde_json::to_value(body).unwrap_or_default())
 }
 
+/// A list of `rows`, which `make` builds: on another thread, if they are many.
+pub async fn list<T: Serialize>(rows: usize, make: impl FnOnce() -> T + Send + 'static) -> Reply {
+    elsewhere::run_sized(rows * ROW, move || answer(StatusCode::OK, &make())).await
+}
+
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Reply {
     match serde_json::to_string(body) {
-        // `curl` shows it in a terminal
-        Ok(body) => reply(status, "application/json", escape_hidden(&body).into_owned()),
+        Ok(body) => {
+            // `curl` shows it in a terminal
+            let escaped = match escape_hidden(&body) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(escaped) => Some(escaped),
+            };
+            reply(status, "application/json", escaped.unwrap_or(body))
+        }
         Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", "answer can't be written\n"),
     }
 }

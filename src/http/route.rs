@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::auth::Caller;
-use super::budget::{Budget, OWN, ReservedBytes};
+use super::budget::{Budget, OWN, ReservedBytes, overloaded};
 use super::input::{self, Query};
 use super::login::SignInForm;
 use super::page::{self, PageKind, PageRequest};
@@ -530,9 +530,15 @@ async fn read(
         return Err(too_large());
     }
     let declared = declared.and_then(|length| usize::try_from(length).ok());
-    let mut held = ReservedBytes::default();
+    let mut arriving = budget.body();
     let mut body = Vec::with_capacity(declared.unwrap_or_default().min(OWN));
-    while let Some(frame) = incoming.frame().await {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = arriving.given_up() => return Err(overloaded()),
+            frame = incoming.frame() => frame,
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| ApiError::bad_request("the body did not arrive whole"))?;
         let Some(data) = frame.data_ref() else { continue };
         let length = body.len() + data.len();
@@ -542,12 +548,12 @@ async fn read(
         if length > body.capacity() {
             // the declared length is not trusted; doubling copies each byte at most twice
             let room = (2 * length).min(declared.unwrap_or(max)).max(length);
-            budget.hold(&mut held, room)?;
+            arriving.hold(room)?;
             body.reserve_exact(room - body.len());
         }
         body.extend_from_slice(data);
     }
-    Ok((body, held))
+    Ok((body, arriving.complete()))
 }
 
 /// Returns `answer`, or 500 if it panics: a bug in one request ends neither its connection nor others.

@@ -52,12 +52,12 @@ pub async fn interactions(
     };
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (signature, at) = (header("x-slack-signature"), header("x-slack-request-timestamp"));
-    let (large, secret, body) = (body.len() > elsewhere::LARGE, slack.signing_secret.clone(), body.clone());
+    let (size, secret, body) = (body.len(), slack.signing_secret.clone(), body.clone());
     let read = move || {
         let signed = payload::verify(&secret, signature.as_deref(), at.as_deref(), &body);
         signed.then(|| payload::parse_form(&body))
     };
-    let read = elsewhere::run_if(large, read).await.ok_or_else(unsigned)?;
+    let read = elsewhere::run_sized(size, read).await.ok_or_else(unsigned)?;
     let clicked = match read.map_err(|error| ApiError::bad_request(error.to_string()))? {
         Interaction::Clicks(clicked) => clicked,
         Interaction::Other(kind) => {

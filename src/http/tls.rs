@@ -12,6 +12,10 @@ use tokio_rustls::server::TlsStream;
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n\
     {\"error\":{\"code\":\"tls_expected\",\"message\":\"this port speaks TLS: use https://\"}}";
 
+/// How much of a response a connection encrypts in advance. By default that is 64 KiB, which each client that does not read
+/// would hold.
+const AHEAD: usize = 8 << 10;
+
 /// Returns the stream, and whether the client presented a certificate, which then was verified. `None`: no handshake.
 pub async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> Option<(TlsStream<TcpStream>, bool)> {
     let mut first = [0];
@@ -24,7 +28,8 @@ pub async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> Opti
         return None;
     }
     match TlsAcceptor::from(config).accept(stream).await {
-        Ok(stream) => {
+        Ok(mut stream) => {
+            stream.get_mut().1.set_buffer_limit(Some(AHEAD));
             let certified = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
             Some((stream, certified))
         }

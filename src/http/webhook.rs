@@ -30,6 +30,10 @@ use crate::trace;
 /// Larger deliveries are handled two at a time: parsed, they take several times their size.
 const HUGE: usize = 4 << 20;
 pub const HUGE_AT_ONCE: usize = 2;
+/// The memory of an alert and its outcome until its delivery is answered, besides its texts, which are a part of the body.
+const EACH: usize = size_of::<Delivered>() + size_of::<Option<AlertOutcome>>() + 32;
+/// The length of an alert's result in the answer.
+const RESULT: usize = 128;
 /// Log lines about single alerts of one delivery.
 const LINES: usize = 20;
 
@@ -81,20 +85,25 @@ struct Received {
 /// `source`: the sender, if it may not send all alerts.
 pub async fn handle(context: &Context, source: Option<(&str, &SourceConfig)>, body: &Bytes) -> Result<Reply, ApiError> {
     let engine = &context.engine;
-    let large = body.len() > elsewhere::LARGE;
     let _one_of_few = if body.len() > HUGE { context.huge.acquire().await.ok() } else { None };
     let read = {
         let (body, labels, engine) = (body.clone(), Arc::clone(&context.labels), Arc::clone(engine));
         let source = source.map(|(name, source)| (name.to_owned(), source.clone()));
-        move || Received::read(&body, &labels, source.as_ref(), &engine)
+        let parsed = context.parsed.clone();
+        move || {
+            let (received, groups) = Received::read(&body, &labels, source.as_ref(), &engine)?;
+            let held = parsed.hold(received.bytes())?;
+            Ok::<_, ApiError>((received, groups, held))
+        }
     };
-    let (received, groups) = elsewhere::run_if(large, read).await?;
+    let (received, groups, _held) = elsewhere::run_sized(elsewhere::json_size(body), read).await?;
+    let answered = received.delivered.len() * RESULT;
     // also if the request is abandoned
-    let mut received = Large::new(received, large);
+    let mut received = Large::new(received, answered > elsewhere::LARGE);
     let failed = handle_all(context, received.get(), groups).await;
     let received = received.into_inner();
     let engine = Arc::clone(engine);
-    elsewhere::run_if(large, move || received.answer(&engine, failed)).await
+    elsewhere::run_sized(answered, move || received.answer(&engine, failed)).await
 }
 
 /// Handles the alerts. What is not done now may be done when Alertmanager sends the delivery again.
@@ -207,6 +216,18 @@ impl Received {
         Ok((Self { delivered, outcomes, truncated }, groups))
     }
 
+    /// The memory that it takes until it is answered, besides the texts of the body.
+    fn bytes(&self) -> usize {
+        let more = |delivered: &Delivered| match delivered {
+            // as it was read, and in its group
+            Delivered::Alert(alert) => 2 * (size_of::<Alert>() + alert.alertmanager_url.len()),
+            Delivered::Drill { alert, .. } => size_of::<Alert>() + alert.alertmanager_url.len(),
+            Delivered::Heartbeat { .. } => 0,
+            Delivered::Ignored(ignored) => ignored.why.detail.as_ref().map_or(0, String::len),
+        };
+        self.delivered.iter().map(|delivered| EACH + more(delivered)).sum()
+    }
+
     /// Counts and logs the outcomes, and builds the answer.
     fn answer(self, engine: &Engine, failed: Option<EngineError>) -> Result<Reply, ApiError> {
         let Self { delivered, outcomes, truncated } = self;
@@ -305,7 +326,9 @@ fn groups(delivered: &[Delivered]) -> Vec<Group> {
     for (place, delivered) in delivered.iter().enumerate() {
         let Delivered::Alert(alert) = delivered else { continue };
         let index = *known.entry(&alert.prompt).or_insert_with(|| {
-            groups.push(Group { prompt: alert.prompt.clone(), places: Vec::new(), alerts: Vec::new(), urgent: false });
+            // most prompts have one
+            let (places, alerts) = (Vec::with_capacity(1), Vec::with_capacity(1));
+            groups.push(Group { prompt: alert.prompt.clone(), places, alerts, urgent: false });
             groups.len() - 1
         });
         let group = &mut groups[index];

@@ -162,7 +162,7 @@ impl Prometheus {
     pub async fn alert_rules(&self) -> Result<Vec<AlertRule>, PrometheusError> {
         let request = Request::get("/api/v1/rules?type=alert&exclude_alerts=true").body(Full::default());
         let (status, body) = self.send(request, MAX_ANSWER).await?;
-        elsewhere::run_if(body.len() > elsewhere::LARGE, move || read_rules(status, &body)).await
+        elsewhere::run_sized(body.len(), move || read_rules(status, &body)).await
     }
 
     async fn ask(&self, path: &str, form: String, max_answer: usize) -> Result<Vec<Series>, PrometheusError> {
@@ -175,7 +175,7 @@ impl Prometheus {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(form));
         let (status, body) = self.send(request, max_answer).await?;
-        elsewhere::run_if(body.len() > elsewhere::LARGE, move || read_answer(status, &body)).await
+        elsewhere::run_sized(body.len(), move || read_answer(status, &body)).await
     }
 
     async fn send(

@@ -136,8 +136,16 @@ impl Recorded {
 
     /// The counters of one prompt.
     pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
-        let own = self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice);
-        Counters::of(labels, own, &self.targets)
+        Counters::of(labels, self.series(prompt), &self.targets)
+    }
+
+    /// How many points the counters of one prompt have.
+    pub fn points(&self, prompt: &PromptName) -> usize {
+        self.series(prompt).iter().map(|one| one.points.len()).sum()
+    }
+
+    fn series(&self, prompt: &PromptName) -> &[Series] {
+        self.by_prompt.get(&*prompt.name()).map_or(&[][..], Vec::as_slice)
     }
 }
 

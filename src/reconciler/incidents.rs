@@ -12,6 +12,7 @@ use super::verifier::{Measurements, Verifier};
 use super::worker::{GONE, WorkResult, give_back, rest, span, while_leased};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, IncidentId, PhaseKind, PromptName, Timestamp};
+use crate::elsewhere::Large;
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::StoreError;
@@ -60,9 +61,11 @@ impl IncidentWorker {
             let due: Vec<&Incident> = checks.iter().filter_map(|(_, incident)| incident.as_ref()).collect();
             let span = trace::tasks("check", &due, now);
             let seen = self.verifier.look(&due, now).instrument(span).await?;
-            Ok::<_, StoreError>(
-                join_all(checks.iter().map(|(claim, _)| self.process_claim(claim, seen.as_ref(), now))).await,
-            )
+            // answers of Prometheus may have many parts
+            let large = seen.is_some();
+            let mut seen = Large::new(seen, large);
+            let seen = seen.get().as_ref();
+            Ok::<_, StoreError>(join_all(checks.iter().map(|(claim, _)| self.process_claim(claim, seen, now))).await)
         };
         let (others, checks) = join(others, checks).await;
         others.into_iter().chain(checks?).collect()

@@ -21,12 +21,16 @@ use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{Checked, Event, Incident, PhaseKind, PromptName, Stepped, Timestamp, VersionName, soak};
+use crate::elsewhere;
 use crate::engine::{Engine, EngineError};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
 use crate::store::StoreError;
+
+/// What a point of a series costs to evaluate, in bytes of JSON.
+const POINT: usize = 32;
 
 type QueryResult = Result<Vec<Series>, PrometheusError>;
 
@@ -80,7 +84,7 @@ impl Verifier {
             PhaseKind::RollingBack => self.may_resume(incident, now).await?.map(Event::Stepped),
             PhaseKind::AwaitingDecision => self.recheck(incident, now).await?,
             _ if self.is_due(incident, now) => match seen {
-                Some(seen) => self.check(incident, seen, now).map(Event::Checked),
+                Some(seen) => self.check(incident, seen, now).await.map(Event::Checked),
                 None => None,
             },
             _ => None,
@@ -169,18 +173,21 @@ impl Verifier {
     }
 
     /// One check of a rollback. `None`: no slot was free.
-    fn check(&self, incident: &Incident, seen: &Measurements, now: Timestamp) -> Option<Checked> {
+    async fn check(&self, incident: &Incident, seen: &Measurements, now: Timestamp) -> Option<Checked> {
         let (switch, verification) = (incident.switch.as_ref()?, incident.verification()?);
         let (traffic, errors) = match seen.counters(incident, now)? {
             Ok(recorded) => {
-                let counters = recorded.of(&self.labels, &incident.prompt);
-                let traffic = counters.since(switch.at, &switch.from, &switch.to);
-                let errors = exposure::judge(
-                    traffic.as_ref(),
-                    counters.limit(question::healthy_below(incident), switch.at, &switch.to),
-                    switch.at,
-                );
-                (traffic, errors)
+                let (recorded, labels, prompt) = (Arc::clone(recorded), self.labels.clone(), incident.prompt.clone());
+                let (at, from, to) = (switch.at, switch.from.clone(), switch.to.clone());
+                let least = question::healthy_below(incident);
+                let size = recorded.points(&prompt) * POINT;
+                elsewhere::run_sized(size, move || {
+                    let counters = recorded.of(&labels, &prompt);
+                    let traffic = counters.since(at, &from, &to);
+                    let errors = exposure::judge(traffic.as_ref(), counters.limit(least, at, &to), at);
+                    (traffic, errors)
+                })
+                .await
             }
             Err(error) => (None, Finding::new(Verdict::Unknown, error.to_string())),
         };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Redis, eventually, http::Http};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{ROLLED_BACK, SOON, World, alert, critical, deliver, outcomes, process, ship};
 
@@ -50,6 +50,42 @@ async fn a_critical_alert_overtakes_what_waits_in_other_deliveries() -> Result<(
         }
     }
     anyhow::bail!("scripts that ran meanwhile, and deliveries under way then: {seen:?}")
+}
+
+/// Eight senders of 1.5 MB each: criticals in a body of 150 kB, which is read on another thread as well, do not wait for them all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn criticals_in_a_large_body_overtake_the_huge_bodies_of_others() -> Result<()> {
+    let redis = Redis::start()?;
+    // a process of its own: it shares the other thread with no other test
+    let receiver = process(&redis).env("PROMPT_ROLLBACK_SERVER__REQUEST_TIMEOUT", "4900ms").start()?;
+    ship(&receiver.http(), "p").await?;
+    let mut criticals = vec![critical("p"); 100];
+    for (n, alert) in criticals.iter_mut().enumerate() {
+        alert["fingerprint"] = format!("{n:016x}").into();
+        alert["annotations"]["description"] = "x".repeat(1_000).into();
+    }
+    let nameless = json!({"status": "firing", "labels": {"alertname": "Row"}});
+    let huge = json!({"version": "4", "alerts": vec![nameless; 30_000]}).to_string();
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let others = (0..8).map(|_| {
+            let (http, huge) = (receiver.http(), huge.clone());
+            tokio::spawn(async move { http.post("/webhooks/alertmanager", huge).await })
+        });
+        let others: Vec<_> = others.collect();
+        tokio::time::sleep(Duration::from_millis(100)).await; // the load: they have begun
+        let answer = deliver(&receiver.http(), &criticals).await?;
+        let busy = others.iter().filter(|other| !other.is_finished()).count();
+        for other in others {
+            other.await??;
+        }
+        ensure!(answer.status == 200, "{:.300}", answer.text());
+        seen.push(busy);
+        if busy > 4 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("huge deliveries that were under way when the criticals were answered: {seen:?}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod crowded;
+mod pieces;
 
 use hyper::StatusCode;
 use prompt_rollback::alertmanager::client::read_list;
@@ -15,6 +16,7 @@ use prompt_rollback::decision::{
 };
 use prompt_rollback::metrics::ScrapeData;
 use prompt_rollback::prometheus::client::read_answer;
+use prompt_rollback::rules;
 use prompt_rollback::slack;
 use prompt_rollback::store::VersionSeries;
 use prompt_rollback_testkit::{least, linear};
@@ -180,6 +182,57 @@ fn a_click_in_slack_is_read() {
     linear("fields of the form", 20_000, |many| {
         let body = "a=b&".repeat(many).into_bytes();
         least(|| slack::payload::parse_form(&body))
+    });
+}
+
+#[test]
+fn a_message_of_socket_mode_is_read() {
+    let envelope = |payload: &str| {
+        let read = slack::payload::parse_envelope(&format!(
+            r#"{{"type":"interactive","envelope_id":"e","accepts_response_payload":false,"payload":{payload}}}"#
+        ));
+        read.expect("an envelope")
+    };
+    linear("actions of an envelope", 100, |many| {
+        let actions = vec![r#"{"action_id":"approve","value":"x","action_ts":"1.0"}"#; many].join(",");
+        let payload = format!(r#"{{"type":"block_actions","user":{{"id":"U1"}},"actions":[{actions}]}}"#);
+        least(|| envelope(&payload))
+    });
+    linear("blocks of the message in an envelope", 200, |many| {
+        let blocks = vec![r#"{"type":"section","text":{"type":"mrkdwn","text":"v2 fails"}}"#; many].join(",");
+        let payload = format!(
+            r#"{{"type":"block_actions","user":{{"id":"U1"}},"message":{{"blocks":[{blocks}]}},"actions":[]}}"#
+        );
+        least(|| envelope(&payload))
+    });
+    linear("the length of a message that is no envelope", 20_000, |length| {
+        let text = format!(r#"{{"type":"hello","text":"{}"}}"#, "é\\n".repeat(length / 4));
+        least(|| slack::payload::parse_envelope(&text).expect("a message"))
+    });
+}
+
+#[test]
+fn the_rules_of_prometheus_are_read() {
+    let rule =
+        |labels: &str| format!(r#"{{"type":"alerting","name":"Row","query":"up","labels":{{{labels}}},"alerts":[]}}"#);
+    let groups = |groups: Vec<Vec<String>>| {
+        let groups = groups.into_iter().map(|rules| format!(r#"{{"name":"g","rules":[{}]}}"#, rules.join(",")));
+        let groups = groups.collect::<Vec<_>>().join(",");
+        format!(r#"{{"status":"success","data":{{"groups":[{groups}]}}}}"#).into_bytes()
+    };
+    let parse = |body: &[u8]| rules::parse(body).expect("rules");
+    linear("rules of a group", 200, |many| {
+        let body = groups(vec![vec![rule(r#""severity":"critical","action":"page""#); many]]);
+        least(|| parse(&body))
+    });
+    linear("groups of rules", 200, |many| {
+        let body = groups(vec![vec![rule(r#""action":"page""#)]; many]);
+        least(|| parse(&body))
+    });
+    linear("labels of a rule", 500, |many| {
+        let labels: Vec<String> = (0..many).map(|n| format!(r#""l{n}":"{n}""#)).collect();
+        let body = groups(vec![vec![rule(&labels.join(","))]]);
+        least(|| parse(&body))
     });
 }
 

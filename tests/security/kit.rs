@@ -47,6 +47,27 @@ pub struct Got {
     pub error: String,
 }
 
+/// The outcome of the only alert.
+pub fn outcome(got: &Got) -> Result<String> {
+    ensure!(got.status == 200, "{got:?}");
+    let body: serde_json::Value = serde_json::from_str(&got.body)?;
+    let result = &body["results"][0];
+    Ok(format!(
+        "{}{{{}}}",
+        result["outcome"].as_str().context("outcome")?,
+        result["reason"].as_str().context("reason")?
+    ))
+}
+
+/// Trusts the authority of `files`.
+pub fn client_config(files: &Files) -> Result<rustls::ClientConfig> {
+    let roots = prompt_rollback::tls::trusted(files.path("ca").as_ref()).map_err(anyhow::Error::msg)?;
+    Ok(rustls::ClientConfig::builder_with_provider(prompt_rollback::tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// Runs curl on `https://localhost:PORT/path`.
 pub async fn curl(address: SocketAddr, path: &str, arguments: &[&str]) -> Result<Got> {
     let mut command = Command::new("curl");

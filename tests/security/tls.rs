@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use prompt_rollback::app::App;
 use prompt_rollback::store::Clock;
 use prompt_rollback_testkit::tls::Authority;
@@ -15,22 +15,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::kit::{Files, Got, World, curl, program};
+use super::kit::{Files, World, client_config, curl, outcome, program};
 use crate::common::half_minute::ends_after_half_a_minute;
 use crate::common::{
     DUPLICATE, ROLLED_BACK, Redis, SOON, assert_rolled_back_once, critical, delivery, eventually, process, settings,
 };
-
-fn outcome(got: &Got) -> Result<String> {
-    ensure!(got.status == 200, "{got:?}");
-    let body: serde_json::Value = serde_json::from_str(&got.body)?;
-    let result = &body["results"][0];
-    Ok(format!(
-        "{}{{{}}}",
-        result["outcome"].as_str().context("outcome")?,
-        result["reason"].as_str().context("reason")?
-    ))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tls_a_prompt_is_rolled_back_and_strangers_learn_why_not() -> Result<()> {
@@ -286,15 +275,6 @@ async fn shaken(world: &World, connector: &TlsConnector) -> Result<TlsStream<Tcp
 
 fn connector(world: &World) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(client_config(&world.files)?)))
-}
-
-/// Trusts the authority of `files`.
-fn client_config(files: &Files) -> Result<rustls::ClientConfig> {
-    let roots = prompt_rollback::tls::trusted(files.path("ca").as_ref()).map_err(anyhow::Error::msg)?;
-    Ok(rustls::ClientConfig::builder_with_provider(prompt_rollback::tls::provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 /// What a client does before it falls silent.

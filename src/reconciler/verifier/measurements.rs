@@ -1,12 +1,15 @@
 //! Prometheus' answers about all rollbacks that are checked together: what several checks need is queried once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
 
 use super::{QueryResult, Verifier, is_new};
+use crate::config::Labels;
 use crate::decision::{Incident, PromptName, Timestamp};
+use crate::elsewhere;
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::exposure::Recorded;
 use crate::prometheus::question::{self, Verify};
@@ -16,13 +19,44 @@ use crate::store::StoreError;
 
 /// The counters of rollbacks that are not older than this are queried together.
 const RECENTLY: Duration = Duration::from_secs(600);
+/// What a series costs, in bytes of JSON.
+const SERIES: usize = 256;
 
 /// The counters of some prompts since their rollbacks.
 #[derive(Debug)]
 struct CountersRead {
     prompts: BTreeSet<PromptName>,
     age: AgeClass,
-    answer: Result<Recorded, PrometheusError>,
+    answer: Result<Arc<Recorded>, PrometheusError>,
+    /// The instances that may have gone.
+    vanished: BTreeSet<String>,
+}
+
+impl CountersRead {
+    /// An answer has up to a hundred thousand series: it is read on another thread.
+    async fn of(
+        labels: &Labels,
+        prompts: BTreeSet<PromptName>,
+        age: AgeClass,
+        answer: QueryResult,
+        now: Timestamp,
+    ) -> Self {
+        let read = |series: Vec<Series>| {
+            let labels = labels.clone();
+            elsewhere::run_sized(series.len() * SERIES, move || {
+                let recorded = Recorded::new(&labels, series);
+                let vanished = recorded.vanished(&labels, now);
+                (Arc::new(recorded), vanished)
+            })
+        };
+        match answer {
+            Ok(series) => {
+                let (recorded, vanished) = read(series).await;
+                Self { prompts, age, answer: Ok(recorded), vanished }
+            }
+            Err(error) => Self { prompts, age, answer: Err(error), vanished: BTreeSet::new() },
+        }
+    }
 }
 
 /// Prometheus' answers about all incidents that are checked together.
@@ -37,7 +71,11 @@ pub struct Measurements {
 }
 
 impl Measurements {
-    pub(super) fn counters(&self, incident: &Incident, now: Timestamp) -> Option<&Result<Recorded, PrometheusError>> {
+    pub(super) fn counters(
+        &self,
+        incident: &Incident,
+        now: Timestamp,
+    ) -> Option<&Result<Arc<Recorded>, PrometheusError>> {
         let age = AgeClass::of(incident, now)?;
         let about = |read: &&CountersRead| read.age == age && read.prompts.contains(&incident.prompt);
         self.counters.iter().find(about).map(|read| &read.answer)
@@ -61,16 +99,14 @@ impl Verifier {
                     parts.answered(prompts, answer);
                 }
             }
-            counters.extend(parts.answers.into_iter().map(|(prompts, answer)| CountersRead {
-                prompts,
-                age,
-                answer: answer.map(|series| Recorded::new(&self.labels, series)),
-            }));
+            for (prompts, answer) in parts.answers {
+                counters.push(CountersRead::of(&self.labels, prompts, age, answer, now).await);
+            }
         }
         if counters.is_empty() {
             return Ok(None);
         }
-        self.look_for_vanished(prometheus, &mut counters, now).await?;
+        self.look_for_vanished(prometheus, &mut counters).await?;
         let blames = async {
             if !due.iter().any(|incident| is_new(incident, now)) {
                 return Ok(None);
@@ -110,16 +146,15 @@ impl Verifier {
         &self,
         prometheus: &Prometheus,
         counters: &mut [CountersRead],
-        now: Timestamp,
     ) -> Result<(), StoreError> {
-        let read = || counters.iter().filter_map(|read| read.answer.as_ref().ok());
-        let vanished: BTreeSet<String> = read().flat_map(|recorded| recorded.vanished(&self.labels, now)).collect();
+        let vanished: BTreeSet<&str> = counters.iter().flat_map(|read| &read.vanished).map(String::as_str).collect();
         if vanished.is_empty() {
             return Ok(());
         }
-        let query = ScrapeTargets::question(vanished.iter().map(String::as_str));
+        let query = ScrapeTargets::question(vanished.into_iter());
         let targets = ScrapeTargets::read(self.query_rate_limited(prometheus, &query).await?);
-        let read = counters.iter_mut().filter_map(|read| read.answer.as_mut().ok());
+        // nothing else has them yet
+        let read = counters.iter_mut().filter_map(|read| Arc::get_mut(read.answer.as_mut().ok()?));
         read.for_each(|recorded| recorded.know(targets.clone()));
         Ok(())
     }

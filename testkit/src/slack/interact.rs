@@ -229,7 +229,7 @@ pub(super) async fn over_http(shared: &Shared, body: String, how: &Signature, at
 }
 
 /// The `v0` signature over time and body.
-pub(super) fn sign(secret: &str, seconds: u64, body: &str) -> String {
+pub fn sign(secret: &str, seconds: u64, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(format!("v0:{seconds}:{body}").as_bytes());
     let digest = mac.finalize().into_bytes();

@@ -35,7 +35,7 @@ mod state;
 
 pub use clock::Clock;
 pub use faults::Fault;
-pub use interact::{Delivery, Interaction, Signature, Via};
+pub use interact::{Delivery, Interaction, Signature, Via, sign};
 pub use rate_limits::RateLimits;
 pub use records::{Ack, Call, Channel, Click, File, Group, Message, User};
 pub use setup::SlackBuilder;
