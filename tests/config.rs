@@ -445,7 +445,7 @@ fn a_secret_that_cannot_work_is_refused_by_its_key_and_not_shown() {
 }
 
 #[test]
-fn a_variable_with_one_underscore_too_few_is_refused_and_others_are_ignored() {
+fn a_variable_with_one_underscore_too_few_is_refused() {
     let kubernetes = [("PROMPT_ROLLBACK_PORT", "tcp://10.0.0.1:80"), ("PROMPT_ROLLBACK_SERVICE_HOST", "10.0.0.1")];
     assert!(load("services", "", &kubernetes).is_ok());
     assert_eq!(
@@ -877,7 +877,7 @@ fn the_credentials_of_a_server_are_read_alike_for_each_and_never_shown() {
 }
 
 #[test]
-fn credentials_that_exclude_each_other_or_miss_their_partner_are_refused_by_their_key() {
+fn conflicting_or_incomplete_credentials_are_refused_by_their_key() {
     let http = |url: &str| url.replace("https", "http");
     for (section, url) in TARGETS {
         for (lines, key, expected) in [

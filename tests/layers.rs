@@ -237,6 +237,18 @@ fn only_tests_of_the_store_name_private_keys() {
     }
 }
 
+#[test]
+fn names_of_functions_have_fewer_than_70_characters() {
+    for folder in ["src", "crates", "tests", "testkit", "examples", "benches", "packaging"] {
+        for (path, text) in rust_files(folder) {
+            let rests = text.split("fn ").skip(1);
+            let names = rests.filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next());
+            let long: Vec<_> = names.filter(|name| name.len() >= 70).collect();
+            assert!(long.is_empty(), "{}: {long:?}", path.display());
+        }
+    }
+}
+
 /// Name and version of all crates that a package is built from on this platform, including itself.
 fn built_from(package: &str, features: &str) -> BTreeSet<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -324,7 +324,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn equal_versions_pass_although_almost_one_percent_of_their_requests_time_out() {
+    fn equal_versions_pass_with_almost_one_percent_of_timeouts() {
         let timed_out = |all: f64| {
             let shares = [(0.5, 0.9), (1.0, 0.989), (2.5, 0.9905), (f64::INFINITY, 1.0)];
             Histogram::new(shares.map(|(bound, share)| (bound, share * all)).to_vec())

@@ -284,7 +284,7 @@ async fn a_reload_that_disables_the_page_ends_its_streams() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn there_is_a_limit_of_streams_and_half_of_all_connections_are_not_theirs() -> Result<()> {
+async fn streams_are_limited_to_half_of_all_connections() -> Result<()> {
     for env in [[("PAGE__MAX_STREAMS", "3")], [("SERVER__MAX_CONNECTIONS", "6")]] {
         let world = World::with(&env).await?;
         let address = world.receiver.app.address;

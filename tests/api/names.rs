@@ -45,7 +45,7 @@ async fn a_path_that_is_no_utf8_is_bad_input_not_a_path_that_does_not_exist() ->
 }
 
 #[tokio::test]
-async fn a_prompt_of_another_registry_is_used_by_its_name_or_by_its_encoded_form() -> Result<()> {
+async fn an_encoded_prompt_is_used_by_its_name_or_its_encoded_form() -> Result<()> {
     let world = World::start().await?;
     world.ship(NAME).await?;
     let answer = world.receiver.deliver(&[critical(NAME)]).await?;
@@ -88,7 +88,7 @@ async fn a_prompt_of_another_registry_is_used_by_its_name_or_by_its_encoded_form
 }
 
 #[tokio::test]
-async fn hostile_names_stay_inside_their_keys_and_are_explained_and_rolled_back() -> Result<()> {
+async fn hostile_names_stay_inside_their_keys() -> Result<()> {
     let world = World::with(&[("GUARDS__MAX_AUTO_ROLLBACKS", "1000")]).await?;
     for name in HOSTILE {
         // to the API, a name in which each % begins an escape is an encoded one

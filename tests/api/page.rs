@@ -144,7 +144,7 @@ async fn the_overview_shows_first_what_needs_a_person() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_overview_says_since_when_by_whom_and_how_the_active_version_serves() -> Result<()> {
+async fn the_overview_tells_how_the_active_version_came_to_serve() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
     let serving = async || -> Result<String> {

@@ -32,7 +32,7 @@ async fn a_second_click_at_the_same_place_does_nothing_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_keyboard_stays_where_it_is_and_nothing_moves_when_something_was_done() -> Result<()> {
+async fn the_focus_stays_and_nothing_moves_after_an_action() -> Result<()> {
     let world = World::with(&TOKENS).await?;
     let (mut maya, _) = Person::asked(&world).await?;
     let focus = |label: &str| {

@@ -201,7 +201,7 @@ async fn distances_follow_the_clock_of_the_receiver() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_page_of_another_release_is_loaded_again_but_not_more_often_than_once_a_minute() -> Result<()> {
+async fn a_page_of_another_release_reloads_at_most_once_a_minute() -> Result<()> {
     let world = World::with(&TOKENS).await?;
     let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
     for selector in ["head script", "link[rel=stylesheet]"] {

@@ -166,7 +166,7 @@ fn nothing_is_overwritten_without_force_and_secrets_never() {
 }
 
 #[test]
-fn on_a_terminal_it_asks_five_questions_and_asks_again_what_it_does_not_understand() {
+fn on_a_terminal_it_asks_five_questions_and_repeats_unclear_ones() {
     let dir = Dir::new("init").expect("a folder");
     let out = dir.path().join("out");
     let command = format!("{PROGRAM} init --dir {}", out.display());

@@ -48,7 +48,7 @@ fn register_sends_what_was_given_and_nothing_else() {
 }
 
 #[test]
-fn a_prompt_of_another_registry_is_asked_for_by_either_form_of_its_name_and_shown_by_the_name() {
+fn an_encoded_prompt_is_found_by_either_form_and_shown_by_its_name() {
     let (name, encoded) = ("Support bot: v2@eu", "Support%20bot%3A%20v2%40eu");
     let status = json!({"prompt": encoded, "active": "v1", "versions": [], "open_incidents": []});
     let list = json!({"prompts": [

@@ -146,7 +146,7 @@ async fn no_switch_that_the_replica_has_is_lost_when_the_master_is_replaced() ->
 /// The replicas lose their master before the failover. Eight pauses wait for them until the old master is replaced, and
 /// a ninth waits for its turn: the new master has replicas, but not this pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_that_only_the_old_master_has_is_not_acknowledged_by_the_new_one() -> Result<()> {
+async fn a_pause_that_only_the_old_master_has_is_not_acknowledged() -> Result<()> {
     const WAITERS: usize = 8;
     let world = Sentinels::start(2).await?;
     let (master, replicas) = world.servers.split_first().context("a master")?;

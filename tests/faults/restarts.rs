@@ -92,7 +92,7 @@ async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> 
 }
 
 #[tokio::test]
-async fn a_receiver_that_starts_before_redis_makes_tasks_due_once_redis_is_there() -> Result<()> {
+async fn tasks_become_due_once_redis_is_there() -> Result<()> {
     let mut redis = Redis::builder().appendonly().start()?;
     let (due, task) = (keys().due(Work::Incident), Work::Incident.member(&WorkItem::Incident(incident_id("none"))));
     let time: Vec<i64> = redis.cmd(&["TIME"]).await?;

@@ -79,7 +79,7 @@ async fn it_is_not_asked_for_ever() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_page_of_the_incident_says_that_prometheus_is_asked_again_and_looks_for_the_picture() -> Result<()> {
+async fn the_incident_page_reports_a_repeated_query_and_loads_the_picture() -> Result<()> {
     let away = Arc::new(AtomicBool::new(true));
     let prometheus = prometheus(&away)?;
     let world = World::with(&[("PROMETHEUS__URL", &prometheus.url()), ("VERIFICATION__EVERY", "1s")]).await?;

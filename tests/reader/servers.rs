@@ -16,7 +16,7 @@ async fn metrics(server: &Server) -> Result<String> {
 }
 
 #[tokio::test]
-async fn the_example_servers_find_a_prompt_by_its_encoded_form_and_measure_it_by_its_name() -> Result<()> {
+async fn the_example_servers_find_a_prompt_by_its_encoded_name() -> Result<()> {
     const NAME: &str = "Support bot: v2@eu";
     let redis = shipped::redis("receiver-password", "server-password")?.start()?;
     redis.cmd::<()>(&["SET", "{prompts}:active:Support%20bot%3A%20v2%40eu", "v1"]).await?;

@@ -37,7 +37,7 @@ pub fn csrf(page: &str) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_signs_in_acts_under_their_name_and_other_sites_cannot_act_for_them() -> Result<()> {
+async fn who_signs_in_acts_by_name_and_other_sites_cannot_act() -> Result<()> {
     let world = World::with(&TOKENS).await?;
     let ops = world.http().clone().token("token-of-ops");
     ship(&ops, "team-a/p").await?;

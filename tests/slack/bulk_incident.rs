@@ -143,7 +143,7 @@ async fn roll_back_all_is_one_click_of_an_approver() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_fallback_decider_decides_about_all_once_the_one_who_was_asked_is_removed() -> Result<()> {
+async fn the_fallback_decider_decides_once_the_first_is_removed() -> Result<()> {
     let sre = [ONE, ("GUARDS__FALLBACK_DECIDER", "sre"), ("DECIDERS__SRE__APPROVERS", PETE)];
     let mut workspace = Workspace::with(slack()?, &sre).await?;
     for prompt in ["q", "r"] {

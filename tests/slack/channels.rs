@@ -88,8 +88,7 @@ async fn a_decider_to_whom_a_question_passes_is_called_in_their_own_channel() ->
 }
 
 #[tokio::test]
-async fn a_decider_to_whom_a_question_passes_is_called_below_the_overview_without_a_channel_of_their_own() -> Result<()>
-{
+async fn a_new_decider_without_a_channel_is_mentioned_below_the_overview() -> Result<()> {
     let office = passed(&[(DECIDER, "")]).await?;
     let (shown, called) = (texts(&office, INCIDENTS), calls(&office, INCIDENTS));
     ensure!(shown.len() == 1 && called.len() == 1 && called[0].broadcast, "{shown:?} {called:?}");
@@ -97,7 +96,7 @@ async fn a_decider_to_whom_a_question_passes_is_called_below_the_overview_withou
 }
 
 #[tokio::test]
-async fn people_are_paged_if_a_question_passes_to_a_channel_that_accepts_no_messages() -> Result<()> {
+async fn people_are_paged_if_the_new_channel_accepts_no_messages() -> Result<()> {
     let office = passed(&[(DECIDER, "#old")]).await?;
     let incident = office.incident("p").await?;
     ensure!(incident.undeliverable && incident.pages(), "{incident:?}");
@@ -168,7 +167,7 @@ async fn an_overview_is_kept_although_its_decider_lost_their_channel() -> Result
 }
 
 #[tokio::test]
-async fn a_channel_given_by_id_and_by_name_shows_one_message_with_the_current_state() -> Result<()> {
+async fn a_channel_given_by_id_and_by_name_shows_one_message() -> Result<()> {
     let mut office = Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[(DECIDER, INCIDENTS)]).await?;
     office.fires("p", alert("p", "v2", "high")).await?;
     office.notify_all().await?;

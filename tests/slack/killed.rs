@@ -86,7 +86,7 @@ async fn a_kill_around_a_click_switches_at_most_once_and_a_repeat_is_safe() -> R
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_click_of_which_slack_was_told_that_it_is_accepted_is_done_before_the_exit() -> Result<()> {
+async fn an_acknowledged_click_is_done_before_the_exit() -> Result<()> {
     for via in [Via::Http, Via::Socket] {
         let (slack, redis) = (slack()?, Redis::start()?);
         let mut process = process(&slack, &redis)?;

@@ -120,7 +120,7 @@ async fn a_canary_whose_message_cannot_be_edited_goes_on_in_replies() -> Result<
 }
 
 #[tokio::test]
-async fn a_canary_has_ended_in_its_message_although_the_next_one_began_before_slack_took_that() -> Result<()> {
+async fn a_canarys_message_ends_although_the_next_canary_has_begun() -> Result<()> {
     let workspace = Workspace::start().await?;
     let (status, answer) = workspace.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
     ensure!(status == 201, "{answer}");

@@ -262,7 +262,7 @@ async fn an_edit_that_fails_holds_back_neither_replies_nor_other_threads() -> Re
 }
 
 #[tokio::test]
-async fn a_root_returns_to_an_earlier_state_after_an_edit_whose_answer_was_lost() -> Result<()> {
+async fn a_root_returns_to_an_earlier_state_after_a_lost_answer() -> Result<()> {
     let office = office().await?;
     let (medium, high) = (alert("p", "v2", "medium"), alert("p", "v2", "high"));
     office.fires("p", medium).await?;

@@ -152,7 +152,7 @@ fn measured_by(replica: &str, missing: usize, mut one: Series) -> Series {
 }
 
 #[test]
-fn a_prometheus_server_that_ends_leaves_the_slices_to_the_other_one_of_its_pair() {
+fn slices_continue_on_the_other_prometheus_of_a_pair() {
     let counts = |replica: &str, missing, points| {
         let each = [(REQUESTS, 10.0), (FAILURES, 1.0)].map(|(name, rate)| {
             let values: Vec<f64> = (0..points).map(|i| f64::from(i) * rate).collect();
@@ -167,7 +167,7 @@ fn a_prometheus_server_that_ends_leaves_the_slices_to_the_other_one_of_its_pair(
 }
 
 #[test]
-fn a_prometheus_server_that_ends_leaves_the_windows_to_the_other_one_of_its_pair() {
+fn windows_continue_on_the_other_prometheus_of_a_pair() {
     let until = |replica: &str, seconds: u64| {
         let each = [("1", 90.0), ("+Inf", 100.0)].map(|(le, observations)| bucket("v2", le, observations));
         let flat = |one: Series| {
@@ -268,7 +268,7 @@ fn durations_are_read_by_windows_of_the_stage_that_do_not_overlap() {
 }
 
 #[test]
-fn durations_of_a_pair_of_prometheus_servers_count_once_and_those_of_two_clusters_twice() {
+fn durations_count_once_per_pair_of_servers_and_once_per_cluster() {
     let labelled = |mut one: Series, label: &str, value: &str| {
         one.labels.insert(label.to_owned(), value.to_owned());
         one

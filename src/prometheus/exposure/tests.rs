@@ -167,7 +167,7 @@ fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
 }
 
 #[test]
-fn a_pod_of_which_one_worker_goes_on_with_the_bad_version_never_counts_as_following() {
+fn a_pod_with_one_worker_on_the_bad_version_is_not_following() {
     // one request in eight seconds, among a hundred a second
     let stuck =
         |second: i64| if second < 1 { (second + 1_000) as f64 * 100.0 } else { 100_100.0 + (second / 8) as f64 };
@@ -260,7 +260,7 @@ fn a_time_without_comparable_sums_is_no_silence() {
 }
 
 #[test]
-fn a_counter_born_above_zero_shows_what_is_served_and_counts_from_the_next_scrape() {
+fn a_counter_born_above_zero_counts_from_the_next_scrape() {
     let bad = until(0, 5.0);
     let good = |second: i64| ((second - 18) as f64 * 10.0, 2.0);
     let born = Served { from: 20, ..always("v1", "a", &good) };
@@ -293,7 +293,7 @@ fn a_vanished_instance_is_waited_for_one_minute() {
 
 /// A prompt server may serve on while the scrapes of its metrics fail.
 #[test]
-fn an_instance_that_prometheus_cannot_scrape_is_unknown_unless_it_had_followed() {
+fn an_unscraped_instance_is_unknown_unless_it_had_followed() {
     let (bad, good) = (until(10_000, 5.0), from(0, 5.0, f64::INFINITY));
     for until in [-10, 30, 100] {
         let all = [
@@ -316,7 +316,7 @@ fn an_instance_that_prometheus_cannot_scrape_is_unknown_unless_it_had_followed()
 }
 
 #[test]
-fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
+fn an_unscraped_server_is_not_one_of_the_same_name_elsewhere() {
     let in_cluster = |cluster: &str| {
         let mut one = series("up", "", "a", vec![(at(0), 0.0)]);
         one.labels.insert("cluster".to_owned(), cluster.to_owned());
@@ -334,7 +334,7 @@ fn a_server_that_is_not_scraped_is_told_from_one_of_the_same_name_elsewhere() {
 }
 
 #[test]
-fn a_prometheus_that_does_not_say_which_servers_it_scrapes_makes_no_server_gone() {
+fn no_server_is_gone_if_prometheus_does_not_list_its_targets() {
     let up = series("up", "", "a", Vec::new());
     let refused = |status| Some(Err(PrometheusError::Refused { status, message: String::new() }));
     let is_gone =
@@ -349,7 +349,7 @@ fn a_prometheus_that_does_not_say_which_servers_it_scrapes_makes_no_server_gone(
 }
 
 #[test]
-fn the_last_server_of_a_prompt_has_gone_when_prometheus_no_longer_knows_it_and_evaluates_rules() {
+fn the_last_server_has_gone_when_prometheus_no_longer_knows_it() {
     let bad = until(10_000, 5.0);
     let series = recorded(5, 300, &[Served { until: 100, ..always("v2", "a", &bad) }]);
     let evaluated =
@@ -677,7 +677,7 @@ fn an_instance_is_gone_only_if_others_of_its_prompt_are_scraped() {
 
 /// Of an old rollback few points are asked for: the last one may be minutes old.
 #[test]
-fn a_server_has_not_gone_because_its_last_point_is_as_old_as_points_are_apart() {
+fn a_server_is_not_gone_when_its_last_point_is_one_step_old() {
     let now = 6 * 3_600;
     let asked = question("prompt=~\"p\"", at(0), at(now));
     let step: i64 = asked.trim_end_matches("s]").rsplit(':').next().and_then(|s| s.parse().ok()).expect("a step");

@@ -246,7 +246,7 @@ fn returns_by_one_hand_count_whoever_returns_it_in_between() {
 }
 
 #[test]
-fn the_check_of_an_early_alert_goes_on_after_an_investigation_and_an_objection() {
+fn the_check_of_an_early_alert_survives_an_investigation() {
     for investigates in [true, false] {
         let mut world = World::with_a_fresh_release();
         (world.policy.verify, world.policy.confirm) = (true, !investigates);

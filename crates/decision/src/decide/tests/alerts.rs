@@ -360,7 +360,7 @@ proptest! {
 }
 
 #[test]
-fn a_repeat_asks_the_fallback_decider_once_the_config_no_longer_has_the_one_that_was_asked() {
+fn a_repeat_asks_the_fallback_decider_once_the_first_is_removed() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2").decided_by("product-pm"));
     let asked = world.latest().question_number;
@@ -388,7 +388,7 @@ fn a_shorter_observation_counts_however_its_alert_arrives() {
 }
 
 #[test]
-fn the_details_of_all_alerts_of_an_incident_are_limited_and_the_worst_keep_theirs() {
+fn alert_details_are_limited_and_the_worst_alerts_keep_theirs() {
     let long = |alert: Alert| Alert { description: "d".repeat(2_000), generator_url: "u".repeat(2_000), ..alert };
     let details = |alerts: &[AlertRecord]| -> Vec<usize> {
         alerts.iter().map(|record| record.description.len() + record.generator_url.len()).collect()

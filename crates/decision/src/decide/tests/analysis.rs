@@ -171,7 +171,7 @@ fn harm_holds_it_and_people_are_asked_at_once() {
 }
 
 #[test]
-fn people_are_asked_about_harm_although_an_incident_that_asks_nobody_is_open() {
+fn people_are_asked_about_harm_beside_an_incident_without_question() {
     for (version, incidents) in [("v1", 2), ("v2", 1)] {
         let mut world = begun();
         world.alert(medium(version));

@@ -252,7 +252,7 @@ fn a_canary_question_is_not_answered_by_looks_healthy() {
 }
 
 #[test]
-fn an_undo_of_a_canary_that_was_left_for_an_older_version_gives_back_its_share_and_no_more() {
+fn an_undo_of_a_canarys_rollback_restores_its_share_and_no_more() {
     let mut world = canary();
     world.policy.confirm = false;
     world.mark_known_good("v0");

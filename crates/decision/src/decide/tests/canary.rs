@@ -253,7 +253,7 @@ fn the_failed_version_is_no_target_of_the_next_question() {
 }
 
 #[test]
-fn a_rollback_from_the_base_goes_to_a_canary_that_is_known_good_and_healthy() {
+fn a_base_is_rolled_back_to_a_known_good_healthy_canary() {
     let returns = || {
         let mut world = World::with_a_fresh_release();
         world.share("v1", TrafficShare::Percent(50), false);
@@ -385,7 +385,7 @@ fn a_canary_of_one_stage_wants_the_gates_of_all_traffic() {
 // third batch
 
 #[test]
-fn a_rollback_from_the_base_goes_to_no_canary_whose_dismissed_alert_fires_on() {
+fn a_base_is_not_rolled_back_to_a_canary_with_a_dismissed_alert() {
     let mut world = World::with_a_fresh_release();
     world.share("v1", TrafficShare::Percent(50), false);
     world.pass(minutes(5));

@@ -45,7 +45,7 @@ fn after_a_clock_that_went_back_an_early_alert_is_early() {
 }
 
 #[test]
-fn after_a_clock_that_went_back_an_early_alert_that_is_delivered_later_is_held() {
+fn an_early_alert_delivered_after_a_step_back_is_held() {
     let mut world = registered_in_the_future();
     let began = world.now;
     world.pass(minutes(1));

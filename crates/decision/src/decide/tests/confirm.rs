@@ -213,7 +213,7 @@ fn a_clock_that_went_back_puts_no_answer_off() {
 }
 
 #[test]
-fn a_rollback_asked_for_during_a_verification_returns_to_it_after_a_restart() {
+fn a_request_during_a_verification_returns_to_it_after_a_restart() {
     let record = r#"{"id":"01","prompt":"p","version":"v2","target":"v1","phase":"confirming","opened_at":1,"updated_at":3,"severity":"high","action":"page","decider":"on-call","time_limit":60000,"deadline":9,"flip":{"commit":"c","at":2,"from":"v0","to":"v2","mode":"approved","operator":"dana"},"pending":{"by":"manual","from":"v2","to":"v1","operator":"dana","reason":"r","at":3},"before":{"phase":"verifying","deadline":400},"verification":{"next":5}}"#;
     let incident: Incident = serde_json::from_str(record).unwrap();
     let crate::Phase::Confirming(confirming) = &incident.phase else { panic!("{incident:?}") };
@@ -222,7 +222,7 @@ fn a_rollback_asked_for_during_a_verification_returns_to_it_after_a_restart() {
 }
 
 #[test]
-fn a_confirmed_rollback_waits_for_the_content_of_the_target_that_no_alert_fires_on() {
+fn a_confirmed_rollback_waits_for_the_content_of_its_target() {
     let mut world = World::new();
     (world.policy.archive, world.policy.hot_versions) = (true, 1);
     for version in ["v0", "v1"] {

@@ -96,7 +96,7 @@ fn a_burst_of_ends_is_remembered_within_bounds() {
 }
 
 #[test]
-fn a_late_resolved_ends_neither_an_alert_on_a_target_nor_a_silence_of_a_later_outbreak() {
+fn a_late_resolved_ends_no_later_alert_and_no_later_silence() {
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v0");
     let (earlier, later) = (world.now.minus(minutes(5)), world.now.minus(minutes(1)));

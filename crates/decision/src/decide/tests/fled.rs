@@ -306,7 +306,7 @@ fn a_critical_skips_a_target_whose_dismissed_alert_fires_on() {
 }
 
 #[test]
-fn a_critical_skips_a_target_whose_rollback_was_undone_while_its_alert_fires_on() {
+fn a_critical_skips_a_target_that_was_undone_and_still_fires() {
     let mut world = three_good();
     world.alert(critical("v2"));
     world.choose(Choice::Undo);

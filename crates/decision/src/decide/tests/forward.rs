@@ -31,7 +31,7 @@ fn a_fix_that_is_shipped_is_verified_like_a_rollback() {
 }
 
 #[test]
-fn who_is_paged_about_a_fix_that_was_shipped_may_decide_before_its_deadline() {
+fn a_page_about_a_shipped_fix_can_be_decided_before_its_deadline() {
     let world = shipped();
     let mut back = world.clone();
     assert!(matches!(back.choose(Choice::Approve), Answer::Changed { .. }));
@@ -186,7 +186,7 @@ fn returning_to_the_firing_version_escalates_in_time() {
 }
 
 #[test]
-fn who_went_back_to_the_firing_version_may_still_roll_it_back_after_a_canary() {
+fn a_canary_hinders_no_rollback_of_the_firing_version() {
     for worse in [false, true] {
         let mut world = shipped();
         says(&mut world, Verdict::NoData);
@@ -209,7 +209,7 @@ fn who_went_back_to_the_firing_version_may_still_roll_it_back_after_a_canary() {
 }
 
 #[test]
-fn a_version_that_returns_as_a_canary_has_one_incident_when_it_gets_all_traffic() {
+fn a_version_that_returns_as_a_canary_keeps_one_incident() {
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
     let still = Instances::of(vec!["pod-3".to_owned()]);

@@ -270,7 +270,7 @@ fn whoever_wants_the_rest_at_once_waits_for_no_second_answer() {
 }
 
 #[test]
-fn after_a_rollback_that_did_not_help_the_stages_are_an_incident_of_their_own() {
+fn stages_after_a_rollback_that_did_not_help_are_a_new_incident() {
     let mut world = world();
     world.escalate();
     let refused = world.choose(Choice::ApproveGradual);

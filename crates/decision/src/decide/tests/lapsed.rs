@@ -57,7 +57,7 @@ fn an_escalated_alert_is_remembered_before_its_version_counts_as_served() {
 }
 
 #[test]
-fn an_alert_on_a_version_that_was_rolled_back_asks_nothing_of_that_rollback() {
+fn an_alert_on_a_rolled_back_version_changes_no_verification() {
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v0");
     world.policy.verify = true;

@@ -161,7 +161,7 @@ fn the_budget_has_room_again_and_what_still_fires_acts_without_a_repeat() {
 }
 
 #[test]
-fn while_all_prompts_are_on_hold_one_that_starts_to_fail_is_held_with_them() {
+fn a_prompt_that_starts_to_fail_while_all_are_on_hold_is_held() {
     let mut world = World::with_a_fresh_release();
     world.outage_hold = Some("maya".to_owned());
     assert_eq!(world.alert(critical("v2")), "held budget", "although the budget has room");
@@ -185,7 +185,7 @@ fn while_all_prompts_are_on_hold_one_that_starts_to_fail_is_held_with_them() {
 
 /// The hold comes while Prometheus is asked.
 #[test]
-fn a_rollback_that_is_confirmed_after_all_prompts_were_put_on_hold_is_held() {
+fn a_rollback_confirmed_after_all_were_put_on_hold_is_held() {
     let mut world = World::with_a_fresh_release();
     (world.policy.requery, world.says) = (true, None);
     world.alert(critical("v2"));

@@ -331,7 +331,7 @@ fn a_check_that_knows_nothing_itself_is_no_recovery() {
 }
 
 #[test]
-fn the_end_of_the_targets_alert_does_not_make_an_old_measurement_a_recovery() {
+fn the_end_of_a_targets_alert_makes_no_old_measurement_a_recovery() {
     let mut world = rolled_back();
     says(&mut world, Verdict::Healthy);
     world.alert(high("v1"));
@@ -346,7 +346,7 @@ fn the_end_of_the_targets_alert_does_not_make_an_old_measurement_a_recovery() {
 }
 
 #[test]
-fn what_is_missing_ends_a_run_of_healthy_checks_although_something_else_is_unknown() {
+fn missing_data_ends_a_run_of_healthy_checks() {
     let both = |one, other| Finding::all(vec![Finding::new(one, "errors"), Finding::new(other, "quality")]).verdict;
     for (one, other, all) in [
         (Verdict::Unknown, Verdict::NoData, Verdict::NoData),
