@@ -68,11 +68,11 @@ async fn page(world: &World, path: &str) -> Result<String> {
     Ok(answer.text())
 }
 
-/// The answer about the last hour of all versions is larger than the receiver reads at once.
+/// All figures in one answer would be larger than the receiver reads at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_prompts_have_their_health_and_their_lines() -> Result<()> {
     let names: Vec<String> = (0..10_000).map(|number| format!("team-{}/prompt-{number:05}", number % 7)).collect();
-    let versions = names.iter().flat_map(|name| ["v1", "v2", "v3"].map(|version| (name.clone(), version.to_owned())));
+    let versions = names.iter().flat_map(|name| ["v1", "v2"].map(|version| (name.clone(), version.to_owned())));
     let target = prometheus(versions.collect(), &[("/query_range ", P99)])?;
     let world = World::with(&[("PROMETHEUS__URL", &target.url()), ("PROMETHEUS__TIMEOUT", "5s")]).await?;
     world.ship("model").await?;
