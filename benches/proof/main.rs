@@ -61,7 +61,7 @@ fn answer(request: &str, healthy: bool) -> (u16, String) {
         return (200, matrix(about.iter().map(series).collect()));
     }
     if request.contains(CUSTOM) {
-        return (200, vector(&[("{}", if healthy { "1" } else { "0" })]));
+        return (200, lying_target::to_each(request, if healthy { "1" } else { "0" }));
     }
     if lying_target::asks_for_counters(request) {
         let prompts: Vec<_> = about.iter().map(|prompt| (*prompt).to_owned()).collect();

@@ -57,13 +57,16 @@ fn empty(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What the Dockerfile builds.
+const PROGRAM: &str = "--locked --features otlp --bin prompt-rollback";
+
 /// With a separate target directory: these trees contain packages of the same names, and Cargo would confuse their
 /// artifacts with those of this tree.
 fn check(tree: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("context-target");
     let mut command = Command::new(cargo);
-    command.args(["check", "--locked", "--bin", "prompt-rollback"]).current_dir(tree).env("CARGO_TARGET_DIR", target);
+    command.arg("check").args(PROGRAM.split(' ')).current_dir(tree).env("CARGO_TARGET_DIR", target);
     // Cargo's variables about this test's crate: build scripts that read them would run again
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
@@ -82,6 +85,8 @@ fn the_receiver_compiles_from_what_its_image_is_built_from() -> Result<()> {
     let stages = dockerfile::stages("Dockerfile")?;
     let (last, build) = stages.split_last().context("a stage")?;
     let build = build.first().context("a stage that builds")?;
+    let builds = build.all("RUN").join(" && ").matches(&format!("cargo build --release {PROGRAM}")).count();
+    assert_eq!(builds, 2, "the dependencies and the program are built with these arguments");
 
     // the layer of dependencies: what is copied before the first command, and its generated sources
     for tree in [&dependencies, &program] {
