@@ -66,11 +66,11 @@ impl Kit {
     }
 
     /// Loads, decides and commits.
-    pub async fn does(&self, name: &str, event: Event) -> Result<Commit> {
+    pub async fn does(&self, name: &str, event: Event) -> Result<Written> {
         let (loaded, commit) = self.prepare(name, &event).await?;
         let done = self.commit(&loaded, &commit).await?;
         anyhow::ensure!(matches!(done, Committed::Done { .. }), "{event:?}: {done:?}");
-        Ok(commit)
+        Ok(Written(commit))
     }
 
     pub async fn commit(&self, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
@@ -170,4 +170,15 @@ pub fn critical(name: &str) -> Event {
 
 pub fn paging(name: &str) -> Event {
     alert(name, Severity::High, Action::Page, AlertStatus::Firing)
+}
+
+/// A commit that Redis holds.
+pub struct Written(pub Commit);
+
+impl std::ops::Deref for Written {
+    type Target = Commit;
+
+    fn deref(&self) -> &Commit {
+        &self.0
+    }
 }
