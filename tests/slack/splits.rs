@@ -155,7 +155,7 @@ async fn approvers_steer_a_canary_from_its_message() -> Result<()> {
     let posted =
         |text: &'static str| workspace.root_in(INCIDENTS, text, move |root| root.visible_text().contains(text));
     let first = posted("▶ 1 %").await?;
-    ensure!(first.visible_text().contains("Continues by time alone"), "{}", first.visible_text());
+    ensure!(first.visible_text().contains("Advances on a timer only"), "{}", first.visible_text());
     assert_eq!(buttons(&first), ["canary_pause", "canary_skip", "canary_hold", "canary_promote", "canary_abort"]);
     workspace.click(PETE, &first, "canary_promote").await?;
     workspace.click(MAYA, &first, "canary_pause").await?;

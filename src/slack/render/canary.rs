@@ -48,7 +48,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
         (None, None) => small.push(Markup::words("Unchanged until someone changes it")),
     }
     if canary.end.is_none() && canary.by_time {
-        small.push(Markup::words("Advances on a timer only: ").code("canary.analysis").and(" is off"));
+        small.push(Markup::words("Advances on a timer only, because ").code("canary.analysis").and(" is off"));
     }
     blocks.extend(aside(small));
     blocks.extend(steering(prompt, canary));
