@@ -10,7 +10,7 @@ use crate::state::Silence;
 use crate::time::spoken;
 use crate::{
     Choice, Decide, InactiveAlert, Incident, IncidentId, NoteKind, OrRefusal, Pending, Phase, PhaseKind, Plan, Refusal,
-    RefusalCode, SwitchMode, TrafficSplit, VersionName,
+    RefusalCode, SwitchMode, Timestamp, TrafficSplit, VersionName,
 };
 
 /// A person answers an incident's question.
@@ -235,24 +235,26 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         let text = format!("{} undid the rollback: {} is served again", click.operator, switch.from);
         incident.close(Phase::Dismissed, now, text);
     }
+    let shipped_again = tx.state.version(&switch.from).and_then(|record| record.shipped_again);
     if let Some(answer) = canary::restore(tx, &switch, click)? {
-        trust_again(tx, &switch.from);
+        trust_again(tx, &switch.from, shipped_again);
         return Ok(answer);
     }
     let from = tx.served_text();
     let cause = Cause { operator: &click.operator, reason: "rollback undone", incident: Some(&click.incident) };
     tx.activate(&switch.from, from.clone(), cause);
-    trust_again(tx, &switch.from);
+    trust_again(tx, &switch.from, shipped_again);
     let incident = Some(click.incident.clone());
     Ok(Answer::Changed { from, to: switch.from, incident, unchanged: false, mode: None })
 }
 
-/// Ends the quarantine of a version after its return was counted, and trusts it as before.
-fn trust_again(tx: &mut Transaction<'_>, version: &VersionName) {
+/// Ends the quarantine of a version after its return was counted, and trusts it as before. An undo ships nothing, so the
+/// version is as new as it was.
+fn trust_again(tx: &mut Transaction<'_>, version: &VersionName, shipped_again: Option<Timestamp>) {
     let Some(record) = tx.state.version_mut(version) else { return };
     if let Some(quarantine) = record.quarantine.take() {
         record.known_good = record.known_good.or(quarantine.known_good);
-        record.shipped_again = None; // an undo ships nothing
+        record.shipped_again = shipped_again;
     }
 }
 

@@ -107,3 +107,19 @@ fn neither_an_undo_nor_a_rollback_to_it_makes_a_version_new() {
     forced.roll_back(Rollback { target: Some(v("v2")), force: true, ..world::rollback() });
     assert_eq!((forced.served(), new_since(&forced, "v2")), ("v2", first));
 }
+
+#[test]
+fn an_undo_keeps_since_when_a_fix_is_new() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
+    world.pass(hours(3));
+    world.activate("v2", true);
+    let shipped = world.now;
+    world.pass(minutes(10));
+    world.alert(critical("v2"));
+    assert_eq!(world.served(), "v1");
+    world.pass(minutes(1));
+    world.choose(Choice::Undo);
+    assert_eq!((world.served(), new_since(&world, "v2")), ("v2", Some(shipped)));
+}
