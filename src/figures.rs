@@ -190,6 +190,8 @@ pub struct Figures {
     versions: HashMap<String, HashMap<String, VersionFigures>>,
     /// Why some of it is missing.
     pub fault: Option<String>,
+    /// Why the servers of each version are not counted.
+    pub servers_fault: Option<String>,
     /// Whether the lines of the last hour are still being read.
     pub lines_awaited: bool,
 }

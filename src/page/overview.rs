@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::parts::{
-    Text, Tone, badge, bar, distance, health, how, incident_link, left, prompt_link, segment, servers, shown, time, who,
+    Text, Tone, badge, bar, distance, health, how, incident_link, incomplete, left, prompt_link, segment, servers,
+    shown, time, who,
 };
 use super::{Viewer, actions};
 use crate::decision::{HoldingGuard, Timestamp};
@@ -173,11 +174,7 @@ fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
                 p { strong { "Many prompts fail together." } " " (incident_link(id, "Decide about all of them")) }
             }
         }
-        @if let Known::Since(_, figures) = view.known {
-            @if let Some(fault) = &figures.fault {
-                div class="banner watch" { p { "Health is incomplete: " (Text(fault)) } }
-            }
-        }
+        (incomplete(view.known))
         @if view.is_partial {
             p class="quiet" { "There are more open incidents than the order of this list considers." }
         }

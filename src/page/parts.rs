@@ -180,6 +180,16 @@ pub fn bar(shares: &[(String, u8)]) -> Markup {
     }
 }
 
+/// Why values are missing: without this, a version whose bad value could not be read looks fine.
+pub fn incomplete(known: &Known) -> Markup {
+    let Known::Since(_, figures) = known else { return html! {} };
+    html! {
+        @if let Some(fault) = &figures.fault {
+            div class="banner watch" { p { "Health is incomplete: " (Text(fault)) } }
+        }
+    }
+}
+
 /// How many prompt servers serve which version. Some may not have followed yet.
 pub fn servers(known: &Known, prompt: &str) -> Markup {
     let Known::Since(_, figures) = known else { return html! {} };
@@ -189,6 +199,9 @@ pub fn servers(known: &Known, prompt: &str) -> Markup {
     };
     let served: Vec<String> = figures.servers(prompt).into_iter().map(one).collect();
     html! {
+        @if let Some(fault) = &figures.servers_fault {
+            div class="quiet" { "Servers are not counted: " (Text(fault)) }
+        }
         @if !served.is_empty() {
             div class="quiet" { "Served in the last 2 min: " (served.join(", ")) }
         }

@@ -8,7 +8,7 @@ use super::incident::entries;
 use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::overview::{Automation, automation};
 use super::parts::{
-    Text, Tone, badge, bar, health, how, incident_link, prompt_link, segment, servers, time, time_of, who,
+    Text, Tone, badge, bar, health, how, incident_link, incomplete, prompt_link, segment, servers, time, time_of, who,
 };
 use super::{Viewer, actions};
 use crate::api::{ExplainView, PromptView, VersionView};
@@ -74,6 +74,7 @@ fn serving(view: &PromptPage<'_>) -> Markup {
     let PromptView { active, active_fault, rollback_target, in_service, .. } = view.view;
     let shares: Vec<(String, u8)> = in_service.iter().map(|one| (one.version.clone(), one.percent)).collect();
     html! {
+        (incomplete(view.known))
         @if let Some(fault) = active_fault { p { (badge(Tone::Bad, "fault")) " " (Text(fault)) } }
         p class="lead" {
             @match active { Some(active) => { "Serving " code { (Text(active)) } } None => { "Nothing is served" } }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::layout::{NavItem, PageLayout, again, page};
-use super::parts::{Text, Tone, badge, health, incident_link, prompt_link, seconds, time, who};
+use super::parts::{Text, Tone, badge, health, incident_link, incomplete, prompt_link, seconds, time, who};
 use super::{Viewer, actions};
 use crate::decision::{Canary, Incident, PromptName, TrafficSplit};
 use crate::figures::Known;
@@ -27,6 +27,7 @@ pub struct Rollouts<'a> {
 pub fn rollouts(view: &Rollouts<'_>, viewer: &Viewer) -> String {
     let main = html! {
         h1 { "Rollouts" }
+        @if !view.rollouts.is_empty() { (incomplete(view.known)) }
         @if view.rollouts.is_empty() {
             p { "No canary or gradual rollback is in progress." }
             p { "Start a canary with " code { "prompt-rollback activate PROMPT VERSION --canary" } "." }

@@ -67,8 +67,8 @@ impl Quantity {
         if self != Self::Servers {
             return format!("round({series}, 1e-6)");
         }
-        // a counter that does not grow is that of a server that has changed to another version
-        let serving = format!("({series} > 0 unless {series} <= {series} offset {SERVED})");
+        // a counter that does not change is that of a server that has changed to another version
+        let serving = format!("({series} > 0 unless {series} == {series} offset {SERVED})");
         let same: Vec<&str> = replica_labels(labels).collect();
         let (same, prompt, version) = (same.join(", "), &labels.prompt, &labels.version);
         format!("count by ({prompt}, {version}) (group without ({same}) {serving})")
@@ -221,7 +221,7 @@ mod tests {
         let query = Quantity::Servers.query(&labels, None);
         let expected = "count by (prompt, version) (group without (replica, prometheus_replica, __replica__, rule_replica, \
                         receive_replica, job, shard) (prompt_version_instance:requests:sum{} > 0 unless \
-                        prompt_version_instance:requests:sum{} <= prompt_version_instance:requests:sum{} offset 2m))";
+                        prompt_version_instance:requests:sum{} == prompt_version_instance:requests:sum{} offset 2m))";
         assert_eq!(query, expected);
         let figures = read(&[
             (Quantity::Requests, value(900.0, &[("cluster", "eu")])),

@@ -45,7 +45,10 @@ async fn read(worker: &IncidentWorker, prometheus: &Prometheus, book: &FigureBoo
         present.read(labels, quantity, &series);
         // counting servers takes longer than the rest
         is_away = matches!(error, Some(PrometheusError::NoAnswer(_))) && quantity != Quantity::Servers;
-        figures.note(error);
+        match quantity {
+            Quantity::Servers => figures.servers_fault = error.map(|error| error.to_string()),
+            _ => figures.note(error),
+        }
         if is_away {
             // none of the other queries would be answered
             break;
