@@ -304,7 +304,8 @@ async fn the_series_of_the_metrics_follow_what_is_served() -> Result<()> {
     assert!(series[0].activated < activated, "v1 was first activated before v2, and going back does not reset that");
     kit.does("a", activate_forced("v2")).await?;
     let again = kit.store.series(1).await?.0.remove(0);
-    assert_eq!((again.version.as_str(), again.previous.as_str(), again.activated), ("v2", "v1", activated));
+    assert_eq!((again.version.as_str(), again.previous.as_str()), ("v2", "v1"));
+    assert!(again.activated > activated, "shipped again after a rollback of it, v2 is new");
     Ok(())
 }
 

@@ -49,10 +49,10 @@ pub(super) fn hand_on(
     place: usize,
     heir: &VersionName,
     operator: &Operator,
+    choices: &[VersionName],
     taken: &mut HashMap<VersionName, usize>,
 ) {
     let (policy, now, commit) = (tx.policy, tx.now, tx.snapshot.commit.clone());
-    let choices = tx.choices(heir, tx.state.incidents[place].subject());
     let incidents = &mut tx.state.incidents;
     let incident = &incidents[place];
     let (from, to) = (incident.subject().clone(), heir.clone());
@@ -73,7 +73,7 @@ pub(super) fn hand_on(
     let incident = &mut incidents[place];
     (incident.escalations, incident.undeliverable) = (escalations, undeliverable);
     incident.question_number += 1; // an answer to the question about `from` is not about `to`
-    incident.choices = choices;
+    incident.choices = choices.to_vec();
     let next = if policy.verify { "checking whether that helped" } else { "people decide whether that helped" };
     incident.note(now, NoteKind::Checked, format!("{operator} replaced {from} with {to}: {next}"));
     incident.target = Some(to.clone());

@@ -121,8 +121,9 @@ impl Transaction<'_> {
         let is_about = |i: &Incident| i.phase.is_open() && i.subject() == version;
         let about = self.state.incidents.iter().enumerate().filter(|(_, incident)| is_about(incident));
         let about: Vec<usize> = about.map(|(place, _)| place).collect();
-        let mut taken =
-            successor.filter(|_| shipped.is_some()).map(|heir| shipped::taken(self, heir)).unwrap_or_default();
+        let heir = successor.filter(|_| shipped.is_some());
+        let mut taken = heir.map(|heir| shipped::taken(self, heir)).unwrap_or_default();
+        let choices = heir.map(|heir| self.choices(heir, version)).unwrap_or_default();
         let mut inactive_alerts: Vec<InactiveAlert> = Vec::new();
         for place in about {
             if successor.is_some_and(|heir| self.follows_on(place, heir)) {
@@ -133,7 +134,7 @@ impl Transaction<'_> {
             inactive_alerts.extend(inactive_alerts_of(incident));
             match (successor, shipped) {
                 (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir, self.policy) => {
-                    shipped::hand_on(self, place, heir, operator, &mut taken);
+                    shipped::hand_on(self, place, heir, operator, &choices, &mut taken);
                 }
                 _ if taken_back => shipped::take_back(incident, now),
                 _ => {
