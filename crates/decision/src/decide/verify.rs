@@ -106,11 +106,10 @@ fn followed_at_last(tx: &mut Transaction<'_>, id: &IncidentId) {
     let Some(incident) = tx.incident(id) else { return };
     let Some(bad) = incident.switch.as_ref().map(|switch| switch.from.clone()) else { return };
     incident.note(now, NoteKind::Checked, format!("no instance serves {bad} any more"));
-    incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
-    // too little data by the next deadline is no reason to page before `verification.max`
-    if let Some(verification) = incident.switch.as_mut().and_then(|switch| switch.verification.as_mut()) {
-        verification.late = false;
-    }
+    // where too little was measured by the first deadline, another five minutes would not suffice either
+    let late = incident.verification().is_some_and(|verification| verification.late);
+    let given = if late { policy.verification_max } else { policy.verification_deadline };
+    incident.phase = Phase::Verifying { until: now.plus(given) };
 }
 
 /// Handles the deadline without recovery: pages if the target was measured as unhealthy. If too little was measured,

@@ -243,6 +243,10 @@ fn servers_that_follow_late_leave_the_target_its_full_time() {
     world.traffic = traffic(None, &[], &[]);
     world.pass(seconds(60));
     assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
+    let mut again = world.clone();
+    again.traffic = traffic(Some(again.now), &["pod-3"], &[]);
+    again.pass(seconds(60));
+    assert_eq!(again.latest().failure(), Some(RollbackFailure::NotFollowed), "its deadline has passed long ago");
     world.pass(minutes(59));
     assert_eq!(world.phase(), PhaseKind::Verifying);
     assert!(!world.latest().pages());
