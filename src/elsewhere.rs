@@ -44,11 +44,10 @@ pub async fn run_sized<T: Send + 'static>(size: usize, work: impl FnOnce() -> T 
 }
 
 fn turns(size: usize) -> Option<&'static Semaphore> {
-    match size {
-        ..=LARGE => None,
-        ..=SMALL => Some(&SMALL_PIECES),
-        _ => Some(&PIECES),
+    if size <= LARGE {
+        return None;
     }
+    Some(if size <= SMALL { &SMALL_PIECES } else { &PIECES })
 }
 
 /// Like [`run`]. `None`: the work has panicked, and its caller goes on.

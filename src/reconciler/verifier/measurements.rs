@@ -151,7 +151,7 @@ impl Verifier {
         if vanished.is_empty() {
             return Ok(());
         }
-        let query = ScrapeTargets::question(vanished.into_iter());
+        let query = ScrapeTargets::question(vanished);
         let targets = ScrapeTargets::read(self.query_rate_limited(prometheus, &query).await?);
         // nothing else has them yet
         let read = counters.iter_mut().filter_map(|read| Arc::get_mut(read.answer.as_mut().ok()?));

@@ -9,6 +9,9 @@ type Kind = (&'static str, fn() -> Alert);
 /// A situation that an operator may find, and how it arises.
 type State = (&'static str, fn() -> World);
 
+/// What happens, by its name.
+type Happening = (&'static str, fn(&mut World));
+
 fn fresh() -> World {
     World::with_a_fresh_release()
 }
@@ -220,7 +223,7 @@ fn states_of_an_incident() -> impl Iterator<Item = State> {
 
 /// Changes of the key, and the end of the alerts.
 fn key() -> String {
-    let events: [(&str, fn(&mut World)); 5] = [
+    let events: [Happening; 5] = [
         ("all its alerts end, a minute passes", |world| {
             let incident = world.latest().clone();
             let ends = |record: &AlertRecord| record.to_alert(&incident.prompt, &incident.version).resolved();
