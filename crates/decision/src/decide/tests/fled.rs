@@ -314,3 +314,12 @@ fn a_critical_skips_a_target_that_was_undone_and_still_fires() {
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
     assert_eq!(world.served(), "v1");
 }
+
+#[test]
+fn a_failing_version_that_was_set_and_replaced_unseen_is_fled_from() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v1"));
+    world.set_active("v1");
+    world.activate("v2", true);
+    assert_eq!((world.served(), fled(&world, "v1"), world.is_known_good("v1")), ("v2", true, false));
+}

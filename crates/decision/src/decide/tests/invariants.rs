@@ -247,7 +247,10 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
         let keeps = commit.state.served().contains(&was.version) && !moved;
         // without a version in the key, prompt servers keep their version
         let unclear = before.state.lapsed.is_some() || commit.state.lapsed.is_some();
-        let lost_traffic = (before.state.served().contains(&was.version) || unclear) && !keeps;
+        // an external SET that this commit notices gave it the traffic that it loses here
+        let to_it = |e: &LogEntry| e.event == LogEvent::External && e.to.as_deref() == Some(was.version.as_str());
+        let had_traffic = before.state.served().contains(&was.version) || commit.log.iter().any(to_it);
+        let lost_traffic = (had_traffic || unclear) && !keeps;
         let left = is.fled.as_ref().filter(|fled| fled.at == now && lost_traffic);
         // an incident that this commit opens counts if it was opened by an alert
         let known = |id: &IncidentId| {
