@@ -56,7 +56,7 @@ impl Quantity {
     }
 
     /// The query about all versions, or about those of `prompts`. Rounding keeps the answer small: it drops the name of the
-    /// series, and digits that nobody sees.
+    /// series, and digits that the page does not show.
     pub fn query(self, labels: &Labels, prompts: Option<&BTreeSet<PromptName>>) -> String {
         let signal = match self {
             Self::Coverage(signal) => Some(format!("{SIGNAL}=\"{}\"", signal.name())),

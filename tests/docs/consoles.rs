@@ -236,7 +236,7 @@ async fn the_steps_of_the_readme_lead_to_a_drill() -> Result<()> {
     let routes = shipped::alertmanager(&port.addr())?;
     let routes = shipped::replace(&routes, "credentials_file: webhook_token", &token)?;
     let alertmanager = Alertmanager::builder(routes).start()?;
-    // Nobody answers the questions of `init`. It is followed by step 1, whose command it prints.
+    // The questions of `init` need a terminal. Step 1, whose command `init` prints, follows.
     let prelude = r#"
 cargo() { [[ $1 == install ]]; }
 prompt-rollback() {
