@@ -28,7 +28,7 @@ pub fn sign(session: &Session, key: &SecretString) -> String {
     // a struct of texts and numbers
     let content = serde_json::to_vec(session).unwrap_or_default();
     let content = BASE64_URL_SAFE_NO_PAD.encode(content);
-    let signature = BASE64_URL_SAFE_NO_PAD.encode(mac(key, "session", &content).finalize().into_bytes());
+    let signature = signed(key, "session", &content);
     format!("{content}.{signature}")
 }
 
@@ -43,12 +43,16 @@ pub fn verify<'k>(cookie: &str, key: impl Fn(&str) -> Option<&'k SecretString>, 
 
 /// What an action of the page must carry besides the cookie: a page of another site cannot read it.
 pub fn csrf(cookie: &str, key: &SecretString) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(mac(key, "csrf", cookie).finalize().into_bytes())
+    signed(key, "csrf", cookie)
 }
 
-/// The same for a person whom a proxy has signed in: there is no cookie of ours.
+/// What an action of a person whom a proxy has signed in must carry: there is no cookie of ours.
 pub fn csrf_of_person(person: &str, key: &SecretString) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(mac(key, "proxy-csrf", person).finalize().into_bytes())
+    signed(key, "proxy-csrf", person)
+}
+
+fn signed(key: &SecretString, purpose: &str, content: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(mac(key, purpose, content).finalize().into_bytes())
 }
 
 pub fn is_csrf(headers: &HeaderMap, expected: &str) -> bool {
