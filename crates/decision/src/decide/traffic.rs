@@ -14,9 +14,14 @@ use crate::{
 impl Transaction<'_> {
     /// Gives all traffic to `version`.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
-        // one that had a share of the traffic for a while is shipped when it gets all of it
+        // one that had a share of the traffic for a while is shipped when it gets all of it; whoever ends a canary here has
+        // decided, whoever SETs a key has not told why
         let promoted = self.state.running_canary().is_some_and(|canary| canary.split.arriving == *version);
-        let shipped = by != ActivatedBy::Rollback && (promoted || !self.has_traffic(version));
+        let shipped = match by {
+            ActivatedBy::Rollback => false,
+            ActivatedBy::External => true,
+            ActivatedBy::Person => promoted || !self.has_traffic(version),
+        };
         self.retire(version, Some(operator).filter(|_| shipped));
         self.gain_traffic(version, by, operator);
         self.hear_of(version);

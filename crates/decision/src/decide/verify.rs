@@ -183,10 +183,12 @@ fn escalate(tx: &mut Transaction<'_>, id: &IncidentId, reason: RollbackFailure, 
     let choices = tx.choices(&switch.to, &switch.from);
     let until = tx.rests_at();
     let Some(incident) = tx.incident(id) else { return };
+    // if servers follow what was shipped, the page ends unless there was one before
+    let ends_with_it = reason == RollbackFailure::NotFollowed && incident.is_shipped() && !incident.pages();
+    incident.escalations = u32::from(!ends_with_it);
     incident.phase = Phase::Escalated { until, reason };
     incident.severity = Severity::Critical;
     incident.question_number += 1;
-    incident.escalations = 1;
     incident.choices = choices;
     if let Some(contact) = contact {
         text.push_str(&format!(". Contact for {}: {contact}", switch.from));

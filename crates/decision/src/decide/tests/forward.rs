@@ -224,6 +224,28 @@ fn a_version_that_returns_as_a_canary_keeps_one_incident() {
 }
 
 #[test]
+fn a_page_about_servers_that_do_not_follow_what_was_shipped_ends_with_them() {
+    for paged in [true, false] {
+        let mut world = if paged { shipped() } else { World::with_a_fresh_release() };
+        if !paged {
+            world.policy.verify = true;
+            world.alert(high("v2"));
+            world.release("v3");
+        }
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, paged));
+        let still = Instances::of(vec!["pod-3".to_owned()]);
+        world.traffic = Some(Traffic { target: 2_000, following: 2, still, ..Traffic::default() });
+        says(&mut world, Verdict::NoData);
+        world.pass(minutes(6));
+        assert_eq!(world.latest().failure(), Some(RollbackFailure::NotFollowed));
+        assert!(world.latest().pages());
+        world.traffic = Some(Traffic { target: 2_000, following: 3, ..Traffic::default() });
+        world.pass(minutes(2));
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, paged));
+    }
+}
+
+#[test]
 fn a_key_that_goes_to_a_fix_and_back_pages_on() {
     let mut world = shipped();
     assert!(world.latest().pages());

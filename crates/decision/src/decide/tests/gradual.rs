@@ -232,7 +232,7 @@ fn what_someone_sets_outside_ends_it() {
     let mut world = begun();
     world.set_active("v1");
     world.look();
-    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Superseded), "it had traffic before");
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Verifying), "is v1 better?");
     let mut world = begun();
     world.routing.clear();
     world.look();
@@ -294,7 +294,7 @@ fn stages_after_a_rollback_that_did_not_help_are_a_new_incident() {
 
 #[test]
 fn a_page_about_a_paused_rollback_goes_on_when_the_split_ends_outside() {
-    for way in ["deleted", "no version", "no routing"] {
+    for way in ["deleted", "no version", "no routing", "the target has all traffic"] {
         let mut world = world();
         world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
         world.paused = Some("dana".to_owned());
@@ -305,9 +305,11 @@ fn a_page_about_a_paused_rollback_goes_on_when_the_split_ends_outside() {
         match way {
             "deleted" => world.active = Active::Absent,
             "no version" => world.set_value(b"{}"),
-            _ => world.routing.clear(),
+            "no routing" => world.routing.clear(),
+            _ => world.set_active("v1"),
         }
         world.look();
-        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::AwaitingDecision, true), "{way}");
+        let asked = if way == "the target has all traffic" { PhaseKind::Verifying } else { PhaseKind::AwaitingDecision };
+        assert_eq!((world.phase(), world.latest().pages()), (asked, true), "{way}");
     }
 }

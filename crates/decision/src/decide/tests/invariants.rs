@@ -24,7 +24,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     trust_is_lost_for_a_reason(policy, before, commit, now);
     records_say_it_all(commit);
     whoever_was_asked_may_answer(before, commit);
-    alerts_end_no_page(before, event, commit);
+    alerts_and_sets_end_no_page(before, event, commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase.kind()), "the previous phase is recorded");
@@ -74,16 +74,24 @@ fn whoever_was_asked_may_answer(before: &Snapshot, commit: &Commit) {
     }
 }
 
-/// Who is paged is paged until somebody decides, or the alert ends.
-fn alerts_end_no_page(before: &Snapshot, event: &Event, commit: &Commit) {
-    let Event::Alerts(alerts) = event else { return };
-    let moved = commit.log.iter().any(|entry| entry.event.is_change());
-    if moved || alerts.iter().any(|alert| alert.status == AlertStatus::Resolved) {
-        return;
+/// Who is paged is paged until somebody decides, or the alert ends. A SET of the key is no decision.
+fn alerts_and_sets_end_no_page(before: &Snapshot, event: &Event, commit: &Commit) {
+    let own = |entry: &LogEntry| entry.event.is_change() && entry.event != LogEvent::External;
+    let ended = |alert: &Alert| alert.status == AlertStatus::Resolved;
+    match event {
+        Event::Alerts(alerts) if alerts.iter().any(ended) => return,
+        Event::Alerts(_) | Event::CheckDrift if !commit.log.iter().any(own) => {}
+        _ => return,
     }
+    let serving = commit.state.serving.as_ref().map(|serving| &serving.version);
     for was in before.state.open_incidents().filter(|incident| incident.pages()) {
-        let is = commit.state.open_incidents().find(|i| i.id == was.id);
-        assert!(is.is_some_and(Incident::pages), "{was:?} → {is:?}");
+        // put back by hand, it is in service as any version, and its alerts are heard anew
+        let put_back = serving == Some(&was.version) && was.subject() != &was.version;
+        if put_back {
+            continue;
+        }
+        let mut about = commit.state.open_incidents().filter(|i| i.id == was.id || i.version == was.version);
+        assert!(about.any(Incident::pages), "{was:?} → {:?}", commit.incidents);
     }
 }
 
