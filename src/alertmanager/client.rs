@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, StatusCode};
@@ -68,22 +69,28 @@ impl Alertmanagers {
         labels
     }
 
-    /// Posts `alert` to all. Returns for each address whether it was accepted.
-    pub async fn post_each(&self, alert: &OwnAlert) -> Vec<(String, Result<(), AlertmanagerError>)> {
+    /// Posts `alert` to all. Each answers when it can: with its address, and whether it accepted the alert.
+    pub fn post_each(
+        &self,
+        alert: &OwnAlert,
+    ) -> FuturesUnordered<impl Future<Output = (String, Result<(), AlertmanagerError>)>> {
         let annotations: Value =
             alert.annotations.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
         let body = json!([{
             "labels": alert.labels, "annotations": annotations, "startsAt": alert.starts_at, "endsAt": alert.ends_at,
         }])
         .to_string();
-        let posts = self.all.iter().map(async |one| {
-            let sent = self.send(one, Method::POST, "/api/v2/alerts".to_owned(), body.clone()).await;
-            if let Err(error) = &sent {
-                tracing::warn!(%error, "Alertmanager did not accept an alert of the receiver");
+        let post = |one| {
+            let body = body.clone();
+            async move {
+                let sent = self.send(one, Method::POST, "/api/v2/alerts".to_owned(), body).await;
+                if let Err(error) = &sent {
+                    tracing::warn!(%error, "Alertmanager did not accept an alert of the receiver");
+                }
+                (one.base().to_string(), sent.map(drop))
             }
-            (one.base().to_string(), sent.map(drop))
-        });
-        futures_util::future::join_all(posts).await
+        };
+        self.all.iter().map(post).collect()
     }
 
     /// Fingerprints of the alerts with this label that any Alertmanager has, including silenced and inhibited ones.
@@ -140,6 +147,8 @@ pub fn read_list(body: &[u8]) -> Option<Vec<String>> {
 mod tests {
     use prompt_rollback_testkit::Flood;
 
+    use futures_util::StreamExt;
+
     use super::*;
     use crate::config::Config;
 
@@ -169,7 +178,7 @@ mod tests {
                 starts_at: "2026-11-21T00:38:16Z".to_owned(),
                 ends_at: "2026-11-21T00:48:16Z".to_owned(),
             };
-            let posted = of(&flood).post_each(&alert).await.remove(0);
+            let posted = of(&flood).post_each(&alert).next().await.unwrap();
             assert_eq!(posted.1.unwrap_err().to_string(), expected);
         }
     }

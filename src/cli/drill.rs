@@ -77,6 +77,14 @@ fn since(started: &str, at: &str) -> f64 {
     moment(at).duration_since(moment(started)).as_secs_f64()
 }
 
+/// The completed steps in the order in which an alert takes them, and when each was completed. Alertmanager may deliver
+/// the alert before its answer to the post is recorded: until the drill is `over`, later steps wait for that answer.
+fn completed(drill: &DrillView, over: bool) -> Vec<(&DrillStepView, &str)> {
+    let accepted = drill.hops.iter().any(|hop| hop.hop == "alertmanager" && hop.at.is_some());
+    let is_next = |hop: &&DrillStepView| over || accepted || hop.hop == "alertmanager";
+    drill.hops.iter().filter(is_next).filter_map(|hop| Some((hop, hop.at.as_deref()?))).collect()
+}
+
 pub async fn run(
     prompt: &str,
     wait: u64,
@@ -98,10 +106,8 @@ pub async fn run(
     let mut said: Vec<String> = Vec::new();
     loop {
         let drill = read(receiver, &answer)?;
-        let mut come: Vec<(&DrillStepView, &str)> =
-            drill.hops.iter().filter_map(|hop| Some((hop, hop.at.as_deref()?))).collect();
-        come.sort_by_key(|(_, at)| *at);
-        for (hop, at) in come {
+        let over = drill.done || Instant::now() >= patience;
+        for (hop, at) in completed(&drill, over) {
             let line = said_of(hop);
             if !said.contains(&line) {
                 if text {
@@ -110,7 +116,7 @@ pub async fn run(
                 said.push(line);
             }
         }
-        if drill.done || Instant::now() >= patience {
+        if over {
             if !text {
                 print_json(&answer)?;
             }
@@ -140,4 +146,29 @@ fn end(drill: &DrillView, text: bool, wait: u64) -> Result<(), CommandError> {
         print(&format!("the test alert arrived end to end{slack}. Nothing was changed\n"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_come_in_the_order_of_the_alert_although_their_records_do_not() {
+        let drill = |posted: Option<&str>| {
+            let hop = |name: &str, at: Option<&str>| serde_json::json!({"hop": name, "at": at});
+            let hops =
+                [hop("alertmanager", posted), hop("webhook", Some("2026-01-01T00:00:01Z")), hop("decided", None)];
+            DrillView::deserialize(serde_json::json!({
+                "id": "01", "prompt": "p", "version": "v2", "operator": "mia", "started_at": "2026-01-01T00:00:00Z",
+                "slack": false, "done": false, "hops": hops,
+            }))
+            .unwrap()
+        };
+        let names =
+            |drill: &DrillView, over| completed(drill, over).iter().map(|(hop, _)| hop.hop.clone()).collect::<Vec<_>>();
+        let unanswered = drill(None);
+        assert!(names(&unanswered, false).is_empty());
+        assert_eq!(names(&unanswered, true), ["webhook"]);
+        assert_eq!(names(&drill(Some("2026-01-01T00:00:02Z")), false), ["alertmanager", "webhook"]);
+    }
 }

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::store::drill::{Drill, DrillId, DrillProgress};
 use crate::store::{StoreError, rfc3339};
 use crate::visible::shown;
+use futures_util::StreamExt;
 
 /// The alert ends automatically: after this time, an Alertmanager that delays the delivery of groups has sent it.
 const LASTS: Duration = Duration::from_secs(120);
@@ -29,7 +30,10 @@ pub async fn post(
         return Ok(None);
     }
     let mut all = true;
-    for (url, result) in alertmanagers.post_each(&alert(&drill, labels, alertmanagers)).await {
+    let drill_alert = alert(&drill, labels, alertmanagers);
+    let mut posts = alertmanagers.post_each(&drill_alert);
+    // noted one by one: an Alertmanager that is away delays nothing about the others
+    while let Some((url, result)) = posts.next().await {
         let why = result.map_err(|error| error.to_string());
         all &= why.is_ok();
         let news = why

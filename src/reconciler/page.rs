@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use ulid::Ulid;
 
 use super::drill;
@@ -153,7 +154,7 @@ async fn keep(
         if let Some(labels) = kept.filter(|_| is_new) {
             // whether this is accepted or not, it ends after `LASTS`
             let earlier = OwnAlert { labels, ends_at: rfc3339(here), ..page.clone() };
-            alertmanagers.post_each(&earlier).await;
+            alertmanagers.post_each(&earlier).collect::<Vec<_>>().await;
         }
         // before it is posted: if the answer gets lost, there is a page to end
         let labels = serde_json::to_string(&page.labels).unwrap_or_default();
@@ -164,7 +165,7 @@ async fn keep(
             return Ok(None); // another worker continues
         }
     }
-    let answers = alertmanagers.post_each(&page).await;
+    let answers: Vec<_> = alertmanagers.post_each(&page).collect().await;
     let any = answers.iter().any(|(_, answer)| answer.is_ok());
     let all = answers.iter().all(|(_, answer)| answer.is_ok());
     let failures = before.get(TRIES).and_then(|tries| tries.parse().ok()).unwrap_or(0_u32);

@@ -1,6 +1,7 @@
 //! An Alertmanager with a password: it refuses alerts without it.
 
 use anyhow::{Result, ensure};
+use futures_util::StreamExt;
 use prompt_rollback::alertmanager::client::{Alertmanagers, OwnAlert};
 use prompt_rollback_testkit::Alertmanager;
 
@@ -38,12 +39,13 @@ async fn alerts_reach_an_alertmanager_only_with_its_password() -> Result<()> {
         )
     };
     for password in ["", "wrong"] {
-        let sent = with(password)?.post_each(&alert()).await;
+        let sent: Vec<_> = with(password)?.post_each(&alert()).collect().await;
         let error = sent[0].1.as_ref().expect_err("refused").to_string();
         ensure!(error.contains("401") && !error.contains("wrong"), "{error}");
     }
     let own = with(PASSWORD)?;
-    ensure!(own.post_each(&alert()).await[0].1.is_ok(), "{:?}", own.post_each(&alert()).await);
+    let sent: Vec<_> = own.post_each(&alert()).collect().await;
+    ensure!(sent[0].1.is_ok(), "{sent:?}");
     ensure!(own.fingerprints("prompt", "p").await?.len() == 1);
 
     for (password, well) in [(PASSWORD, true), ("wrong", false)] {

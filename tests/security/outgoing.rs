@@ -4,6 +4,7 @@ use std::process::Output;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::StreamExt;
 use prompt_rollback::alertmanager::client::{Alertmanagers, OwnAlert};
 use prompt_rollback::config::{Config, LoadedConfig};
 use prompt_rollback::prometheus::client::Prometheus as Client;
@@ -60,7 +61,8 @@ impl Server {
             }
             Self::Alertmanager => {
                 let client = Alertmanagers::new(&config.alertmanager).map_err(|error| error.to_string())?;
-                client.post_each(&alert()).await.remove(0).1.map_err(|error| error.to_string())?;
+                let (_, sent) = client.post_each(&alert()).next().await.ok_or("no url")?;
+                sent.map_err(|error| error.to_string())?;
                 let known = client.fingerprints("prompt", "p").await.map_err(|error| error.to_string())?;
                 if known.len() == 1 { Ok(()) } else { Err(format!("{known:?}")) }
             }

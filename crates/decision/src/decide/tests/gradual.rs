@@ -309,7 +309,8 @@ fn a_page_about_a_paused_rollback_goes_on_when_the_split_ends_outside() {
             _ => world.set_active("v1"),
         }
         world.look();
-        let asked = if way == "the target has all traffic" { PhaseKind::Verifying } else { PhaseKind::AwaitingDecision };
+        let asked =
+            if way == "the target has all traffic" { PhaseKind::Verifying } else { PhaseKind::AwaitingDecision };
         assert_eq!((world.phase(), world.latest().pages()), (asked, true), "{way}");
     }
 }
