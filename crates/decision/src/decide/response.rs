@@ -41,8 +41,6 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
     if let Some(why) = passed_over.filter(|_| incident.target != target) {
         incident.note(now, NoteKind::Alert, why);
     }
-    incident.severity = worst.severity;
-    incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;
     // the person who was asked, or investigates, keeps the decision unless another decider must be asked
     let observes = strongest.action == Action::Observe;
@@ -57,6 +55,11 @@ pub(super) fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &Versi
     if !in_hand {
         incident.decider = decider;
     }
+    // whoever investigates knows the worst so far: an alert that is no worse is no news
+    let known = in_hand && incident.phase.kind() == PhaseKind::Investigating;
+    let (severity, action) = (incident.severity, incident.action);
+    incident.severity = if known { severity.max(worst.severity) } else { worst.severity };
+    incident.action = if known { action.max(strongest.action) } else { strongest.action };
     incident.target = target.clone();
     incident.choices = choices;
     if incident.phase.kind() == PhaseKind::RollingBack {

@@ -259,6 +259,18 @@ fn an_investigation_is_interrupted_only_by_something_worse() {
 }
 
 #[test]
+fn an_investigation_goes_on_when_what_remains_becomes_as_bad_as_before() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.choose(Choice::Investigate);
+    world.alert(recommend("v2"));
+    world.alert(high("v2").resolved());
+    world.alert(recommend("v2").named("Tone"));
+    world.alert(high("v2").named("Latency"));
+    assert_eq!(world.phase(), PhaseKind::Investigating);
+}
+
+#[test]
 fn alerts_of_a_rolled_back_version_reopen_nothing() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
