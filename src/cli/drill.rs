@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_steps_come_in_the_order_of_the_alert_although_their_records_do_not() {
+    fn the_steps_come_in_the_order_of_the_alert() {
         let drill = |posted: Option<&str>| {
             let hop = |name: &str, at: Option<&str>| serde_json::json!({"hop": name, "at": at});
             let hops =

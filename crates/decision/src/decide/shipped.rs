@@ -60,7 +60,15 @@ pub(super) fn hand_on(
     let pages = incident.pages();
     let escalations = if pages { incident.escalations } else { 0 };
     let undeliverable = pages && incident.undeliverable;
-    let other = *taken.entry(incident.version.clone()).or_insert(place);
+    let (id, version) = (incident.id.clone(), incident.version.clone());
+    let mut other = *taken.entry(version.clone()).or_insert(place);
+    // the verification of a rollback does not page, so the page goes on in its own incident
+    if pages && !incidents[other].pages() && !incidents[other].is_shipped() && other != place {
+        let text = format!("{operator} replaced {from} with {heir}: see incident {id}");
+        incidents[other].close(Phase::Superseded { by: Some(to.clone()) }, now, text);
+        taken.insert(version, place);
+        other = place;
+    }
     if other != place {
         // one incident is enough, with the higher escalation
         let other = &mut incidents[other];

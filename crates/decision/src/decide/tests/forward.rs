@@ -224,7 +224,7 @@ fn a_version_that_returns_as_a_canary_keeps_one_incident() {
 }
 
 #[test]
-fn a_page_about_servers_that_do_not_follow_what_was_shipped_ends_with_them() {
+fn a_page_about_servers_that_do_not_follow_a_fix_ends_with_them() {
     for paged in [true, false] {
         let mut world = if paged { shipped() } else { World::with_a_fresh_release() };
         if !paged {
@@ -243,6 +243,22 @@ fn a_page_about_servers_that_do_not_follow_what_was_shipped_ends_with_them() {
         world.pass(minutes(2));
         assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, paged));
     }
+}
+
+#[test]
+fn a_page_goes_on_beside_a_rollback_that_a_person_made_before() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    assert!(matches!(world.roll_back(world::rollback()), Answer::Changed { .. }));
+    world.set_value(b"{}");
+    world.look();
+    world.alert(critical("v2"));
+    world.pass(minutes(3));
+    assert!(world.latest().pages());
+    world.set_active("v1");
+    world.look();
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, true));
+    assert_eq!(world.state.open_incidents().count(), 1);
 }
 
 #[test]
