@@ -302,8 +302,10 @@ pub async fn serve(
                 let Some(tls) = tls else {
                     return server.converse(stream, peer, &slot, watcher).await;
                 };
+                // boxed: the connection keeps no room for its handshake
+                let handshake = Box::pin(tls::handshake(stream, tls.config));
                 let shaken = tokio::select! {
-                    shaken = tokio::time::timeout(HEAD_TIMEOUT, tls::handshake(stream, tls.config)) => shaken.ok().flatten(),
+                    shaken = tokio::time::timeout(HEAD_TIMEOUT, handshake) => shaken.ok().flatten(),
                     _ = closed.changed() => None,
                 };
                 if let Some((stream, certified)) = shaken {
