@@ -361,7 +361,9 @@ impl HttpServer {
                     unread.fetch_and(bodiless, Ordering::Relaxed);
                     slot.busy();
                 };
-                let answer = route::caught(route::answer(&self.context, request, peer, whole)).await;
+                // boxed: hyper keeps the room of this future while the connection is idle, or its client reads slowly
+                let answer = Box::pin(route::answer(&self.context, request, peer, whole));
+                let answer = route::caught(answer).await;
                 self.connections.idle(slot);
                 answer
             }
