@@ -186,6 +186,21 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_file_that_a_reload_refused_needs_no_other_reload() -> Result<()> {
+    let world = World::start("[server]\napi_token_file = \"api\"\n", &[("api", "api-1")]).await?;
+    let http = world.http().clone().token("api-1");
+    for mended in ["api-1", "api-2"] {
+        world.dir.write("api", "")?;
+        let answer = http.post("/-/reload", "").await?;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(!world.is_successful().await?);
+        world.dir.write("api", mended)?;
+        eventually("it works again", SOON, async || world.is_successful().await.ok()?.then_some(())).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_password_of_redis_is_replaced_while_it_is_refused() -> Result<()> {
     let redis = Redis::start()?;
     let url = format!("redis://receiver@{}", redis.addr());
