@@ -153,6 +153,7 @@ pub fn in_one_pass<'a, T>(
                 let made = if items.len() < most { make(item) } else { None };
                 items.push(made.ok_or_else(|| A::Error::custom("an item"))?);
             }
+            items.shrink_to_fit(); // they are kept until the answer
             Ok(items)
         }
     }

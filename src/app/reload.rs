@@ -67,6 +67,7 @@ impl Reloading {
         if self.live.get().settings.was_written_within(SETTLES) {
             found = settled(found, || self.found()).await;
         }
+        let with_same_text = Some(found.clone()).filter(|found| found.has_text_of(&self.seen));
         let result = self.take(found).await;
         match &result {
             Ok(done) => {
@@ -82,7 +83,11 @@ impl Reloading {
                 }
             }
             Err(problems) => {
-                self.faults.config = true;
+                self.faults.config = with_same_text.is_none();
+                if let Some(found) = with_same_text {
+                    // one of its files is wrong: a later look takes it once it is mended
+                    (self.seen, self.faults.files) = (found, true);
+                }
                 for problem in problems.lines() {
                     tracing::error!(by, problem, "config not reloaded: the old one stays in force");
                 }

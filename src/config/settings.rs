@@ -45,6 +45,11 @@ impl ConfigSources {
         Self { files: self.files.look(), ..self.clone() }
     }
 
+    /// Whether the config file has the same text in both.
+    pub fn has_text_of(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+
     /// Whether there are files to watch.
     pub fn has_files(&self) -> bool {
         !self.files.is_empty()

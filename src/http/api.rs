@@ -114,10 +114,12 @@ pub async fn prompts(context: &Context, caller: &Caller, query: &Query) -> ApiRe
 /// Returns the prompt's snapshot, or 404.
 pub(super) async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, Timestamp)> {
     let engine = &context.engine;
-    // notices and logs what someone has just SET, so that the answer shows it
-    engine.handle(prompt, &Event::CheckDrift).await?;
+    // notices and logs what someone has just SET, so that the answer shows it; while Redis refuses writes, the answer shows
+    // what was noticed before
+    let noticed = engine.handle(prompt, &Event::CheckDrift).await;
     let loaded = engine.load(prompt).await?;
     if loaded.snapshot.state.versions.is_empty() {
+        noticed?; // its first version may not be noticed yet
         return Err(no_prompt(prompt));
     }
     Ok((loaded.snapshot, loaded.now))

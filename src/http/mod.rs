@@ -302,8 +302,10 @@ pub async fn serve(
                 let Some(tls) = tls else {
                     return server.converse(stream, peer, &slot, watcher).await;
                 };
+                // boxed: the connection keeps no room for its handshake
+                let handshake = Box::pin(tls::handshake(stream, tls.config));
                 let shaken = tokio::select! {
-                    shaken = tokio::time::timeout(HEAD_TIMEOUT, tls::handshake(stream, tls.config)) => shaken.ok().flatten(),
+                    shaken = tokio::time::timeout(HEAD_TIMEOUT, handshake) => shaken.ok().flatten(),
                     _ = closed.changed() => None,
                 };
                 if let Some((stream, certified)) = shaken {
@@ -359,7 +361,9 @@ impl HttpServer {
                     unread.fetch_and(bodiless, Ordering::Relaxed);
                     slot.busy();
                 };
-                let answer = route::caught(route::answer(&self.context, request, peer, whole)).await;
+                // boxed: hyper keeps the room of this future while the connection is idle, or its client reads slowly
+                let answer = Box::pin(route::answer(&self.context, request, peer, whole));
+                let answer = route::caught(answer).await;
                 self.connections.idle(slot);
                 answer
             }

@@ -25,6 +25,8 @@ pub type Reply = Response<ResponseBody>;
 
 /// What a row of a list costs, in bytes of JSON.
 const ROW: usize = 1 << 10;
+/// Room for a short answer.
+const SHORT: usize = 128;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -218,8 +220,15 @@ pub async fn list<T: Serialize>(rows: usize, make: impl FnOnce() -> T + Send + '
 }
 
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Reply {
-    match serde_json::to_string(body) {
-        Ok(body) => {
+    json_of_length(status, body, SHORT)
+}
+
+/// Like [`json`]. `length`: about that of the text, which then is not copied as it grows.
+pub fn json_of_length<T: Serialize + ?Sized>(status: StatusCode, body: &T, length: usize) -> Reply {
+    let mut text = Vec::with_capacity(length.max(SHORT));
+    let written = serde_json::to_writer(&mut text, body).ok();
+    match written.and_then(|()| String::from_utf8(text).ok()) {
+        Some(body) => {
             // `curl` shows it in a terminal
             let escaped = match escape_hidden(&body) {
                 Cow::Borrowed(_) => None,
@@ -227,7 +236,7 @@ pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Reply {
             };
             reply(status, "application/json", escaped.unwrap_or(body))
         }
-        Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", "answer can't be written\n"),
+        None => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", "answer can't be written\n"),
     }
 }
 

@@ -307,32 +307,22 @@ async fn dispatch(
     let sender = match admit(&context, route, &head, &parameter, &peer) {
         Ok(sender) => sender,
         Err(refused) => {
-            // the token's file may have been replaced since the last check: a new token is never refused
             let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
-            if !is_token {
-                return Err(refused);
-            }
-            context.reloader.look().await;
-            // reloaded by this check, or by one in progress
-            let now = contexts.get();
-            if Arc::ptr_eq(&now, &context) {
-                return Err(refused);
-            }
-            context = now;
+            let now = if is_token { renewed(&context, contexts).await } else { None };
+            context = now.ok_or(refused)?;
             admit(&context, route, &head, &parameter, &peer)?
         }
     };
     *span = route.span(&head, &parameter);
-    let context = &*context;
     let query = Query::parse(head.uri.query(), route.parameters())?;
     if matches!(head.method, Method::GET | Method::HEAD) {
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
         let only_head = head.method == Method::HEAD;
         if let (Route::Events, Sender::Caller(caller)) = (route, &sender) {
-            return events::events(context, contexts, caller.clone(), (head, peer), only_head);
+            return events::events(&context, contexts, caller.clone(), (head, peer), only_head);
         }
-        let answer = Box::pin(get(context, route, &sender, &parameter, &query, only_head));
+        let answer = Box::pin(get(&context, route, &sender, &parameter, &query, only_head));
         return answer.instrument(span.clone()).await;
     }
     input::uncompressed(&head.headers)?;
@@ -347,9 +337,35 @@ async fn dispatch(
     let (bytes, _held) = read(incoming, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
-    let post = post(context, (route, &sender), [&parameter, &second], (&head, &peer), &bytes, arrived);
-    let answer = Box::pin(post);
-    answer.instrument(span.clone()).await
+    let parameters = [parameter.as_str(), second.as_str()];
+    let request = PostRequest { sender: &sender, parameters, head: &head, peer, bytes: &bytes, arrived };
+    let mut answer = Box::pin(post(&context, route, request)).instrument(span.clone()).await;
+    // it has a token, or Slack's signature, in its body
+    let is_refused = answer.as_ref().is_err_and(|refused| refused.status == StatusCode::UNAUTHORIZED);
+    if is_refused && let Some(now) = renewed(&context, contexts).await {
+        answer = Box::pin(post(&now, route, request)).instrument(span.clone()).await;
+    }
+    match answer {
+        Err(failure) if route == Route::Login => Ok(sign_in_again(&context, &failure, &bytes, peer)),
+        answer => answer,
+    }
+}
+
+/// The context now in force, if it is another one. The file of a secret may have been replaced since the last check: a new
+/// secret is never refused.
+async fn renewed(context: &Arc<Context>, contexts: &Current<Arc<Context>>) -> Option<Arc<Context>> {
+    context.reloader.look().await;
+    // reloaded by this check, or by one in progress
+    Some(contexts.get()).filter(|now| !Arc::ptr_eq(now, context))
+}
+
+/// The form for signing in: what was typed is still there, except for the token.
+fn sign_in_again(context: &Context, failure: &ApiError, bytes: &Bytes, peer: Peer) -> Reply {
+    if let Some(denial) = failure.refused {
+        refused(context, denial, peer);
+    }
+    let form = SignInForm::read(bytes);
+    page::sign_in_again(failure, &form.name, &form.next)
 }
 
 /// Observes how long a delivery took, also if `server.request_timeout` ends it.
@@ -361,14 +377,20 @@ impl Drop for Timed<'_> {
     }
 }
 
-async fn post(
-    context: &Context,
-    (route, sender): (Route, &Sender),
-    [parameter, second]: [&str; 2],
-    (head, peer): (&Parts, &Peer),
-    bytes: &Bytes,
+/// A request that has arrived whole.
+#[derive(Clone, Copy)]
+struct PostRequest<'a> {
+    sender: &'a Sender,
+    /// Of the path.
+    parameters: [&'a str; 2],
+    head: &'a Parts,
+    peer: Peer,
+    bytes: &'a Bytes,
     arrived: Instant,
-) -> Result<Reply, ApiError> {
+}
+
+async fn post(context: &Context, route: Route, request: PostRequest<'_>) -> Result<Reply, ApiError> {
+    let PostRequest { sender, parameters: [parameter, second], head, peer, bytes, arrived } = request;
     let caller = match sender {
         Sender::Caller(caller) => caller,
         Sender::Source(name) => {
@@ -378,18 +400,8 @@ async fn post(
             return webhook::handle(context, source, bytes).await;
         }
         Sender::Anyone => match route {
-            Route::Login => {
-                context.admission.check_form(head, peer)?;
-                let form = SignInForm::read(bytes);
-                return login::login(context, head, peer, &form, unix_seconds()).or_else(|failure| {
-                    if let Some(denial) = failure.refused {
-                        refused(context, denial, *peer);
-                    }
-                    // what was typed is still there, except for the token
-                    Ok(page::sign_in_again(&failure, &form.name, &form.next))
-                });
-            }
-            Route::Logout => return login::logout(context, head, peer),
+            Route::Login => return login::login(context, head, &peer, &SignInForm::read(bytes), unix_seconds()),
+            Route::Logout => return login::logout(head, &peer),
             _ => return slack::interactions(context, &head.headers, bytes, arrived).await,
         },
     };
@@ -434,7 +446,7 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
         // Slack signs the body, which is read only if the signature can be valid
         Route::Slack => slack::admit(context, &head.headers).map(|()| Sender::Anyone),
         // the handler compares the token
-        Route::Login | Route::Logout => Ok(Sender::Anyone),
+        Route::Login | Route::Logout => context.admission.check_form(head, peer).map(|()| Sender::Anyone),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
         Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready | Route::Page(PageKind::Asset)
             if !context.admission.is_open() || (peer.site == Site::Metrics && !peer.address.is_loopback()) =>

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use hyper::StatusCode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tracing::{Instrument, Span};
 
 use super::Context;
 use super::lanes::{Lanes, URGENT};
-use super::reply::{ApiError, Reply, json};
+use super::reply::{ApiError, Reply, json_of_length};
 use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
 use crate::config::{Labels, SourceConfig};
 use crate::decision::{
@@ -32,15 +32,17 @@ const HUGE: usize = 4 << 20;
 pub const HUGE_AT_ONCE: usize = 2;
 /// The memory of an alert and its outcome until its delivery is answered, besides its texts, which are a part of the body.
 const EACH: usize = size_of::<Delivered>() + size_of::<Option<AlertOutcome>>() + 32;
-/// The length of an alert's result in the answer.
-const RESULT: usize = 128;
+/// The length of an alert's result in the answer, with usual names.
+const RESULT: usize = 192;
 /// Log lines about single alerts of one delivery.
 const LINES: usize = 20;
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Results<'a> {
-    results: Vec<AlertResult<'a>>,
+    #[serde(serialize_with = "results")]
+    #[cfg_attr(test, schemars(with = "Vec<AlertResult<'a>>"))]
+    results: &'a Received,
     /// How many alerts Alertmanager left out.
     #[serde(skip_serializing_if = "is_zero")]
     truncated_alerts: u64,
@@ -58,6 +60,12 @@ struct AlertResult<'a> {
     /// Only for an alert that is malformed or not allowed: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
+}
+
+/// Builds each result when it is written: a list of all would take as much memory as the answer.
+fn results<S: Serializer>(received: &&Received, serializer: S) -> Result<S::Ok, S::Error> {
+    let results = received.delivered.iter().zip(&received.outcomes);
+    serializer.collect_seq(results.map(|(delivered, outcome)| result(delivered, outcome.as_ref())))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -230,9 +238,9 @@ impl Received {
 
     /// Counts and logs the outcomes, and builds the answer.
     fn answer(self, engine: &Engine, failed: Option<EngineError>) -> Result<Reply, ApiError> {
-        let Self { delivered, outcomes, truncated } = self;
+        let Self { delivered, outcomes, truncated } = &self;
         let mut log = Lines::default();
-        for (delivered, outcome) in delivered.iter().zip(&outcomes) {
+        for (delivered, outcome) in delivered.iter().zip(outcomes) {
             let Some(outcome) = outcome else { continue };
             engine.metrics.alert(severity(delivered), outcome);
             if let (Delivered::Alert(alert), OutcomeReason::UnknownVersion) = (delivered, outcome.reason)
@@ -248,13 +256,13 @@ impl Received {
         if let Some(error) = failed {
             return Err(error.into());
         }
+        let truncated = *truncated;
         if truncated > 0 {
             tracing::warn!(truncated, "Alertmanager left alerts out of a delivery: set max_alerts to 0");
             engine.metrics.truncated(truncated);
         }
-        let results = delivered.iter().zip(&outcomes);
-        let results = results.map(|(delivered, outcome)| result(delivered, outcome.as_ref())).collect();
-        Ok(json(StatusCode::OK, &Results { results, truncated_alerts: truncated }))
+        let length = delivered.len() * RESULT;
+        Ok(json_of_length(StatusCode::OK, &Results { results: &self, truncated_alerts: truncated }, length))
     }
 }
 

@@ -145,8 +145,14 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
     let world = World::start(toml, &[("api", "api-1\n"), ("hook", "hook-1\n")]).await?;
     let status = async |token: &str| anyhow::Ok(world.http().clone().token(token).get("/api/prompts").await?.status);
     let delivered = async |token: &str| anyhow::Ok(deliver(&world.http().clone().token(token), &[]).await?.status);
+    let browser = world.http().clone().header("sec-fetch-site", "same-origin");
+    let signed_in = async |token: &str| anyhow::Ok(browser.post_form("/login", format!("token={token}")).await?.status);
     assert_eq!((status("api-1").await?, delivered("hook-1").await?), (200, 200));
     for n in 2..10 {
+        // a form has the token in its body
+        world.dir.write("api", format!("form-{n}"))?;
+        assert_eq!(signed_in(&format!("form-{n}")).await?, 303, "{n}");
+        assert_eq!(signed_in("wrong").await?, 401, "{n}");
         let (old, new) = (format!("api-{}", n - 1), format!("api-{n}"));
         world.dir.write("api", format!("{new}\n"))?;
         // requests that arrive while the file is being read wait for the same read
@@ -176,6 +182,21 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
     assert_eq!(answer.status, 401);
     assert_eq!(world.http().clone().token("api-10").post("/-/reload", "").await?.status, 200);
     assert_eq!(world.http().clone().token("api-10").get("/-/reload").await?.status, 405);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_a_reload_refused_needs_no_other_reload() -> Result<()> {
+    let world = World::start("[server]\napi_token_file = \"api\"\n", &[("api", "api-1")]).await?;
+    let http = world.http().clone().token("api-1");
+    for mended in ["api-1", "api-2"] {
+        world.dir.write("api", "")?;
+        let answer = http.post("/-/reload", "").await?;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(!world.is_successful().await?);
+        world.dir.write("api", mended)?;
+        eventually("it works again", SOON, async || world.is_successful().await.ok()?.then_some(())).await?;
+    }
     Ok(())
 }
 

@@ -241,3 +241,27 @@ async fn the_api_says_so_too() -> Result<()> {
     assert_eq!(world.active("p").await?.as_deref(), Some("v2"));
     Ok(())
 }
+
+/// Somebody SETs a version at the moment from which Redis takes no more writes.
+#[tokio::test]
+async fn what_cannot_be_noticed_hides_nothing() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let mut full = redis::pipe();
+    full.atomic().cmd("SET").arg("{prompts}:active:p").arg("v9").cmd("SET").arg("{prompts}:active:q").arg("v9");
+    full.cmd("CONFIG").arg("SET").arg("maxmemory").arg(1);
+    full.exec_async(&mut world.redis.connection().await?).await?;
+    for (path, expected) in [
+        ("/api/prompts/p", 200),
+        ("/api/prompts/p/log", 200),
+        ("/prompts/p", 200),
+        // not 404: it has a version, which is not noticed
+        ("/api/prompts/q", 503),
+        ("/api/prompts/none", 404),
+    ] {
+        let answer = world.http().get(path).await?;
+        assert_eq!(answer.status, expected, "{path}: {}", answer.text());
+    }
+    assert_eq!(world.http().get("/api/prompts/p").await?.json()?["active"], "v9");
+    Ok(())
+}

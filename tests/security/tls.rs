@@ -10,6 +10,7 @@ use prompt_rollback_testkit::tls::Authority;
 use prompt_rollback_testkit::{Alertmanager, Receiver, Wait, free_port, shipped};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{HandshakeKind, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -215,21 +216,12 @@ async fn tls_is_switched_on_and_certificates_are_asked_for_without_a_restart() -
 async fn a_connection_does_not_outlive_its_clients_authority() -> Result<()> {
     let world = World::start(true, &[]).await?;
     world.ship("p", &[]).await?;
-    let config = rustls::ClientConfig::builder_with_provider(prompt_rollback::tls::provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(
-            prompt_rollback::tls::trusted(world.files.path("ca").as_ref()).map_err(anyhow::Error::msg)?,
-        )
-        .with_client_auth_cert(
-            CertificateDer::pem_file_iter(world.files.path("client"))?.collect::<Result<_, _>>()?,
-            PrivateKeyDer::from_pem_file(world.files.path("client-key"))?,
-        )?;
     let delivery = delivery(&[critical("p")]);
     let post = format!(
         "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{delivery}",
         delivery.len()
     );
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = certified(&world.files, rustls::ALL_VERSIONS)?;
     let mut kept = shaken(&world, &connector).await?;
     let before = ask(&mut kept, &post).await?;
     assert!(before.starts_with("HTTP/1.1 200 ") && !before.contains("connection: close"), "{before}");
@@ -243,6 +235,23 @@ async fn a_connection_does_not_outlive_its_clients_authority() -> Result<()> {
     let last = ask(&mut kept, &post).await?;
     assert!(last.starts_with("HTTP/1.1 503 ") && last.contains("reconnect"), "{last}");
     assert!(last.contains("connection: close"), "{last}");
+    Ok(())
+}
+
+/// Resuming a session proves no certificate: it would work for ever after the certificate has expired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_certificate_is_verified_in_each_handshake() -> Result<()> {
+    let world = World::start(true, &[]).await?;
+    for version in rustls::ALL_VERSIONS {
+        let connector = certified(&world.files, &[*version])?;
+        for connection in 1..=3 {
+            let mut stream = shaken(&world, &connector).await?;
+            assert_ne!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed), "{version:?}, {connection}");
+            // tickets arrive with the answer
+            let answer = ask(&mut stream, "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
     Ok(())
 }
 
@@ -275,6 +284,19 @@ async fn shaken(world: &World, connector: &TlsConnector) -> Result<TlsStream<Tcp
 
 fn connector(world: &World) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(client_config(&world.files)?)))
+}
+
+/// Presents the client's certificate of `files`.
+fn certified(files: &Files, versions: &[&'static SupportedProtocolVersion]) -> Result<TlsConnector> {
+    let roots = prompt_rollback::tls::trusted(files.path("ca").as_ref()).map_err(anyhow::Error::msg)?;
+    let config = rustls::ClientConfig::builder_with_provider(prompt_rollback::tls::provider())
+        .with_protocol_versions(versions)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            CertificateDer::pem_file_iter(files.path("client"))?.collect::<Result<_, _>>()?,
+            PrivateKeyDer::from_pem_file(files.path("client-key"))?,
+        )?;
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// What a client does before it falls silent.

@@ -170,8 +170,11 @@ impl Admission {
         Ok(session::sign(&session, &credential.token))
     }
 
-    /// Whether a form may have been sent by the receiver's own page.
+    /// Refuses a form that the receiver's own page cannot have sent.
     pub fn check_form(&self, head: &Parts, peer: &Peer) -> Result<(), ApiError> {
+        if self.is_open() {
+            local(head, "server.api_token")?;
+        }
         same_site(head, self.is_trusted(peer))
     }
 }
@@ -331,7 +334,7 @@ mod tests {
     use std::net::IpAddr;
 
     use hyper::Request;
-    use hyper::header::COOKIE;
+    use hyper::header::{COOKIE, ORIGIN};
     use tokio::time::Instant;
 
     use super::*;
@@ -346,12 +349,30 @@ mod tests {
         Admission::new(&Config::load(None, env.into_iter()).expect("a config"))
     }
 
+    fn peer() -> Peer {
+        let (since, address) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
+        Peer { site: Site::Main, door: Door::Plain, since, certified: false, address }
+    }
+
     fn with_cookie(cookie: &str, now: u64) -> Result<Caller, ApiError> {
         let request =
             Request::get("/").header(COOKIE, format!("{}={cookie}", session::cookie_name(false))).body(()).unwrap();
-        let (since, address) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
-        let peer = Peer { site: Site::Main, door: Door::Plain, since, certified: false, address };
-        admission().caller(&request.into_parts().0, &peer, now)
+        admission().caller(&request.into_parts().0, &peer(), now)
+    }
+
+    #[test]
+    fn without_a_token_forms_come_from_this_machine_alone() {
+        let open = Admission::new(&Config::default());
+        for (host, origin, expected) in [
+            ("localhost:8000", "http://localhost:8000", Ok(())),
+            ("localhost:8000", "http://evil.example", Err("not_local")),
+            // its name leads to this machine: DNS rebinding
+            ("evil.example:8000", "http://evil.example:8000", Err("not_local")),
+        ] {
+            let request = Request::post("/logout").header(HOST, host).header(ORIGIN, origin).body(()).unwrap();
+            let checked = open.check_form(&request.into_parts().0, &peer());
+            assert_eq!(checked.map_err(|refused| refused.code), expected, "{host} {origin}");
+        }
     }
 
     #[test]

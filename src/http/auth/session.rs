@@ -10,8 +10,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 const CSRF_HEADER: &str = "x-csrf-token";
-/// Longest cookie that is read.
-const MAX_COOKIE: usize = 2_048;
+/// Longest cookie that is read: there is room for the longest name.
+const MAX_COOKIE: usize = 3_072;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -85,6 +85,7 @@ fn mac(key: &SecretString, purpose: &str, text: &str) -> Hmac<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::input::MAX_TEXT;
 
     const NOW: u64 = 1_764_400_000;
 
@@ -102,6 +103,15 @@ mod tests {
         assert_eq!(with(&key, NOW + 60), None);
         assert_eq!(with(&replaced, NOW), None, "the token was replaced");
         assert_eq!(verify(&cookie, |_| None, NOW), None, "the token was removed");
+    }
+
+    #[test]
+    fn the_longest_name_that_may_be_entered_fits_into_a_cookie() {
+        let key = SecretString::from("ops-token");
+        for letter in ["\u{1f600}", "\""] {
+            let session = Session { token: "t".repeat(64), person: Some(letter.repeat(MAX_TEXT)), until: u64::MAX };
+            assert_eq!(verify(&sign(&session, &key), |_| Some(&key), NOW), Some(session), "{letter}");
+        }
     }
 
     #[test]
