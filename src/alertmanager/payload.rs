@@ -136,7 +136,7 @@ type Contents<'a> = (Vec<Delivered>, Object<'a>);
 fn quick<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Option<Contents<'a>> {
     in_one_pass(body, "alerts", MAX_ALERTS, &mut |Sections { own, labels, annotations }| {
         let mut so_far = PartialAlert::default();
-        let parts = Parts::new(own, labels.unwrap_or_default(), annotations.unwrap_or_default());
+        let parts = AlertSections::new(own, labels.unwrap_or_default(), annotations.unwrap_or_default());
         match understand(&parts, &mut so_far, names, policy) {
             Ok(delivered) => Some(delivered),
             // without a fingerprint, it is identified by the whole alert
@@ -160,7 +160,7 @@ fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Conten
     };
     let read = |raw: &'a RawValue| {
         let mut so_far = PartialAlert::default();
-        let understood = Parts::of(raw).and_then(|parts| understand(&parts, &mut so_far, names, policy));
+        let understood = AlertSections::of(raw).and_then(|parts| understand(&parts, &mut so_far, names, policy));
         understood.unwrap_or_else(|why| so_far.ignored(|| format!("alert-{:016x}", fnv1a(raw.get().bytes())), why))
     };
     Ok((alerts.into_iter().map(read).collect(), delivery))
@@ -198,7 +198,7 @@ impl PartialAlert<'_> {
 
 /// The alert, or why it is ignored.
 fn understand<'a>(
-    Parts { alert, labels, annotations }: &Parts<'a>,
+    AlertSections { alert, labels, annotations }: &AlertSections<'a>,
     so_far: &mut PartialAlert<'a>,
     names: &Labels,
     policy: &Policy,
@@ -312,14 +312,14 @@ fn moment_of(annotations: &AlertSection<'_>) -> Result<Timestamp, Why> {
     moment.ok_or_else(|| misread("annotations.", EVALUATED_AT, "seconds since 1970", value))
 }
 
-/// The parts of an alert.
-struct Parts<'a> {
+/// An alert, its labels and its annotations.
+struct AlertSections<'a> {
     alert: AlertSection<'a>,
     labels: AlertSection<'a>,
     annotations: AlertSection<'a>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> AlertSections<'a> {
     fn new(alert: Object<'a>, labels: Object<'a>, annotations: Object<'a>) -> Self {
         Self {
             alert: AlertSection { path: "", fields: alert },
