@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::reply::ApiError;
+use super::error::ApiError;
 
 /// The bytes that each request has for itself, so that a critical alert always fits.
 pub const OWN: usize = 8 << 10;

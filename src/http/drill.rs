@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::ApiError;
 use super::input::{body, prompt_name};
-use super::reply::{ApiError, Reply, answer};
+use super::reply::{Reply, answer};
 use crate::api;
 use crate::service::drills;
 use crate::store::drill::{Drill, DrillId, DrillStep};
