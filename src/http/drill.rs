@@ -10,7 +10,8 @@ use super::input::{body, prompt_name};
 use super::reply::{Reply, answer};
 use crate::api;
 use crate::service::drills;
-use crate::store::drill::{Drill, DrillId, DrillStep};
+use crate::store::DrillId;
+use crate::store::drill::{Drill, DrillStep};
 use crate::store::rfc3339;
 
 pub async fn start(context: &Context, caller: &Caller, bytes: &Bytes) -> Result<Reply, ApiError> {
