@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
@@ -16,7 +15,6 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::auth::{Caller, unix_seconds};
-use super::budget::{Budget, OWN, ReservedBytes, overloaded};
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{self, Query};
@@ -26,8 +24,8 @@ use super::peer::{Peer, Site};
 use super::reply::{Reply, shipped, text, within};
 use super::route::{PageKind, Route, Routes};
 use super::{
-    api, auth, canary, drill, events, explain, import, login, mark, openapi, postmortem, reload, report, restore,
-    scrape, serving, slack, webhook,
+    api, auth, canary, drill, events, explain, import, incoming, login, mark, openapi, postmortem, reload, report,
+    restore, scrape, serving, slack, webhook,
 };
 use crate::decision::PromptName;
 use crate::live::Current;
@@ -137,7 +135,7 @@ async fn dispatch(
     span: &mut Span,
 ) -> Result<Reply, ApiError> {
     let arrived = Instant::now();
-    let (head, incoming) = request.into_parts();
+    let (head, body) = request.into_parts();
     let Some((expected, route, parameters)) = context.routes.find(head.uri.path()) else {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
@@ -196,7 +194,7 @@ async fn dispatch(
         Route::Webhook | Route::Versions => (context.max_body_bytes, &context.budget),
         _ => (context.max_body_bytes.min(MAX_SHORT), &context.budget),
     };
-    let (bytes, _held) = read(incoming, declared, max, budget).await?;
+    let (bytes, _held) = incoming::read(body, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
     let post = post(context, (route, &sender), [&parameter, &second], (&head, &peer), &bytes, arrived);
@@ -345,48 +343,6 @@ async fn public(context: &Context, route: Route, parameter: &str, head: bool) ->
         }),
         _ => Ok(text(StatusCode::OK, "healthy\n")),
     }
-}
-
-/// Reads the whole body, of at most `max` bytes, if there is memory for it.
-async fn read(
-    mut incoming: Incoming,
-    declared: Option<u64>,
-    max: usize,
-    budget: &Budget,
-) -> Result<(Vec<u8>, ReservedBytes), ApiError> {
-    let too_large = || {
-        let message = format!("the body is larger than {max} bytes");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-    };
-    // too large by its own declaration: not worth reading
-    if declared.is_some_and(|length| length > max as u64) || incoming.size_hint().lower() > max as u64 {
-        return Err(too_large());
-    }
-    let declared = declared.and_then(|length| usize::try_from(length).ok());
-    let mut arriving = budget.body();
-    let mut body = Vec::with_capacity(declared.unwrap_or_default().min(OWN));
-    loop {
-        let frame = tokio::select! {
-            biased;
-            () = arriving.given_up() => return Err(overloaded()),
-            frame = incoming.frame() => frame,
-        };
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|_| ApiError::bad_request("the body did not arrive whole"))?;
-        let Some(data) = frame.data_ref() else { continue };
-        let length = body.len() + data.len();
-        if length > max {
-            return Err(too_large());
-        }
-        if length > body.capacity() {
-            // the declared length is not trusted; doubling copies each byte at most twice
-            let room = (2 * length).min(declared.unwrap_or(max)).max(length);
-            arriving.hold(room)?;
-            body.reserve_exact(room - body.len());
-        }
-        body.extend_from_slice(data);
-    }
-    Ok((body, arriving.complete()))
 }
 
 /// Returns `answer`, or 500 if it panics: a bug in one request ends neither its connection nor others.

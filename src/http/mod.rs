@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod exposition;
 mod import;
+mod incoming;
 mod input;
 mod lanes;
 mod linger;
