@@ -1,5 +1,6 @@
 use hyper::StatusCode;
 
+use super::follows::is_proof;
 use super::*;
 use crate::config::Config;
 use crate::prometheus::client::PrometheusError;
