@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
+use crate::alertmanager::client::Alertmanagers;
 use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
 use crate::figures::FigureBook;
@@ -18,7 +18,7 @@ use crate::http_client::Proxies;
 use crate::live::{Current, Live, Reloader};
 use crate::notify::slack::{self, MESSAGE_INTERVAL, Schedule, SlackNotifier};
 use crate::notify::{self, Notifiers};
-use crate::prometheus::client::{Prometheus, PrometheusError};
+use crate::prometheus::client::Prometheus;
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::reconciler::archive::{self, Archive, Archiver};
 use crate::reconciler::health::RedisHealth;
@@ -29,15 +29,16 @@ use crate::reconciler::{canary, drift, figures, outage, page, rules, soak};
 use crate::rules::RuleBook;
 use crate::service::clicks::{Acknowledged, Clicks, EphemeralReply};
 use crate::service::updates::{self, Updates};
-use crate::slack::client::{Slack, SlackError};
+use crate::slack::client::Slack;
 use crate::store::link::LoginReader;
-use crate::store::{Clock, Store, StoreError};
+use crate::store::{Clock, Store};
 use clicks::{handle_clicks, hear_clicks, workspace};
 use otlp::Exporting;
 use process::{graceful, within_open_files};
 use tasks::Tasks;
 
 mod clicks;
+mod error;
 mod logging;
 #[cfg_attr(not(feature = "otlp"), path = "app/no_otlp.rs")]
 mod otlp;
@@ -45,6 +46,7 @@ mod process;
 mod reload;
 mod tasks;
 
+pub use error::AppError;
 pub use process::{Signals, serve};
 pub use tasks::TaskEnded;
 
@@ -59,30 +61,6 @@ const SCRAPED: &str = "metrics";
 const PAGE: &str = "page server";
 /// The task that handles clicks of Socket Mode.
 const CLICKED: &str = "clicks";
-
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    #[error("{key}: cannot listen on {address}: {error}")]
-    Listen { key: &'static str, address: SocketAddr, error: std::io::Error },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("slack: {0}")]
-    Slack(#[from] SlackError),
-    #[error(transparent)]
-    Alertmanager(#[from] AlertmanagerError),
-    #[error(transparent)]
-    Prometheus(#[from] PrometheusError),
-    #[error("{0}")]
-    Notifiers(String),
-    #[error("registry.precheck_url: {0}")]
-    Precheck(String),
-    #[error("cannot listen for signals: {0}")]
-    Signals(std::io::Error),
-    #[error(transparent)]
-    Ended(#[from] TaskEnded),
-    #[error("tracing.otlp_endpoint: {0}")]
-    Tracing(String),
-}
 
 /// The parts built from one config. A reload builds them again and replaces them as a whole.
 #[derive(Debug, Clone)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::error::AppError;
 use super::otlp::Exporter;
-use super::{App, AppError, logging};
+use super::{App, logging};
 use crate::config::{LoadedConfig, LogLevel};
 use crate::live::Current;
 use crate::store::Clock;
