@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::decision::PromptName;
-use crate::prometheus::client::{PrometheusError, Series};
-
-type QueryResult = Result<Vec<Series>, PrometheusError>;
+use crate::prometheus::client::{PrometheusError, QueryResult};
 
 /// Prompts that one query is about, or several queries if the answer is too large.
 #[derive(Debug, Default)]

@@ -54,9 +54,8 @@ pub fn sender<'a>(
     }
 }
 
-/// The token of a header `Authorization: Bearer TOKEN`.
-/// The token, without what [`bare`] removes: Alertmanager sends the file of its token with a byte order mark, if it has
-/// one.
+/// The token of a header `Authorization: Bearer TOKEN`, without what [`bare`] removes: Alertmanager sends the file of its
+/// token with a byte order mark, if it has one.
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     let token = std::str::from_utf8(token).map_or(token, |text| bare(text).as_bytes());

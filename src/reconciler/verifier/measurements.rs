@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
 
-use super::{QueryResult, Verifier, is_new};
+use super::{Verifier, is_new};
 use crate::config::Labels;
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::elsewhere;
-use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::client::{Prometheus, PrometheusError, QueryResult, Series};
 use crate::prometheus::exposure::Recorded;
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::server::ScrapeTargets;
