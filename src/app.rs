@@ -1,19 +1,15 @@
 //! Builds all parts, runs them, and shuts them down in order.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::stream::poll_fn;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
+use crate::alertmanager::client::Alertmanagers;
 use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
 use crate::figures::FigureBook;
@@ -22,7 +18,7 @@ use crate::http_client::Proxies;
 use crate::live::{Current, Live, Reloader};
 use crate::notify::slack::{self, MESSAGE_INTERVAL, Schedule, SlackNotifier};
 use crate::notify::{self, Notifiers};
-use crate::prometheus::client::{Prometheus, PrometheusError};
+use crate::prometheus::client::Prometheus;
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::reconciler::archive::{self, Archive, Archiver};
 use crate::reconciler::health::RedisHealth;
@@ -31,22 +27,27 @@ use crate::reconciler::precheck::Precheck;
 use crate::reconciler::verifier::Verifier;
 use crate::reconciler::{canary, drift, figures, outage, page, rules, soak};
 use crate::rules::RuleBook;
-use crate::service::clicks::{Acknowledged, Clicks, EphemeralReply, handle_patiently};
+use crate::service::clicks::{Acknowledged, Clicks, EphemeralReply};
 use crate::service::updates::{self, Updates};
-use crate::slack::client::{Slack, SlackError};
-use crate::slack::payload::Interaction;
-use crate::slack::socket;
+use crate::slack::client::Slack;
 use crate::store::link::LoginReader;
-use crate::store::{Clock, Store, StoreError};
-use otlp::{Exporter, Exporting};
+use crate::store::{Clock, Store};
+use clicks::{handle_clicks, hear_clicks, workspace};
+use otlp::Exporting;
+use process::{graceful, within_open_files};
 use tasks::Tasks;
 
+mod clicks;
+mod error;
 mod logging;
 #[cfg_attr(not(feature = "otlp"), path = "app/no_otlp.rs")]
 mod otlp;
+mod process;
 mod reload;
 mod tasks;
 
+pub use error::AppError;
+pub use process::{Signals, serve};
 pub use tasks::TaskEnded;
 
 /// Most refusals waiting for Slack, and most clicks waiting for Redis.
@@ -60,32 +61,6 @@ const SCRAPED: &str = "metrics";
 const PAGE: &str = "page server";
 /// The task that handles clicks of Socket Mode.
 const CLICKED: &str = "clicks";
-/// Clicks handled concurrently.
-const CLICKS_AT_ONCE: usize = 16;
-
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    #[error("{key}: cannot listen on {address}: {error}")]
-    Listen { key: &'static str, address: SocketAddr, error: std::io::Error },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("slack: {0}")]
-    Slack(#[from] SlackError),
-    #[error(transparent)]
-    Alertmanager(#[from] AlertmanagerError),
-    #[error(transparent)]
-    Prometheus(#[from] PrometheusError),
-    #[error("{0}")]
-    Notifiers(String),
-    #[error("registry.precheck_url: {0}")]
-    Precheck(String),
-    #[error("cannot listen for signals: {0}")]
-    Signals(std::io::Error),
-    #[error(transparent)]
-    Ended(#[from] TaskEnded),
-    #[error("tracing.otlp_endpoint: {0}")]
-    Tracing(String),
-}
 
 /// The parts built from one config. A reload builds them again and replaces them as a whole.
 #[derive(Debug, Clone)]
@@ -353,7 +328,7 @@ impl App {
     }
 
     /// Ends it: no new connections, requests under way and accepted clicks finish, then the workers stop, and the last spans are
-    /// exported, all within `server.shutdown_timeout`, of which the last second is left for [`last_resort`]. What the workers had claimed is done by another replica once the lease expires.
+    /// exported, all within `server.shutdown_timeout`, of which the last second is left for `last_resort`. What the workers had claimed is done by another replica once the lease expires.
     pub async fn shutdown(mut self) {
         let until = Instant::now() + graceful(self.shutdown_timeout.get());
         let _ = self.stop.send(()); // fails only if the servers have ended
@@ -383,205 +358,5 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(SocketAddr, T
     bind.await.map_err(|error| AppError::Listen { key, address, error })
 }
 
-/// The settings for Socket Mode.
-type Workspace = Option<(Arc<Slack>, config::SlackConfig)>;
-
-fn workspace(running: &Running) -> Workspace {
-    running.slack.clone().map(|slack| (slack, running.settings.config.slack.clone()))
-}
-
-/// Keeps Socket Mode connected, also after its settings are replaced, until `stopped`. Closes the queue at its end.
-async fn hear_clicks(
-    mut workspaces: Current<Workspace>,
-    clicks: mpsc::Sender<Interaction>,
-    stopped: impl Future<Output = ()>,
-) {
-    let mut stopped = pin!(stopped);
-    loop {
-        let now = workspaces.get();
-        let listen = async {
-            if let Some((_, config)) = &now {
-                socket::run(config.clone(), clicks.clone()).await;
-            }
-            std::future::pending().await // Socket Mode is not configured
-        };
-        let replaced = async {
-            let client = |workspace: &Workspace| workspace.as_ref().map(|(slack, _)| Arc::as_ptr(slack));
-            loop {
-                workspaces.replaced().await;
-                if client(&workspaces.get()) != client(&now) {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = listen => {}
-            () = replaced => {}
-            () = &mut stopped => return,
-        }
-    }
-}
-
-/// Handles clicks from Socket Mode until their queue is closed. They are acknowledged already, so each waits for a
-/// fault to end, without delaying others.
-async fn handle_clicks(clicks: Current<Option<Arc<Clicks>>>, mut interactions: mpsc::Receiver<Interaction>) {
-    let clicks = &clicks;
-    let heard = poll_fn(|context| interactions.poll_recv(context));
-    heard
-        .for_each_concurrent(CLICKS_AT_ONCE, async |interaction| {
-            let Interaction::Clicks(all) = interaction else { return };
-            for click in &all {
-                handle_patiently(|| clicks.get(), click, None).await;
-            }
-        })
-        .await;
-}
-
-/// The signals that control the process. One that arrives before the process serves is kept, and does not kill it.
-#[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    pub fn listen() -> Result<Self, AppError> {
-        let listen = |kind| signal(kind).map_err(AppError::Signals);
-        Ok(Self {
-            hangup: listen(SignalKind::hangup())?,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Completes at SIGTERM or SIGINT.
-    pub async fn ended(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Runs `prompt-rollback serve` until SIGTERM or SIGINT, and reloads at SIGHUP.
-pub async fn serve(settings: &LoadedConfig, mut signals: Signals) -> Result<(), AppError> {
-    let exporter = Exporter::new(&settings.config.tracing);
-    let set_log_level = logging::init(&settings.config, exporter.as_ref());
-    let mut app = App::start(settings, Clock::default()).await?;
-    app.exporting = exporter.map(|exporter| exporter.start(app.tracing.clone(), &app.engine.metrics)).transpose()?;
-    last_resort(app.shutdown_timeout.clone()).map_err(AppError::Signals)?;
-    run(app, &mut signals, set_log_level).await
-}
-
-/// The end of the time for a shutdown: one that still goes on then hangs, and the process is ended.
-const HANGS: Duration = Duration::from_secs(1);
-
-/// How much of `limit` a shutdown that does not hang may take.
-fn graceful(limit: Duration) -> Duration {
-    limit - HANGS.min(limit / 2)
-}
-
-/// Starts a thread that ends the process at a second signal, or if the first one does not end it in time, even if the
-/// serving thread hangs.
-fn last_resort(limit: Current<Duration>) -> std::io::Result<()> {
-    let watch = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AppError::Signals);
-        let Err(error) = runtime.and_then(|runtime| runtime.block_on(insist(limit)));
-        tracing::error!(%error, "the watchdog cannot run: a hanging shutdown would not be ended");
-    };
-    std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch).map(drop)
-}
-
-/// Does not log before it exits: the process may hang because its log pipe is full.
-async fn insist(limit: Current<Duration>) -> Result<Infallible, AppError> {
-    let mut signals = Signals::listen()?;
-    signals.ended().await;
-    let _second = tokio::time::timeout(limit.get(), signals.ended()).await;
-    std::process::exit(1)
-}
-
-/// Runs until a signal. If a task ends, the process ends as well, so that the service manager restarts it: a receiver
-/// without one of its workers would look ready and leave work undone.
-async fn run(mut app: App, signals: &mut Signals, set_log_level: impl Fn(LogLevel)) -> Result<(), AppError> {
-    let ended = loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => break Ok(()),
-            _ = signals.interrupt.recv() => break Ok(()),
-            _ = signals.hangup.recv() => app.reloader.reload_soon("SIGHUP"),
-            () = app.log_level.replaced() => set_log_level(app.log_level.get()),
-            ended = app.tasks.ended() => break Err(ended),
-        }
-    };
-    match &ended {
-        Ok(()) => tracing::info!("shutting down"),
-        Err(ended) => tracing::error!("{ended}; shutting down"),
-    }
-    app.shutdown().await;
-    Ok(ended?)
-}
-
-/// Raises the limit of open files, whose soft value is often 1024, for this many connections, as many of the page if it
-/// has its own address, and the receiver's own files. Returns the connections that the limit allows: without a free
-/// descriptor, no new connection could be accepted to evict another.
-fn within_open_files(connections: u32, page_apart: bool) -> u32 {
-    const OURS: u64 = 256;
-    let listeners = if page_apart { 2 } else { 1 };
-    let limit = match rlimit::increase_nofile_limit(u64::from(connections) * listeners + OURS) {
-        Ok(limit) => limit,
-        Err(error) => {
-            tracing::warn!(%error, "the limit of open files could not be raised");
-            return connections;
-        }
-    };
-    let fit = u32::try_from(limit.saturating_sub(OURS).max(limit / 2) / listeners).unwrap_or(u32::MAX);
-    if fit < connections {
-        tracing::warn!(limit, connections = fit, "fewer than server.max_connections: raise the limit of open files");
-    }
-    connections.min(fit)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::LoadedConfig;
-
-    /// Without Redis, because it does not wait for it.
-    async fn app() -> App {
-        let env =
-            [("PROMPT_ROLLBACK_SERVER__LISTEN", "127.0.0.1:0"), ("PROMPT_ROLLBACK_REDIS__URL", "redis://127.0.0.1:1")];
-        let env = env.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let settings = LoadedConfig::load(None, env.into_iter()).expect("a config");
-        App::start(&settings, Clock::default()).await.expect("it starts")
-    }
-
-    #[tokio::test]
-    async fn a_worker_that_ends_stops_the_receiver_with_a_reason() {
-        let mut signals = Signals::listen().expect("signals");
-        for (panics, said) in [(true, "the task act has panicked: boom"), (false, "the task act has ended")] {
-            let mut app = app().await;
-            let address = app.address;
-            tokio::net::TcpStream::connect(address).await.expect("it serves");
-            app.tasks.spawn("act", async move { assert!(!panics, "boom") });
-            let error = run(app, &mut signals, |_| ()).await.expect_err("it must not go on").to_string();
-            assert!(error.starts_with(said), "{error}");
-            assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it serves no more");
-        }
-    }
-
-    #[test]
-    fn a_shutdown_leaves_time_to_end_one_that_hangs() {
-        for (limit, expected) in [(10_000, 9_000), (2_000, 1_000), (1_000, 500), (1, 0)] {
-            let (limit, expected) = (Duration::from_millis(limit), Duration::from_millis(expected));
-            assert!(graceful(limit).abs_diff(expected) < Duration::from_millis(1), "{limit:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn no_task_ends_by_itself() {
-        let mut app = app().await;
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(3), app.ended()).await;
-        assert!(waited.is_err(), "{waited:?}");
-        app.shutdown().await;
-    }
-}
+mod tests;

@@ -237,6 +237,41 @@ fn only_tests_of_the_store_name_private_keys() {
     }
 }
 
+/// The name of the type that a line declares. An indented `type` belongs to a trait.
+fn declared(line: &str) -> Option<&str> {
+    let item = line.trim_start();
+    let item = match item.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(')')?.1,
+        Some(rest) => rest,
+        None => item,
+    };
+    let item = item.trim_start();
+    let named = ["struct ", "enum ", "trait "].iter().find_map(|kind| item.strip_prefix(kind));
+    let named = named.or_else(|| item.strip_prefix("type ").filter(|_| !line.starts_with(' ')))?;
+    // of a macro, the name is its argument
+    named.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().filter(|name| !name.is_empty())
+}
+
+#[test]
+fn no_two_types_have_the_same_name() {
+    assert_eq!(declared("pub(in crate::store) struct Link<'a> {"), Some("Link"));
+    assert_eq!(declared("    pub enum Denial {"), Some("Denial"));
+    assert_eq!((declared("    type Error = CutOff;"), declared("type Reply = Body;")), (None, Some("Reply")));
+    let mut declarations: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for (path, text) in [rust_files("src"), rust_files("crates")].concat() {
+        // a build has either `otlp` or `no_otlp`
+        if path.iter().any(|part| part == "tests") || path.ends_with("tests.rs") || path.ends_with("no_otlp.rs") {
+            continue;
+        }
+        let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for name in product.lines().filter_map(declared) {
+            let earlier = declarations.insert(name.to_owned(), path.clone());
+            assert_eq!(earlier, None, "{name} is declared in {} as well", path.display());
+        }
+    }
+    assert!(declarations.len() > 400, "found only {}", declarations.len());
+}
+
 #[test]
 fn names_of_functions_have_fewer_than_70_characters() {
     for folder in ["src", "crates", "tests", "testkit", "examples", "benches", "packaging"] {

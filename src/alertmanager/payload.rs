@@ -22,6 +22,9 @@ use crate::decision::{
     Alert, AlertStatus, Measure, OutcomeReason, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels,
     VersionName, fnv1a,
 };
+use sections::{AlertSection, AlertSections, misread};
+
+mod sections;
 
 /// Alerts of one delivery: as many real alerts as fit into 16 MiB.
 const MAX_ALERTS: usize = 50_000;
@@ -136,7 +139,7 @@ type Contents<'a> = (Vec<Delivered>, Object<'a>);
 fn quick<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Option<Contents<'a>> {
     in_one_pass(body, "alerts", MAX_ALERTS, &mut |Sections { own, labels, annotations }| {
         let mut so_far = PartialAlert::default();
-        let parts = Parts::new(own, labels.unwrap_or_default(), annotations.unwrap_or_default());
+        let parts = AlertSections::new(own, labels.unwrap_or_default(), annotations.unwrap_or_default());
         match understand(&parts, &mut so_far, names, policy) {
             Ok(delivered) => Some(delivered),
             // without a fingerprint, it is identified by the whole alert
@@ -160,7 +163,7 @@ fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Conten
     };
     let read = |raw: &'a RawValue| {
         let mut so_far = PartialAlert::default();
-        let understood = Parts::of(raw).and_then(|parts| understand(&parts, &mut so_far, names, policy));
+        let understood = AlertSections::of(raw).and_then(|parts| understand(&parts, &mut so_far, names, policy));
         understood.unwrap_or_else(|why| so_far.ignored(|| format!("alert-{:016x}", fnv1a(raw.get().bytes())), why))
     };
     Ok((alerts.into_iter().map(read).collect(), delivery))
@@ -198,7 +201,7 @@ impl PartialAlert<'_> {
 
 /// The alert, or why it is ignored.
 fn understand<'a>(
-    Parts { alert, labels, annotations }: &Parts<'a>,
+    AlertSections { alert, labels, annotations }: &AlertSections<'a>,
     so_far: &mut PartialAlert<'a>,
     names: &Labels,
     policy: &Policy,
@@ -310,69 +313,6 @@ fn moment_of(annotations: &AlertSection<'_>) -> Result<Timestamp, Why> {
     #[allow(clippy::cast_possible_truncation, reason = "saturates")]
     let moment = seconds.map(|seconds| Timestamp((seconds * 1e3) as i64));
     moment.ok_or_else(|| misread("annotations.", EVALUATED_AT, "seconds since 1970", value))
-}
-
-/// The parts of an alert.
-struct Parts<'a> {
-    alert: AlertSection<'a>,
-    labels: AlertSection<'a>,
-    annotations: AlertSection<'a>,
-}
-
-impl<'a> Parts<'a> {
-    fn new(alert: Object<'a>, labels: Object<'a>, annotations: Object<'a>) -> Self {
-        Self {
-            alert: AlertSection { path: "", fields: alert },
-            labels: AlertSection { path: "labels.", fields: labels },
-            annotations: AlertSection { path: "annotations.", fields: annotations },
-        }
-    }
-
-    fn of(raw: &'a RawValue) -> Result<Self, Why> {
-        let object = |name, value| Object::new(value).ok_or_else(|| misread("", name, "an object", Some(value)));
-        let alert = AlertSection { path: "", fields: object("alert", raw)? };
-        let labels = alert.get("labels")?.map(|labels| object("labels", labels)).transpose()?;
-        let annotations = alert.get("annotations")?.and_then(Object::new);
-        Ok(Self::new(alert.fields, labels.unwrap_or_default(), annotations.unwrap_or_default()))
-    }
-}
-
-/// An alert, or its labels or annotations.
-struct AlertSection<'a> {
-    path: &'static str,
-    fields: Object<'a>,
-}
-
-impl<'a> AlertSection<'a> {
-    fn get(&self, name: &str) -> Result<Option<&'a RawValue>, Why> {
-        let twice = |Repeated| Why::malformed(format!("{}{name}: expected one value, found two", self.path));
-        self.fields.get(name).map_err(twice)
-    }
-
-    fn written(&self, name: &str) -> Result<Option<Cow<'a, str>>, Why> {
-        Ok(self.get(name)?.map(written))
-    }
-
-    /// A text, or a whole number, which programs write for a version such as 3.
-    fn name(&self, name: &str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Why> {
-        let number = |value: &'a RawValue| {
-            let digits = Some(value.get()).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-            digits.map(Cow::Borrowed)
-        };
-        let expected = |value| text(value).or_else(|| number(value));
-        let read =
-            |value| expected(value).ok_or_else(|| misread(self.path, name, "a text or a whole number", Some(value)));
-        value.map(read).transpose()
-    }
-}
-
-fn misread(path: &str, name: &str, expected: &str, found: Option<&RawValue>) -> Why {
-    let found = match found.map(|value| (text(value), kind(value))) {
-        None => Cow::Borrowed("nothing"),
-        Some((Some(text), _)) => Cow::Owned(format!("{:?}", shorten(&text, 40))),
-        Some((None, kind)) => Cow::Borrowed(kind),
-    };
-    Why::malformed(format!("{path}{name}: expected {expected}, found {found}"))
 }
 
 /// Whether anything was measured. If Grafana's data source fails or has no data, it fires alerts with the rule's own

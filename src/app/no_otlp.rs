@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing_subscriber::layer::Identity;
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::TracingConfig;
 use crate::live::Current;
 use crate::metrics::Metrics;

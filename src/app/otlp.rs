@@ -31,7 +31,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 use ulid::Ulid;
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::TracingConfig;
 use crate::http_client::{BaseUrl, Outgoing};
 use crate::live::Current;

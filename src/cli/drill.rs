@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::args::{Output, ReceiverArgs};
 use super::client::encode;
-use super::{CommandError, body, connect, print, print_json};
+use super::receiver::{body, connect};
+use super::terminal::{CommandError, print, print_json};
 use crate::api::{self, DrillStepView, DrillView};
 use crate::cli::table::clean;
 use crate::visible::shown_name;

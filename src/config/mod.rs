@@ -10,14 +10,17 @@ mod canary;
 mod duration;
 mod error;
 mod files;
+mod forms;
 mod http_target;
 mod key;
+mod patterns;
 mod reader;
 mod redis_url;
 mod secret;
 mod sections;
 mod settings;
 mod shown;
+mod target;
 mod validate;
 mod value;
 mod values;
@@ -26,18 +29,19 @@ mod words;
 pub use duration::{DurationError, format_prometheus_duration, parse_prometheus_duration};
 pub use error::{ConfigError, ConfigProblem, Origin};
 pub(crate) use files::{MAX_FILE, read_file};
+pub(crate) use forms::is_server;
 pub use http_target::HttpTarget;
+pub use patterns::{allows, allows_all};
 pub use reader::RenamedKey;
-pub use redis_url::RedisUrl;
+pub use redis_url::{RedisIdentity, RedisUrl};
 pub(crate) use secret::{bare, decode, unfit};
 pub use sections::{
     AlertmanagerConfig, Decider, GatesConfig, GradualConfig, GuardsConfig, IncidentsConfig, Labels, LogConfig,
-    MetricsConfig, PageConfig, PrometheusConfig, ProxyConfig, RedisConfig, RedisIdentity, RegistryConfig, ReportConfig,
+    MetricsConfig, PageConfig, PrometheusConfig, ProxyConfig, RedisConfig, RegistryConfig, ReportConfig,
     RetentionConfig, ServerConfig, SlackConfig, SourceConfig, TokenConfig, TracingConfig, VerificationConfig,
-    WebhookConfig, allows, allows_all,
+    WebhookConfig,
 };
 pub use settings::{ConfigSources, LoadedConfig, Reread};
-pub(crate) use validate::is_server;
 pub use value::{Network, Ratio, Weekly};
 pub use values::ConfigChange;
 pub use words::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Role};

@@ -1,9 +1,7 @@
 //! Reads one key after another from the environment, the file and the defaults, and collects all errors instead of
 //! stopping at the first.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,19 +11,14 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, ConfigProblem, Origin};
 use super::files::FileContents;
 use super::key::{ENV_PREFIX, env_name, env_word, quote, section_of, split_name, unquote};
-use super::secret::{bare, decode, unfit};
 use super::shown::{show, show_text};
 use super::value::Setting;
 use super::values::Values;
 
-/// Keys that were renamed, and their earlier names, which are accepted for one release.
-const RENAMED: [(&str, &str); 5] = [
-    ("registry.precheck_url", "registry.baseline_url"),
-    ("guards.max_auto_rollbacks_window", "guards.max_auto_rollbacks_within"),
-    ("incidents.alert_resolve_timeout", "incidents.forget_after"),
-    ("verification.fast_checks", "verification.checks"),
-    ("gradual.hold", "gradual.stage_hold"),
-];
+mod hidden;
+mod renamed;
+
+pub use renamed::RenamedKey;
 
 /// A value of the file that is not a table, or an empty table.
 struct Leaf<'a> {
@@ -54,24 +47,6 @@ pub(super) struct ConfigReader<'a> {
     pub renamed: Vec<RenamedKey>,
     is_toml: bool,
     problems: Vec<ConfigProblem>,
-}
-
-/// A key that is set by its earlier name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RenamedKey {
-    pub origin: Origin,
-    pub earlier: &'static str,
-    pub key: &'static str,
-}
-
-impl fmt::Display for RenamedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, earlier, key } = self;
-        match origin {
-            Origin::Env(_) => write!(f, "{origin}: {earlier} is deprecated, use {key} ({})", env_name(key)),
-            _ => write!(f, "{origin}: {earlier} is deprecated, use {key}"),
-        }
-    }
 }
 
 impl<'a> ConfigReader<'a> {
@@ -108,33 +83,6 @@ impl<'a> ConfigReader<'a> {
         }
         reader.take_earlier_names();
         reader
-    }
-
-    /// Values under an earlier name become those of the key. The file and the environment are separate: a variable beats the
-    /// file, whichever name each of them uses.
-    fn take_earlier_names(&mut self) {
-        for (key, earlier) in RENAMED {
-            if let Some(leaf) = self.file.remove(earlier) {
-                let origin = self.in_file(Some(leaf.line));
-                match self.file.entry(key.to_owned()) {
-                    Entry::Occupied(_) => self.problems.push(both_names(origin, key, earlier)),
-                    Entry::Vacant(entry) => {
-                        entry.insert(leaf);
-                        self.renamed.push(RenamedKey { origin, earlier, key });
-                    }
-                }
-            }
-            if let Some(text) = self.env.remove(&env_name(earlier)) {
-                let origin = Origin::Env(env_name(earlier));
-                match self.env.entry(env_name(key)) {
-                    Entry::Occupied(_) => self.problems.push(both_names(origin, key, earlier)),
-                    Entry::Vacant(entry) => {
-                        entry.insert(text);
-                        self.renamed.push(RenamedKey { origin, earlier, key });
-                    }
-                }
-            }
-        }
     }
 
     /// Takes these values whatever is written, and these contents of files instead of looking.
@@ -244,90 +192,6 @@ impl<'a> ConfigReader<'a> {
         self.known.insert(key.to_owned(), (self.in_file(None), "a table".into()));
         self.values.set(key, &table);
         table
-    }
-
-    /// A secret text; empty means that the key is not set.
-    pub fn secret(&mut self, key: &str) -> Option<SecretString> {
-        let text = self.hidden(key).map(|(_, text)| text);
-        self.values.set_secret(key, text.clone().unwrap_or_default());
-        text.map(SecretString::from)
-    }
-
-    /// A secret for a header. One that no header can carry would be refused as wrong for ever.
-    pub fn token(&mut self, key: &str) -> Option<SecretString> {
-        let found = self.hidden(key);
-        self.values.set_secret(key, found.as_ref().map(|(_, text)| text.clone()).unwrap_or_default());
-        let (key, text) = found?;
-        if let Some(why) = unfit(&text)
-            && !self.has_problem(&key)
-        {
-            self.problem(&key, why);
-        }
-        Some(SecretString::from(text))
-    }
-
-    /// A secret value of a key that a running receiver cannot change.
-    pub fn get_fixed_hidden<T: Setting>(&mut self, key: &str, default: &str) -> T {
-        let given = self.hidden(key).and_then(|(key, text)| {
-            let value = T::from_text(&text);
-            if value.is_none() {
-                self.reject(&key, &T::expected());
-            }
-            value
-        });
-        let mut value = given.unwrap_or_else(|| parsed_default(default));
-        // from a file that is watched for the part that may change
-        let stays = self.pins.get(key).and_then(|text| T::from_text(text.expose_secret()));
-        if let Some(stays) = stays.filter(|stays| stays.fixed_part() != value.fixed_part()) {
-            value = stays;
-        }
-        self.values.set_fixed(key, &value);
-        value
-    }
-
-    /// Reads `key`, or the file named by `key_file`, and returns which of the two it was. Either of them in the
-    /// environment overrides both in the config file.
-    fn hidden(&mut self, key: &str) -> Option<(String, String)> {
-        let file_key = format!("{key}_file");
-        if self.env.contains_key(&env_name(key)) || self.env.contains_key(&env_name(&file_key)) {
-            self.file.remove(key);
-            self.file.remove(&file_key);
-        }
-        let mut direct = self.get::<Hidden>(key, "").0;
-        let path = self.get_path(&file_key);
-        let from_file = path.is_some();
-        if path.is_some() && self.pins.contains_key(key) {
-            direct.clear(); // the earlier content of that file
-        }
-        let (key, text) = match path {
-            None if direct.is_empty() => return None,
-            None => (key.to_owned(), direct),
-            Some(_) if !direct.is_empty() => {
-                self.reject(&file_key, &format!("only one of {key} and {file_key}"));
-                return None;
-            }
-            Some(path) => {
-                let read = self.files.read(&path, &self.found).map_err(|error| error.to_string());
-                match read.and_then(|bytes| Ok(decode(&bytes)?.to_owned())) {
-                    Ok(text) => (file_key, text),
-                    Err(error) => {
-                        self.problem(&file_key, format!("cannot read {}: {error}", path.display()));
-                        return None;
-                    }
-                }
-            }
-        };
-        let text = bare(&text).to_owned();
-        if text.is_empty() {
-            if from_file {
-                self.reject(&key, "a file that holds the secret, but that file is empty");
-            } else {
-                self.problem(&key, "found only blanks, expected a secret, or \"\" for none".into());
-            }
-        } else if text.chars().any(char::is_control) {
-            self.problem(&key, "found a line break or control character inside, expected one line of text".into());
-        }
-        Some((key, text))
     }
 
     /// The content of the file that `key` names; it becomes part of the key's value.
@@ -503,25 +367,6 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// A text that messages omit.
-struct Hidden(String);
-
-impl Setting for Hidden {
-    const SECRET: bool = true;
-
-    fn expected() -> String {
-        "a string".into()
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        Some(Self(text.to_owned()))
-    }
-
-    fn to_text(&self) -> String {
-        self.0.clone()
-    }
-}
-
 fn flatten<'a>(
     table: DeTable<'a>,
     prefix: &str,
@@ -536,11 +381,6 @@ fn flatten<'a>(
             value => drop(into.insert(key, Leaf { value, line })),
         }
     }
-}
-
-fn both_names(origin: Origin, key: &str, earlier: &str) -> ConfigProblem {
-    let message = format!("expected only {key}: {earlier} is its earlier name, and both are set");
-    ConfigProblem { origin, key: earlier.to_owned(), message }
 }
 
 #[allow(clippy::expect_used, reason = "defaults are written in this crate, and a test reads all of them")]

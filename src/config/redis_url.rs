@@ -1,10 +1,18 @@
-//! The URL of Redis.
+//! Where Redis is, and who connects to it.
 
 use std::fmt;
 
 use redis::IntoConnectionInfo;
+use secrecy::SecretSlice;
 
 use super::value::Setting;
+
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone)]
+pub struct RedisIdentity {
+    pub cert: Vec<u8>,
+    pub key: SecretSlice<u8>,
+}
 
 /// A Redis URL. It may contain a password, so it is shown without.
 #[derive(Clone, PartialEq, Eq)]

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::http_target::{HttpTarget, headers};
+use super::patterns::{allows, allows_all};
 use super::reader::ConfigReader;
-use super::redis_url::RedisUrl;
+use super::redis_url::{RedisIdentity, RedisUrl};
 use super::value::{Network, Ratio, Weekly};
 use super::words::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Role};
 use crate::decision::{PromptName, Severity};
@@ -129,37 +130,6 @@ section! {
         /// Most pages that are told of changes as they happen, at once; 0: none.
         pub max_streams: u32 = get("500"),
     }
-}
-
-/// Whether a pattern matches the prompt's name.
-pub fn allows(patterns: &[String], prompt: &PromptName) -> bool {
-    patterns.iter().any(|pattern| glob(pattern, &prompt.name()))
-}
-
-/// Whether the patterns match every name.
-pub fn allows_all(patterns: &[String]) -> bool {
-    patterns.iter().any(|pattern| pattern == "*")
-}
-
-/// Whether `text` matches `pattern`, in which `*` matches any characters.
-fn glob(pattern: &str, text: &str) -> bool {
-    let Some((before, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(before) else { return false };
-    let mut pieces: Vec<&str> = rest.split('*').collect();
-    let last = pieces.pop().unwrap_or_default();
-    // at the first match, which leaves the most room for the rest
-    for piece in pieces {
-        let Some(at) = text.find(piece) else { return false };
-        text = &text[at + piece.len()..];
-    }
-    text.ends_with(last)
-}
-
-/// A certificate and its key, in PEM.
-#[derive(Debug, Clone)]
-pub struct RedisIdentity {
-    pub cert: Vec<u8>,
-    pub key: SecretSlice<u8>,
 }
 
 section! {

@@ -5,24 +5,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderName, ORIGIN};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::forms::{
+    is_address, is_base_url, is_host_and_port, is_label_name, is_namespace, is_plain_name, is_proxy, is_strong,
+};
 use super::http_target::headers;
 use super::reader::ConfigReader;
+use super::target::{PROXY, client_tls, validate_target};
 use super::values::same;
-use super::{Config, Confirm, Decider, HttpTarget, RedisIdentity, RedisMode};
+use super::{Config, Confirm, Decider, RedisIdentity, RedisMode};
 use crate::decision::{Operator, Plan, Severity};
-use crate::tls::{ClientFiles, ClientTls, File};
+use crate::tls::File;
 
 const LONGER_THAN_0: &str = "a duration longer than 0";
 /// How long a stage may last.
 pub(super) const HOLD: &str = "a duration longer than 0 and at most 30d";
 /// The shortest token that anyone who reaches the server may try to guess.
 const MIN_TOKEN: usize = 8;
-/// The shortest signing key, in bytes.
-const MIN_KEY: usize = 16;
 
 impl Config {
     /// Also reads the certificates.
@@ -373,142 +374,11 @@ fn check_patterns(r: &mut ConfigReader<'_>, key: &str, patterns: &[String]) {
     r.check(key, readable, expected);
 }
 
-/// The credentials, certificates, proxy and timeout of the server at the addresses of `urls`. Also reads the certificates.
-fn validate_target(section: &str, urls: &str, encrypted: bool, target: &mut HttpTarget, r: &mut ConfigReader<'_>) {
-    let key = |name: &str| format!("{section}.{name}");
-    let both = target.username.is_some() == target.password.is_some();
-    let user = format!("the user of {section}.password");
-    r.check(&key("username"), both || target.username.is_some(), &user);
-    let known = both || target.password.is_some() || r.has_problem(&key("password_file"));
-    r.check(&key("password"), known, &format!("the password of {section}.username"));
-    let fits = target.username.as_ref().is_none_or(|name| !name.contains(':'));
-    r.check(&key("username"), fits, "a name without a colon");
-    let one = target.username.is_none() || target.bearer_token.is_none();
-    let token = r.source_of(&key("bearer_token"));
-    r.check(&token, one, &format!("no token, because {section}.username is set as well"));
-    let given = target.headers.as_ref().map(|text| headers(text.expose_secret()));
-    let source = r.source_of(&key("headers"));
-    let fits = given.as_ref().is_none_or(Option::is_some);
-    r.check(&source, fits, "headers such as \"X-Scope-OrgID=team-a,X-Api-Key=a%2Cb\"");
-    let given = given.flatten().unwrap_or_default();
-    let framing = given.keys().find(|name| OF_THE_CONNECTION.contains(&name.as_str()));
-    r.check(&source, framing.is_none(), &format!("other headers than {}", OF_THE_CONNECTION.join(", ")));
-    let login = target.username.is_some() || target.bearer_token.is_some();
-    let one = !(login && given.contains_key(AUTHORIZATION));
-    r.check(&source, one, &format!("no header Authorization, because {section} has other credentials as well"));
-    let is_proxied = target.proxy_url.as_ref().is_none_or(is_proxy);
-    let source = r.source_of(&key("proxy_url"));
-    r.check(&source, is_proxied, PROXY);
-    let fits = !target.timeout.is_zero() && target.timeout <= HttpTarget::LONGEST;
-    r.check(&key("timeout"), fits, "more than 0 and at most 5s");
-    let files = (&target.tls_ca_file, &target.tls_cert_file, &target.tls_key_file);
-    if let Some(tls) = client_tls(section, urls, encrypted, files, r) {
-        target.tls = tls;
-    }
-}
-
-/// Reads the certificates of a client; `None` if there are problems.
-fn client_tls(
-    section: &str,
-    urls: &str,
-    encrypted: bool,
-    (ca, cert, own_key): (&Option<PathBuf>, &Option<PathBuf>, &Option<PathBuf>),
-    r: &mut ConfigReader<'_>,
-) -> Option<ClientTls> {
-    let key = |name: &str| format!("{section}.{name}");
-    let both = cert.is_some() == own_key.is_some();
-    r.check(&key("tls_cert_file"), both || cert.is_some(), &format!("the certificate of {section}.tls_key_file"));
-    r.check(&key("tls_key_file"), both || own_key.is_some(), &format!("the key of {section}.tls_cert_file"));
-    let schemes = if section == "redis" { "rediss://…" } else { "https://…" };
-    for (name, file) in [("tls_ca_file", ca), ("tls_cert_file", cert)] {
-        r.check(&key(name), file.is_none() || encrypted, &format!("{urls} to be {schemes}"));
-    }
-    let files = ClientFiles { ca: ca.clone(), identity: cert.clone().zip(own_key.clone()) };
-    let name = |file| match file {
-        File::Cert => key("tls_cert_file"),
-        File::Key => key("tls_key_file"),
-        File::Ca | File::ClientCa => key("tls_ca_file"),
-    };
-    match files.load(|file, path| r.content(&name(file), path)) {
-        Ok(tls) => Some(tls),
-        Err(error) => {
-            let key = name(error.file);
-            if !r.has_problem(&key) {
-                r.problem(&key, error.message);
-            }
-            None
-        }
-    }
-}
-
 /// Why this binary can't export to `endpoint`, if it can't.
 fn unsupported(endpoint: Option<&str>, otlp: bool) -> Option<String> {
     let why = "this prompt-rollback was built without the feature \"otlp\", which exports spans: use the container image, build it with \
                `cargo build --release --features otlp`, or remove the key";
     endpoint.filter(|_| !otlp).map(|_| why.to_owned())
-}
-
-/// Headers that say how a request is transferred, or what is in it.
-const OF_THE_CONNECTION: [&str; 6] =
-    ["connection", "content-length", "content-type", "proxy-authorization", "transfer-encoding", "upgrade"];
-
-const PROXY: &str = "http://[user:password@]host:port, or \"off\" for no proxy";
-
-fn is_proxy(url: &SecretString) -> bool {
-    let url = url.expose_secret();
-    // in a password these three would end up in the host, which is shown: they must be percent-encoded
-    let plain = url.matches('@').count() <= 1 && !url.contains(['?', '#']);
-    let fits = |uri: hyper::Uri| uri.scheme_str() == Some("http") && uri.port().is_some() && uri.path() == "/";
-    let is_bare = |url: &str| url.parse().is_ok_and(|uri: hyper::Uri| is_server(&uri) && fits(uri));
-    let bare = url.split_once('@').map_or(url.to_owned(), |(_, server)| format!("http://{server}"));
-    url == HttpTarget::NO_PROXY || (plain && url.starts_with("http://") && is_bare(&bare))
-}
-
-fn is_namespace(name: &str) -> bool {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "._:/-{}".contains(c);
-    let mut braces = name.match_indices(['{', '}']);
-    name.chars().all(fine)
-        && matches!((braces.next(), braces.next(), braces.next()), (Some((open, "{")), Some((close, "}")), None) if close > open + 1)
-}
-
-fn is_host_and_port(node: &str) -> bool {
-    let Some((host, port)) = node.rsplit_once(':') else {
-        return false;
-    };
-    let is_host = |c: char| !matches!(c, '/' | '@' | ',') && !c.is_whitespace();
-    !host.is_empty() && host.chars().all(is_host) && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-/// Optionally with a path and a query.
-fn is_address(url: &str) -> bool {
-    let (base, _) = url.split_once('?').unwrap_or((url, ""));
-    is_base_url(base) && url.parse::<hyper::Uri>().is_ok()
-}
-
-/// Whether the key is hard to guess.
-fn is_strong(secret: &str) -> bool {
-    match secret.strip_prefix("whsec_") {
-        Some(encoded) => BASE64_STANDARD.decode(encoded).is_ok_and(|key| key.len() >= MIN_KEY),
-        None => secret.len() >= MIN_KEY,
-    }
-}
-
-fn is_base_url(url: &str) -> bool {
-    let fits = |uri: hyper::Uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && is_server(&uri) && uri.query().is_none()
-    };
-    !url.contains('#') && url.parse().is_ok_and(fits)
-}
-
-/// Whether the address names a host, perhaps a port, and no credentials. The library takes any text for a port, such as a
-/// password before a `#`.
-pub(crate) fn is_server(uri: &hyper::Uri) -> bool {
-    let Some(authority) = uri.authority() else { return false };
-    let port = authority.as_str().strip_prefix(authority.host()).and_then(|rest| match rest.strip_prefix(':') {
-        Some(port) => port.parse::<u16>().ok(),
-        None => rest.is_empty().then_some(0),
-    });
-    !authority.host().is_empty() && port.is_some()
 }
 
 /// Labels of the alerts that the receiver raises itself.
@@ -525,27 +395,5 @@ const OWN_LABELS: [&str; 10] = [
     "version",
 ];
 
-fn is_label_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-fn is_plain_name(name: &str) -> bool {
-    name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_needs_a_binary_with_the_exporter() {
-        let refused = unsupported(Some("http://collector:4318"), false).expect("it can't");
-        assert!(refused.contains("the feature \"otlp\""), "{refused}");
-        for (endpoint, otlp) in [(Some("http://collector:4318"), true), (None, false), (None, true)] {
-            assert_eq!(unsupported(endpoint, otlp), None);
-        }
-    }
-}
+mod tests;

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::auth::Caller;
+use super::context::Context;
+use super::error::{ApiError, no_prompt, unexpected};
 use super::input::{ApiResult, Query, body, incident_id, is_incident_id, line, prompt_name, time, version};
-use super::reply::{self, ApiError, Reply, answer, no_prompt, unexpected};
+use super::reply::{self, Reply, answer};
 use super::wait::patience;
-use super::{Context, outage, views};
+use super::{outage, views};
 use crate::api;
 use crate::config::Role;
 use crate::decision::decide::Active;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::reply::ApiError;
+use super::error::ApiError;
 
 /// The bytes that each request has for itself, so that a critical alert always fits.
 pub const OWN: usize = 8 << 10;
@@ -16,7 +16,7 @@ pub struct Budget {
     free: Arc<Semaphore>,
     bytes: usize,
     /// The bodies that are still arriving, the oldest first, if they give way when the budget is full.
-    arriving: Option<Arc<Mutex<VecDeque<Arc<Share>>>>>,
+    arriving: Option<Arc<Mutex<VecDeque<Arc<BodyReservation>>>>>,
 }
 
 /// A part of the budget, returned when dropped.
@@ -62,8 +62,8 @@ impl Budget {
         Arriving { budget: self, share: None }
     }
 
-    fn enter(&self) -> Arc<Share> {
-        let share = Arc::new(Share::default());
+    fn enter(&self) -> Arc<BodyReservation> {
+        let share = Arc::new(BodyReservation::default());
         if let Some(arriving) = &self.arriving {
             lock(arriving).push_back(Arc::clone(&share));
         }
@@ -71,7 +71,7 @@ impl Budget {
     }
 
     /// Takes the memory of the oldest body that is still arriving, if that is not `own`.
-    fn give_up_oldest(&self, own: &Arc<Share>) -> bool {
+    fn give_up_oldest(&self, own: &Arc<BodyReservation>) -> bool {
         let Some(arriving) = &self.arriving else { return false };
         let mut arriving = lock(arriving);
         let Some(oldest) = arriving.iter().position(|share| !Arc::ptr_eq(share, own)) else { return false };
@@ -81,7 +81,7 @@ impl Budget {
         true
     }
 
-    fn leave(&self, own: &Arc<Share>) {
+    fn leave(&self, own: &Arc<BodyReservation>) {
         if let Some(arriving) = &self.arriving {
             lock(arriving).retain(|share| !Arc::ptr_eq(share, own));
         }
@@ -99,12 +99,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What a body that is still arriving has of the budget.
 #[derive(Debug, Default)]
-struct Share {
+struct BodyReservation {
     held: Mutex<ReservedBytes>,
     given_up: Notify,
 }
 
-impl Share {
+impl BodyReservation {
     fn take(&self) -> ReservedBytes {
         std::mem::take(&mut *lock(&self.held))
     }
@@ -115,7 +115,7 @@ impl Share {
 pub struct Arriving<'a> {
     budget: &'a Budget,
     /// `None` while it is small.
-    share: Option<Arc<Share>>,
+    share: Option<Arc<BodyReservation>>,
 }
 
 impl Arriving<'_> {

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::ApiError;
 use super::input::{ApiResult, body, incident_id, line, prompt_name};
-use super::reply::{ApiError, Reply};
+use super::reply::Reply;
 use super::serving::changed;
 use crate::api;
 use crate::decision::{Event, Steering};

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::ApiError;
 use super::input::{body, prompt_name};
-use super::reply::{ApiError, Reply, answer};
+use super::reply::{Reply, answer};
 use crate::api;
 use crate::service::drills;
-use crate::store::drill::{Drill, DrillId, DrillStep};
+use crate::store::DrillId;
+use crate::store::drill::{Drill, DrillStep};
 use crate::store::rfc3339;
 
 pub async fn start(context: &Context, caller: &Caller, bytes: &Bytes) -> Result<Reply, ApiError> {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::Context;
+use super::context::Context;
+use super::error::{ApiError, no_prompt};
 use super::input::{ApiResult, Query, prompt_name};
-use super::reply::{ApiError, Reply, answer, no_prompt};
+use super::reply::{Reply, answer};
 use super::wait::patience;
 use crate::api;
 use crate::decision::{Event, HoldingGuard, PromptName, RehearsedTarget};

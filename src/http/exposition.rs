@@ -1,4 +1,4 @@
-//! `GET /metrics`. Data from Redis is read at most once a second and formatted once, for all clients. The receiver's
+//! Metrics as text. Data from Redis is read at most once a second and formatted once, for all clients. The receiver's
 //! own counters are current.
 
 use std::collections::VecDeque;
@@ -9,20 +9,14 @@ use std::task::{Context as Polling, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Context;
-use super::reply::{ApiError, Reply, ResponseBody, reply, reply_with};
 use crate::elsewhere;
-use crate::engine::Engine;
 use crate::metrics::{Metrics, ScrapeData};
 use crate::store::StoreError;
-use crate::store::schedule::Work;
 
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How long data from Redis is reused.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long it is reused while Redis is unreachable, or too many snapshots are still being sent.
@@ -50,64 +44,14 @@ struct Snapshots {
 
 /// The series of one moment, as text.
 #[derive(Debug)]
-struct RenderedMetrics {
+pub struct RenderedMetrics {
     at: Instant,
     chunks: Vec<Bytes>,
 }
 
-/// HEAD is answered without reading or formatting anything.
-pub async fn metrics(context: &Context, head: bool) -> Result<Reply, ApiError> {
-    if head {
-        return Ok(reply(StatusCode::OK, CONTENT_TYPE, ""));
-    }
-    let (exposition, engine) = (Arc::clone(&context.exposition), Arc::clone(&context.engine));
-    let max_prompts = context.max_prompts;
-    // in a task of its own: a client that disconnects must not keep the others from a response
-    let latest = tokio::spawn(async move {
-        let read = async || stored(&engine, max_prompts).await;
-        exposition.latest(&engine.metrics, read).await
-    });
-    let latest = latest.await.map_err(|_| ApiError::unavailable("metrics", "can't be read"))?;
-    context.engine.metrics.event_streams(context.updates.open());
-    let own = own_counters(&context.engine.metrics, latest.is_some());
-    let mut own = own.map_err(|_| ApiError::unavailable("metrics", "can't be written"))?;
-    let answer = match latest {
-        Some(snapshot) => ResponseBody::Exposition(Reading::new(context.exposition.shared(own), &snapshot)),
-        // the receiver's own counters show the cause, so they must be available now
-        None => {
-            own.push_str(Metrics::END);
-            ResponseBody::whole(own)
-        }
-    };
-    Ok(reply_with(StatusCode::OK, CONTENT_TYPE, answer))
-}
-
-/// Without a snapshot the receiver is not ready, whatever the health check has found: the alert rules take the versions
-/// that a ready receiver lists for all that there are.
-fn own_counters(metrics: &Metrics, has_snapshot: bool) -> Result<String, fmt::Error> {
-    if !has_snapshot {
-        metrics.ready(false);
-    }
-    let mut own = String::new();
-    metrics.encode(&mut own)?;
-    Ok(own)
-}
-
-async fn stored(engine: &Engine, max_prompts: usize) -> Result<ScrapeData, StoreError> {
-    let store = &engine.store;
-    let (series, dropped) = store.series(max_prompts).await?;
-    let (phases, dead_letters) = store.counts().await?;
-    let paused = store.paused_by(None).await?.is_some();
-    let lags = store.notification_lags().await?;
-    let notification_lag = lags.into_iter().map(|(target, lag)| (target.name(), lag)).collect();
-    let work_lag = Work::OWN.map(Work::as_str).into_iter().zip(store.work_lag(&Work::OWN).await?).collect();
-    let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
-    Ok(ScrapeData { series, dropped, phases, dead_letters, paused, notification_lag, work_lag, heartbeat })
-}
-
 impl Exposition {
     /// The same bytes for all clients until something changes: a slow client may hold them for long.
-    fn shared(&self, own: String) -> Bytes {
+    pub fn shared(&self, own: String) -> Bytes {
         let mut last = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != own {
             *last = Bytes::from(own.into_boxed_str().into_boxed_bytes());
@@ -116,7 +60,7 @@ impl Exposition {
     }
 
     /// The latest snapshot, read now with `read` unless it is fresh. `None`: there is none that may still be shown.
-    async fn latest(
+    pub async fn latest(
         &self,
         metrics: &Metrics,
         read: impl AsyncFnOnce() -> Result<ScrapeData, StoreError>,
@@ -201,7 +145,7 @@ pub struct Reading {
 pub struct CutOff;
 
 impl Reading {
-    fn new(own: Bytes, snapshot: &Arc<RenderedMetrics>) -> Self {
+    pub fn new(own: Bytes, snapshot: &Arc<RenderedMetrics>) -> Self {
         let length: usize = snapshot.chunks.iter().map(Bytes::len).sum();
         let left = (own.len() + length) as u64;
         Self { own: Some(own), snapshot: Arc::downgrade(snapshot), next: 0, left }
@@ -288,17 +232,6 @@ mod tests {
             let many = futures_util::future::join_all((0..100).map(|_| ask(false))).await;
             assert!(many.iter().all(|there| *there == (second < 5)), "{second}: what was read is {} s old", second);
             assert_eq!(reads.get(), 2 + second, "those who waited share the failure");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_client_sees_a_ready_receiver_without_versions() {
-        let (exposition, metrics) = (Exposition::default(), Metrics::new());
-        for _ in 0..2 {
-            metrics.ready(true); // by the health check
-            let latest = exposition.latest(&metrics, async || Err(away())).await;
-            let text = own_counters(&metrics, latest.is_some()).unwrap();
-            assert!(text.contains("\nprompt_rollback_ready 0\n"), "{text}");
         }
     }
 

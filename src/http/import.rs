@@ -6,10 +6,11 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::time::Instant;
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::ApiError;
 use super::input::{ApiResult, body};
-use super::reply::{ApiError, Reply, answer};
+use super::reply::{Reply, answer};
 use crate::api;
 use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
 use crate::engine::EngineError;

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use serde::de::DeserializeOwned;
 
-use super::reply::ApiError;
+use super::error::ApiError;
 use crate::config::parse_prometheus_duration;
 use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
 use crate::elsewhere;

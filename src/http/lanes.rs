@@ -8,6 +8,9 @@ pub const URGENT: usize = 128;
 /// Other prompts that are handled at once. A critical alert waits for at most these, a few milliseconds.
 pub const OTHER: usize = 32;
 
+/// Huge deliveries that are handled at once.
+pub const HUGE_AT_ONCE: usize = 2;
+
 /// Each delivery is in the queue once, however many prompts it has, so deliveries take turns.
 #[derive(Debug)]
 pub struct Lanes {

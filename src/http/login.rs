@@ -6,9 +6,11 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::auth::{cookie_name, is_encrypted};
+use super::context::Context;
+use super::error::ApiError;
 use super::input::{MAX_TEXT, line};
-use super::reply::{ApiError, Reply, ResponseBody, answer};
-use super::{Context, Peer};
+use super::peer::Peer;
+use super::reply::{Reply, ResponseBody, answer};
 use crate::config::bare;
 
 /// Largest form.

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::{ApiError, no_incident, unexpected};
 use super::input::{ApiResult, body, incident_id, line, prompt_name, version};
-use super::reply::{ApiError, Reply, answer, no_incident, unexpected};
+use super::reply::{Reply, answer};
 use crate::api;
 use crate::decision::decide::Marked;
 use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName};

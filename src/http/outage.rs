@@ -2,9 +2,10 @@
 
 use hyper::StatusCode;
 
-use super::Context;
+use super::context::Context;
+use super::error::{ApiError, no_incident};
 use super::input::ApiResult;
-use super::reply::{ApiError, Reply, answer, no_incident};
+use super::reply::{Reply, answer};
 use super::views::event;
 use crate::api;
 use crate::decision::outage::{Member, OutageAction, shared};

@@ -10,10 +10,12 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::ApiError;
 use super::input::{ApiResult, Query};
-use super::reply::{ApiError, Reply, reply, shipped};
+use super::reply::{Reply, reply, shipped};
+use super::route::PageKind;
 use crate::config::Role;
 use crate::metrics::Denial;
 use crate::page::Viewer;
@@ -27,20 +29,6 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// A name with the hash of what it holds stands for nothing else.
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
-
-/// What is shown at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageKind {
-    Overview,
-    Prompt,
-    Incidents,
-    Incident,
-    /// The picture of an incident.
-    Picture,
-    Rollouts,
-    /// The style sheet, the script, the icon.
-    Asset,
-}
 
 /// The request of a browser.
 #[derive(Debug)]

@@ -2,10 +2,11 @@
 
 use hyper::StatusCode;
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::{ApiError, no_incident};
 use super::input::incident_id;
-use super::reply::{ApiError, Reply, no_incident, reply};
+use super::reply::{Reply, reply};
 use crate::service::drafts;
 
 pub async fn postmortem(context: &Context, caller: &Caller, id: &str) -> Result<Reply, ApiError> {

@@ -2,9 +2,10 @@
 
 use hyper::StatusCode;
 
-use super::Context;
 use super::auth::Caller;
-use super::reply::{ApiError, Reply, answer};
+use super::context::Context;
+use super::error::ApiError;
+use super::reply::{Reply, answer};
 use crate::api;
 use crate::config::ConfigChange;
 

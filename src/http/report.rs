@@ -2,10 +2,11 @@
 
 use hyper::StatusCode;
 
-use super::Context;
 use super::auth::Caller;
+use super::context::Context;
+use super::error::ApiError;
 use super::input::Query;
-use super::reply::{ApiError, Reply, answer};
+use super::reply::{Reply, answer};
 use crate::api;
 use crate::report::{Case, DryRunReport, Tally};
 use crate::service::reports;

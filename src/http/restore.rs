@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::Context;
+use super::context::Context;
+use super::error::{ApiError, unexpected};
 use super::input::{ApiResult, body, prompt_name, version};
-use super::reply::{ApiError, Reply, answer, unexpected};
+use super::reply::{Reply, answer};
 use super::wait::Patience;
 use crate::api;
 use crate::decision::{Answer, Event};

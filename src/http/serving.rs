@@ -6,10 +6,12 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::auth::Caller;
+use super::context::Context;
+use super::error::{ApiError, no_incident, unexpected};
 use super::input::{ApiResult, Query, body, incident_id, line, optional_version, prompt_name, version};
-use super::reply::{ApiError, Reply, answer, no_incident, unexpected};
+use super::outage;
+use super::reply::{Reply, answer};
 use super::wait::Patience;
-use super::{Context, outage};
 use crate::api::{self, DecisionKind, HoldDurations, Strategy};
 use crate::config::parse_prometheus_duration;
 use crate::decision::note::NoteKind;

@@ -9,8 +9,9 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
-use super::Context;
-use super::reply::{ApiError, Reply, text};
+use super::context::Context;
+use super::error::ApiError;
+use super::reply::{Reply, text};
 use crate::elsewhere;
 use crate::metrics::Denial;
 use crate::service::clicks::handle_patiently;

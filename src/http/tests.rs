@@ -1,13 +1,20 @@
 //! Clients that read slowly, or not at all. Redis is unreachable, because these requests do not need it.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
+use super::peer::Door;
 use super::*;
-use crate::live::Live;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::figures::FigureBook;
+use crate::live::{Live, Reloader};
+use crate::rules::RuleBook;
+use crate::service::updates::Updates;
 use crate::store::{Clock, Store};
 
 fn server() -> HttpServer {

@@ -13,9 +13,10 @@ use hyper::StatusCode;
 use serde::{Serialize, Serializer};
 use tracing::{Instrument, Span};
 
-use super::Context;
+use super::context::Context;
+use super::error::ApiError;
 use super::lanes::{Lanes, URGENT};
-use super::reply::{ApiError, Reply, json_of_length};
+use super::reply::{Reply, json_of_length};
 use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
 use crate::config::{Labels, SourceConfig};
 use crate::decision::{
@@ -29,7 +30,6 @@ use crate::trace;
 
 /// Larger deliveries are handled two at a time: parsed, they take several times their size.
 const HUGE: usize = 4 << 20;
-pub const HUGE_AT_ONCE: usize = 2;
 /// The memory of an alert and its outcome until its delivery is answered, besides its texts, which are a part of the body.
 const EACH: usize = size_of::<Delivered>() + size_of::<Option<AlertOutcome>>() + 32;
 /// The length of an alert's result in the answer, with usual names.

@@ -73,3 +73,23 @@ pub(super) struct PhaseLabel {
 pub(super) struct BuildLabels {
     pub version: &'static str,
 }
+
+/// What became of a span that was to be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanResult {
+    Exported,
+    /// The collector did not take it.
+    Failed,
+    /// Too many waited.
+    Dropped,
+}
+
+impl SpanResult {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Exported => "exported",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}

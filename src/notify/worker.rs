@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tracing::Instrument;
 use ulid::Ulid;
 
-use super::{Acceptance, Notifier, Notifiers, NotifyTask, Reachable, Shown, backoff};
+use super::notifier::{Acceptance, Notifier, Notifiers, NotifyTask, Reachable, Shown, backoff};
 use crate::decision::Timestamp;
 use crate::live::Current;
 use crate::reconciler::worker::while_leased;

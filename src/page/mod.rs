@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub mod assets;
+pub mod deployments;
 pub mod explain;
 pub mod incident;
 pub mod incidents;

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::actions::StillOff;
+use super::deployments::entries;
 use super::explain::explained;
-use super::incident::entries;
 use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
 use super::overview::{Automation, automation};
 use super::parts::{

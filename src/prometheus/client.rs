@@ -56,6 +56,9 @@ impl From<OutgoingError> for PrometheusError {
     }
 }
 
+/// The answer to a query.
+pub type QueryResult = Result<Vec<Series>, PrometheusError>;
+
 /// One series of a result: its labels without the name, and its points, oldest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {

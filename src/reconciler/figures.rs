@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::incidents::IncidentWorker;
-use super::parts::Parts;
+use super::split_query::SplitQuery;
 use crate::config::Labels;
 use crate::decision::Timestamp;
 use crate::figures::{EVERY, FigureBook, Figures, POINTS, STEP, Signal};
@@ -104,7 +104,7 @@ impl Inquiry<'_> {
             return (Vec::new(), Some(whole));
         }
         let Ok(names) = self.store.prompt_names().await else { return (Vec::new(), Some(whole)) };
-        let mut parts = Parts::default();
+        let mut parts = SplitQuery::default();
         parts.answered(names.into_iter().collect(), Err(whole));
         while let Some(prompts) = parts.left.pop() {
             let answer = self.ask(&quantity.query(self.labels, Some(&prompts)), time).await;

@@ -23,7 +23,7 @@ use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{Checked, Event, Incident, PhaseKind, PromptName, Stepped, Timestamp, VersionName, soak};
 use crate::elsewhere;
 use crate::engine::{Engine, EngineError};
-use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::client::Prometheus;
 use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
@@ -31,8 +31,6 @@ use crate::store::StoreError;
 
 /// What a point of a series costs to evaluate, in bytes of JSON.
 const POINT: usize = 32;
-
-type QueryResult = Result<Vec<Series>, PrometheusError>;
 
 /// The verifier.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use super::coordinate;
@@ -25,6 +25,10 @@ use crate::store::StoreError;
 use crate::store::receipt::{HandledRequest, Receipt};
 use crate::trace::{self, TraceContext};
 use crate::visible::is_hidden;
+
+mod acknowledged;
+
+pub use acknowledged::Acknowledged;
 
 /// An acknowledged click that cannot be committed is retried for half a minute.
 const TRIES: u32 = 15;
@@ -55,32 +59,6 @@ pub struct EphemeralReply {
     pub thread: Option<String>,
     pub user: String,
     pub text: String,
-}
-
-/// The clicks of which Slack was told that they are accepted, and that are still being handled. Outlives a reload.
-#[derive(Debug, Clone, Default)]
-pub struct Acknowledged(watch::Sender<usize>);
-
-impl Acknowledged {
-    /// Counts the clicks of one request until the result is dropped.
-    pub fn begin(&self) -> ClicksUnderWay {
-        self.0.send_modify(|under_way| *under_way += 1);
-        ClicksUnderWay(self.0.clone())
-    }
-
-    /// Completes when none is being handled.
-    pub async fn handled(&self) {
-        let _ = self.0.subscribe().wait_for(|under_way| *under_way == 0).await; // never closed: `self` holds it
-    }
-}
-
-#[derive(Debug)]
-pub struct ClicksUnderWay(watch::Sender<usize>);
-
-impl Drop for ClicksUnderWay {
-    fn drop(&mut self) {
-        self.0.send_modify(|under_way| *under_way -= 1);
-    }
 }
 
 /// Handles clicks.

@@ -5,7 +5,8 @@
 use crate::api::RehearsalView;
 use crate::decision::{Alert, Operator, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
-use crate::store::drill::{Drill, DrillId, DrillProgress};
+use crate::store::DrillId;
+use crate::store::drill::{Drill, DrillProgress};
 use crate::visible::shown;
 
 /// Starts a drill about the active version of `prompt`. A worker posts its alert.

@@ -3,7 +3,7 @@
 //! One connection to Redis hears of commits, for all pages of this receiver, and only while one is open. Each page has an
 //! inbox of fixed size: a page that does not keep up is told to read everything again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -18,16 +18,13 @@ use crate::engine::Engine;
 use crate::live::Current;
 use crate::store::watch::WatchEvent;
 use crate::store::{Store, StoreError};
+use batches::Batches;
 
-/// The pause between two batches of changes, and by how much each open page lengthens it: with 500 pages it is 60 ms, because
-/// telling them takes half of that. The first change after a quiet time is told at once, and a later one waits for no longer than this.
-const PAUSE: Duration = Duration::from_millis(25);
-const PAUSE_OF_PAGE: Duration = Duration::from_micros(70);
+mod batches;
+
 /// Pages that may read what has changed at the same time, and over how long the reads of each further one are spread.
 const READ_AT_ONCE: usize = 10;
 const READ: Duration = Duration::from_millis(10);
-/// The pause between two requests to read everything again, because each costs a request of every open page.
-const RESYNC_PAUSE: Duration = Duration::from_secs(1);
 /// Most prompts named in one batch: beyond that, reading everything again is cheaper.
 const MOST_NAMED: usize = 100;
 /// Unread batches of one page.
@@ -347,53 +344,6 @@ impl Updates {
     }
 }
 
-/// Changes that were not told yet, and when they may be.
-#[derive(Debug)]
-struct Batches {
-    changed: BTreeSet<PromptName>,
-    /// Anything may have changed.
-    everything: bool,
-    next: Instant,
-    next_resync: Instant,
-}
-
-impl Batches {
-    /// Begins with a resync: what changed before is not known.
-    fn new(now: Instant) -> Self {
-        Self { changed: BTreeSet::new(), everything: true, next: now, next_resync: now }
-    }
-
-    fn add(&mut self, prompts: Vec<PromptName>) {
-        self.changed.extend(prompts);
-        if self.changed.len() > MOST_NAMED {
-            self.everything = true;
-            self.changed.clear();
-        }
-    }
-
-    /// When there is something to tell.
-    fn due(&self) -> Option<Instant> {
-        let changes = (!self.changed.is_empty()).then_some(self.next);
-        let resync = self.everything.then_some(self.next_resync.max(self.next));
-        changes.into_iter().chain(resync).min()
-    }
-
-    /// The update to send at `now` to so many pages.
-    fn next(&mut self, now: Instant, pages: usize) -> Option<Update> {
-        if self.due().is_none_or(|due| due > now) {
-            return None;
-        }
-        self.next = now + PAUSE + times(PAUSE_OF_PAGE, pages);
-        let changed = std::mem::take(&mut self.changed);
-        if self.everything && self.next_resync <= now {
-            self.everything = false;
-            self.next_resync = now + RESYNC_PAUSE;
-            return Some(Update::Resync);
-        }
-        Some(Update::Changed(ChangedPrompts::new(changed)))
-    }
-}
-
 /// Runs while the process does.
 pub async fn run(updates: Updates, engines: Current<Arc<Engine>>) {
     let reloads = async {
@@ -422,159 +372,4 @@ pub async fn run(updates: Updates, engines: Current<Arc<Engine>>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::task::Waker;
-
-    use super::*;
-
-    fn prompt(name: &str) -> PromptName {
-        PromptName::parse(name).unwrap()
-    }
-
-    /// All that the page has not read yet.
-    fn unread(page: &PageSubscription) -> Vec<String> {
-        let polling = Context::from_waker(Waker::noop());
-        let mut read = Vec::new();
-        while let Poll::Ready(update) = page.poll_next(&polling) {
-            let Some(update) = update else {
-                read.push("end".to_owned());
-                break;
-            };
-            read.push(match update {
-                Update::Changed(changes) => {
-                    changes.prompts.iter().map(PromptName::as_str).collect::<Vec<_>>().join(" ")
-                }
-                other => format!("{other:?}").to_lowercase(),
-            });
-        }
-        read
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_page_reads_everything_first_and_then_changes_in_order() {
-        let updates = Updates::default();
-        updates.hears(Hearing::Yes);
-        let page = updates.subscribe(1, None).expect("a page");
-        assert_eq!(unread(&page), ["resync"]);
-        for name in ["p", "q", "p"] {
-            updates.change(&[name]).await;
-        }
-        assert_eq!(unread(&page), ["p", "q", "p"]);
-        assert_eq!(unread(&page), [""; 0]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_page_that_does_not_read_keeps_little_and_reads_everything_again() {
-        let updates = Updates::default();
-        updates.hears(Hearing::Yes);
-        let (slow, fast) = (updates.subscribe(2, None).expect("a page"), updates.subscribe(2, None).expect("a page"));
-        assert_eq!((unread(&slow).len(), unread(&fast).len()), (1, 1));
-        for n in 0..10_000 {
-            updates.change(&[&format!("p-{n}")]).await;
-            let inbox = locked(&slow.inbox);
-            assert!(inbox.changes.len() <= MOST_UNREAD && inbox.changes.capacity() <= 2 * MOST_UNREAD, "{n}");
-            drop(inbox);
-            assert_eq!(unread(&fast), [format!("p-{n}")]);
-        }
-        assert_eq!(unread(&slow), ["resync"]);
-        updates.change(&["p"]).await;
-        assert_eq!(unread(&slow), ["p"], "afterwards it hears of changes again");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_page_knows_while_redis_is_away() {
-        let updates = Updates::default();
-        let page = updates.subscribe(2, None).expect("a page");
-        assert_eq!(unread(&page), [""; 0], "the connection is being opened");
-        updates.hears(Hearing::Lost);
-        updates.tell(&Update::Stale).await;
-        let later = updates.subscribe(2, None).expect("a page");
-        assert_eq!((unread(&page), unread(&later)), (vec!["stale".to_owned()], vec!["stale".to_owned()]));
-        updates.tell(&Update::Stale).await;
-        updates.tell(&Update::Resync).await;
-        assert_eq!(unread(&page), ["stale", "resync"], "in this order, so that a page does not stay stale");
-        updates.tell(&Update::Resync).await;
-        updates.tell(&Update::Stale).await;
-        assert_eq!(unread(&page), ["stale"], "and in no other");
-    }
-
-    #[test]
-    fn nobody_opens_more_than_half_of_the_pages() {
-        let updates = Updates::default();
-        let open = |owner: &str| updates.subscribe(5, Some(owner.to_owned()));
-        let mut pages: Vec<_> = (0..3).map(|_| open("wall").expect("a page")).collect();
-        assert_eq!(open("wall").err(), Some(3));
-        pages.push(open("ops").expect("room for others"));
-        pages.push(open("ops").expect("room for others"));
-        assert_eq!(open("ops").err(), Some(5));
-        pages.truncate(2);
-        assert!(open("wall").is_ok(), "a page that was closed makes room");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn hundreds_of_pages_are_told_in_steps_and_soon() {
-        let updates = Updates::default();
-        let pages: Vec<_> = (0..500).map(|_| updates.subscribe(500, None).expect("a page")).collect();
-        assert_eq!(updates.subscribe(500, None).err(), Some(500), "there is a limit");
-        let began = Instant::now();
-        let telling = updates.change(&["p"]);
-        tokio::pin!(telling);
-        assert!(futures_util::poll!(&mut telling).is_pending());
-        let told = |pages: &[PageSubscription]| pages.iter().filter(|page| unread(page) == ["p"]).count();
-        assert_eq!(told(&pages), 25);
-        telling.await;
-        assert_eq!(told(&pages), 475);
-        assert!(began.elapsed() <= Duration::from_millis(40), "{:?}", began.elapsed());
-        drop(pages);
-        assert_eq!(updates.open(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_shutdown_ends_all_pages_at_once() {
-        let updates = Updates::default();
-        let page = updates.subscribe(2, None).expect("a page");
-        let ended = tokio::spawn(std::future::poll_fn(move |polling| page.poll_next(polling)));
-        tokio::task::yield_now().await;
-        updates.close();
-        assert!(ended.await.expect("no panic").is_none());
-        assert_eq!(unread(&updates.subscribe(2, None).expect("a page")), ["end"], "and one that is opened later");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_change_is_told_at_once_and_the_next_together() {
-        let start = Instant::now();
-        let mut batches = Batches::new(start);
-        assert!(matches!(batches.next(start, 500), Some(Update::Resync)), "first of all, everything");
-        assert_eq!(batches.due(), None);
-        let named = |update: Option<Update>| match update {
-            Some(Update::Changed(changes)) => changes.prompts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        };
-        let later = start + Duration::from_secs(10);
-        batches.add(vec![prompt("p")]);
-        assert_eq!(named(batches.next(later, 0)), ["p"]);
-        for name in ["p", "q", "p"] {
-            batches.add(vec![prompt(name)]);
-        }
-        assert_eq!(batches.due(), Some(later + PAUSE));
-        assert!(batches.next(later + PAUSE / 2, 0).is_none());
-        assert_eq!(named(batches.next(later + PAUSE, 500)), ["p", "q"], "each prompt once");
-        batches.add(vec![prompt("p")]);
-        assert_eq!(batches.due(), Some(later + PAUSE + Duration::from_millis(60)), "telling 500 pages takes longer");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_changes_at_once_are_a_resync_and_these_are_rare() {
-        let start = Instant::now();
-        let mut batches = Batches::new(start);
-        batches.next(start, 0);
-        batches.add((0..=MOST_NAMED).map(|n| prompt(&format!("p-{n}"))).collect());
-        assert_eq!(batches.due(), Some(start + RESYNC_PAUSE), "each costs a request of every page");
-        batches.add(vec![prompt("p")]);
-        assert_eq!(batches.due(), Some(start + PAUSE), "a single change does not wait for it");
-        assert!(matches!(batches.next(start + PAUSE, 0), Some(Update::Changed(_))));
-        batches.add(vec![prompt("p")]);
-        assert!(matches!(batches.next(start + RESYNC_PAUSE, 0), Some(Update::Resync)));
-        assert_eq!(batches.due(), None, "which covers the change");
-    }
-}
+mod tests;

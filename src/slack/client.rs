@@ -6,37 +6,32 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::{Request, Uri};
-use secrecy::{ExposeSecret, SecretString};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use slack_morphism::errors::SlackClientError;
+use serde::Deserialize;
 use slack_morphism::prelude::{
-    SlackApiChatPostEphemeralRequest, SlackApiChatPostMessageRequest, SlackApiChatUpdateRequest, SlackApiToken,
-    SlackBlock, SlackClient, SlackClientHyperConnector, SlackMessageContent, SlackMessageMetadata,
+    SlackApiChatPostEphemeralRequest, SlackApiChatPostMessageRequest, SlackApiChatUpdateRequest, SlackBlock,
+    SlackMessageContent, SlackMessageMetadata,
 };
 
 use super::render::Message;
 use crate::config;
-use crate::http_client::{self, Access, BaseUrl, Capped, Outgoing, OutgoingError, Proxies, ProxyConnector};
-use crate::tls::ClientTls;
-use crate::trace;
+use crate::http_client::{Access, BaseUrl, Outgoing, OutgoingError, Proxies};
 
+mod answers;
+mod call;
 mod error;
 mod probe;
 #[cfg(test)]
 mod tests;
 
+pub(super) use call::{Api, within};
 pub use error::{LONGEST_WAIT, SlackError};
 
-/// For a whole operation: two of them take less than a lease. The library itself would wait for ever.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest answer. A page of a search holds 200 messages of other people, a few kB each.
-const MAX_ANSWER: usize = 4 << 20;
+use answers::{Channel, Channels, ListedMessage, Members, MessageAddress, Messages, Nothing, Permalink};
+use call::{MAX_ANSWER, TIMEOUT};
+
 /// Tells the receiver's messages apart from those of other apps.
 const EVENT_TYPE: &str = "prompt_rollback";
 /// How much Redis' clock, which says when a message may have been posted, and Slack's may differ. A larger value only
@@ -373,76 +368,6 @@ impl Slack {
     }
 }
 
-/// Calls with one token.
-pub(super) struct Api {
-    client: SlackClient<SlackClientHyperConnector<Capped<ProxyConnector>>>,
-    token: SlackApiToken,
-    url: String,
-    pub(super) connector: ProxyConnector,
-}
-
-impl Api {
-    pub(super) fn new(config: &config::SlackConfig, token: &SecretString) -> Result<Self, SlackError> {
-        let url = config.api_url.clone();
-        let tls = http_client::tls_config(url.starts_with("https:"), &ClientTls::default());
-        let proxies = Proxies::of(config.proxy_url.as_ref());
-        let connector = ProxyConnector::new(tls.map_err(SlackError::Config)?, proxies);
-        let capped = SlackClientHyperConnector::with_connector(capped(&connector)).with_slack_api_url(&url);
-        let token = SlackApiToken::new(token.expose_secret().into());
-        Ok(Self { client: SlackClient::new(capped), token, url, connector })
-    }
-
-    /// With the token for Socket Mode; `None` without one.
-    pub(super) fn of_app(config: &config::SlackConfig) -> Result<Option<Self>, SlackError> {
-        config.app_token.as_ref().map(|token| Self::new(config, token)).transpose()
-    }
-
-    pub(super) async fn post<A>(&self, method: &'static str, request: &(impl Serialize + Sync)) -> Result<A, SlackError>
-    where
-        A: DeserializeOwned + Send,
-    {
-        let session = self.client.open_session(&self.token);
-        let call = session.http_session_api.http_post(method, &request, None);
-        self.checked(method, call).await
-    }
-
-    pub(super) async fn get<A>(&self, method: &'static str, params: &[(&str, Option<&str>)]) -> Result<A, SlackError>
-    where
-        A: DeserializeOwned + Send,
-    {
-        let session = self.client.open_session(&self.token);
-        let params = params.to_vec();
-        let call = session.http_session_api.http_get(method, &params, None);
-        self.checked(method, call).await
-    }
-
-    async fn checked<A>(
-        &self,
-        method: &'static str,
-        call: impl Future<Output = Result<OkResponse<A>, SlackClientError>>,
-    ) -> Result<A, SlackError> {
-        let call = async { call.await.map_err(|error| SlackError::from_library(method, error)) };
-        let call = trace::call(trace::slack(method), within(method, call), SlackError::kind);
-        let OkResponse { ok, answer } = call.await?;
-        // the library goes by `error` alone, and reads a web page as {}
-        if ok { Ok(answer) } else { Err(SlackError::retry(method, "neither ok nor an error")) }
-    }
-}
-
-/// Runs `work`, at most for [`TIMEOUT`].
-pub(super) async fn within<T>(
-    method: &'static str,
-    work: impl Future<Output = Result<T, SlackError>>,
-) -> Result<T, SlackError> {
-    tokio::time::timeout(TIMEOUT, work)
-        .await
-        .unwrap_or_else(|_| Err(SlackError::retry(method, format!("no answer within {} s", TIMEOUT.as_secs()))))
-}
-
-fn capped(connector: &ProxyConnector) -> Capped<ProxyConnector> {
-    Capped::new(connector.clone(), MAX_ANSWER)
-}
-
 /// The method that searches messages.
 pub fn search_method(thread: Option<&str>) -> &'static str {
     if thread.is_some() { "conversations.replies" } else { "conversations.history" }
@@ -465,79 +390,4 @@ fn name_of(channel: &str) -> &str {
 fn slack_time(ms: i64) -> String {
     let ms = ms.max(0);
     format!("{}.{:03}000", ms / 1000, ms % 1000)
-}
-
-#[derive(Deserialize)]
-struct OkResponse<A> {
-    ok: bool,
-    #[serde(flatten)]
-    answer: A,
-}
-
-#[derive(Deserialize)]
-struct Nothing {}
-
-#[derive(Deserialize)]
-struct MessageAddress {
-    channel: String,
-    ts: String,
-}
-
-#[derive(Deserialize)]
-struct Permalink {
-    permalink: String,
-}
-
-#[derive(Deserialize)]
-struct Members {
-    users: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Messages {
-    messages: Vec<ListedMessage>,
-    #[serde(default, rename = "response_metadata")]
-    more: More,
-}
-
-#[derive(Deserialize)]
-struct ListedMessage {
-    ts: String,
-    metadata: Option<Value>,
-    files: Option<Vec<ListedFile>>,
-}
-
-#[derive(Deserialize)]
-struct ListedFile {
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Channels {
-    channels: Vec<Channel>,
-    #[serde(default, rename = "response_metadata")]
-    more: More,
-}
-
-#[derive(Clone, Deserialize)]
-struct Channel {
-    id: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    is_member: bool,
-    #[serde(default)]
-    is_archived: bool,
-}
-
-/// Where the next page begins.
-#[derive(Default, Deserialize)]
-struct More {
-    next_cursor: Option<String>,
-}
-
-impl More {
-    fn next(self) -> Option<String> {
-        self.next_cursor.filter(|cursor| !cursor.is_empty())
-    }
 }

@@ -9,7 +9,7 @@ use redis::{ConnectionAddr, ConnectionInfo};
 use tokio::time::timeout;
 
 use super::connect::{ASK_TIMEOUT, HostPort, MasterVote, ask_at, at, by_epoch};
-use super::{RedisFault, StoreError};
+use super::error::{RedisFault, StoreError};
 use crate::config;
 
 const SLOTS: u16 = 16_384;

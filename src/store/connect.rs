@@ -19,8 +19,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
+use super::error::{RedisFault, StoreError, is_demoted};
 use super::sentinel::SentinelGroup;
-use super::{RedisFault, StoreError};
 use crate::config::{self, RedisIdentity, RedisMode};
 
 /// Longest wait for a connection, and for its handshake.
@@ -277,12 +277,6 @@ impl Connector {
         };
         tokio::join!(sentinels.follow(self.subscribe(), &doubted), look);
     }
-}
-
-/// Whether the server was the master when the connection was opened, and is not any more. UNBLOCKED ends a WAIT at that
-/// moment.
-pub fn is_demoted(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("UNBLOCKED")
 }
 
 /// Whether the server wants a new login on a connection that had one.

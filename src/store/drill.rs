@@ -3,33 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use ulid::Ulid;
-
 use super::schedule::{Shows, Subscription, Work, WorkItem};
-use super::{Store, StoreError, fresh_ulid, millis};
+use super::{DrillId, Store, StoreError, millis};
 use crate::decision::{Operator, PromptName, Timestamp, VersionName};
 
 /// How long the result of a drill can be read.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
-
-/// The id of a drill, in its alert and in keys; always a ULID, also if another program wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DrillId(String);
-
-impl DrillId {
-    pub fn fresh(now: Timestamp) -> Self {
-        Self(fresh_ulid(now))
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        let id = Ulid::from_string(text).ok()?.to_string();
-        (id == text).then_some(Self(id))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// When a step was completed, with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]

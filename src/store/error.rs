@@ -2,7 +2,6 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::connect;
 use super::record::{SCHEMA, Unreadable};
 use crate::decision::words;
 
@@ -89,6 +88,12 @@ impl StoreError {
     }
 }
 
+/// Whether the server was the master when the connection was opened, and is not any more. UNBLOCKED ends a WAIT at that
+/// moment.
+pub(super) fn is_demoted(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("UNBLOCKED")
+}
+
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         let of_server = error.clone().into_server_errors();
@@ -101,7 +106,7 @@ impl From<RedisError> for StoreError {
             _ if error.is_connection_dropped() => RedisFault::Connection,
             ErrorKind::AuthenticationFailed => RedisFault::Auth,
             ErrorKind::Server(ServerErrorKind::BusyLoading) => RedisFault::Loading,
-            _ if connect::is_demoted(&error) => RedisFault::ReadOnly,
+            _ if is_demoted(&error) => RedisFault::ReadOnly,
             ErrorKind::Server(ServerErrorKind::Moved) => RedisFault::Moved,
             // the slot is migrating: a script runs only where all its keys are
             ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => RedisFault::Moving,

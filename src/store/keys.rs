@@ -1,6 +1,6 @@
 //! All Redis keys. Only validated names become part of a key.
 
-use super::drill::DrillId;
+use super::ids::DrillId;
 use super::schedule::{Target, Work, WorkItem};
 use crate::decision::{IncidentId, PromptName, VersionName};
 

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connect::{Connected, Connector, RESPONSE_TIMEOUT};
+use super::error::{RedisFault, StoreError};
 use super::script::Call;
-use super::{RedisFault, StoreError};
 
 /// After a failed attempt to connect, other callers fail at once for this time, instead of queueing.
 const RETRY_AFTER: Duration = Duration::from_millis(100);

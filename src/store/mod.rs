@@ -16,6 +16,8 @@ pub mod keys;
 pub mod link;
 pub mod outage;
 mod overview;
+mod own_writes;
+mod pause_entry;
 mod query;
 pub mod receipt;
 pub mod record;
@@ -43,6 +45,8 @@ use crate::trace;
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::{Link, LoginReader};
+use own_writes::OwnWrites;
+use pause_entry::{describe_pause, held_by};
 use record::{SCHEMA, StoredIncident, Unknown};
 use reply::{ReplyItems, pairs};
 use schedule::{Shows, Subscription};
@@ -52,7 +56,7 @@ pub use crate::events::rfc3339;
 pub use commit::Committed;
 pub use error::{RedisFault, StoreError};
 pub use events::Events;
-pub use ids::fresh_ulid;
+pub use ids::{DrillId, fresh_ulid};
 pub use import::{ImportedValue, Layout};
 pub use overview::OpenIncidents;
 pub use query::{ListedIncident, ListedPrompt, LogCursor, LoggedChange, Page, VersionSeries, Visible, is_entry};
@@ -98,7 +102,7 @@ pub struct Store {
     /// Whether open incidents are also written at their own keys, where receivers of the previous release look for
     /// them.
     readable_by_previous: bool,
-    written: Arc<watch::OwnWrites>,
+    written: Arc<OwnWrites>,
     pulse: Arc<schedule::Pulse>,
 }
 
@@ -301,9 +305,9 @@ impl Store {
             active: Active::read(raw_active.as_deref()),
             routing: raw_routing.iter().map(|(field, percent)| (lossy(field), lossy(percent))).collect(),
             state,
-            paused: paused.map(|json| query::describe_pause(&json)),
+            paused: paused.map(|json| describe_pause(&json)),
             recent_auto,
-            outage_hold: outage_hold.map(|json| query::held_by(&json)),
+            outage_hold: outage_hold.map(|json| held_by(&json)),
             incident,
             content,
             commit: CommitId(ids::fresh_ulid(now)),

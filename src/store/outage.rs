@@ -6,10 +6,11 @@ use std::time::Duration;
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::keys::Keys;
+use super::pause_entry::written_hold;
 use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA, Unknown};
 use super::schedule::{Shows, Subscription, Work, WorkItem};
-use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis, query};
+use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::outage::{Member, Outage};
 use crate::decision::{IncidentId, PromptName, Timestamp};
 use crate::elsewhere;
@@ -164,7 +165,7 @@ impl Store {
         let item = WorkItem::Incident(id.clone());
         let state = if open { "open" } else { "closed" };
         call.cmd.arg(&found.rev).arg(record::write(&found.outage, &found.unknown)).arg(SCHEMA).arg(&id.0);
-        let hold = found.outage.hold.as_ref().map(|hold| query::written_hold(&hold.by));
+        let hold = found.outage.hold.as_ref().map(|hold| written_hold(&hold.by));
         call.cmd
             .arg(state)
             .arg(now.0)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::query::describe_pause;
+use super::pause_entry::describe_pause;
 use super::{ListedIncident, Store, StoreError};
 use crate::decision::{Incident, PromptName};
 

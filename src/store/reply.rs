@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// Returns the number at the start of the reply, and the rest.
 pub(super) fn read_code(reply: Value) -> Result<(i64, ReplyItems), StoreError> {

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::connect::{ASK_TIMEOUT, HostPort, MasterVote, ask_at, at, by_epoch, pushed, resp3};
-use super::{RedisFault, StoreError};
+use super::error::{RedisFault, StoreError};
 use crate::config;
 
 const SWITCHED: &str = "+switch-master";

@@ -1,7 +1,7 @@
 //! Watches changes of keys by anyone: RESP3 tracking on a connection of its own.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Pipeline, PushInfo, PushKind, Value};
@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::connect::Connected;
 use super::query::prompt_named;
 use super::{Store, StoreError};
-use crate::decision::{PromptName, VersionName};
+use crate::decision::PromptName;
 
 /// A tracking connection.
 #[derive(Debug)]
@@ -31,32 +31,6 @@ pub enum WatchEvent {
     Everything,
     /// The connection was lost.
     Lost,
-}
-
-/// This process' own writes to `active` keys that were not announced yet. They are not external changes: a `GET`
-/// instead of a full check keeps a burst of rollbacks fast.
-#[derive(Debug, Default)]
-pub(super) struct OwnWrites(Mutex<HashMap<PromptName, VersionName>>);
-
-impl OwnWrites {
-    /// Limits the memory if nothing is announced; forgotten keys are checked.
-    const MOST: usize = 10_000;
-
-    pub fn insert(&self, prompt: &PromptName, version: &VersionName) {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if written.len() >= Self::MOST {
-            written.clear();
-        }
-        written.insert(prompt.clone(), version.clone());
-    }
-
-    pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn take(&self, prompt: &PromptName) -> Option<VersionName> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(prompt)
-    }
 }
 
 impl KeyWatch {

@@ -11,7 +11,7 @@ mod resolve;
 mod sentinel;
 mod split;
 
-pub use names::{InvalidName, key_of};
+pub use names::{InvalidPromptName, key_of};
 pub use redis;
 pub use split::{InvalidRouting, Split, Version};
 

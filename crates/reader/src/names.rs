@@ -17,15 +17,15 @@ const LONGEST: usize = 128;
 /// assert_eq!(key_of("Support bot: v2@eu")?, "Support%20bot%3A%20v2%40eu");
 /// assert_eq!(key_of("team/refund.v2")?, "team/refund.v2");
 /// assert_eq!(key_of("100%")?, "100%25");
-/// # Ok::<(), prompt_rollback_reader::InvalidName>(())
+/// # Ok::<(), prompt_rollback_reader::InvalidPromptName>(())
 /// ```
 ///
 /// # Errors
 /// When the name is empty, or its encoded form is longer than 128 bytes.
-pub fn key_of(name: &str) -> Result<String, InvalidName> {
+pub fn key_of(name: &str) -> Result<String, InvalidPromptName> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     if name.is_empty() {
-        return Err(InvalidName { encoded: 0 });
+        return Err(InvalidPromptName { encoded: 0 });
     }
     let mut encoded = String::with_capacity(name.len());
     for (at, byte) in name.bytes().enumerate() {
@@ -37,19 +37,19 @@ pub fn key_of(name: &str) -> Result<String, InvalidName> {
         }
     }
     if encoded.len() > LONGEST {
-        return Err(InvalidName { encoded: encoded.len() });
+        return Err(InvalidPromptName { encoded: encoded.len() });
     }
     Ok(encoded)
 }
 
 /// Why a prompt cannot have this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidName {
+pub struct InvalidPromptName {
     /// Bytes of its encoded form.
     encoded: usize,
 }
 
-impl fmt::Display for InvalidName {
+impl fmt::Display for InvalidPromptName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.encoded {
             0 => f.write_str("expected the name of a prompt, found an empty text"),
@@ -58,4 +58,4 @@ impl fmt::Display for InvalidName {
     }
 }
 
-impl std::error::Error for InvalidName {}
+impl std::error::Error for InvalidPromptName {}

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::questions::{Answers, host_ip};
 use super::quoted;
-use crate::cli::CommandError;
 use crate::cli::args::{InitArgs, Platform};
 use crate::cli::stack::whole;
+use crate::cli::terminal::CommandError;
 use crate::config::{Config, bare, decode};
 
 /// The shipped files that `init` fills in.

@@ -6,8 +6,8 @@ mod questions;
 
 use std::{fs, io};
 
-use super::CommandError;
 use super::args::InitArgs;
+use super::terminal::CommandError;
 use files::{MODE, SECRET_MODE, SECRETS, existing, outputs, secrets, write};
 
 /// Asks what no flag says, writes the files, and returns the next steps.

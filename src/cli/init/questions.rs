@@ -9,7 +9,8 @@ use hyper::Uri;
 
 use super::quoted;
 use crate::cli::args::{InitArgs, Platform};
-use crate::cli::{CommandError, table};
+use crate::cli::table;
+use crate::cli::terminal::CommandError;
 use crate::config::Config;
 
 /// What the five questions ask for.

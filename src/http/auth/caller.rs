@@ -12,9 +12,9 @@ use super::session::{self, Session};
 use super::{bearer, is_same, is_same_site, local, no_token, unauthorized, wrong};
 use crate::config::{Config, ProxyConfig, Role, allows, allows_all};
 use crate::decision::{Incident, IncidentId, Operator, PromptName};
+use crate::http::error::{ApiError, no_incident};
 use crate::http::input::{ApiResult, line};
-use crate::http::reply::{ApiError, no_incident};
-use crate::http::{Door, Peer};
+use crate::http::peer::{Door, Peer};
 use crate::metrics::Denial;
 use crate::visible::shown;
 
@@ -338,7 +338,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::http::Site;
+    use crate::http::peer::Site;
 
     const NOW: u64 = 1_764_400_000;
     const SESSION: u64 = 12 * 3_600;

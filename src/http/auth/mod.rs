@@ -10,7 +10,7 @@ pub use session::cookie_name;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
@@ -19,11 +19,16 @@ use hyper::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::reply::ApiError;
+use super::error::ApiError;
 use crate::config::{SourceConfig, bare};
 use crate::metrics::Denial;
 
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The local time, by which sessions are signed and end.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Returns the source of a delivery and the prompts that it may send alerts for. `None`: `server.webhook_token`, or a
 /// program of this machine if no token is set, which may send all alerts.
@@ -49,9 +54,8 @@ pub fn sender<'a>(
     }
 }
 
-/// The token of a header `Authorization: Bearer TOKEN`.
-/// The token, without what [`bare`] removes: Alertmanager sends the file of its token with a byte order mark, if it has
-/// one.
+/// The token of a header `Authorization: Bearer TOKEN`, without what [`bare`] removes: Alertmanager sends the file of its
+/// token with a byte order mark, if it has one.
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     let token = std::str::from_utf8(token).map_or(token, |text| bare(text).as_bytes());

@@ -7,10 +7,12 @@ use hyper::StatusCode;
 use super::overview::automation;
 use super::{Visitor, html};
 use crate::deployed::DeploymentEntry;
+use crate::http::context::Context;
+use crate::http::error::ApiError;
 use crate::http::input::{ApiResult, Query, prompt_name};
-use crate::http::reply::{ApiError, Reply};
+use crate::http::reply::Reply;
 use crate::http::wait::patience;
-use crate::http::{Context, api, explain};
+use crate::http::{api, explain};
 use crate::page::actions::StillOff;
 use crate::page::prompt::{self, PromptPage};
 

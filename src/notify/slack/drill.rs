@@ -6,7 +6,8 @@ use super::posting::{Kept, ThreadProgress};
 use super::{Halt, SlackNotifier};
 use crate::service::drills;
 use crate::slack::render;
-use crate::store::drill::{DrillId, DrillProgress};
+use crate::store::DrillId;
+use crate::store::drill::DrillProgress;
 
 /// After an outage of Slack, old drills are not worth showing.
 const OVER: Duration = Duration::from_secs(600);

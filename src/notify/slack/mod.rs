@@ -28,7 +28,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
-use super::{Acceptance, Notified, Notifier, NotifyTask, Reachable, Shown, backoff};
+use super::notifier::{Acceptance, Notified, Notifier, NotifyTask, Reachable, Shown, backoff};
 use crate::config::{Config, Decider, Weekly};
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::engine::Engine;

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tracing::Span;
 
-use super::{Acceptance, Notified, Notifier, NotifyTask, Shown};
+use super::notifier::{Acceptance, Notified, Notifier, NotifyTask, Shown};
 use crate::config::{self, Config};
 use crate::decision::Timestamp;
 use crate::engine::Engine;

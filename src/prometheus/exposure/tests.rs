@@ -1,5 +1,6 @@
 use hyper::StatusCode;
 
+use super::follows::is_proof;
 use super::*;
 use crate::config::Config;
 use crate::prometheus::client::PrometheusError;
@@ -29,7 +30,7 @@ fn series(name: &str, version: &str, instance: &str, points: Vec<(Timestamp, f64
 
 /// What one instance counted for one version: requests and failures at each second, and the seconds at which it
 /// existed.
-struct Served<'a> {
+struct InstanceCounts<'a> {
     version: &'a str,
     instance: &'a str,
     from: i64,
@@ -38,9 +39,9 @@ struct Served<'a> {
 }
 
 /// Recorded every 5 s from scrapes every `scrape` s, until `now`.
-fn recorded(scrape: i64, now: i64, all: &[Served<'_>]) -> Vec<Series> {
+fn recorded(scrape: i64, now: i64, all: &[InstanceCounts<'_>]) -> Vec<Series> {
     let mut found = Vec::new();
-    for Served { version, instance, from, until, count } in all {
+    for InstanceCounts { version, instance, from, until, count } in all {
         let [mut requests, mut failures, mut scraped] = [Vec::new(), Vec::new(), Vec::new()];
         for second in (-300..=now).step_by(5) {
             let last = second.div_euclid(scrape) * scrape;
@@ -72,8 +73,8 @@ fn from(start: i64, rate: f64, fails: f64) -> impl Fn(i64) -> (f64, f64) {
     }
 }
 
-fn always<'a>(version: &'a str, instance: &'a str, count: &'a dyn Fn(i64) -> (f64, f64)) -> Served<'a> {
-    Served { version, instance, from: -300, until: 10_000, count }
+fn always<'a>(version: &'a str, instance: &'a str, count: &'a dyn Fn(i64) -> (f64, f64)) -> InstanceCounts<'a> {
+    InstanceCounts { version, instance, from: -300, until: 10_000, count }
 }
 
 fn recorded_of(series: &[Series]) -> Recorded {
@@ -263,17 +264,17 @@ fn a_time_without_comparable_sums_is_no_silence() {
 fn a_counter_born_above_zero_counts_from_the_next_scrape() {
     let bad = until(0, 5.0);
     let good = |second: i64| ((second - 18) as f64 * 10.0, 2.0);
-    let born = Served { from: 20, ..always("v1", "a", &good) };
-    let known = traffic(&recorded(5, 60, &[always("v2", "a", &bad), Served { ..born }]));
+    let born = InstanceCounts { from: 20, ..always("v1", "a", &good) };
+    let known = traffic(&recorded(5, 60, &[always("v2", "a", &bad), InstanceCounts { ..born }]));
     assert_eq!((known.target, known.failures), (400, 0));
     assert!(known.all_follow() && known.following == 1, "{known:?}");
     // a server that exposes only the version that it serves, not since its start but since the switch
     let lifetime = |second: i64| (1e5 + second as f64, (second as f64 / 5.0).floor());
-    let shown = Served { from: 12, ..always("v1", "a", &lifetime) };
-    let shown = traffic(&recorded(5, 60, &[Served { until: 12, ..always("v2", "a", &bad) }, shown]));
+    let shown = InstanceCounts { from: 12, ..always("v1", "a", &lifetime) };
+    let shown = traffic(&recorded(5, 60, &[InstanceCounts { until: 12, ..always("v2", "a", &bad) }, shown]));
     assert_eq!((shown.target, shown.failures), (45, 9));
     let old = |second: i64| (1e6 + second as f64, 5e4);
-    let new = traffic(&recorded(5, 60, &[Served { from: 20, ..always("v1", "b", &old) }]));
+    let new = traffic(&recorded(5, 60, &[InstanceCounts { from: 20, ..always("v1", "b", &old) }]));
     assert_eq!((new.target, new.failures), (40, 0));
 }
 
@@ -281,7 +282,7 @@ fn a_counter_born_above_zero_counts_from_the_next_scrape() {
 fn a_vanished_instance_is_waited_for_one_minute() {
     let (bad, good) = (until(10_000, 5.0), from(0, 5.0, f64::INFINITY));
     let gone = |now| {
-        let all = [Served { until: 50, ..always("v2", "a", &bad) }, always("v1", "b", &good)];
+        let all = [InstanceCounts { until: 50, ..always("v2", "a", &bad) }, always("v1", "b", &good)];
         traffic(&recorded(5, now, &all))
     };
     assert!(!gone(60).all_follow());
@@ -297,9 +298,9 @@ fn an_unscraped_instance_is_unknown_unless_it_had_followed() {
     let (bad, good) = (until(10_000, 5.0), from(0, 5.0, f64::INFINITY));
     for until in [-10, 30, 100] {
         let all = [
-            Served { until, ..always("v2", "a:9", &bad) },
+            InstanceCounts { until, ..always("v2", "a:9", &bad) },
             always("v1", "b", &good),
-            Served { until: 40, ..always("v1", "c", &good) },
+            InstanceCounts { until: 40, ..always("v1", "c", &good) },
         ];
         let mut recorded = recorded_of(&recorded(5, 200, &all));
         assert_eq!(recorded.vanished(&labels(), at(200)).into_iter().collect::<Vec<_>>(), ["a:9", "c"]);
@@ -351,7 +352,7 @@ fn no_server_is_gone_if_prometheus_does_not_list_its_targets() {
 #[test]
 fn the_last_server_has_gone_when_prometheus_no_longer_knows_it() {
     let bad = until(10_000, 5.0);
-    let series = recorded(5, 300, &[Served { until: 100, ..always("v2", "a", &bad) }]);
+    let series = recorded(5, 300, &[InstanceCounts { until: 100, ..always("v2", "a", &bad) }]);
     let evaluated =
         |seconds: i64| Series { labels: BTreeMap::new(), points: vec![(at(300), at(seconds).0 as f64 / 1e3)] };
     let up = |value: f64| self::series("up", "", "a", vec![(at(300), value)]);
@@ -384,7 +385,7 @@ fn an_instance_that_serves_neither_version_is_none() {
 #[test]
 fn without_the_times_of_scrapes_only_what_changes_is_one() {
     let (bad, good, idle) = (until(1, 10.0), from(1, 10.0, f64::INFINITY), |_| (0.0, 0.0));
-    let without = |all: &[Served<'_>]| {
+    let without = |all: &[InstanceCounts<'_>]| {
         let all = recorded(15, 200, all).into_iter().filter(|one| one.label("__name__") != SCRAPED);
         traffic(&all.collect::<Vec<_>>())
     };
@@ -547,7 +548,7 @@ fn where_both_were_served_before_a_few_requests_prove_nothing() {
     let few = |second: i64| (((second + 1_000) as f64 * 0.2).floor(), 0.0);
     let (many, none) = (|second: i64| ((second + 1_000) as f64, 0.0), |_: i64| (0.0, 0.0));
     let all = |now| {
-        let new = Served { from: 20, ..always("v1", "new", &many) };
+        let new = InstanceCounts { from: 20, ..always("v1", "new", &many) };
         let known = [always("v2", "a", &bad), always("v1", "a", &good)];
         let others = [always("v2", "b", &none), always("v1", "b", &few), new];
         traffic(&recorded(5, now, &known.into_iter().chain(others).collect::<Vec<_>>()))
@@ -598,8 +599,8 @@ fn a_pod_that_is_restarted_under_its_name_follows_by_what_it_serves_now() {
     let (bad, good, restarted) =
         (until(10_000, 5.0), from(0, 5.0, f64::INFINITY), |second: i64| ((second - 122).max(0) as f64 * 5.0, 0.0));
     let all = [
-        Served { until: 120, ..always("v2", "a", &bad) },
-        Served { from: 125, ..always("v1", "a", &restarted) },
+        InstanceCounts { until: 120, ..always("v2", "a", &bad) },
+        InstanceCounts { from: 125, ..always("v1", "a", &restarted) },
         always("v1", "b", &good),
     ];
     for scrape in [5, 15] {
@@ -615,7 +616,7 @@ fn a_pod_that_is_restarted_under_its_name_follows_by_what_it_serves_now() {
 fn a_server_that_drops_the_bad_versions_series_follows() {
     let (bad, good) = (until(6, 5.0), from(6, 5.0, f64::INFINITY));
     for gone in [1, 6, 11, 16] {
-        let all = [Served { until: gone, ..always("v2", "a", &bad) }, always("v1", "a", &good)];
+        let all = [InstanceCounts { until: gone, ..always("v2", "a", &bad) }, always("v1", "a", &good)];
         for now in [60, 300] {
             let traffic = traffic(&recorded(5, now, &all));
             assert!(traffic.all_follow(), "{gone} s, {now} s: {traffic:?}");
@@ -628,7 +629,7 @@ fn an_instance_that_appears_with_the_bad_version_is_unknown() {
     let (old, good) = (until(0, 50.0), from(1, 50.0, f64::INFINITY));
     let new = |second: i64| ((second - 20).max(0) as f64 * 10.0, 0.0);
     let known = |now, from| {
-        let new = Served { from, ..always("v2", "new", &new) };
+        let new = InstanceCounts { from, ..always("v2", "new", &new) };
         traffic(&recorded(60, now, &[always("v2", "a", &old), always("v1", "a", &good), new]))
     };
     assert_eq!(known(90, 60).unknown.names, ["new"]);
@@ -665,8 +666,10 @@ fn instances_of_the_same_name_in_two_clusters_are_two() {
 #[test]
 fn an_instance_is_gone_only_if_others_of_its_prompt_are_scraped() {
     let (stuck, good) = (until(10_000, 10.0), from(1, 50.0, f64::INFINITY));
-    let of_prompt =
-        [Served { until: 30, ..always("v1", "a", &good) }, Served { until: 30, ..always("v2", "b", &stuck) }];
+    let of_prompt = [
+        InstanceCounts { until: 30, ..always("v1", "a", &good) },
+        InstanceCounts { until: 30, ..always("v2", "b", &stuck) },
+    ];
     let mut all = recorded(5, 120, &of_prompt);
     let mut other = recorded(5, 120, &[always("v1", "z", &good)]);
     other.iter_mut().for_each(|one| drop(one.labels.insert("prompt".to_owned(), "another".to_owned())));

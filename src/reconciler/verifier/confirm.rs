@@ -2,10 +2,10 @@
 
 use futures_util::future::{OptionFuture, join, join_all, join3};
 
-use super::{QueryResult, Verifier};
+use super::Verifier;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::{Confirmed, Incident, PromptName, SwitchMode, Timestamp, VersionName};
-use crate::prometheus::client::{Prometheus, Series};
+use crate::prometheus::client::{Prometheus, QueryResult, Series};
 use crate::prometheus::question::{self, Verify};
 
 impl Verifier {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
 
-use super::{QueryResult, Verifier, is_new};
+use super::{Verifier, is_new};
 use crate::config::Labels;
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::elsewhere;
-use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::client::{Prometheus, PrometheusError, QueryResult, Series};
 use crate::prometheus::exposure::Recorded;
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::server::ScrapeTargets;
-use crate::reconciler::parts::Parts;
+use crate::reconciler::split_query::SplitQuery;
 use crate::store::StoreError;
 
 /// The counters of rollbacks that are not older than this are queried together.
@@ -93,7 +93,7 @@ impl Verifier {
             let due = || due.iter().filter(|incident| AgeClass::of(incident, now) == Some(age));
             let oldest = due().filter_map(|incident| incident.switch.as_ref()).map(|switch| switch.at).min();
             let Some(oldest) = oldest else { continue };
-            let mut parts = Parts::of(due().map(|incident| incident.prompt.clone()).collect());
+            let mut parts = SplitQuery::of(due().map(|incident| incident.prompt.clone()).collect());
             while let Some(prompts) = parts.left.pop() {
                 if let Some(answer) = self.query_counters(prometheus, &prompts, oldest, now).await? {
                     parts.answered(prompts, answer);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{QueryResult, Verifier};
-use crate::prometheus::client::Prometheus;
+use super::Verifier;
+use crate::prometheus::client::{Prometheus, QueryResult};
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that delayed queries do not make twenty in the next second.

@@ -11,7 +11,9 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use slack_morphism::prelude::{SlackApiAppsConnectionOpenRequest, ValueStruct};
 
-use super::{Channel, Nothing, Slack, SlackError, capped, is_id, name_of, within};
+use super::answers::{Channel, Nothing};
+use super::call::{capped, within};
+use super::{Slack, SlackError, is_id, name_of};
 use crate::config::Config;
 use crate::http_client::innermost;
 

@@ -1,10 +1,11 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prompt_rollback_testkit::slack::{self as double, Fault};
 use prompt_rollback_testkit::{Flood, least, linear};
 use serde_json::json;
 use slack_morphism::prelude::{SlackBlockMarkDownText, SlackSectionBlock};
 
+use super::answers::OkResponse;
 use super::*;
 use crate::config::Config;
 

@@ -19,13 +19,13 @@ fn settings(slack: &double::Slack) -> config::SlackConfig {
 }
 
 /// A workspace with a message that has a button, and a receiver of its clicks.
-struct World {
+struct SocketWorld {
     slack: double::Slack,
     message: Message,
     clicks: mpsc::Receiver<Interaction>,
 }
 
-impl World {
+impl SocketWorld {
     async fn new() -> Self {
         let slack =
             double::Slack::builder().user("U1", "maya", "Maya").channel("C1", "on-call").redeliveries(3).start();
@@ -61,7 +61,7 @@ impl World {
 
 #[tokio::test]
 async fn clicks_arrive_whatever_becomes_of_connections() {
-    let mut world = World::new().await;
+    let mut world = SocketWorld::new().await;
     world.click().await;
 
     world.slack.warn_sockets();
@@ -83,7 +83,7 @@ async fn clicks_arrive_whatever_becomes_of_connections() {
 
 #[tokio::test]
 async fn what_asks_for_nothing_is_acknowledged() {
-    let mut world = World::new().await;
+    let mut world = SocketWorld::new().await;
     for payload in [json!({"type": "view_closed"}), json!({"type": "block_actions"}), json!(null), json!([[]])] {
         let delivery = world.slack.send_envelope(payload.clone()).await.expect("sent");
         assert!(delivery.acknowledged, "{payload}");

@@ -18,7 +18,6 @@ use crate::decision::{Needs, PromptName};
 
 pub use incidents::ListedIncident;
 pub use log::{LogCursor, LoggedChange, is_entry};
-pub(super) use pause::{describe_pause, held_by, written_hold};
 pub use series::VersionSeries;
 pub(super) use series::info_line;
 pub(super) use server::{if_permitted, info_field, prompt_named};

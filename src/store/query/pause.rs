@@ -1,45 +1,9 @@
 //! The pause switch.
 
-use serde::{Deserialize, Serialize};
-
 use crate::decision::{Operator, PromptName};
 use crate::store::keys::Keys;
+use crate::store::pause_entry::{StoredPause, describe_pause};
 use crate::store::{Store, StoreError};
-
-#[derive(Debug, Serialize, Deserialize)]
-struct StoredPause {
-    #[serde(default)]
-    operator: String,
-    #[serde(default)]
-    reason: String,
-}
-
-impl StoredPause {
-    /// Reads an entry of the `paused` hash: also one that is damaged pauses.
-    fn read(json: &str) -> Self {
-        let mut pause = serde_json::from_str(json).unwrap_or(Self { operator: String::new(), reason: String::new() });
-        if pause.operator.is_empty() {
-            pause.operator = "someone".to_owned();
-        }
-        pause
-    }
-}
-
-/// Describes an entry of the `paused` hash for people.
-pub fn describe_pause(json: &str) -> String {
-    let StoredPause { operator, reason } = StoredPause::read(json);
-    if reason.is_empty() { format!("by {operator}") } else { format!("by {operator}: {reason}") }
-}
-
-/// Who holds all prompts, by the entry of the `paused` hash.
-pub fn held_by(json: &str) -> String {
-    StoredPause::read(json).operator
-}
-
-/// The entry of the `paused` hash for a hold of all prompts.
-pub fn written_hold(by: &Operator) -> String {
-    serde_json::json!({ "operator": by.as_str() }).to_string()
-}
 
 impl Store {
     /// Pauses automation for `prompt`, or for all prompts. After this has returned, no automatic switch commits.

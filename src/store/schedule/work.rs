@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::decision::{IncidentId, PromptName};
-use crate::store::drill::DrillId;
+use crate::store::ids::DrillId;
 
 /// Kinds of work. Separate workers with separate sets do them: neither a worker that hangs nor a backlog delays another
 /// kind.

@@ -7,7 +7,7 @@ use super::super::{Message, plain};
 
 /// All problems of `message`; only `mention` may mention someone.
 pub fn problems(message: &Message, mention: Option<&str>) -> Vec<String> {
-    let mut check = Check { mention, found: Vec::new(), action_ids: Vec::new() };
+    let mut check = MessageCheck { mention, found: Vec::new(), action_ids: Vec::new() };
     check.size("text", &message.text, 4_000);
     check.mrkdwn("text", &message.text, Words::Any);
     let plain = plain(message);
@@ -44,13 +44,13 @@ enum Words {
     Any,
 }
 
-struct Check<'a> {
+struct MessageCheck<'a> {
     mention: Option<&'a str>,
     found: Vec<String>,
     action_ids: Vec<String>,
 }
 
-impl Check<'_> {
+impl MessageCheck<'_> {
     fn say(&mut self, problem: impl Into<String>) {
         self.found.push(problem.into());
     }

@@ -3,18 +3,16 @@
 use std::collections::BTreeSet;
 
 use crate::decision::PromptName;
-use crate::prometheus::client::{PrometheusError, Series};
-
-type QueryResult = Result<Vec<Series>, PrometheusError>;
+use crate::prometheus::client::{PrometheusError, QueryResult};
 
 /// Prompts that one query is about, or several queries if the answer is too large.
 #[derive(Debug, Default)]
-pub struct Parts {
+pub struct SplitQuery {
     pub left: Vec<BTreeSet<PromptName>>,
     pub answers: Vec<(BTreeSet<PromptName>, QueryResult)>,
 }
 
-impl Parts {
+impl SplitQuery {
     pub fn of(prompts: BTreeSet<PromptName>) -> Self {
         Self { left: vec![prompts], answers: Vec::new() }
     }
@@ -39,7 +37,7 @@ mod tests {
     fn an_answer_that_is_too_large_is_asked_for_in_parts() {
         let prompt = |number: u32| PromptName::parse(&format!("p{number}")).expect("a name");
         let all: BTreeSet<_> = (0..128).map(prompt).collect();
-        let mut parts = Parts::of(all.clone());
+        let mut parts = SplitQuery::of(all.clone());
         while let Some(some) = parts.left.pop() {
             // the answer about p7 is too large by itself
             let too_large = some.len() > 20 || some.contains(&prompt(7));
