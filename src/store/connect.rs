@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
+use super::error::answered;
 use super::sentinel::SentinelGroup;
 use super::{RedisFault, StoreError};
 use crate::config::{self, RedisIdentity, RedisMode};
@@ -242,6 +243,7 @@ impl Connector {
 
     /// Whether `error` ends the connection: it is dead, stalled, or leads to a server that is not the master now.
     pub fn ends(&self, error: &RedisError) -> bool {
+        let error = &answered(error.clone());
         if let (Topology::Cluster(cluster), ErrorKind::Server(ServerErrorKind::Moved)) = (&self.topology, error.kind())
         {
             cluster.moved(error.redirect_node().and_then(|(address, _)| HostPort::parse(address)));
