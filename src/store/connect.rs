@@ -202,6 +202,10 @@ impl Connector {
         })
     }
 
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.topology, Topology::Cluster(_))
+    }
+
     /// Permissions that sentinels or cluster nodes do not grant.
     pub async fn denied(&self) -> Vec<String> {
         if let Topology::Sentinel(sentinels) = &self.topology { sentinels.denied().await } else { Vec::new() }
