@@ -42,6 +42,9 @@ pub async fn import(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiRes
     }
     let until = Instant::now() + WORK.min(context.request_timeout / 2);
     let mut imported = api::ImportResponse { dry_run: request.dry_run, ..api::ImportResponse::default() };
+    if cursor == 0 && context.engine.store.may_miss(&layout) {
+        skip(&mut imported, &pattern, "keys on other nodes of the cluster: only that of the namespace is searched");
+    }
     loop {
         let Some((next, keys)) = context.engine.store.scan(&layout, cursor).await? else {
             return Err(not_permitted(

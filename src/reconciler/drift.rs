@@ -83,6 +83,7 @@ async fn follow(engines: &Current<Arc<Engine>>, wait: &mut Duration) -> Result<(
     let store = engines.get().store.clone();
     let longer = (*wait * 2).min(MAX_RECONNECT);
     *wait = RECONNECT;
+    let generation = store.generation().max(1); // of the first connection, which the scan may open
     let mut watch = store.watch().await?;
     // tracking first, then the scan: changes during the scan are announced
     *wait = longer;
@@ -95,7 +96,9 @@ async fn follow(engines: &Current<Arc<Engine>>, wait: &mut Duration) -> Result<(
             heard = watch.hear() => heard,
             _ = rescan.tick() => WatchEvent::Everything,
             _ = ask_alive.tick() => {
-                if watch.is_alive().await { continue } else { WatchEvent::Lost }
+                // other connections were lost: this one may lead to a master that was replaced
+                let stays = store.generation() == generation && watch.is_alive().await;
+                if stays { continue } else { WatchEvent::Lost }
             }
         };
         match heard {

@@ -1,7 +1,6 @@
 //! Post-mortem drafts, from the stored facts of an incident.
 
 use crate::decision::{Incident, PhaseKind, PromptName, VersionName};
-use crate::deployed::DeploymentEntry;
 use crate::elsewhere;
 use crate::engine::Engine;
 use crate::postmortem::{IncidentMetric, PostmortemFacts, Verified, draft};
@@ -20,8 +19,7 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
     let mut contents = store.contents(&incident.prompt, &versions).await?.into_iter();
     let (bad, good) = (contents.next().flatten(), contents.next().flatten());
     let end = incident.closed_at.unwrap_or(incident.updated_at).plus(LATER);
-    let log = store.log(&incident.prompt, Some(&end.0.to_string()), MAX_LOG).await?;
-    let log: Vec<_> = log.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect();
+    let log = store.log_until(&incident.prompt, end, MAX_LOG).await?;
     let switch = incident.switch.as_ref().map(|switch| switch.at);
     let measured = store.samples(&incident.id).await?.filter(|measured| switch.is_some_and(|at| measured.is_of(at)));
     let contact = contact(engine, &incident.prompt, &incident.version).await?;

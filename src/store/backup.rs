@@ -32,6 +32,8 @@ pub struct StoredKey {
 
 /// What DUMP and PEXPIRETIME return for each key.
 type Collected = BTreeMap<String, (Vec<u8>, i64)>;
+/// What PEXPIRETIME returns for a key that does not exist.
+const GONE: i64 = -2;
 
 /// Why nothing was restored, or not everything.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +53,12 @@ impl Store {
     pub async fn backup(&self) -> Result<Option<Vec<StoredKey>>, StoreError> {
         let mut before = self.collect().await?;
         for _ in 0..PASSES {
-            // what two passes agree on was so between them
+            // what two passes agree on was so between them; when a key expires also changes while nothing happens
             let now = self.collect().await?;
-            if now == before {
+            let mut pairs = now.iter().zip(&before);
+            if now.len() == before.len()
+                && pairs.all(|((key, (dump, _)), (other, (was, _)))| key == other && dump == was)
+            {
                 let stored = |(key, (dump, expires)): (String, (Vec<u8>, i64))| StoredKey {
                     key,
                     expires_at_ms: (expires >= 0).then_some(expires),
@@ -182,8 +187,8 @@ impl Store {
             let [dump, expires] = pair else { continue };
             let read = (Option::<Vec<u8>>::from_redis_value_ref(dump), i64::from_redis_value_ref(expires));
             let (Ok(dump), Ok(expires)) = read else { return Err(StoreError::unexpected("DUMP")) };
-            // a key may be gone by now
-            collected.extend(dump.map(|dump| (key.clone(), (dump, expires))));
+            // a key may be gone by now, or have expired between the two commands
+            collected.extend(dump.filter(|_| expires != GONE).map(|dump| (key.clone(), (dump, expires))));
         }
         Ok(())
     }

@@ -254,8 +254,9 @@ if ARGV[at] ~= '' then
   end
   local excess = call('ZCARD', KEYS[EVENTS]) - ARGV[21]
   if excess > 0 then
-    local first = call('ZRANGE', KEYS[EVENTS], excess, excess, 'WITHSCORES')[2]
-    call('ZREMRANGEBYSCORE', KEYS[EVENTS], '-inf', '(' .. first)
+    local last = call('ZRANGE', KEYS[EVENTS], excess - 1, excess - 1, 'WITHSCORES')[2]
+    call('ZREMRANGEBYSCORE', KEYS[EVENTS], '-inf', last)
+    call('HSET', KEYS[3], 'dropped', last)
   end
   call('PEXPIRE', KEYS[EVENTS], ARGV[16])
 end

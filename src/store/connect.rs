@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
-use super::error::{RedisFault, StoreError, is_demoted};
+use super::error::{RedisFault, StoreError, answered, is_demoted};
 use super::sentinel::SentinelGroup;
 use crate::config::{self, RedisIdentity, RedisMode};
 
@@ -201,6 +201,10 @@ impl Connector {
         })
     }
 
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.topology, Topology::Cluster(_))
+    }
+
     /// Permissions that sentinels or cluster nodes do not grant.
     pub async fn denied(&self) -> Vec<String> {
         if let Topology::Sentinel(sentinels) = &self.topology { sentinels.denied().await } else { Vec::new() }
@@ -242,6 +246,7 @@ impl Connector {
 
     /// Whether `error` ends the connection: it is dead, stalled, or leads to a server that is not the master now.
     pub fn ends(&self, error: &RedisError) -> bool {
+        let error = &answered(error.clone());
         if let (Topology::Cluster(cluster), ErrorKind::Server(ServerErrorKind::Moved)) = (&self.topology, error.kind())
         {
             cluster.moved(error.redirect_node().and_then(|(address, _)| HostPort::parse(address)));

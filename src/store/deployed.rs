@@ -99,6 +99,24 @@ impl Store {
         Ok(changed.into_iter().map(|(_, prompt)| prompt).collect())
     }
 
+    /// The latest `most` entries that were made until `at`, the latest first. Ids only increase: after Redis' clock has
+    /// stepped back, new entries have ids that are later than their time.
+    pub async fn log_until(
+        &self,
+        prompt: &PromptName,
+        at: Timestamp,
+        most: usize,
+    ) -> Result<Vec<DeploymentEntry>, StoreError> {
+        let mut pipeline = Pipeline::new();
+        for end in ["+".to_owned(), at.0.to_string()] {
+            pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg(end).arg("-").arg("COUNT").arg(most);
+        }
+        let (mut latest, by_id): (Raw, Raw) = self.link.read(&pipeline).await?;
+        latest.retain(|(id, _)| by_id.iter().all(|(other, _)| other != id));
+        let entries = latest.iter().chain(&by_id).filter_map(|(_, fields)| DeploymentEntry::read(fields));
+        Ok(entries.filter(|entry| entry.at <= at).take(most).collect())
+    }
+
     /// The versions with traffic of each prompt, as far as the last entries of its log tell.
     pub async fn in_service(&self, prompts: &[PromptName]) -> Result<Vec<Vec<Deployment>>, StoreError> {
         Ok(self.last_entries(prompts).await?.iter().map(|entries| in_service(entries.iter().rev())).collect())

@@ -94,12 +94,19 @@ pub(super) fn is_demoted(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("UNBLOCKED")
 }
 
+/// The first error that the server answered: the error of a pipeline has no message itself, and only some codes.
+pub(super) fn answered(error: RedisError) -> RedisError {
+    let first = error.clone().into_server_errors().and_then(|errors| Some(errors.first()?.1.clone()));
+    first.map_or(error, RedisError::from)
+}
+
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         let of_server = error.clone().into_server_errors();
         if of_server.is_some_and(|errors| errors.iter().all(|(_, error)| error.code() == "WRONGTYPE")) {
             return Self::Broken { key: "a key".to_owned(), detail: "holds the wrong type".to_owned() };
         }
+        let error = answered(error);
         let kind = match error.kind() {
             _ if error.is_timeout() => RedisFault::Timeout,
             ErrorKind::Io => RedisFault::Connection,
@@ -126,5 +133,73 @@ impl From<RedisError> for StoreError {
         let of_system = if error.kind() == ErrorKind::Io { Some(error.to_string()) } else { None };
         let message = error.detail().or(of_system.as_deref()).unwrap_or(error.category()).chars().take(200).collect();
         Self::Unavailable { kind, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{RedisFuture, Value};
+
+    use super::*;
+
+    /// A server that answers a pipeline with these bytes.
+    struct Answers(&'static [&'static str]);
+
+    impl redis::aio::ConnectionLike for Answers {
+        fn req_packed_command<'a>(&'a mut self, _: &'a redis::Cmd) -> RedisFuture<'a, Value> {
+            unreachable!("a pipeline is sent")
+        }
+
+        fn req_packed_commands<'a>(
+            &'a mut self,
+            _: &'a redis::Pipeline,
+            _: usize,
+            _: usize,
+        ) -> RedisFuture<'a, Vec<Value>> {
+            let answers = self.0.iter().map(|answer| redis::parse_redis_value(answer.as_bytes()));
+            let answers: redis::RedisResult<Vec<Value>> = answers.collect();
+            Box::pin(std::future::ready(answers))
+        }
+
+        fn get_db(&self) -> i64 {
+            0
+        }
+    }
+
+    /// The error of a commit and the WAIT behind it.
+    async fn refused(answers: &'static [&'static str]) -> RedisError {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("EVALSHA").cmd("WAIT");
+        pipeline.query_async::<Vec<Value>>(&mut Answers(answers)).await.expect_err("refused")
+    }
+
+    #[tokio::test]
+    async fn a_refused_pipeline_says_as_much_as_a_refused_command() {
+        let cases: [(&'static [&'static str], RedisFault, &str); 6] = [
+            (&["-OOM not allowed\r\n", ":0\r\n"], RedisFault::Oom, "not allowed"),
+            (&["-MISCONF no disk\r\n", ":0\r\n"], RedisFault::Misconf, "no disk"),
+            (&["-NOREPLICAS too few\r\n", ":0\r\n"], RedisFault::NoReplicas, "too few"),
+            (&["-NOAUTH log in\r\n", "-NOAUTH log in\r\n"], RedisFault::Auth, "log in"),
+            (&["-NOPERM no evalsha\r\n", ":0\r\n"], RedisFault::NoPerm, "no evalsha"),
+            (&[":1\r\n", "-UNBLOCKED a replica now\r\n"], RedisFault::ReadOnly, "a replica now"),
+        ];
+        for (answers, kind, message) in cases {
+            match StoreError::from(refused(answers).await) {
+                StoreError::Unavailable { kind: found, message: said } => {
+                    assert_eq!((found, said.as_str()), (kind, message))
+                }
+                other => panic!("{answers:?}: {other}"),
+            }
+        }
+        let moved = answered(refused(&["-MOVED 7 10.0.0.2:6379\r\n", ":0\r\n"]).await);
+        assert_eq!(moved.redirect_node(), Some(("10.0.0.2:6379", 7)));
+    }
+
+    #[tokio::test]
+    async fn a_pipeline_is_broken_only_if_all_that_was_refused_has_the_wrong_type() {
+        let broken = refused(&["-WRONGTYPE no string\r\n", ":0\r\n"]).await;
+        assert!(matches!(StoreError::from(broken), StoreError::Broken { .. }));
+        let both = refused(&["-OOM not allowed\r\n", "-WRONGTYPE no string\r\n"]).await;
+        assert!(matches!(StoreError::from(both), StoreError::Unavailable { kind: RedisFault::Oom, .. }));
     }
 }

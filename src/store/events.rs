@@ -12,22 +12,20 @@ pub(super) const EVENTS_KEPT: usize = 1_000;
 pub struct Events {
     /// Each with its position, in order.
     pub items: Vec<(i64, String)>,
-    /// Whether events before these were dropped, because too many were written since.
+    /// Whether events between the requested position and these were dropped, because too many were written since.
     pub incomplete: bool,
 }
 
 impl Store {
     /// Up to `most` events of `prompt` after the position `after`.
     pub async fn events(&self, prompt: &PromptName, after: i64, most: usize) -> Result<Events, StoreError> {
-        let key = self.keys.events(prompt);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg(format!("({after}")).arg("+inf").arg("WITHSCORES");
-        pipeline.arg("LIMIT").arg(0).arg(most);
-        pipeline.cmd("ZCARD").arg(&key).cmd("ZRANGE").arg(&key).arg(0).arg(0).arg("WITHSCORES");
-        type Scored = Vec<(String, i64)>;
-        let (found, kept, first): (Scored, usize, Scored) = self.link.read(&pipeline).await?;
-        let cut = kept >= EVENTS_KEPT && first.first().is_some_and(|(_, place)| *place > after);
-        Ok(Events { items: found.into_iter().map(|(event, place)| (place, event)).collect(), incomplete: cut })
+        pipeline.cmd("ZRANGEBYSCORE").arg(self.keys.events(prompt)).arg(format!("({after}")).arg("+inf");
+        pipeline.arg("WITHSCORES").arg("LIMIT").arg(0).arg(most);
+        pipeline.cmd("HGET").arg(self.keys.state(prompt)).arg("dropped");
+        let (found, dropped): (Vec<(String, i64)>, Option<i64>) = self.link.read(&pipeline).await?;
+        let items = found.into_iter().map(|(event, place)| (place, event)).collect();
+        Ok(Events { items, incomplete: dropped.is_some_and(|place| place > after) })
     }
 
     /// Since when the target of this claim has pending updates.

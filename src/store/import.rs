@@ -85,6 +85,11 @@ impl Store {
         Ok(Some((next, found.collect())))
     }
 
+    /// Whether keys of `layout` may be on nodes that are not scanned.
+    pub fn may_miss(&self, layout: &Layout) -> bool {
+        matches!(layout, Layout::Foreign { .. }) && self.link.connector().is_cluster()
+    }
+
     /// Whether this user may read keys outside the namespace: tries to read one.
     pub async fn reads_everything(&self) -> Result<bool, StoreError> {
         let mut command = redis::cmd("GET");

@@ -80,7 +80,8 @@ impl Keys {
         self.key("changes", "")
     }
 
-    /// Hash: `rev`, `schema`, `json` (the record), `serving`, `info` (metric labels), `commits` (the last commit ids).
+    /// Hash: `rev`, `schema`, `json` (the record), `serving`, `info` (metric labels), `commits` (the last commit ids),
+    /// `dropped` (the position of the last event that was dropped).
     pub fn state(&self, prompt: &PromptName) -> String {
         self.key("state", prompt.as_str())
     }

@@ -342,7 +342,14 @@ impl Store {
         // WAIT counts only for writes of its own connection
         let mut write = redis::cmd("SET");
         write.arg(self.keys.wait_for_replicas()).arg(1);
-        let waited = self.on_waiter(replica_waits, &self.scripts.commit.plain(write), Some(master)).await?;
+        let call = self.scripts.commit.plain(write);
+        let waited = match self.on_waiter(replica_waits, &call, Some(master)).await {
+            // harmless to repeat: the connection may have been dead for hours
+            Err(StoreError::Unavailable { kind: RedisFault::Connection, .. }) => {
+                self.on_waiter(replica_waits, &call, Some(master)).await?
+            }
+            waited => waited?,
+        };
         let (acked, wanted) = (waited.acked, replica_waits.replicas);
         if acked < wanted { Err(StoreError::NotReplicated { acked, wanted }) } else { Ok(()) }
     }

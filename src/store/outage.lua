@@ -3,14 +3,17 @@
 -- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due mass  8 paused
 --       then the due and the unsent set of each target, and one for each receipt
 -- ARGV  1 expected rev ("0": a new one)  2 record  3 its schema  4 id  5 "open"/"closed"  6 now (ms)
---       7 retention once closed (ms)  8 its new rev, which was never used before
+--       7 retention once closed (ms)  8 its new rev, which no other write has
 --       9 who put all prompts on hold, as JSON ("" = the prompts are not on hold)
 --       then counted lists, each as its length and its items: members: field, record
 --       then the wake-up of the worker that carries it out ("" = none) and the number of targets
 --       then counted lists again: wake-ups of targets: which (1 = the first), member, score
 --         · receipts of a request that must be handled once: value, time to live (ms)
--- Returns 1 written · -1 the record has changed · -2 another one is open
+-- Returns 1 written, now or before · -1 the record has changed · -2 another one is open
 local rev = redis.call('HGET', KEYS[1], 'rev') or '0'
+if rev == ARGV[8] then
+  return 1 -- this write ran before, and its reply was lost
+end
 if rev ~= ARGV[1] then
   return -1
 end

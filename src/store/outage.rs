@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::{FromRedisValue, Pipeline, Value};
+use redis::{Pipeline, Value};
 
 use super::keys::Keys;
 use super::pause_entry::written_hold;
@@ -197,7 +197,7 @@ impl Store {
         for (_, value, ttl) in receipts {
             call.cmd.arg(value).arg(*ttl);
         }
-        match i64::from_redis_value(self.link.run(&call).await?) {
+        match self.link.read::<i64>(&call).await {
             Ok(1) => {
                 found.rev = rev;
                 found.prompts_are_held = hold.is_some();
@@ -205,7 +205,8 @@ impl Store {
                 Ok(WriteOutcome::Done)
             }
             Ok(-1 | -2) => Ok(WriteOutcome::Moved),
-            _ => Err(StoreError::unexpected("mass")),
+            Ok(_) => Err(StoreError::unexpected("mass")),
+            Err(error) => Err(error),
         }
     }
 

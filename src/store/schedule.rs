@@ -10,6 +10,7 @@ use super::reply::array;
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 use redis::FromRedisValue;
+use tokio::time::Instant;
 
 use pulse::ClockStep;
 pub(super) use pulse::Pulse;
@@ -121,6 +122,7 @@ impl Store {
             call.cmd.arg(other.suffix());
         }
         let reply = self.link.run(&call).await?;
+        let at = Instant::now();
         let unexpected = || StoreError::unexpected("claim");
         let mut items = array(reply).ok_or_else(unexpected)?.into_iter();
         let mut number = || items.next().and_then(|v| i64::from_redis_value(v).ok()).ok_or_else(unexpected);
@@ -132,14 +134,14 @@ impl Store {
             );
         }
         let clock = Timestamp(now.0 - passed);
-        match self.pulse.step(clock) {
-            None => self.pulse.beat(clock),
+        match self.pulse.step(at, clock) {
+            None => self.pulse.beat(at, clock),
             Some(ClockStep::Back(by)) => {
-                let hurried = self.hurry().await.inspect(|_| self.pulse.went_back(clock, by));
+                let hurried = self.hurry().await.inspect(|_| self.pulse.went_back(at, clock));
                 tracing::warn!(?by, ?hurried, "Redis' clock moved backwards: pending tasks are due now");
             }
             Some(ClockStep::Ahead(by)) => {
-                self.pulse.jumped(clock, now, by);
+                self.pulse.jumped(at, clock, now);
                 tracing::warn!(
                     ?by,
                     "Redis' clock jumped ahead: running stages, soaks and checks end later by the same amount"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use prompt_rollback_testkit::eventually;
+use prompt_rollback_testkit::{Dir, eventually};
 use serde_json::{Value, json};
 
 use crate::common::kept::{count, keys};
@@ -102,6 +102,34 @@ async fn tracking_starts_again_after_redis_was_away() -> Result<()> {
     // and changes are announced again, without another scan
     redis.cmd::<()>(&["SET", "{prompts}:active:p", "v4"]).await?;
     noticed(&redis, "p", "v4", SOON).await
+}
+
+/// As when the name of a service's endpoint leads to another server.
+#[tokio::test]
+async fn active_keys_are_tracked_where_other_connections_lead_now() -> Result<()> {
+    let start = || Redis::builder().unix_socket().start();
+    let (old, new, dir) = (start()?, start()?, Dir::new("endpoint")?);
+    let endpoint = dir.path().join("redis.sock");
+    let lead_to = |redis: &Redis| -> Result<()> {
+        let next = dir.path().join("next");
+        std::os::unix::fs::symlink(redis.unix_url().trim_start_matches("redis+unix://"), &next)?;
+        Ok(std::fs::rename(next, &endpoint)?)
+    };
+    lead_to(&old)?;
+    let receiver = Receiver::ready(&format!("redis+unix://{}", endpoint.display()), &[]).await?;
+    old.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
+    noticed(&old, "p", "v1", SOON).await?;
+    lead_to(&new)?;
+    // refuses writes, but answers
+    old.cmd::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await?;
+    eventually("found the other server", SOON, async || {
+        new.cmd::<bool>(&["EXISTS", "{prompts}:fence"]).await.ok()?.then_some(())
+    })
+    .await?;
+    new.cmd::<()>(&["SET", "{prompts}:active:p", "v2"]).await?;
+    noticed(&new, "p", "v2", SOON).await?;
+    drop(receiver);
+    Ok(())
 }
 
 #[tokio::test]

@@ -57,3 +57,19 @@ async fn a_replica_that_takes_over_is_followed() -> Result<()> {
     take_over(&replica.redis).await?;
     works_on(&receiver, &replica.redis).await
 }
+
+/// The node that has the namespace's slot may not have those of other keys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_of_other_keys_says_that_other_nodes_are_not_searched() -> Result<()> {
+    let [node, _other] = cluster().await?;
+    let receiver = receiver(&[&node]).await?;
+    let skipped = async |pattern: &str| {
+        let answer = receiver.http.post_json("/api/import", &json!({ "pattern": pattern, "dry_run": true })).await?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        anyhow::Ok(answer.json()?["skipped"].take())
+    };
+    let reason = "keys on other nodes of the cluster: only that of the namespace is searched";
+    assert_eq!(skipped("app:{prompt}").await?, json!([{ "key": "app:{prompt}", "reason": reason }]));
+    assert_eq!(skipped("*").await?, json!([]), "those of the namespace are all on one node");
+    Ok(())
+}

@@ -182,3 +182,35 @@ async fn a_backup_is_of_one_moment_or_there_is_none() -> Result<()> {
     assert_eq!(store.backup().await?.context("quiet")?.len(), 302);
     Ok(())
 }
+
+/// Each claim prolongs the sets of a webhook with pending events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_only_prolonged_does_not_prevent_a_backup() -> Result<()> {
+    let redis = Arc::new(service().await?);
+    for number in 0..300 {
+        redis.cmd::<()>(&["SET", &format!("{{prompts}}:content:p:{number}"), "1"]).await?;
+    }
+    let due = "{prompts}:due:webhook.audit";
+    redis.cmd::<()>(&["ZADD", due, "1", "@p|webhook.audit"]).await?;
+    let store = Store::new(&config(&as_backup(&redis), &[]).redis, Clock::default())?;
+    let (busy, stop) = (Arc::clone(&redis), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let claimer = tokio::spawn(async move {
+        let mut connection = busy.connection().await?;
+        let mut left = 180 * 24 * 3_600_000_i64;
+        while !stopped.load(Ordering::SeqCst) {
+            left += 1;
+            redis::cmd("PEXPIRE").arg(due).arg(left).exec_async(&mut connection).await?;
+        }
+        anyhow::Ok(())
+    });
+    eventually("the claimer claims", SOON, async || {
+        redis.cmd::<i64>(&["PTTL", due]).await.ok().filter(|left| *left > 0)
+    })
+    .await?;
+    let saved = store.backup().await?;
+    stop.store(true, Ordering::SeqCst);
+    claimer.await??;
+    assert_eq!(saved.context("the keys did not change")?.len(), 301);
+    Ok(())
+}

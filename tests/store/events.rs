@@ -87,6 +87,22 @@ async fn the_latest_thousand_events_are_kept_and_a_gap_is_said() -> Result<()> {
 }
 
 #[tokio::test]
+async fn where_no_pending_event_was_dropped_no_gap_is_said() -> Result<()> {
+    let (kit, _) = Kit::with_events().await?;
+    let many: Vec<String> = (0..1_000).map(|n| format!("event {n}")).collect();
+    kit.makes(&many.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let all = kit.store.events(&prompt("p"), 0, 2).await?;
+    assert_eq!((all.items[0].1.as_str(), all.incomplete), ("event 0", false), "all are kept");
+    kit.makes(&["a", "b"]).await?;
+    let [first, second] = [all.items[0].0, all.items[1].0];
+    for (shown, incomplete) in [(0, true), (first, true), (second, false)] {
+        let left = kit.store.events(&prompt("p"), shown, 1).await?;
+        assert_eq!((left.items[0].1.as_str(), left.incomplete), ("event 2", incomplete), "after {shown}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn each_target_is_woken_for_what_it_shows_and_has_its_own_sets() -> Result<()> {
     let (kit, audit) = Kit::with_events().await?;
     let members = async |set: &str| kit.cmd::<Vec<String>>(&["ZRANGE", &key(set), "0", "-1"]).await;

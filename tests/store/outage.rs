@@ -5,11 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback::decision::outage::{Member, Outage, OutageAction};
 use prompt_rollback::decision::{IncidentId, Operator, Policy};
+use prompt_rollback::engine::Engine;
+use prompt_rollback::service::coordinate;
 use prompt_rollback::store::outage::{Coordinated, Speaks, WriteOutcome};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
-use prompt_rollback::store::{Committed, StoreError};
+use prompt_rollback::store::{Committed, Store, StoreError};
+use prompt_rollback_testkit::FaultProxy;
 
 use super::kit::{Kit, critical, key, prompt};
+use crate::common::config;
 
 const ID: &str = "01KAJ4B8N4GZQ6V9C2M7T5R3XW";
 
@@ -147,6 +151,27 @@ async fn of_two_writers_one_learns_that_the_record_moved_and_writes_nothing() ->
     let mut new = Coordinated::new(Outage::open(other, &kit.policy, now));
     assert_eq!(kit.store.write_outage(&mut new, now).await?, WriteOutcome::Moved);
     crate::common::assert_same(&before, &kit.dump().await?, "a second one");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decision_about_all_prompts_whose_reply_is_lost_gives_its_outcome() -> Result<()> {
+    let (kit, incident) = held().await?;
+    opened(&kit, &incident).await?;
+    let proxy = FaultProxy::start(kit.redis.addr()).await?;
+    let store = Store::new(&config(&proxy.url(), &[]).redis, kit.clock.clone())?;
+    let (engine, maya) = (Engine::new(store, kit.policy.clone()), Operator::recorded("maya"));
+    proxy.lose_next_reply_matching(key("due:mass")); // only a write names it
+    let decided = coordinate::decide(&engine, &id(), OutageAction::Hold, &maya, None, None).await?;
+    assert!(!proxy.loss_pending(), "the reply was lost");
+    let mut found = decided.context("the record")?.expect("it was this decision");
+    assert_eq!(found.outage.hold.as_ref().map(|hold| &hold.by), Some(&maya));
+    let again = kit.store.outage(&id()).await?.context("the record")?;
+    assert_eq!(again.outage, found.outage, "written once");
+    // and the next write compares with it
+    let now = kit.now().await?;
+    found.outage.decide(&found.members, OutageAction::Release, &maya, None, now).expect("decided");
+    assert_eq!(kit.store.write_outage(&mut found, now).await?, WriteOutcome::Done);
     Ok(())
 }
 

@@ -287,6 +287,28 @@ async fn deciding_a_closed_incident_keeps_what_a_later_receiver_wrote() -> Resul
     Ok(())
 }
 
+/// Ids of entries only increase: as if Redis' clock had been half an hour ahead before.
+#[tokio::test]
+async fn the_log_of_a_time_is_found_although_the_clock_went_back() -> Result<()> {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let kit = Kit::start()?;
+    kit.clock.go_back(30 * MINUTE);
+    kit.ship("p").await?;
+    let (then, name) = (kit.now().await?, prompt("p"));
+    let found = kit.store.log_until(&name, then, 10).await?;
+    assert_eq!(found.iter().map(|entry| entry.to.as_str()).collect::<Vec<_>>(), ["v2", "v1"]);
+    assert_eq!(kit.store.log_until(&name, then, 1).await?, found[..1]);
+    kit.clock.advance(30 * MINUTE);
+    kit.does("p", critical("p")).await?;
+    assert_eq!(kit.store.log_until(&name, then, 10).await?, found, "what came later is not of that time");
+    let now = kit.now().await?;
+    assert_eq!(kit.store.log_until(&name, now, 10).await?.len(), 3);
+    let (page, _) = kit.store.log_of_all(None, now.minus(10 * MINUTE), 10, None).await?;
+    let entries: Vec<_> = page.items.iter().map(|(_, entry)| &entry.fields[2].1).collect();
+    assert_eq!(entries, ["v1"], "the rollback alone is of the last ten minutes");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_series_of_the_metrics_follow_what_is_served() -> Result<()> {
     let kit = Kit::start()?;

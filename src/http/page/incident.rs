@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 
 use super::{Visitor, html, secured};
-use crate::decision::{Incident, IncidentId, PromptName};
+use crate::decision::{Incident, IncidentId, PromptName, Timestamp};
 use crate::deployed::{DeploymentEntry, group_of};
 use crate::elsewhere;
 use crate::http::context::Context;
@@ -114,9 +114,8 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
 }
 
 async fn log(context: &Context, found: &Incident) -> ApiResult<Vec<DeploymentEntry>> {
-    let end = found.closed_at.map(|at| at.plus(LATER).0.to_string());
-    let page = context.engine.store.log(&found.prompt, end.as_deref(), ENTRIES).await?;
-    Ok(page.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect())
+    let end = found.closed_at.map_or(Timestamp(i64::MAX), |at| at.plus(LATER));
+    Ok(context.engine.store.log_until(&found.prompt, end, ENTRIES).await?)
 }
 
 /// What was measured about the present rollback: the record may hold an earlier one.

@@ -4,6 +4,7 @@ use redis::Pipeline;
 
 use super::{Page, Visible};
 use crate::decision::{PromptName, Timestamp};
+use crate::deployed::DeploymentEntry;
 use crate::store::{Store, StoreError};
 
 /// An entry of the deployment log, as stored.
@@ -95,13 +96,15 @@ impl Store {
                 };
                 let room = (limit - items.len()).min(most);
                 let more = entries.len() > room;
-                let taken = entries.into_iter().take(room);
+                // an entry of this prompt was the last that fitted, or none of it fits
+                let last = entries.iter().take(room).next_back().map_or("+", |(id, _)| id.as_str());
+                let next = more.then(|| format!("{prompt}@{last}"));
+                // an id may be later than its entry, because ids only increase
+                let is_recent = |fields: &[_]| DeploymentEntry::read(fields).is_none_or(|entry| entry.at >= since);
+                let taken = entries.into_iter().take(room).filter(|(_, fields)| is_recent(fields));
                 items.extend(taken.map(|(id, fields)| (prompt.clone(), LoggedChange { id, fields })));
-                if more {
-                    let last = items.last().filter(|(of, _)| of == prompt).map_or("", |(_, entry)| &entry.id);
-                    // an entry of this prompt was the last that fitted, or none of it fits
-                    let next = if last.is_empty() { format!("{prompt}@+") } else { format!("{prompt}@{last}") };
-                    return Ok(Some(next));
+                if next.is_some() {
+                    return Ok(next);
                 }
             }
             Ok(None)

@@ -31,11 +31,10 @@ struct ClockReadings {
     jumps: Vec<(Timestamp, Duration)>,
 }
 
-impl Pulse {
-    /// Returns whether the clock was set since the last claim.
-    pub fn step(&self, clock: Timestamp) -> Option<ClockStep> {
-        let (at, then) = self.seen().last?;
-        let expected = then.plus(at.elapsed());
+impl ClockReadings {
+    fn step(&self, at: Instant, clock: Timestamp) -> Option<ClockStep> {
+        let (last, then) = self.last?;
+        let expected = then.plus(at.saturating_duration_since(last));
         let (back, ahead) = (expected.since(clock), clock.since(expected));
         match () {
             () if back > TOLERANCE => Some(ClockStep::Back(back)),
@@ -43,15 +42,23 @@ impl Pulse {
             () => None,
         }
     }
+}
 
-    pub fn beat(&self, clock: Timestamp) {
-        self.seen().last = Some((Instant::now(), clock));
+/// Each method takes Redis' clock as it was read at `at`.
+impl Pulse {
+    /// Returns whether the clock was set since the last claim.
+    pub fn step(&self, at: Instant, clock: Timestamp) -> Option<ClockStep> {
+        self.seen().step(at, clock)
     }
 
-    /// A step back first cancels an earlier jump ahead.
-    pub fn went_back(&self, clock: Timestamp, by: Duration) {
+    pub fn beat(&self, at: Instant, clock: Timestamp) {
+        self.seen().last = Some((at, clock));
+    }
+
+    /// Records a step back, which first cancels an earlier jump ahead; once, although several workers notice it.
+    pub fn went_back(&self, at: Instant, clock: Timestamp) {
         let mut seen = self.seen();
-        let mut left = by;
+        let Some(ClockStep::Back(mut left)) = seen.step(at, clock) else { return };
         while let Some((_, jump)) = seen.jumps.last_mut() {
             let taken = left.min(*jump);
             (left, *jump) = (left - taken, *jump - taken);
@@ -60,17 +67,18 @@ impl Pulse {
             }
             seen.jumps.pop();
         }
-        seen.last = Some((Instant::now(), clock));
+        seen.last = Some((at, clock));
     }
 
-    /// `now` is the time that all other code uses.
-    pub fn jumped(&self, clock: Timestamp, now: Timestamp, by: Duration) {
+    /// Records a jump ahead, once. `now` is the time that all other code uses.
+    pub fn jumped(&self, at: Instant, clock: Timestamp, now: Timestamp) {
         let mut seen = self.seen();
+        let Some(ClockStep::Ahead(by)) = seen.step(at, clock) else { return };
         if seen.jumps.len() == JUMPS {
             seen.jumps.remove(0);
         }
         seen.jumps.push((now, by));
-        seen.last = Some((Instant::now(), clock));
+        seen.last = Some((at, clock));
     }
 
     /// How much of the time since `since` did not really pass.
@@ -93,26 +101,51 @@ mod tests {
     async fn only_what_the_own_clock_does_not_confirm_is_a_step() {
         let pulse = Pulse::default();
         let start = Timestamp(1_000_000_000);
-        assert_eq!(pulse.step(start), None, "there is nothing to compare with");
-        pulse.beat(start);
+        let step = |clock| pulse.step(Instant::now(), clock);
+        assert_eq!(step(start), None, "there is nothing to compare with");
+        pulse.beat(Instant::now(), start);
         tokio::time::advance(60 * MINUTE).await;
-        assert_eq!(pulse.step(start.plus(60 * MINUTE)), None, "Redis was away for an hour");
-        assert_eq!(pulse.step(start.plus(70 * MINUTE)), Some(ClockStep::Ahead(10 * MINUTE)));
-        assert_eq!(pulse.step(start.plus(50 * MINUTE)), Some(ClockStep::Back(10 * MINUTE)));
+        assert_eq!(step(start.plus(60 * MINUTE)), None, "Redis was away for an hour");
+        assert_eq!(step(start.plus(70 * MINUTE)), Some(ClockStep::Ahead(10 * MINUTE)));
+        assert_eq!(step(start.plus(50 * MINUTE)), Some(ClockStep::Back(10 * MINUTE)));
     }
 
-    #[test]
-    fn a_jump_counts_for_what_began_before_it_until_it_is_taken_back() {
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_counts_for_what_began_before_it_until_it_is_taken_back() {
         let pulse = Pulse::default();
-        let (before, jump) = (Timestamp(1_000_000), Timestamp(2_000_000));
-        pulse.jumped(jump, jump, 10 * MINUTE);
+        let (before, at) = (Timestamp(1_000_000_000), Instant::now());
+        pulse.beat(at, before);
+        let jump = before.plus(10 * MINUTE);
+        pulse.jumped(at, jump, jump);
         assert_eq!(pulse.jumps_since(before), 10 * MINUTE);
         assert_eq!(pulse.jumps_since(jump), Duration::ZERO);
-        pulse.jumped(jump, jump, 5 * MINUTE);
+        let further = jump.plus(5 * MINUTE);
+        pulse.jumped(at, further, further);
         assert_eq!(pulse.jumps_since(before), 15 * MINUTE);
-        pulse.went_back(jump, 12 * MINUTE);
+        pulse.went_back(at, further.minus(12 * MINUTE));
         assert_eq!(pulse.jumps_since(before), 3 * MINUTE);
-        pulse.went_back(jump, 60 * MINUTE);
+        pulse.went_back(at, before.minus(60 * MINUTE));
         assert_eq!(pulse.jumps_since(before), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_several_workers_notice_counts_once() {
+        let pulse = Pulse::default();
+        let (before, at) = (Timestamp(1_000_000_000), Instant::now());
+        pulse.beat(at, before);
+        let ahead = before.plus(60 * MINUTE);
+        let back = ahead.minus(20 * MINUTE);
+        for _ in 0..3 {
+            pulse.jumped(at, ahead, ahead);
+        }
+        assert_eq!(pulse.jumps_since(before), 60 * MINUTE);
+        // all see it before the first has made the tasks due
+        assert_eq!(pulse.step(at, back), Some(ClockStep::Back(20 * MINUTE)));
+        tokio::time::advance(MINUTE).await;
+        for _ in 0..3 {
+            pulse.went_back(at, back);
+        }
+        assert_eq!(pulse.jumps_since(before), 40 * MINUTE);
+        assert_eq!(pulse.step(Instant::now(), back.plus(MINUTE)), None, "nor is the time that this took a step");
     }
 }
