@@ -55,7 +55,7 @@ impl SlackNotifier {
             }
             let Some(channel) = self.own_channel(name).await else { continue };
             // the thread calls them there itself
-            let is_home = self.slack.known_id(channel) == self.slack.known_id(&root.channel);
+            let is_home = self.is_in(channel, root).await;
             if is_home && !has_notice {
                 continue;
             }

@@ -341,15 +341,26 @@ impl SlackNotifier {
     pub(super) async fn own_channel(&self, decider: &str) -> Option<&str> {
         let own = self.deciders.get(decider)?.channel.as_deref()?;
         let both = [own, self.incident_channel.as_str()];
-        if both.iter().any(|channel| is_id(channel))
-            && let Some(name) = both.into_iter().find(|channel| !self.slack.has_asked_for_id(channel))
-        {
-            // perhaps the same channel; no message waits until Slack says so
-            if let Err(error) = self.count("conversations.list", self.slack.learn_id(name).await) {
-                tracing::warn!(channel = name, %error, "cannot read the id of a channel: it may get two messages for one");
-            }
+        if both.iter().any(|channel| is_id(channel)) {
+            self.learn_id(own).await;
+            self.learn_id(&self.incident_channel).await;
         }
         (!self.is_incident_channel(own)).then_some(own)
+    }
+
+    /// Whether the message is in this channel, which may be given by name.
+    pub(super) async fn is_in(&self, channel: &str, message: &Posted) -> bool {
+        self.learn_id(channel).await;
+        self.slack.known_id(channel) == message.channel
+    }
+
+    /// Requests the id of a channel that is given by name, once. No message waits until Slack answers.
+    async fn learn_id(&self, channel: &str) {
+        if !self.slack.has_asked_for_id(channel)
+            && let Err(error) = self.count("conversations.list", self.slack.learn_id(channel).await)
+        {
+            tracing::warn!(channel, %error, "cannot read the id of a channel: it may get two messages for one");
+        }
     }
 
     /// Whether this is the incident channel, by name or by id.
