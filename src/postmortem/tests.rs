@@ -540,7 +540,18 @@ fn a_limit_is_met_to_the_millisecond() {
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: missed |"));
     // a person who investigates has answered
     incident.note(after(20), NoteKind::Decided, "Maya is investigating");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since the alert: met |"));
+    let table = steps::table(&facts(&incident, &[]));
+    assert!(table.contains("| 20.0 s of 5 min since the alert: met |") && table.contains("| under investigation |"));
+}
+
+#[test]
+fn an_incident_on_hold_is_not_under_investigation() {
+    let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
+    incident.outage = true;
+    incident.note(after(20), NoteKind::Decided, "Maya put this incident on hold with the other prompts");
+    switch(&mut incident, after(300), SwitchMode::Approved, "Maya");
+    let table = steps::table(&facts(&incident, &[]));
+    assert!(table.contains("| first response |") && !table.contains("| under investigation |"), "{table}");
 }
 
 #[test]
