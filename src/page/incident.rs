@@ -167,6 +167,8 @@ fn verification(incident: &Incident) -> Markup {
 }
 
 fn traffic_of(incident: &Incident, traffic: &Traffic) -> Markup {
+    // after a second switch, not the version that the incident is about
+    let left = incident.switch.as_ref().map_or(&incident.version, |switch| &switch.from);
     html! {
         dl class="facts" {
             div {
@@ -174,7 +176,7 @@ fn traffic_of(incident: &Incident, traffic: &Traffic) -> Markup {
                     (traffic.target) ", " (traffic.failures) " of them failed"
                 }
             }
-            div { dt { "Requests to " (incident.version.as_str()) } dd {
+            div { dt { "Requests to " (left.as_str()) } dd {
                 (traffic.bad)
                 @if let Some(at) = traffic.bad_last_seen { ", the last one " (time(at)) }
             } }

@@ -98,8 +98,10 @@ fn outcome(facts: &PostmortemFacts<'_>) -> String {
         (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
         (PhaseKind::Unverified, _) => "Recovery could not be measured.".to_owned(),
         (PhaseKind::Escalated, _) if incident.failure() == Some(RollbackFailure::NotFollowed) => {
-            "Some prompt servers still serve the bad version: the incident stays open until they follow the rollback."
-                .to_owned()
+            let change = change(incident);
+            format!(
+                "Some prompt servers still serve the bad version: the incident stays open until they follow the {change}."
+            )
         }
         (PhaseKind::Escalated, _) if incident.is_shipped() && !incident.is_measured_bad() => {
             "Recovery could not be measured: the incident is open and needs a person.".to_owned()

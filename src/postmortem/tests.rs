@@ -316,6 +316,8 @@ fn a_fix_instead_of_a_rollback_is_a_replacement() {
         ],
         &["| rolled back |", "before the rollback"],
     );
+    incident.phase = Phase::Escalated { until: None, reason: RollbackFailure::NotFollowed };
+    assert_says(&draft(&facts(&incident, &log[1..])), &["until they follow the replacement."], &[]);
     // it is unknown when the version in trouble lost its traffic
     ship(&mut incident, after(300), "v2.1.1", "v2.1.2");
     assert_says(&draft(&facts(&incident, &log[1..])), &["replaced `v2.1.1` with `v2.1.2`"], &["was in service for"]);
