@@ -324,6 +324,15 @@ fn a_fix_instead_of_a_rollback_is_a_replacement() {
 }
 
 #[test]
+fn a_question_about_a_canary_has_neither_alerts_nor_a_person_who_began() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    (incident.alerts, incident.action) = (Vec::new(), Action::Recommend);
+    incident.close(Phase::Resolved, after(60), "the canary goes on");
+    let expected = ["None: a canary waited for a decision.", "The question about the canary ended."];
+    assert_says(&draft(&facts(&incident, &[])), &expected, &["a person started", "The alerts resolved"]);
+}
+
+#[test]
 fn a_second_rollback_does_not_delay_the_first() {
     let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
     switch(&mut incident, after(1), SwitchMode::Auto, "system");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::decision::note::NoteKind;
 use crate::decision::time::spoken;
-use crate::decision::{Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
+use crate::decision::{Action, Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
 
 /// The state of an incident.
 pub fn title(incident: &Incident) -> &'static str {
@@ -51,6 +51,11 @@ pub fn is_overdue(incident: &Incident) -> bool {
     let asked = |kind| matches!(kind, NoteKind::Asked | NoteKind::Escalated);
     let last = incident.notes.iter().rev().map(|note| note.kind).find(|kind| asked(*kind));
     incident.escalations > 0 && last != Some(NoteKind::Asked)
+}
+
+/// Whether neither an alert nor a person opened it, but a canary that waits for people.
+pub fn is_about_canary(incident: &Incident) -> bool {
+    incident.alerts.is_empty() && incident.action == Action::Recommend
 }
 
 /// When the current phase ends, or ended.

@@ -56,3 +56,13 @@ fn a_new_question_is_not_overdue_although_its_page_goes_on() {
     incident.note(after(301), NoteKind::Asked, "v2.1.0 is served again");
     assert_says(&incident, &["Decision needed", "Decide by"], &["verdue", "no decision before"]);
 }
+
+#[test]
+fn a_question_about_a_canary_offers_no_gradual_rollback() {
+    let about = |action| Incident { alerts: Vec::new(), action, ..waiting() };
+    for (action, offered) in [(Action::Recommend, false), (Action::Rollback, true)] {
+        let said = said(&root(&view(&about(action))));
+        assert!(said.contains("\"approve\""), "{said}");
+        assert_eq!(said.contains("\"approve_gradual\""), offered, "{action:?}");
+    }
+}
