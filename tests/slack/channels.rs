@@ -90,6 +90,17 @@ async fn a_decider_to_whom_a_question_passes_is_called_in_their_own_channel() ->
 }
 
 #[tokio::test]
+async fn a_message_to_a_decider_is_kept_although_they_lost_their_channel() -> Result<()> {
+    let mut office = passed(&[]).await?;
+    ensure!(calls(&office, ON_CALL).len() == 1, "{:?}", texts(&office, ON_CALL));
+    office.reconfigure(&[PRODUCT, (DECIDER, "")])?;
+    choose(&office, Choice::Dismiss).await?;
+    let shown = texts(&office, ON_CALL);
+    ensure!(shown.len() == 1 && shown[0].contains("Dismissed") && !shown[0].contains(MENTION), "{shown:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_new_decider_without_a_channel_is_mentioned_below_the_overview() -> Result<()> {
     let office = passed(&[(DECIDER, "")]).await?;
     let (shown, called) = (texts(&office, INCIDENTS), calls(&office, INCIDENTS));
