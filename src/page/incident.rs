@@ -210,7 +210,7 @@ fn alerts(incident: &Incident) -> Markup {
     html! {
         section aria-labelledby="alerts" {
             h2 id="alerts" { "Alerts and evidence" }
-            @if is_about_canary(incident) { p class="quiet" { "No alert: a canary waits for a decision." } }
+            @if is_about_canary(incident) { p class="quiet" { "No alert: a canary waited for a decision." } }
             @else if alerts.is_empty() { p class="quiet" { "No alert: a person opened it." } }
             @else {
                 table class="wide" {
