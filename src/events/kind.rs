@@ -23,7 +23,7 @@ pub enum Kind {
     RollbackHeld,
     IncidentOpened,
     IncidentReopened,
-    /// A deadline was missed, or the rollback did not help.
+    /// A deadline was missed, the question cannot be shown, or a rollback paused or did not help.
     IncidentEscalated,
     IncidentClosed,
     DecisionRequested,

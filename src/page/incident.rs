@@ -16,7 +16,7 @@ use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{Action, Incident, Rehearsed, Severity, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, DeploymentEntry};
 use crate::visible::shown;
-use crate::wording::{began, change, stages, title, until, what_was_done};
+use crate::wording::{began, change, is_about_canary, stages, title, until, what_was_done};
 
 /// The picture of the metric around the rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,8 @@ fn verification(incident: &Incident) -> Markup {
 }
 
 fn traffic_of(incident: &Incident, traffic: &Traffic) -> Markup {
+    // after a second switch, not the version that the incident is about
+    let left = incident.switch.as_ref().map_or(&incident.version, |switch| &switch.from);
     html! {
         dl class="facts" {
             div {
@@ -175,7 +177,7 @@ fn traffic_of(incident: &Incident, traffic: &Traffic) -> Markup {
                     (traffic.target) ", " (traffic.failures) " of them failed"
                 }
             }
-            div { dt { "Requests to " (incident.version.as_str()) } dd {
+            div { dt { "Requests to " (left.as_str()) } dd {
                 (traffic.bad)
                 @if let Some(at) = traffic.bad_last_seen { ", the last one " (time(at)) }
             } }
@@ -209,7 +211,9 @@ fn alerts(incident: &Incident) -> Markup {
     html! {
         section aria-labelledby="alerts" {
             h2 id="alerts" { "Alerts and evidence" }
-            @if alerts.is_empty() { p class="quiet" { "No alert: a person opened it." } } @else {
+            @if is_about_canary(incident) { p class="quiet" { "No alert: a canary waited for a decision." } }
+            @else if alerts.is_empty() { p class="quiet" { "No alert: a person opened it." } }
+            @else {
                 table class="wide" {
                     caption class="hidden" { "The strongest alert first" }
                     (headings(&["Alert", "State", "Measured", "Threshold", "Began", "Links"]))

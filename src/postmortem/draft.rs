@@ -12,7 +12,7 @@ use crate::decision::note::{Note, NoteKind};
 use crate::decision::switch::Switch;
 use crate::decision::{Action, Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
 use crate::visible::shown;
-use crate::wording::change;
+use crate::wording::{change, is_about_canary};
 
 const MAX_ALERTS: usize = 10;
 /// Characters that would end an address in Markdown early, or be read as part of it.
@@ -98,14 +98,17 @@ fn outcome(facts: &PostmortemFacts<'_>) -> String {
         (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
         (PhaseKind::Unverified, _) => "Recovery could not be measured.".to_owned(),
         (PhaseKind::Escalated, _) if incident.failure() == Some(RollbackFailure::NotFollowed) => {
-            "Some prompt servers still serve the bad version: the incident stays open until they follow the rollback."
-                .to_owned()
+            let change = change(incident);
+            format!(
+                "Some prompt servers still serve the bad version: the incident stays open until they follow the {change}."
+            )
         }
         (PhaseKind::Escalated, _) if incident.is_shipped() && !incident.is_measured_bad() => {
             "Recovery could not be measured: the incident is open and needs a person.".to_owned()
         }
         (PhaseKind::Escalated, _) => "The bad behavior continued: the incident is open and needs a person.".to_owned(),
         (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),
+        (PhaseKind::Resolved, _) if is_about_canary(incident) => "The question about the canary ended.".to_owned(),
         (PhaseKind::Resolved, _) => "The alerts resolved without action.".to_owned(),
         (PhaseKind::Superseded, _) => "Another version was activated.".to_owned(),
         (phase, _) => format!("The incident is still open ({phase}): this draft is not final."),
@@ -244,7 +247,9 @@ fn after(facts: &PostmortemFacts<'_>) -> String {
 
 fn alerts(incident: &Incident) -> String {
     if incident.alerts.is_empty() {
-        return "None: a person started this rollback.\n".to_owned();
+        let why =
+            if is_about_canary(incident) { "a canary waited for a decision" } else { "a person started this rollback" };
+        return format!("None: {why}.\n");
     }
     let mut alerts: Vec<_> = incident.alerts.iter().collect();
     alerts.sort_by_key(|alert| std::cmp::Reverse(alert.rank()));

@@ -77,7 +77,9 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
     }
     steps.push(step("received", Some(incident.opened_at)));
     if in_hand.is_some() {
-        steps.push(step("under investigation", in_hand));
+        // in an outage, a person may have put it on hold
+        let name = if incident.outage { "first response" } else { "under investigation" };
+        steps.push(step(name, in_hand));
     }
     let answered = in_hand.or(decided);
     steps.push(TimelineStep { name: "decided", at: decided, limit: decision_limit(facts, answered) });

@@ -316,9 +316,20 @@ fn a_fix_instead_of_a_rollback_is_a_replacement() {
         ],
         &["| rolled back |", "before the rollback"],
     );
+    incident.phase = Phase::Escalated { until: None, reason: RollbackFailure::NotFollowed };
+    assert_says(&draft(&facts(&incident, &log[1..])), &["until they follow the replacement."], &[]);
     // it is unknown when the version in trouble lost its traffic
     ship(&mut incident, after(300), "v2.1.1", "v2.1.2");
     assert_says(&draft(&facts(&incident, &log[1..])), &["replaced `v2.1.1` with `v2.1.2`"], &["was in service for"]);
+}
+
+#[test]
+fn a_question_about_a_canary_has_neither_alerts_nor_a_person_who_began() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    (incident.alerts, incident.action) = (Vec::new(), Action::Recommend);
+    incident.close(Phase::Resolved, after(60), "the canary goes on");
+    let expected = ["None: a canary waited for a decision.", "The question about the canary ended."];
+    assert_says(&draft(&facts(&incident, &[])), &expected, &["a person started", "The alerts resolved"]);
 }
 
 #[test]
@@ -540,7 +551,18 @@ fn a_limit_is_met_to_the_millisecond() {
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: missed |"));
     // a person who investigates has answered
     incident.note(after(20), NoteKind::Decided, "Maya is investigating");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since the alert: met |"));
+    let table = steps::table(&facts(&incident, &[]));
+    assert!(table.contains("| 20.0 s of 5 min since the alert: met |") && table.contains("| under investigation |"));
+}
+
+#[test]
+fn an_incident_on_hold_is_not_under_investigation() {
+    let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
+    incident.outage = true;
+    incident.note(after(20), NoteKind::Decided, "Maya put this incident on hold with the other prompts");
+    switch(&mut incident, after(300), SwitchMode::Approved, "Maya");
+    let table = steps::table(&facts(&incident, &[]));
+    assert!(table.contains("| first response |") && !table.contains("| under investigation |"), "{table}");
 }
 
 #[test]

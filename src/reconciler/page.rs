@@ -21,6 +21,7 @@ use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 use crate::store::{Store, StoreError, rfc3339};
 use crate::trace;
 use crate::visible::shown;
+use crate::wording::{change, is_overdue};
 
 /// Pages posted concurrently: an Alertmanager that hangs delays no more than these.
 const BATCH: usize = 128;
@@ -196,7 +197,9 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
     };
     let summary = match phase {
         Phase::Escalated { reason: RollbackFailure::NotFollowed, .. } => {
-            format!("Prompt servers keep serving {prompt} {version} after its rollback")
+            // after a second switch, not the version that the incident is about
+            let kept = incident.switch.as_ref().map_or(version, |switch| &switch.from);
+            format!("Prompt servers keep serving {prompt} {kept} after its {}", change(incident))
         }
         Phase::Escalated { .. } if incident.is_shipped() && incident.is_measured_bad() => {
             format!("The version that replaced {prompt} {version} did not help")
@@ -214,6 +217,9 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
         }
         _ if incident.escalations == 0 => {
             format!("{prompt} {version} waits for {decider}, and Slack cannot notify them")
+        }
+        Phase::AwaitingDecision(_) if !is_overdue(incident) => {
+            format!("{decider} must decide about {prompt} {version}")
         }
         _ => format!("{decider} missed the deadline to decide about {prompt} {version}"),
     };
@@ -249,6 +255,7 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::note::NoteKind;
     use crate::decision::verification::Verification;
     use crate::decision::{
         CommitId, Confirming, IncidentId, Operator, Pending, Plan, PromptName, Question, Switch, SwitchMode,
@@ -339,11 +346,26 @@ mod tests {
             asking.phase = Phase::Confirming(Box::new(Confirming { pending, until: NOW, before: phase }));
             assert_eq!(said(&asking)[0], expected);
         }
+        let mut kept = incident(failed(RollbackFailure::NotFollowed), Some(SwitchMode::Shipped));
+        assert_eq!(said(&kept)[0], "Prompt servers keep serving p v2 after its replacement");
+        kept.switch.iter_mut().for_each(|switch| switch.from = version("v1"));
+        assert_eq!(said(&kept)[0], "Prompt servers keep serving p v1 after its replacement");
         let mut measured = incident(failed(RollbackFailure::NotRecovered), Some(SwitchMode::Shipped));
         let verification = Verification::starting(NOW, Duration::from_secs(5));
         let verification = Verification { found_bad: Some("error ratio 7.00 %".to_owned()), ..verification };
         measured.switch.iter_mut().for_each(|switch| switch.verification = Some(verification.clone()));
         assert_eq!(said(&measured)[0], "The version that replaced p v2 did not help");
+    }
+
+    #[test]
+    fn a_page_that_goes_on_about_a_new_question_says_that_no_deadline_was_missed() {
+        let mut incident = incident(Phase::AwaitingDecision(Question::until(NOW)), None);
+        incident.note(NOW, NoteKind::Escalated, "v1 is unhealthy 5 min after the rollback");
+        assert_eq!(said(&incident)[0], "on-call missed the deadline to decide about p v2");
+        incident.note(NOW, NoteKind::Asked, "v2 is served again");
+        assert_eq!(said(&incident)[0], "on-call must decide about p v2");
+        incident.note(NOW, NoteKind::Escalated, "no decision before the deadline (escalation 1 of 4)");
+        assert_eq!(said(&incident)[0], "on-call missed the deadline to decide about p v2");
     }
 
     #[test]

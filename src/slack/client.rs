@@ -309,9 +309,10 @@ impl Slack {
         Ok(members.users)
     }
 
-    /// The channel's id if it is known, otherwise the given name.
+    /// The channel's id if it is known, otherwise its name, without `#`.
     pub fn known_id(&self, channel: &str) -> String {
-        self.ids().get(name_of(channel)).cloned().flatten().unwrap_or_else(|| channel.to_owned())
+        let name = name_of(channel);
+        self.ids().get(name).cloned().flatten().unwrap_or_else(|| name.to_owned())
     }
 
     /// Requests the id of a channel that is given by name, so that [`known_id`](Self::known_id) returns it.

@@ -5,15 +5,20 @@ pub mod offers;
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use crate::decision::note::NoteKind;
 use crate::decision::time::spoken;
-use crate::decision::{Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
+use crate::decision::{Action, Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
 
 /// The state of an incident.
 pub fn title(incident: &Incident) -> &'static str {
     match incident.phase.kind() {
+        PhaseKind::Confirming if incident.pending().is_some_and(|pending| pending.skip_confirmation) => {
+            "Restoring content"
+        }
         PhaseKind::Confirming => "Asking Prometheus",
         PhaseKind::Observing => "Observing",
-        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
+        PhaseKind::AwaitingDecision if incident.is_held_back() => "On hold",
+        PhaseKind::AwaitingDecision if is_overdue(incident) => "Decision overdue",
         PhaseKind::AwaitingDecision => "Decision needed",
         PhaseKind::Investigating => "Under investigation",
         PhaseKind::RollingBack if incident.is_stuck() => "Gradual rollback paused",
@@ -21,7 +26,11 @@ pub fn title(incident: &Incident) -> &'static str {
         PhaseKind::Verifying if incident.is_shipped() => "Another version shipped",
         PhaseKind::Verifying => "Rolled back",
         PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
-            "Prompt servers do not follow the rollback"
+            if incident.is_shipped() {
+                "Prompt servers do not follow the replacement"
+            } else {
+                "Prompt servers do not follow the rollback"
+            }
         }
         PhaseKind::Escalated if incident.is_shipped() && incident.is_measured_bad() => {
             "Shipping another version did not help"
@@ -37,12 +46,24 @@ pub fn title(incident: &Incident) -> &'static str {
     }
 }
 
+/// Whether a deadline was missed since people were last asked: a page may go on while they have a new one.
+pub fn is_overdue(incident: &Incident) -> bool {
+    let asked = |kind| matches!(kind, NoteKind::Asked | NoteKind::Escalated);
+    let last = incident.notes.iter().rev().map(|note| note.kind).find(|kind| asked(*kind));
+    incident.escalations > 0 && last != Some(NoteKind::Asked)
+}
+
+/// Whether neither an alert nor a person opened it, but a canary that waits for people.
+pub fn is_about_canary(incident: &Incident) -> bool {
+    incident.alerts.is_empty() && incident.action == Action::Recommend
+}
+
 /// When the current phase ends, or ended.
 pub fn until(incident: &Incident) -> Option<(&'static str, Timestamp)> {
     let label = match incident.phase.kind() {
         PhaseKind::Confirming => "Answer expected by",
         PhaseKind::Observing => "Observing until",
-        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
+        PhaseKind::AwaitingDecision if is_overdue(incident) => "Overdue, escalated again",
         PhaseKind::AwaitingDecision => "Decide by",
         PhaseKind::Investigating => "Asking again",
         PhaseKind::RollingBack => {

@@ -3,6 +3,7 @@
 use crate::decision::outage::{Member, Outage, OutageAction};
 use crate::decision::{Action, Canary, Choice, Incident, MarkKind, PhaseKind, PromptName, Steer, VersionName};
 use crate::visible::shown;
+use crate::wording::is_about_canary;
 
 /// What is asked before a choice takes effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +65,9 @@ pub fn of_incident(incident: &Incident) -> Vec<Offered<'_>> {
         // for less urgent incidents, the first one is gradual
         let gently = incident.action == Action::Observe;
         let at_once = way.map(|to| approve(incident, to, !gently));
-        let step_by_step = way.filter(|_| undecided).map(|to| approve_gradual(incident, to, gently));
+        // the traffic is split between a canary and its base already
+        let is_possible = undecided && !is_about_canary(incident);
+        let step_by_step = way.filter(|_| is_possible).map(|to| approve_gradual(incident, to, gently));
         let ways = if gently { [step_by_step, at_once] } else { [at_once, step_by_step] };
         let mut decisions: Vec<_> = ways.into_iter().flatten().collect();
         if undecided && phase != PhaseKind::Investigating {

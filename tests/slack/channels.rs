@@ -34,14 +34,16 @@ fn texts(office: &Office, channel: &str) -> Vec<String> {
     office.slack.roots(channel).iter().map(Message::visible_text).collect()
 }
 
-/// A question that passes from `product-pm` to `on-call`.
+/// A question that passes from `product-pm` to `on-call`. Another process continues, which knows no ids of channels.
 async fn passed(more: &[(&str, &str)]) -> Result<Office> {
-    let office = Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[&[PRODUCT], more].concat()).await?;
+    let env = [&[PRODUCT], more].concat();
+    let mut office = Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &env).await?;
     for (severity, decider) in [("medium", "product-pm"), ("high", "on-call")] {
         let mut alert = alert("p", "v2", severity);
         alert["labels"]["decider"] = decider.into();
         office.fires("p", alert).await?;
         office.notify_all().await?;
+        office.reconfigure(&env)?;
     }
     ensure!(texts(&office, REPLACEMENT).len() == 1, "one thread");
     Ok(office)
@@ -81,6 +83,17 @@ async fn a_decider_to_whom_a_question_passes_is_called_in_their_own_channel() ->
     office.notify_all().await?;
     let replies = office.slack.replies(&called[0]);
     ensure!(replies.len() == 1 && replies[0].broadcast && replies[0].visible_text().contains(MENTION), "{replies:?}");
+    choose(&office, Choice::Dismiss).await?;
+    let shown = texts(&office, ON_CALL);
+    ensure!(shown.len() == 1 && shown[0].contains("Dismissed") && !shown[0].contains(MENTION), "{shown:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_to_a_decider_is_kept_although_they_lost_their_channel() -> Result<()> {
+    let mut office = passed(&[]).await?;
+    ensure!(calls(&office, ON_CALL).len() == 1, "{:?}", texts(&office, ON_CALL));
+    office.reconfigure(&[PRODUCT, (DECIDER, "")])?;
     choose(&office, Choice::Dismiss).await?;
     let shown = texts(&office, ON_CALL);
     ensure!(shown.len() == 1 && shown[0].contains("Dismissed") && !shown[0].contains(MENTION), "{shown:?}");
@@ -173,6 +186,18 @@ async fn a_channel_given_by_id_and_by_name_shows_one_message() -> Result<()> {
     office.notify_all().await?;
     // another process knows no ids
     office.reconfigure(&[(DECIDER, INCIDENTS)])?;
+    choose(&office, Choice::Dismiss).await?;
+    let shown = texts(&office, INCIDENTS);
+    ensure!(shown.len() == 1 && shown[0].contains("Dismissed"), "{shown:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_given_with_and_without_its_sign_shows_one_message() -> Result<()> {
+    let mut office = Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[(DECIDER, "incidents")]).await?;
+    office.fires("p", alert("p", "v2", "high")).await?;
+    office.notify_all().await?;
+    office.reconfigure(&[(DECIDER, "incidents")])?;
     choose(&office, Choice::Dismiss).await?;
     let shown = texts(&office, INCIDENTS);
     ensure!(shown.len() == 1 && shown[0].contains("Dismissed"), "{shown:?}");

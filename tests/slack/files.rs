@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use prompt_rollback::decision::IncidentId;
-use prompt_rollback::postmortem::{IncidentMetric, SampleSeries, Samples, Unit};
+use prompt_rollback::decision::verification::{Instances, Traffic};
+use prompt_rollback::decision::{Checked, Event, Finding, Incident, IncidentId, Verdict};
+use prompt_rollback::notify::slack::MESSAGE_INTERVAL;
+use prompt_rollback::postmortem::{IncidentMetric, Missing, SampleSeries, Samples, Unit};
 use prompt_rollback::store::{Clock, Store};
 use prompt_rollback_testkit::slack::Slack;
 
 use super::kit::{SLACK_SOON, Workspace, slack};
+use super::office::Office;
 use crate::common::{config, critical};
 
 #[tokio::test]
@@ -76,5 +79,39 @@ async fn without_the_scope_the_thread_is_complete_all_the_same() -> Result<()> {
     workspace.titled("Rolled back, not verified").await?;
     workspace.quiet().await?;
     ensure!(workspace.slack.files().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rollback_that_servers_follow_late_has_a_draft_about_its_recovery() -> Result<()> {
+    let office =
+        Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[("PROMETHEUS__URL", "http://127.0.0.1:1")]).await?;
+    office.fires("p", critical("p")).await?;
+    let Incident { id, switch, .. } = office.incident("p").await?;
+    let switched_at = switch.context("a rollback")?.at;
+    let missing = Missing { missing: "it was not asked".to_owned(), switched_at: switched_at.0 };
+    office.engine.store.put_samples(&id, &IncidentMetric::Missing(missing)).await?;
+    let check = |number, still: &[&str]| {
+        let still = Instances::of(still.iter().map(|name| (*name).to_owned()).collect());
+        let traffic = Some(Traffic { following: 9, still, ..Traffic::default() });
+        let finding = Finding::new(Verdict::Healthy, "error ratio 0.20 %");
+        Event::Checked(Checked { incident: id.clone(), switched_at, number, finding, traffic, blame: None })
+    };
+    office.happens("p", &check(0, &["pod-7"])).await?;
+    office.pass(Duration::from_secs(301)).await?;
+    office.happens("p", &Event::Timer { incident: id.clone(), early: false }).await?;
+    office.notify_all().await?;
+    let drafts = || -> Vec<String> {
+        let contents = office.slack.files().into_iter().filter_map(|file| file.content);
+        contents.map(|content| String::from_utf8_lossy(&content).into_owned()).collect()
+    };
+    let open = drafts();
+    ensure!(open.len() == 1 && open[0].contains("until they follow the rollback"), "{open:#?}");
+    for number in 1..=2 {
+        office.happens("p", &check(number, &[])).await?;
+    }
+    office.notify_all().await?;
+    let all = drafts();
+    ensure!(all.len() == 2 && all.iter().any(|draft| draft.contains("It recovered at")), "{all:#?}");
     Ok(())
 }

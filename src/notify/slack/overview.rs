@@ -1,6 +1,8 @@
 //! The messages about a thread in channels that it is not in: its state, and a link to it. Edits notify no one, so a call
 //! is a reply that the whole channel sees.
 
+use std::collections::BTreeSet;
+
 use super::posting::{Kept, Method, Taken, ThreadProgress, posting};
 use super::{Halt, SlackNotifier};
 use crate::decision::Incident;
@@ -45,7 +47,10 @@ impl SlackNotifier {
         if progress.get(ROOT_DECIDER).is_none() {
             self.note(progress, &[(ROOT_DECIDER, &incident.decider)]).await?;
         }
-        for name in self.deciders.keys() {
+        // also of deciders that have lost their channel, or are no longer configured
+        let noticed = progress.sync.0.keys().filter_map(|field| field.strip_prefix("decider ")?.strip_suffix("_ts"));
+        let names: BTreeSet<String> = noticed.map(str::to_owned).chain(self.deciders.keys().cloned()).collect();
+        for name in &names {
             let what = format!("decider {name}");
             let is_asked = *name == incident.decider;
             let has_notice = progress.get(&format!("{what}_ts")).is_some();
@@ -53,20 +58,24 @@ impl SlackNotifier {
             if !is_called && !has_notice {
                 continue;
             }
-            let Some(channel) = self.own_channel(name).await else { continue };
+            let own = self.own_channel(name).await;
+            let kept = progress.get(&format!("{what}_channel")).filter(|_| has_notice).map(str::to_owned);
+            let Some(channel) = own.or(kept.as_deref()) else { continue };
             // the thread calls them there itself
-            let is_home = self.slack.known_id(channel) == self.slack.known_id(&root.channel);
+            let is_home = self.is_in(channel, root).await;
             if is_home && !has_notice {
                 continue;
             }
+            let is_theirs = is_asked && !is_home && own.is_some();
             let link = self.link(progress, root).await?;
             let view = View { mention: view.mention.filter(|_| is_asked), ..*view };
             let message = render::notice(&view, link.as_deref());
-            let calls = if is_asked && !is_home { render::calls_channel } else { |_: &Incident, _: &Note| false };
+            let calls = if is_theirs { render::calls_channel } else { |_: &Incident, _: &Note| false };
             let kept = Kept { what: &what, channel };
             let noticed = self.keep_notice(progress, &view, &kept, &message, link.as_deref(), calls).await?;
             if let Err(error) = noticed
                 && is_called
+                && own.is_some()
             {
                 self.undeliverable(incident, channel, &error).await?;
             }

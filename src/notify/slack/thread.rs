@@ -186,7 +186,8 @@ impl SlackNotifier {
         }
     }
 
-    /// Posts the metric's picture and the post-mortem draft, once the outcome of a rollback is known.
+    /// Posts the metric's picture and the post-mortem draft, once the outcome of a rollback is known, and again if a failed
+    /// one helps later: the first draft says that the incident is open.
     async fn keep_picture(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -197,7 +198,10 @@ impl SlackNotifier {
             matches!(incident.phase.kind(), PhaseKind::Recovered | PhaseKind::Escalated | PhaseKind::Unverified);
         let Some(switch) = incident.switch.as_ref().filter(|_| known) else { return Ok(()) };
         let of_this_switch = switch.at.0.to_string();
-        if progress.get("picture") == Some(&of_this_switch) {
+        let of_this_outcome =
+            if incident.phase.is_open() { format!("{of_this_switch}-open") } else { of_this_switch.clone() };
+        // earlier receivers wrote the first for any outcome
+        if progress.get("picture").is_some_and(|posted| posted == of_this_switch || posted == of_this_outcome) {
             return Ok(());
         }
         let measured = self.engine.store.samples(&incident.id).await?.filter(|measured| measured.is_of(switch.at));
@@ -206,7 +210,7 @@ impl SlackNotifier {
         }
         let marker = posting("picture");
         // of this switch: the same incident may have been rolled back before
-        let name = format!("postmortem-{}-{of_this_switch}.md", incident.id);
+        let name = format!("postmortem-{}-{of_this_outcome}.md", incident.id);
         let found = match progress.get(&marker) {
             Some(oldest) => {
                 let search = self.slack.find_file(root, &name, oldest.parse().unwrap_or_default());
@@ -239,7 +243,7 @@ impl SlackNotifier {
                 tracing::error!(incident = %incident.id, %error, "gave up on the picture");
             }
         }
-        self.note(progress, &[("picture", &of_this_switch), (&marker, "")]).await
+        self.note(progress, &[("picture", &of_this_outcome), (&marker, "")]).await
     }
 
     /// The root of the thread, in the decider's `own` channel as long as that accepts it. `None`: no channel does.
@@ -341,15 +345,26 @@ impl SlackNotifier {
     pub(super) async fn own_channel(&self, decider: &str) -> Option<&str> {
         let own = self.deciders.get(decider)?.channel.as_deref()?;
         let both = [own, self.incident_channel.as_str()];
-        if both.iter().any(|channel| is_id(channel))
-            && let Some(name) = both.into_iter().find(|channel| !self.slack.has_asked_for_id(channel))
-        {
-            // perhaps the same channel; no message waits until Slack says so
-            if let Err(error) = self.count("conversations.list", self.slack.learn_id(name).await) {
-                tracing::warn!(channel = name, %error, "cannot read the id of a channel: it may get two messages for one");
-            }
+        if both.iter().any(|channel| is_id(channel)) {
+            self.learn_id(own).await;
+            self.learn_id(&self.incident_channel).await;
         }
         (!self.is_incident_channel(own)).then_some(own)
+    }
+
+    /// Whether the message is in this channel, which may be given by name.
+    pub(super) async fn is_in(&self, channel: &str, message: &Posted) -> bool {
+        self.learn_id(channel).await;
+        self.slack.known_id(channel) == message.channel
+    }
+
+    /// Requests the id of a channel that is given by name, once. No message waits until Slack answers.
+    async fn learn_id(&self, channel: &str) {
+        if !self.slack.has_asked_for_id(channel)
+            && let Err(error) = self.count("conversations.list", self.slack.learn_id(channel).await)
+        {
+            tracing::warn!(channel, %error, "cannot read the id of a channel: it may get two messages for one");
+        }
     }
 
     /// Whether this is the incident channel, by name or by id.

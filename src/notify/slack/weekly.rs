@@ -44,7 +44,7 @@ impl SlackNotifier {
         Ok(())
     }
 
-    /// Posts the report of the week before `slot`, unless it was posted. An empty week is skipped.
+    /// Posts the report of the week before `slot`, unless it was posted. An empty week without dry run is skipped.
     async fn post_report(&self, claim: &Claim, slot: Timestamp) -> Result<(), Halt> {
         let progress = &mut ThreadProgress::new(claim, self.engine.store.progress(claim).await?);
         // one of a week that has not begun was posted while Redis' clock was ahead

@@ -158,5 +158,6 @@ fn links(incident: &Incident) -> Vec<Markup> {
 
 /// Whether a person must decide or act now.
 pub fn waits(incident: &Incident) -> bool {
-    matches!(incident.phase.kind(), PhaseKind::AwaitingDecision | PhaseKind::Escalated) || incident.pages()
+    let asks = incident.question().is_some_and(|question| question.hold.is_none());
+    asks || incident.phase.kind() == PhaseKind::Escalated || incident.pages()
 }

@@ -39,7 +39,13 @@ impl OutageMessage<'_> {
     }
 
     fn asks(&self) -> bool {
-        self.outage.is_open() && self.outage.hold.is_none() && self.waiting().next().is_some()
+        let waits = self.outage.is_open() && self.outage.hold.is_none() && self.waiting().next().is_some();
+        waits && !self.is_rolling_back()
+    }
+
+    /// Whether a person has already decided for all that wait.
+    fn is_rolling_back(&self) -> bool {
+        self.outage.execution.as_ref().is_some_and(|execution| execution.what == OutageAction::RollBack)
     }
 }
 
@@ -73,7 +79,9 @@ pub fn outage_root(view: &OutageMessage<'_>) -> Message {
 pub fn outage_overview(view: &OutageMessage<'_>, thread: Option<&str>) -> Message {
     let mut blocks = state(view, None);
     if let Some(address) = thread.and_then(LinkAddress::parse) {
-        blocks.push(ours(Markup::default().link("Decide in the thread", &address)));
+        let is_asked = view.outage.is_open() && view.waiting().next().is_some();
+        let way = if is_asked { "Decide in the thread" } else { "Go to the thread" };
+        blocks.push(ours(Markup::default().link(way, &address)));
     }
     blocks.extend(small_print(view));
     Message { text: summary(view), blocks }
@@ -96,6 +104,7 @@ fn title(view: &OutageMessage<'_>) -> String {
     match (&view.outage.hold, view.outage.is_open(), view.waiting().next().is_some()) {
         (_, false, _) => format!("⚪ Closed: {count} prompts failed together"),
         (Some(_), true, _) => format!("✋ {count} prompts fail together, on hold"),
+        (None, true, true) if view.is_rolling_back() => format!("↩ {count} prompts fail together: rolling back all"),
         (None, true, true) => format!("🔴 {count} prompts fail together: decision needed"),
         (None, true, false) => format!("↩ {count} prompts fail together, all decided"),
     }

@@ -11,7 +11,7 @@ use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, Severity, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 use crate::visible::{shown, shown_name};
-use crate::wording::{began, change, stages, title, until, what_was_done};
+use crate::wording::{began, change, is_overdue, stages, title, until, what_was_done};
 
 /// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
@@ -152,6 +152,7 @@ fn never_back_to(incident: &Incident) -> Option<String> {
 fn sign(incident: &Incident) -> &'static str {
     match (incident.phase.kind(), incident.severity) {
         (PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::Investigating, _) => "🔎",
+        (PhaseKind::AwaitingDecision, _) if incident.is_held_back() => "✋",
         (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::Critical) => "🔴",
         (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::High) => "🟠",
         (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::Medium) => "🟡",
@@ -190,12 +191,17 @@ fn verification(incident: &Incident) -> Option<String> {
 /// The last event, if the phase alone does not say who and why.
 fn last_word(incident: &Incident) -> Option<&str> {
     let kind = match incident.phase.kind() {
+        PhaseKind::AwaitingDecision if incident.is_held_back() => NoteKind::Decided,
         PhaseKind::Observing | PhaseKind::AwaitingDecision | PhaseKind::Verifying => return None,
-        PhaseKind::Confirming | PhaseKind::Investigating | PhaseKind::RollingBack => NoteKind::Decided,
+        PhaseKind::Confirming => NoteKind::Checked,
+        PhaseKind::Investigating | PhaseKind::RollingBack => NoteKind::Decided,
         PhaseKind::Escalated => NoteKind::Escalated,
         _ => NoteKind::Closed,
     };
-    incident.notes.iter().rev().find(|note| note.kind == kind).map(|note| note.text.as_str())
+    // a repeated alert is asked about without a note: the last one is about something else
+    let since = incident.pending().map(|pending| pending.at);
+    let said = incident.notes.iter().rev().find(|note| note.kind == kind)?;
+    since.is_none_or(|since| said.at == since).then_some(said.text.as_str())
 }
 
 /// What was measured against which threshold, according to the alerts.
@@ -259,13 +265,12 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
 
 fn small_print(incident: &Incident) -> Option<SlackBlock> {
     let mut texts = vec![Markup::words("Incident ").code(&incident.id.0)];
-    if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 {
-        let times = if incident.deadline().is_some() {
-            "no decision before the deadline"
-        } else {
-            "no further escalation follows"
-        };
-        texts.push(Markup::words(times));
+    if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 && !incident.is_held_back() {
+        match incident.deadline() {
+            None => texts.push(Markup::words("no further escalation follows")),
+            Some(_) if is_overdue(incident) => texts.push(Markup::words("no decision before the deadline")),
+            Some(_) => {}
+        }
     }
     aside(texts)
 }

@@ -3,6 +3,7 @@
 mod hostile;
 mod outage;
 mod report;
+mod truth;
 mod valid;
 
 use std::time::Duration;

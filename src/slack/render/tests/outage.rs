@@ -84,8 +84,23 @@ fn people_are_called_only_while_something_waits_and_is_not_held() {
     let hold = Some(OutageHold { by: Operator::recorded("maya"), at: after(9) });
     assert!(calls(&outage(), &some()));
     assert!(!calls(&Outage { hold, ..outage() }, &some()));
+    for (what, expected) in [(OutageAction::RollBack, false), (OutageAction::Undo, true)] {
+        let execution = Some(Execution { what, by: Operator::recorded("maya"), at: after(9) });
+        assert_eq!(calls(&Outage { execution, ..outage() }, &some()), expected, "{what:?}");
+    }
     assert!(!calls(&outage(), &some()[..1]));
     assert!(!calls(&Outage { closed_at: Some(after(9)), ..outage() }, &some()));
+}
+
+#[test]
+fn an_overview_asks_for_a_decision_only_while_one_is_open() {
+    let link = |outage: &Outage, members: &[Member]| {
+        let message = outage_overview(&OutageMessage { outage, members, mention: CALL }, Some("https://slack.example"));
+        said(&message).split("slack.example|").nth(1).and_then(|rest| rest.split('>').next()).map(str::to_owned)
+    };
+    assert_eq!(link(&outage(), &some()).as_deref(), Some("Decide in the thread"));
+    assert_eq!(link(&outage(), &some()[..1]).as_deref(), Some("Go to the thread"));
+    assert_eq!(link(&Outage { closed_at: Some(after(9)), ..outage() }, &some()).as_deref(), Some("Go to the thread"));
 }
 
 #[test]

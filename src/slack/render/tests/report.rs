@@ -45,3 +45,15 @@ fn however_many_and_whatever_they_are_called_slack_takes_it() {
     assert_eq!(valid::problems(&message, None), Vec::<String>::new());
     assert!(serde_json::to_string(&message.blocks).expect("JSON").contains("and 91 more"), "others are one of them");
 }
+
+#[test]
+fn it_counts_what_was_not_listed_and_says_if_not_all_was_read() {
+    let many = report((0..DryRunReport::MAX_CASES + 200).map(|_| "A".to_owned()));
+    let said = serde_json::to_string(&render(&many).blocks).expect("JSON");
+    for expected in ["700 rollbacks would have happened", "and 690 more"] {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+    let partial = |report| render(&DryRunReport { partial: true, ..report }).text;
+    assert!(partial(many).starts_with("Dry run: at least 700 rollbacks"));
+    assert_eq!(partial(report([])), "Dry run: too many incidents this week to read them all");
+}
