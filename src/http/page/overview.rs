@@ -47,7 +47,7 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
     };
 
     let engine = &context.engine;
-    let index = context.board.index(engine, context.max_prompts).await?;
+    let index = context.board.index(engine).await?;
     let needle = search.to_lowercase();
     // a text that is no name is no group either, and finds nothing
     let group = PromptName::written(&group).map_or(group, |group| group.to_string());
@@ -214,7 +214,7 @@ pub fn automation(policy: &Policy, loaded: &mut Loaded) -> Automation {
 
 pub async fn rollouts(context: &Context, reader: &Visitor<'_>) -> ApiResult<Reply> {
     let engine = &context.engine;
-    let index = context.board.index(engine, context.max_prompts).await?;
+    let index = context.board.index(engine).await?;
     let moving = index.entries.iter().filter(|entry| entry.rollout && reader.caller.sees(&entry.prompt));
     let names: Vec<PromptName> = moving.map(|entry| entry.prompt.clone()).collect();
     let left_out = names.len().saturating_sub(ROLLOUTS);
