@@ -241,13 +241,13 @@ async fn ask(command: Command) -> Result<(), CommandError> {
                 return show(&receiver, answer, |switched| output::activated(&switched));
             }
             client.post(&format!("{path}/versions"), &body).await?;
-            let operator = operator.operator;
+            let operator = operator.name();
             let body = self::body(&api::ActivateRequest { version, operator, ..api::ActivateRequest::default() });
             let answer = client.post(&format!("{path}/activate"), &body).await?;
             show(&receiver, answer, |switched| output::activated(&switched))
         }
         Command::Import { pattern, known_good, dry_run, operator, receiver } => {
-            let operator = operator.operator;
+            let operator = operator.name();
             let body =
                 body(&api::ImportRequest { pattern: Some(pattern), known_good, dry_run, operator, cursor: None });
             let answer = import::import(&connect(&receiver)?, body).await?;
@@ -266,7 +266,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             operator,
             receiver,
         } => {
-            let (hold, operator) = (hold.map(api::HoldDurations::Each), operator.operator);
+            let (hold, operator) = (hold.map(api::HoldDurations::Each), operator.name());
             let body = body(&api::ActivateRequest {
                 version,
                 percent,
@@ -285,7 +285,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
         Command::Canary { prompt, action, force, reason, operator, receiver } => {
             let body = body(&api::SteerRequest {
                 action,
-                operator: operator.operator,
+                operator: operator.name(),
                 reason,
                 force,
                 canary: None,
@@ -308,7 +308,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
                 target_version: to,
                 from_version: from,
                 reason,
-                operator: operator.operator,
+                operator: operator.name(),
                 strategy: gradual.then_some(api::Strategy::Gradual),
                 stages,
                 hold: hold.map(api::HoldDurations::Each),
@@ -320,7 +320,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
         Command::Mark { prompt, version, bad, good: _, reason, operator, receiver } => {
             let mark = if bad { MarkKind::Bad } else { MarkKind::Good };
             let body =
-                body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.operator, incident: None });
+                body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.name(), incident: None });
             let path = format!("/api/prompts/{}/versions/{}/mark", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |marked| output::marked(&marked))
@@ -385,17 +385,17 @@ async fn ask(command: Command) -> Result<(), CommandError> {
                 DecisionArg::Undo => api::DecisionKind::Undo,
                 DecisionArg::Release => api::DecisionKind::Release,
             };
-            let operator = operator.operator.unwrap_or_else(|| "cli".to_owned());
+            let operator = operator.name().unwrap_or_else(|| "cli".to_owned());
             let body = body(&api::DecideRequest { decision, operator, target_version: target, force, question: None });
             let path = format!("/api/incidents/{}/decide", encode(&incident));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |decided| output::decided(&decided))
         }
         Command::Drill { prompt, wait, operator, receiver } => {
-            drill::run(&prompt, wait, operator.operator, &receiver).await
+            drill::run(&prompt, wait, operator.name(), &receiver).await
         }
         Command::Pause { prompt, reason, operator, receiver } => {
-            let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason });
+            let body = body(&api::PauseRequest { prompt, operator: operator.name(), reason });
             let client = connect(&receiver)?;
             let answer = client.post("/api/pause", &body).await?;
             if answer["paused"] != true {
@@ -411,7 +411,7 @@ async fn ask(command: Command) -> Result<(), CommandError> {
             }
         }
         Command::Resume { prompt, operator, receiver } => {
-            let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason: None });
+            let body = body(&api::PauseRequest { prompt, operator: operator.name(), reason: None });
             let answer = connect(&receiver)?.post("/api/resume", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }
@@ -448,10 +448,10 @@ fn clean_line(line: &str) -> String {
     line.split('\t').map(table::clean).collect::<Vec<_>>().join("\t")
 }
 
-/// Names the file with the token, for shells.
 /// Entries of one prompt's log that are shown by default.
 const LOG_ENTRIES: u32 = 20;
 const TOKEN: &str = "PROMPT_ROLLBACK_TOKEN";
+/// Names the file with the token, for shells.
 const TOKEN_FILE: &str = "PROMPT_ROLLBACK_TOKEN_FILE";
 
 fn connect(receiver: &ReceiverArgs) -> Result<ApiClient, CommandError> {
@@ -490,10 +490,7 @@ fn connect(receiver: &ReceiverArgs) -> Result<ApiClient, CommandError> {
 fn body<T: Serialize>(request: &T) -> Value {
     let mut body = serde_json::to_value(request).unwrap_or_default();
     if let Value::Object(fields) = &mut body {
-        // the name of the user is a variable, which may be empty
-        let is_left_out =
-            |name: &str, value: &Value| value.is_null() || value == false || name == "operator" && value == "";
-        fields.retain(|name, value| !is_left_out(name, value));
+        fields.retain(|_, value| !(value.is_null() || *value == false));
     }
     body
 }

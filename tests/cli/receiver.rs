@@ -222,6 +222,19 @@ fn activate_and_rollback_name_their_operator() {
 }
 
 #[test]
+fn a_decision_is_the_command_lines_if_the_variable_with_the_user_is_empty() {
+    let answer = json!({"success": true, "incident": "01KA", "phase": "dismissed"});
+    let stub = Stub::start(&[("POST /api/incidents/01KA/decide", 200, answer)]);
+    let decide = |user: Option<&str>| {
+        let mut command = program(&["decide", "01KA", "dismiss"]);
+        command.env_remove("USER").envs(user.map(|user| ("USER", user)));
+        succeeds(&command.env("PROMPT_ROLLBACK_URL", stub.url()).output().unwrap(), "the incident is now: dismissed\n");
+        serde_json::from_str::<Value>(&stub.seen().last().unwrap().body).unwrap()["operator"].clone()
+    };
+    assert_eq!([Some("ana"), Some(""), None].map(decide), ["ana", "cli", "cli"]);
+}
+
+#[test]
 fn import_asks_page_by_page_and_sums_up() {
     let page = |adopted: Value, known: u64, skipped: Value, next: Value| json!({"dry_run": true, "adopted": adopted, "known": known, "skipped": skipped, "next": next});
     let a = json!({"prompt": "a", "version": "v1", "known_good": true});
