@@ -234,11 +234,17 @@ async fn ask(command: Command) -> Result<(), CommandError> {
                 let answer = client.post(&format!("{path}/versions"), &body).await?;
                 return show(&receiver, answer, |registered| output::registered(&registered));
             }
-            let active = active(&client, &path).await?;
-            if !active.is_null() {
+            let known = known(&client, &path).await?;
+            if let Some(active) = known["active"].as_str() {
                 let prompt = PromptName::written(&prompt).map_or(prompt, |prompt| prompt.to_string());
                 let answer = json!({ "prompt": prompt, "to_version": active, "unchanged": true });
                 return show(&receiver, answer, |switched| output::activated(&switched));
+            }
+            // another version was active: which one serves now is a decision
+            if let Some(fault) = known["active_fault"].as_str() {
+                return Err(CommandError::Failed(format!(
+                    "{prompt} is not new: {fault}; serve a version with `prompt-rollback activate`"
+                )));
             }
             client.post(&format!("{path}/versions"), &body).await?;
             let operator = operator.name();
@@ -434,10 +440,10 @@ async fn ask(command: Command) -> Result<(), CommandError> {
     }
 }
 
-/// The active version of the prompt at this path; null if there is none, or no such prompt.
-async fn active(client: &ApiClient, path: &str) -> Result<Value, ClientError> {
+/// The prompt at this path; null if there is none.
+async fn known(client: &ApiClient, path: &str) -> Result<Value, ClientError> {
     match client.get(path).await {
-        Ok(mut prompt) => Ok(prompt.get_mut("active").map(Value::take).unwrap_or_default()),
+        Ok(prompt) => Ok(prompt),
         Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(Value::Null),
         Err(error) => Err(error),
     }

@@ -141,7 +141,11 @@ fn a_first_version_changes_nothing_where_one_is_active() {
     let error = json!({"error": {"code": "store_unavailable", "message": "Redis does not answer"}});
     let down = Stub::start(&[(path, 503, error)]);
     fails(&down.run(&["register", "p", "v1", "--first"]), 1, "error: Redis does not answer (store_unavailable)\n");
-    for stub in [stub, down] {
+    let fault = "the key active was deleted";
+    let lapsed = Stub::start(&[(path, 200, json!({"prompt": "p", "active": null, "active_fault": fault}))]);
+    let said = format!("error: p is not new: {fault}; serve a version with `prompt-rollback activate`\n");
+    fails(&lapsed.run(&["register", "p", "v1", "--known-good", "--first"]), 1, &said);
+    for stub in [stub, down, lapsed] {
         assert_eq!(stub.seen().len(), 1, "{:?}", stub.seen());
     }
 }
