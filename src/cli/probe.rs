@@ -13,12 +13,13 @@ use crate::api::PromptSummary;
 use crate::config::{self, Config};
 use crate::decision::{Needs, Policy, Timestamp};
 use crate::events;
+use crate::http::prompt_row;
 use crate::http_client::Outgoing;
 use crate::notify::slack::Schedule;
 use crate::notify::webhook::client::{Untaken, WebhookClient};
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
-use crate::store::{Clock, Level, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
+use crate::store::{Clock, Level, SelfTestResult, Store, StoreError, fresh_ulid};
 
 /// For one request to the collector.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -150,20 +151,10 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSumm
         let page = store.known(behind.as_deref()).await?;
         for prompt in page.items {
             let Ok(loaded) = store.load(&prompt, policy.budget_window, Needs::default()).await else { continue };
-            let active = loaded.snapshot.active.version();
-            let state = &loaded.snapshot.state;
-            if state.target(active, policy, loaded.now).is_some() {
-                continue;
+            let row = prompt_row(&loaded.snapshot, policy, loaded.now);
+            if row.rollback_target.is_none() {
+                found.push(row);
             }
-            let record = active.and_then(|version| state.version(version));
-            let soak = record.and_then(|record| record.soak.as_ref());
-            found.push(PromptSummary {
-                prompt: prompt.to_string(),
-                active: active.map(ToString::to_string),
-                known_good: record.is_some_and(|r| r.known_good(policy, loaded.now).is_some()),
-                soak_ends_at: soak.map(|soak| rfc3339(soak.ends(policy, loaded.now))),
-                ..PromptSummary::default()
-            });
         }
         if page.next.is_none() {
             return Ok(found);

@@ -34,6 +34,8 @@ mod views;
 mod wait;
 mod webhook;
 
+pub use views::prompt_row;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
