@@ -69,7 +69,6 @@ fn viewer() -> Viewer {
         name: "dana".to_owned(),
         may_deploy: true,
         may_decide: true,
-        may_admin: false,
         sees_all: true,
         csrf: Some("c5rf-t0ken".to_owned()),
         signs_out: true,
