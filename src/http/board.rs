@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::http::views::fault;
 use crate::store::{ListedPrompt, OpenIncidents, StoreError, VersionSeries};
 
-/// How long a reading is used, from its beginning: pages read again a little later, and then see every change before.
+/// How long a reading is used, from its beginning: a page that got one from before a change asks again after this time.
 const FRESH: Duration = Duration::from_secs(1);
 /// Open incidents that are considered; the prompts of others are sorted by name.
 const MOST_INCIDENTS: usize = 2_000;
@@ -118,17 +118,18 @@ impl Reading {
 pub struct Board(Mutex<Option<Reading>>);
 
 impl Board {
-    /// The latest reading, or a new one, which all waiting requests share.
-    pub async fn index(&self, engine: &Engine) -> Result<Arc<Index>, StoreError> {
+    /// The latest reading, or a new one, which all waiting requests share; and how long before the request it began, if
+    /// it did.
+    pub async fn index(&self, engine: &Engine) -> Result<(Arc<Index>, Option<Duration>), StoreError> {
         let asked = Instant::now();
         let mut latest = self.0.lock().await;
         let began = Instant::now();
         if let Some(reading) = latest.as_ref().filter(|reading| reading.serves(asked, began)) {
-            return Ok(Arc::clone(&reading.index));
+            return Ok((Arc::clone(&reading.index), asked.checked_duration_since(reading.began)));
         }
         let index = Arc::new(read(engine).await?);
         *latest = Some(Reading { index: Arc::clone(&index), began, ended: Instant::now() });
-        Ok(index)
+        Ok((index, None))
     }
 }
 
@@ -243,7 +244,7 @@ mod tests {
         let slow = |ended| Reading { index: Arc::default(), began, ended: at(ended) };
         for (ended, asked, now, serves) in [
             (10, 900, 900, true),
-            // a page that hears of a change during the reading reads a second time, 1.1 s later
+            // a page that heard of a change during the reading, and asks again
             (600, 1_100, 1_100, false),
             (1_500, 700, 1_500, true),
             (1_500, 1_501, 1_501, false),

@@ -67,7 +67,7 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
     let ends = foreseen.filter_map(|guard| Guard::parse(&guard.reason)).any(ends_by_time);
     let again = again(view.known.is_awaited(), view.asks_by_age || ends);
     let about = Some(view.prompt.as_str());
-    page(&PageLayout { title: &name, place: NavItem::Prompts, about, now: None, again, main }, Some(viewer))
+    page(&PageLayout { title: &name, place: NavItem::Prompts, about, now: None, again, age: None, main }, Some(viewer))
 }
 
 fn serving(view: &PromptPage<'_>) -> Markup {
