@@ -440,7 +440,7 @@ fn single_prompts_and_incidents_are_asked_for_by_name() {
     ]);
     succeeds(
         &stub.run(&["status", "a/b"]),
-        "a/b\n  active           v2\n  rollback target  v1\n  automation       on\n",
+        "a/b\n  active           v2\n  rollback target  v1\n  paused           no\n",
     );
     let json = stub.run(&["status", "a/b", "--output", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&stdout(&json)).unwrap()["extra"], json!({"later": true}));

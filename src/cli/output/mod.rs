@@ -175,7 +175,7 @@ pub fn prompt(p: &PromptView, color: bool) -> String {
         out.push_str(&line("", &format!("and {least}{} more prompts within the hour", p.also_changed.more)));
     }
     out.push_str(&line("rollback target", p.rollback_target.as_deref().unwrap_or("none")));
-    out.push_str(&line("automation", if p.paused { "paused" } else { "on" }));
+    out.push_str(&line("paused", if p.paused { "yes" } else { "no" }));
     if let Some(coverage) = &p.coverage {
         out.push_str(&line("coverage", &coverage_text(coverage)));
     }

@@ -110,7 +110,7 @@ customer-support
   active           v1.9.0
   traffic          v1.9.0 75 %, v2.0.0 25 %
   rollback target  none
-  automation       on
+  paused           no
   coverage         errors, p99; quality: too little traffic
 
 VERSION  STATE                                 FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
@@ -154,7 +154,7 @@ p
   also changed     cart nothing → v1 by external at 2026-11-21 00:20:00Z (external)
                    and at least 2 more prompts within the hour
   rollback target  v0
-  automation       on
+  paused           no
 
 VERSION  STATE              FIRST ACTIVE  LAST ACTIVE  TEXT  CONTACT
 v1       marked as bad      -             -            no    -
