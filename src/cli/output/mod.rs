@@ -64,7 +64,7 @@ fn row(prompt: &AnyPrompt) -> [Cell; 7] {
         AnyPrompt::Row(p) => p,
         // only its name is known
         AnyPrompt::Unreadable { prompt, .. } => {
-            let mut cells = std::array::from_fn(|_| Cell::maybe(None));
+            let mut cells: [Cell; 7] = std::array::from_fn(|_| Cell::maybe(None));
             (cells[0], cells[1]) = (Cell::new(&shown_name(prompt)), Cell::warning("cannot be read"));
             return cells;
         }
