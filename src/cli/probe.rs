@@ -20,6 +20,7 @@ use crate::notify::webhook::client::{Untaken, WebhookClient};
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
 use crate::store::{Clock, Level, SelfTestResult, Store, StoreError, fresh_ulid};
+use crate::visible::shown;
 
 /// For one request to the collector.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,26 +140,36 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
         let name = format!("redis {name}");
         Probe { name, level, detail }
     }));
-    report.without_target = without_target(&store, &config.policy()).await?;
-    Ok(())
+    read_prompts(&store, &config.policy(), report).await
 }
 
-/// By name.
-async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSummary>, StoreError> {
-    let mut found = Vec::new();
+/// Which prompts have no rollback target, and which have a record that cannot be read. By name.
+async fn read_prompts(store: &Store, policy: &Policy, report: &mut StoreReport) -> Result<(), StoreError> {
+    let mut unreadable = Vec::new();
     let mut behind = None;
     loop {
         let page = store.known(behind.as_deref()).await?;
         for prompt in page.items {
-            let Ok(loaded) = store.load(&prompt, policy.budget_window, Needs::default()).await else { continue };
-            let row = prompt_row(&loaded.snapshot, policy, loaded.now);
+            let row = match store.load(&prompt, policy.budget_window, Needs::default()).await {
+                Ok(loaded) => prompt_row(&loaded.snapshot, policy, loaded.now),
+                Err(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. })) => {
+                    unreadable.push(format!("{}: {error}", shown(&prompt)));
+                    continue;
+                }
+                Err(_) => continue,
+            };
             if row.rollback_target.is_none() {
-                found.push(row);
+                report.without_target.push(row);
             }
         }
         if page.next.is_none() {
-            return Ok(found);
+            break;
         }
         behind = page.next;
     }
+    if let Some(first) = unreadable.first() {
+        let detail = format!("{} cannot be read, such as that of {first}", unreadable.len());
+        report.probes.push(Probe { name: "redis records".to_owned(), level: Level::Warning, detail });
+    }
+    Ok(())
 }
