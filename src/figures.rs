@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::decision::PromptName;
+use crate::decision::{PromptName, words};
 
 /// How often Prometheus is asked while somebody looks.
 pub const EVERY: Duration = Duration::from_secs(15);
@@ -57,34 +57,23 @@ impl Signal {
     }
 }
 
-/// Whether the alert rules can judge a signal of a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Coverage {
-    /// No rule about the signal can fire.
-    Blind,
-    /// Fewer requests or scores than any rule about the signal needs.
-    TooLittle,
-    /// Scrapes are so far apart that only the five-minute window counts.
-    Slow,
-    /// There is nothing to compare with yet.
-    NoBaseline,
-    Measured,
+words! {
+    /// Whether the alert rules can judge a signal of a version. In the order of their numbers in the recording rules.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Coverage {
+        /// No rule about the signal can fire.
+        Blind = "blind",
+        /// Fewer requests or scores than any rule about the signal needs.
+        TooLittle = "too_little",
+        /// Scrapes are so far apart that only the five-minute window counts.
+        Slow = "slow",
+        /// There is nothing to compare with yet.
+        NoBaseline = "no_baseline",
+        Measured = "measured",
+    }
 }
 
 impl Coverage {
-    pub const ALL: [Self; 5] =
-        [Coverage::Blind, Coverage::TooLittle, Coverage::Slow, Coverage::NoBaseline, Coverage::Measured];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Coverage::Blind => "blind",
-            Coverage::TooLittle => "too_little",
-            Coverage::Slow => "slow",
-            Coverage::NoBaseline => "no_baseline",
-            Coverage::Measured => "measured",
-        }
-    }
-
     /// From the value of `prompt_version_signal:coverage:state`.
     pub fn of(value: f64) -> Option<Self> {
         (0_u8..).zip(Self::ALL).find_map(|(state, coverage)| (f64::from(state) == value).then_some(coverage))

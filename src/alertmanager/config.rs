@@ -224,12 +224,11 @@ impl RouteNode {
             }
         }
         let duration = |key, inherited| Ok(duration(node, key)?.unwrap_or(inherited));
-        let group_by = match node.get("group_by")? {
-            None => self.group_by.clone(),
-            Some(_) => match node.texts("group_by")? {
-                labels if labels.iter().any(|label| label == "...") => GroupBy::All,
-                labels => GroupBy::Labels(labels),
-            },
+        let group_by = match node.texts("group_by")? {
+            // Alertmanager takes an empty list for none
+            labels if labels.is_empty() => self.group_by.clone(),
+            labels if labels.iter().any(|label| label == "...") => GroupBy::All,
+            labels => GroupBy::Labels(labels),
         };
         let mut route = RouteNode {
             path: node.path.clone(),

@@ -71,17 +71,17 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
                 DecisionArg::Undo => api::DecisionKind::Undo,
                 DecisionArg::Release => api::DecisionKind::Release,
             };
-            let operator = operator.operator.unwrap_or_else(|| "cli".to_owned());
+            let operator = operator.name().unwrap_or_else(|| "cli".to_owned());
             let body = body(&api::DecideRequest { decision, operator, target_version: target, force, question: None });
             let path = format!("/api/incidents/{}/decide", encode(&incident));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |decided| output::decided(&decided))
         }
         OperationCommand::Drill { prompt, wait, operator, receiver } => {
-            drill::run(&prompt, wait, operator.operator, &receiver).await
+            drill::run(&prompt, wait, operator.name(), &receiver).await
         }
         OperationCommand::Pause { prompt, reason, operator, receiver } => {
-            let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason });
+            let body = body(&api::PauseRequest { prompt, operator: operator.name(), reason });
             let client = connect(&receiver)?;
             let answer = client.post("/api/pause", &body).await?;
             if answer["paused"] != true {
@@ -97,7 +97,7 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
             }
         }
         OperationCommand::Resume { prompt, operator, receiver } => {
-            let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason: None });
+            let body = body(&api::PauseRequest { prompt, operator: operator.name(), reason: None });
             let answer = connect(&receiver)?.post("/api/resume", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }

@@ -13,12 +13,14 @@ use crate::api::PromptSummary;
 use crate::config::{self, Config};
 use crate::decision::{Needs, Policy, Timestamp};
 use crate::events;
+use crate::http::prompt_row;
 use crate::http_client::Outgoing;
 use crate::notify::slack::Schedule;
 use crate::notify::webhook::client::{Untaken, WebhookClient};
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
-use crate::store::{Clock, Level, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
+use crate::store::{Clock, Level, SelfTestResult, Store, StoreError, fresh_ulid};
+use crate::visible::shown;
 
 /// For one request to the collector.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,36 +140,36 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
         let name = format!("redis {name}");
         Probe { name, level, detail }
     }));
-    report.without_target = without_target(&store, &config.policy()).await?;
-    Ok(())
+    read_prompts(&store, &config.policy(), report).await
 }
 
-/// By name.
-async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSummary>, StoreError> {
-    let mut found = Vec::new();
+/// Which prompts have no rollback target, and which have a record that cannot be read. By name.
+async fn read_prompts(store: &Store, policy: &Policy, report: &mut StoreReport) -> Result<(), StoreError> {
+    let mut unreadable = Vec::new();
     let mut behind = None;
     loop {
         let page = store.known(behind.as_deref()).await?;
         for prompt in page.items {
-            let Ok(loaded) = store.load(&prompt, policy.budget_window, Needs::default()).await else { continue };
-            let active = loaded.snapshot.active.version();
-            let state = &loaded.snapshot.state;
-            if state.target(active, policy, loaded.now).is_some() {
-                continue;
+            let row = match store.load(&prompt, policy.budget_window, Needs::default()).await {
+                Ok(loaded) => prompt_row(&loaded.snapshot, policy, loaded.now),
+                Err(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. })) => {
+                    unreadable.push(format!("{}: {error}", shown(&prompt)));
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            if row.rollback_target.is_none() {
+                report.without_target.push(row);
             }
-            let record = active.and_then(|version| state.version(version));
-            let soak = record.and_then(|record| record.soak.as_ref());
-            found.push(PromptSummary {
-                prompt: prompt.to_string(),
-                active: active.map(ToString::to_string),
-                known_good: record.is_some_and(|r| r.known_good(policy, loaded.now).is_some()),
-                soak_ends_at: soak.map(|soak| rfc3339(soak.ends(policy, loaded.now))),
-                ..PromptSummary::default()
-            });
         }
         if page.next.is_none() {
-            return Ok(found);
+            break;
         }
         behind = page.next;
     }
+    if let Some(first) = unreadable.first() {
+        let detail = format!("{} cannot be read, such as that of {first}", unreadable.len());
+        report.probes.push(Probe { name: "redis records".to_owned(), level: Level::Warning, detail });
+    }
+    Ok(())
 }

@@ -53,10 +53,7 @@ pub fn connect(receiver: &ReceiverArgs) -> Result<ApiClient, CommandError> {
 pub fn body<T: Serialize>(request: &T) -> Value {
     let mut body = serde_json::to_value(request).unwrap_or_default();
     if let Value::Object(fields) = &mut body {
-        // the name of the user is a variable, which may be empty
-        let is_left_out =
-            |name: &str, value: &Value| value.is_null() || value == false || name == "operator" && value == "";
-        fields.retain(|name, value| !is_left_out(name, value));
+        fields.retain(|_, value| !(value.is_null() || *value == false));
     }
     body
 }

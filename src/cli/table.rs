@@ -66,9 +66,26 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[Cell; N]], color: boo
     out
 }
 
-/// Names are ASCII; for other text, one column per character is close enough.
+/// Columns of a terminal: none for combining characters and joiners, two for East Asian scripts and for emoji.
 fn width(text: &str) -> usize {
-    text.chars().count()
+    let columns = |c: char| match u32::from(c) {
+        0x300..=0x36f | 0x200c | 0x200d | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0x303e
+        | 0x3041..=0xa4cf
+        | 0xa960..=0xa97f
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff01..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1f64f
+        | 0x1f680..=0x1f6ff
+        | 0x1f900..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    };
+    text.chars().map(columns).sum()
 }
 
 #[cfg(test)]
@@ -86,6 +103,17 @@ mod tests {
             table(["P", "Q", "R"], &rows, true),
             "P       Q     R\na       \x1b[1;33mnone\x1b[0m  x\nlonger  -\n"
         );
+    }
+
+    #[test]
+    fn names_in_any_script_take_their_columns() {
+        for (name, columns) in
+            [("refund", 6), ("Gr\u{fc}\u{df}e", 5), ("u\u{308}", 1), ("返金 v2", 7), ("환불", 4), ("ﾃｽﾄ", 3), ("🤖", 2)]
+        {
+            assert_eq!(width(name), columns, "{name}");
+        }
+        let rows = [[Cell::new("返金"), Cell::new("v1")], [Cell::new("p"), Cell::new("v2")]];
+        assert_eq!(table(["P", "V"], &rows, false), "P     V\n返金  v1\np     v2\n");
     }
 
     #[test]

@@ -40,7 +40,8 @@ pub fn print_json(value: &Value) -> Result<(), CommandError> {
 
 /// Responses contain external text, in JSON as well.
 pub fn print(text: &str) -> Result<(), CommandError> {
-    let text = escape_hidden(text);
+    // a patch needs the lines of its file as they are, also with line breaks of Windows
+    let text = text.split("\r\n").map(escape_hidden).collect::<Vec<_>>().join("\r\n");
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `status | head` closes the pipe

@@ -37,20 +37,26 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
                 let answer = client.post(&format!("{path}/versions"), &body).await?;
                 return show(&receiver, answer, |registered| output::registered(&registered));
             }
-            let active = active(&client, &path).await?;
-            if !active.is_null() {
+            let known = known(&client, &path).await?;
+            if let Some(active) = known["active"].as_str() {
                 let prompt = PromptName::written(&prompt).map_or(prompt, |prompt| prompt.to_string());
                 let answer = json!({ "prompt": prompt, "to_version": active, "unchanged": true });
                 return show(&receiver, answer, |switched| output::activated(&switched));
             }
+            // another version was active: which one serves now is a decision
+            if let Some(fault) = known["active_fault"].as_str() {
+                return Err(CommandError::Failed(format!(
+                    "{prompt} is not new: {fault}; serve a version with `prompt-rollback activate`"
+                )));
+            }
             client.post(&format!("{path}/versions"), &body).await?;
-            let operator = operator.operator;
+            let operator = operator.name();
             let body = self::body(&api::ActivateRequest { version, operator, ..api::ActivateRequest::default() });
             let answer = client.post(&format!("{path}/activate"), &body).await?;
             show(&receiver, answer, |switched| output::activated(&switched))
         }
         VersionCommand::Import { pattern, known_good, dry_run, operator, receiver } => {
-            let operator = operator.operator;
+            let operator = operator.name();
             let body =
                 body(&api::ImportRequest { pattern: Some(pattern), known_good, dry_run, operator, cursor: None });
             let answer = import::import(&connect(&receiver)?, body).await?;
@@ -69,7 +75,7 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
             operator,
             receiver,
         } => {
-            let (hold, operator) = (hold.map(api::HoldDurations::Each), operator.operator);
+            let (hold, operator) = (hold.map(api::HoldDurations::Each), operator.name());
             let body = body(&api::ActivateRequest {
                 version,
                 percent,
@@ -88,7 +94,7 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
         VersionCommand::Canary { prompt, action, force, reason, operator, receiver } => {
             let body = body(&api::SteerRequest {
                 action,
-                operator: operator.operator,
+                operator: operator.name(),
                 reason,
                 force,
                 canary: None,
@@ -111,7 +117,7 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
                 target_version: to,
                 from_version: from,
                 reason,
-                operator: operator.operator,
+                operator: operator.name(),
                 strategy: gradual.then_some(api::Strategy::Gradual),
                 stages,
                 hold: hold.map(api::HoldDurations::Each),
@@ -123,7 +129,7 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
         VersionCommand::Mark { prompt, version, bad, good: _, reason, operator, receiver } => {
             let mark = if bad { MarkKind::Bad } else { MarkKind::Good };
             let body =
-                body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.operator, incident: None });
+                body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.name(), incident: None });
             let path = format!("/api/prompts/{}/versions/{}/mark", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |marked| output::marked(&marked))
@@ -136,10 +142,10 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
     }
 }
 
-/// The active version of the prompt at this path; null if there is none, or no such prompt.
-async fn active(client: &ApiClient, path: &str) -> Result<Value, ClientError> {
+/// The prompt at this path; null if there is none.
+async fn known(client: &ApiClient, path: &str) -> Result<Value, ClientError> {
     match client.get(path).await {
-        Ok(mut prompt) => Ok(prompt.get_mut("active").map(Value::take).unwrap_or_default()),
+        Ok(prompt) => Ok(prompt),
         Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(Value::Null),
         Err(error) => Err(error),
     }

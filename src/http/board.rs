@@ -15,13 +15,16 @@ use crate::engine::Engine;
 use crate::http::views::fault;
 use crate::store::{ListedPrompt, OpenIncidents, StoreError, VersionSeries};
 
-/// How long a reading is used.
+/// How long a reading is used, from its beginning: a page that got one from before a change asks again after this time.
 const FRESH: Duration = Duration::from_secs(1);
 /// Open incidents that are considered; the prompts of others are sorted by name.
 const MOST_INCIDENTS: usize = 2_000;
 
 /// Prompts that may be broken whose state is read for the order. If Redis has lost the keys of more, the others count as broken.
 const MOST_LOADED: usize = 500;
+
+/// Prompts whose traffic is read: all. `metrics.max_prompts` limits metrics only.
+const ALL: usize = u32::MAX as usize;
 
 /// Why a prompt is shown where it is: the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,26 +98,42 @@ pub struct Index {
     pub partial: bool,
 }
 
-/// The latest reading.
-#[derive(Debug, Default)]
-pub struct Board(Mutex<Option<(Instant, Arc<Index>)>>);
+/// All prompts, when their reading began, and when it ended.
+#[derive(Debug)]
+struct Reading {
+    index: Arc<Index>,
+    began: Instant,
+    ended: Instant,
+}
 
-impl Board {
-    /// The latest reading, or a new one, which all waiting requests share.
-    pub async fn index(&self, engine: &Engine, max_prompts: usize) -> Result<Arc<Index>, StoreError> {
-        let mut latest = self.0.lock().await;
-        if let Some((at, index)) = &*latest
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(index));
-        }
-        let index = Arc::new(read(engine, max_prompts).await?);
-        *latest = Some((Instant::now(), Arc::clone(&index)));
-        Ok(index)
+impl Reading {
+    /// Whether it answers a request of `asked`, now: it is fresh, or the request has waited for it.
+    fn serves(&self, asked: Instant, now: Instant) -> bool {
+        now.duration_since(self.began) < FRESH || asked < self.ended
     }
 }
 
-async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> {
+/// The latest reading.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Option<Reading>>);
+
+impl Board {
+    /// The latest reading, or a new one, which all waiting requests share; and how long before the request it began, if
+    /// it did.
+    pub async fn index(&self, engine: &Engine) -> Result<(Arc<Index>, Option<Duration>), StoreError> {
+        let asked = Instant::now();
+        let mut latest = self.0.lock().await;
+        let began = Instant::now();
+        if let Some(reading) = latest.as_ref().filter(|reading| reading.serves(asked, began)) {
+            return Ok((Arc::clone(&reading.index), asked.checked_duration_since(reading.began)));
+        }
+        let index = Arc::new(read(engine).await?);
+        *latest = Some(Reading { index: Arc::clone(&index), began, ended: Instant::now() });
+        Ok((index, None))
+    }
+}
+
+async fn read(engine: &Engine) -> Result<Index, StoreError> {
     let store = &engine.store;
     let reads = try_join!(
         store.prompt_names(),
@@ -122,7 +141,7 @@ async fn read(engine: &Engine, max_prompts: usize) -> Result<Index, StoreError> 
         store.paused_prompts(),
         store.paused_by(None),
         store.open_outage(),
-        store.series(max_prompts),
+        store.series(ALL),
     );
     let (names, open, paused, paused_for_all, outage, (series, _)) = reads?;
     let faults = faults(engine, &names, &series).await?;
@@ -216,6 +235,22 @@ mod tests {
     fn series(prompt: &str) -> VersionSeries {
         let prompt = name(prompt);
         VersionSeries { prompt, version: String::new(), previous: String::new(), activated: Timestamp(0) }
+    }
+
+    #[test]
+    fn a_slow_reading_is_no_fresher_than_its_beginning() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let slow = |ended| Reading { index: Arc::default(), began, ended: at(ended) };
+        for (ended, asked, now, serves) in [
+            (10, 900, 900, true),
+            // a page that heard of a change during the reading, and asks again
+            (600, 1_100, 1_100, false),
+            (1_500, 700, 1_500, true),
+            (1_500, 1_501, 1_501, false),
+        ] {
+            assert_eq!(slow(ended).serves(at(asked), at(now)), serves, "{ended} {asked} {now}");
+        }
     }
 
     #[test]

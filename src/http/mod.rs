@@ -41,6 +41,8 @@ mod views;
 mod wait;
 mod webhook;
 
+pub use views::prompt_row;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

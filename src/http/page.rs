@@ -50,7 +50,6 @@ fn viewer(caller: &Caller) -> Viewer {
         name: caller.name().to_owned(),
         may_deploy: caller.has(Role::Deploy),
         may_decide: caller.has(Role::Decide),
-        may_admin: caller.has(Role::Admin),
         sees_all: caller.sees_all(),
         csrf: caller.csrf.clone(),
         signs_out: caller.has_session(),

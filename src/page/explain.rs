@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::layout::headings;
 use super::parts::{Text, Tone, badge, incident_link, left, time_of};
 use crate::api::{ExplainView, ForeseenAlertView, ForeseenTargetView};
+use crate::decision::Outcome;
 
 pub fn explained(view: &ExplainView) -> Markup {
     html! {
@@ -38,11 +39,11 @@ pub fn explained(view: &ExplainView) -> Markup {
 }
 
 fn row(alert: &ForeseenAlertView) -> Markup {
-    let tone = match alert.outcome.as_str() {
-        "rolled_back" => Tone::Fine,
-        "held" => Tone::Watch,
-        "ignored" | "duplicate" => Tone::Off,
-        _ => Tone::Info,
+    let tone = match Outcome::parse(&alert.outcome) {
+        Some(Outcome::RolledBack) => Tone::Fine,
+        Some(Outcome::Held) => Tone::Watch,
+        Some(Outcome::Ignored | Outcome::Duplicate) => Tone::Off,
+        Some(Outcome::IncidentOpened | Outcome::IncidentUpdated | Outcome::Resolved) | None => Tone::Info,
     };
     html! {
         tr {

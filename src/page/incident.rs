@@ -75,7 +75,7 @@ pub fn incident(view: &IncidentPage<'_>, viewer: &Viewer) -> String {
     };
     let again = again(view.picture == Picture::Awaited, view.rehearsed.is_some_and(ends));
     let (about, now) = (Some(incident.prompt.as_str()), Some(view.now));
-    page(&PageLayout { title: &name, place: NavItem::Incidents, about, now, again, main }, Some(viewer))
+    page(&PageLayout { title: &name, place: NavItem::Incidents, about, now, again, age: None, main }, Some(viewer))
 }
 
 fn severity(incident: &Incident) -> Tone {

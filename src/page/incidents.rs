@@ -83,6 +83,7 @@ pub fn incidents(view: &Incidents<'_>, viewer: &Viewer) -> String {
             about: None,
             now: Some(view.now),
             again: None,
+            age: None,
             main,
         },
         Some(viewer),

@@ -1,5 +1,7 @@
 //! The frame of every page.
 
+use std::time::Duration;
+
 use maud::{DOCTYPE, Markup, html};
 
 use super::Viewer;
@@ -32,6 +34,8 @@ pub struct PageLayout<'a> {
     pub about: Option<&'a str>,
     /// The time of the page's distances: the reader's clock may be wrong.
     pub now: Option<Timestamp>,
+    /// How long before the request the order of the prompts was read; `None` if it was read for it, or is not shown.
+    pub age: Option<Duration>,
     /// After how many seconds the script looks again without news.
     pub again: Option<u16>,
     pub main: Markup,
@@ -55,6 +59,8 @@ pub fn ends_by_time(guard: Guard) -> bool {
 /// `viewer`: `None` on pages for people who have not signed in.
 pub fn page(page: &PageLayout<'_>, viewer: Option<&Viewer>) -> String {
     let csrf = viewer.and_then(|viewer| viewer.csrf.as_deref());
+    // rounded up: a reading must not look later than it was
+    let age = page.age.map(|age| age.as_millis() + 1);
     let document = html! {
         (DOCTYPE)
         html lang="en" {
@@ -70,7 +76,7 @@ pub fn page(page: &PageLayout<'_>, viewer: Option<&Viewer>) -> String {
                 // before the body: what needs it appears at once
                 script src=(JS.path()) {}
             }
-            body data-live=[viewer.map(|_| "/events")] data-now=[page.now.map(|now| now.0)] {
+            body data-live=[viewer.map(|_| "/events")] data-now=[page.now.map(|now| now.0)] data-age=[age] {
                 a class="skip" href="#main" { "Skip to the content" }
                 header {
                     a class="brand" href="/" { "prompt-rollback" }

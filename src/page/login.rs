@@ -35,5 +35,16 @@ pub fn sign_in(view: &SignIn<'_>) -> String {
             "with everything that you do."
         }
     };
-    page(&PageLayout { title: "Sign in", place: NavItem::Elsewhere, about: None, now: None, again: None, main }, None)
+    page(
+        &PageLayout {
+            title: "Sign in",
+            place: NavItem::Elsewhere,
+            about: None,
+            now: None,
+            again: None,
+            age: None,
+            main,
+        },
+        None,
+    )
 }

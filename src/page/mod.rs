@@ -26,11 +26,10 @@ mod tests;
 pub struct Viewer {
     /// The name that is written to the log with what they do.
     pub name: String,
-    /// May roll back, and steer canaries.
+    /// May steer canaries.
     pub may_deploy: bool,
-    /// May answer questions, mark versions and pause automation.
+    /// May answer questions, roll back, mark versions and pause automation.
     pub may_decide: bool,
-    pub may_admin: bool,
     /// Whether they may see every prompt, and so act on all at once.
     pub sees_all: bool,
     /// The token that each action sends.

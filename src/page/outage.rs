@@ -76,7 +76,15 @@ pub fn outage(outage: &Outage, members: &[Member], viewer: &Viewer) -> String {
         }
     };
     page(
-        &PageLayout { title: "Many prompts", place: NavItem::Incidents, about: None, now: None, again: None, main },
+        &PageLayout {
+            title: "Many prompts",
+            place: NavItem::Incidents,
+            about: None,
+            now: None,
+            again: None,
+            age: None,
+            main,
+        },
         Some(viewer),
     )
 }

@@ -1,5 +1,7 @@
 //! All prompts: what each serves, how healthy that is, and whether automation would act.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use super::layout::{NavItem, PageLayout, again, ends_by_time, headings, page};
@@ -81,6 +83,8 @@ pub struct Overview<'a> {
     pub outage: Option<&'a str>,
     /// Whether there are more open incidents than the order considers.
     pub is_partial: bool,
+    /// How long before the request the order was read; `None` if it was read for it.
+    pub age: Option<Duration>,
     pub known: &'a Known,
 }
 
@@ -151,7 +155,15 @@ pub fn overview(view: &Overview<'_>, viewer: &Viewer) -> String {
     let again = again(view.known.is_awaited(), view.asks_by_age || view.rows.iter().any(ends));
     let again = again.filter(|_| !view.rows.is_empty());
     page(
-        &PageLayout { title: "Prompts", place: NavItem::Prompts, about: None, now: Some(view.now), again, main },
+        &PageLayout {
+            title: "Prompts",
+            place: NavItem::Prompts,
+            about: None,
+            now: Some(view.now),
+            again,
+            age: view.age,
+            main,
+        },
         Some(viewer),
     )
 }

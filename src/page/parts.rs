@@ -122,7 +122,8 @@ pub fn how(event: &str) -> &'static str {
         Some(LogEvent::Canary) => "canary",
         Some(LogEvent::Gradual) => "gradual rollback",
         Some(LogEvent::External) => "set in Redis",
-        _ => "changed",
+        // these move no traffic
+        Some(LogEvent::MarkBad | LogEvent::MarkGood | LogEvent::Soaked) | None => "changed",
     }
 }
 

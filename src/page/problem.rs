@@ -48,5 +48,5 @@ pub fn problem(problem: &ErrorPage<'_>) -> String {
         p { a href="/" { "All prompts" } }
     };
     let again = SOON.filter(|_| problem.status == 503);
-    page(&PageLayout { title, place: NavItem::Elsewhere, about: None, now: None, again, main }, None)
+    page(&PageLayout { title, place: NavItem::Elsewhere, about: None, now: None, again, age: None, main }, None)
 }

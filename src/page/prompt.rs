@@ -67,7 +67,7 @@ pub fn prompt(view: &PromptPage<'_>, viewer: &Viewer) -> String {
     let ends = foreseen.filter_map(|guard| Guard::parse(&guard.reason)).any(ends_by_time);
     let again = again(view.known.is_awaited(), view.asks_by_age || ends);
     let about = Some(view.prompt.as_str());
-    page(&PageLayout { title: &name, place: NavItem::Prompts, about, now: None, again, main }, Some(viewer))
+    page(&PageLayout { title: &name, place: NavItem::Prompts, about, now: None, again, age: None, main }, Some(viewer))
 }
 
 fn serving(view: &PromptPage<'_>) -> Markup {
@@ -138,7 +138,7 @@ fn row(prompt: &PromptName, version: &VersionView, viewer: &Viewer) -> Markup {
     html! {
         tr data-key=(super::parts::shown(&version.version)) {
             th scope="row" data-label="Version" { code { (Text(&version.version)) } }
-            td data-label="State" { (states(version)) }
+            td data-label="State" { (states(version, kind)) }
             td data-label="First active" { (at(&version.first_activated_at)) }
             td data-label="Last active" { (at(&version.last_active_at)) }
             td data-label="Contact" { @match &version.contact { Some(contact) => { (Text(contact)) } None => { "–" } } }
@@ -154,7 +154,7 @@ fn row(prompt: &PromptName, version: &VersionView, viewer: &Viewer) -> Markup {
     }
 }
 
-fn states(version: &VersionView) -> Markup {
+fn states(version: &VersionView, mark: Option<MarkKind>) -> Markup {
     html! {
         @if version.active { (badge(Tone::Info, "active")) " " }
         @if version.known_good {
@@ -167,7 +167,11 @@ fn states(version: &VersionView) -> Markup {
         @if let Some(at) = &version.quarantined_at {
             (badge(Tone::Bad, "quarantined")) " " span class="quiet" { (time_of(at)) " " }
         }
-        @if version.mark.as_ref().is_some_and(|mark| mark.kind == "bad") { (badge(Tone::Bad, "marked as bad")) " " }
+        @match mark {
+            Some(MarkKind::Bad) => { (badge(Tone::Bad, "marked as bad")) " " }
+            // it shows as known-good
+            Some(MarkKind::Good) | None => {}
+        }
         @if let Some(at) = &version.soak_ends_at { span class="quiet" { "soaks until " (time_of(at)) " " } }
         @else if let Some(at) = &version.soak_limit_at {
             span class="quiet" { "soaks until " (time_of(at)) " at the latest " }

@@ -1,5 +1,7 @@
 //! Canaries and gradual rollbacks, as stages with the evidence so far.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use super::layout::{NavItem, PageLayout, again, page};
@@ -21,6 +23,8 @@ pub struct Rollouts<'a> {
     pub rollouts: Vec<RolloutRow<'a>>,
     /// How many more there are.
     pub left_out: usize,
+    /// How long before the request the order was read; `None` if it was read for it.
+    pub age: Option<Duration>,
     pub known: &'a Known,
 }
 
@@ -44,7 +48,10 @@ pub fn rollouts(view: &Rollouts<'_>, viewer: &Viewer) -> String {
         @if view.left_out > 0 { p class="quiet" { (view.left_out) " more are not shown." } }
     };
     let again = again(view.known.is_awaited() && !view.rollouts.is_empty(), false);
-    page(&PageLayout { title: "Rollouts", place: NavItem::Rollouts, about: None, now: None, again, main }, Some(viewer))
+    page(
+        &PageLayout { title: "Rollouts", place: NavItem::Rollouts, about: None, now: None, again, age: view.age, main },
+        Some(viewer),
+    )
 }
 
 /// A canary with its buttons.

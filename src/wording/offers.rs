@@ -178,7 +178,6 @@ fn marks(incident: &Incident) -> Marks<'_> {
     Marks { label: "Mark a version", groups, confirmation: marking(&incident.prompt, None) }
 }
 
-/// Asked before a version is marked.
 /// Asked before a version is marked; `None`: the message offers several.
 pub fn marking(prompt: &PromptName, one: Option<(&VersionName, MarkKind)>) -> Confirmation {
     let title = match one {

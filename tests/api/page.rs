@@ -360,6 +360,21 @@ async fn a_canary_is_steered_with_the_buttons_of_the_rollouts() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_limit_of_metrics_hides_no_rollout() -> Result<()> {
+    let world = World::with(&[("METRICS__MAX_PROMPTS", "0")]).await?;
+    world.ship("p").await?;
+    world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
+    let (status, answer) = world.post("/api/prompts/p/activate", json!({"version": "v3", "canary": true})).await?;
+    assert_eq!(status, 200, "{answer}");
+    eventually("the rollout is in the order", SOON, async || {
+        page(&world, "/?state=rollout").await.ok().filter(|page| page.contains("Rollout (1)"))
+    })
+    .await?;
+    assert!(page(&world, "/rollouts").await?.contains("class=\"rollout\""));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_prompt_shows_its_versions_its_log_and_what_would_happen_if() -> Result<()> {
     let world = World::start().await?;
     world.ship("team/p").await?;

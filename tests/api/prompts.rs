@@ -317,6 +317,27 @@ async fn the_check_names_every_prompt_without_a_target() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_check_says_why_a_prompt_has_no_version() -> Result<()> {
+    let world = World::start().await?;
+    for path in ["versions", "activate"] {
+        let (status, body) = world.post(&format!("/api/prompts/p/{path}"), json!({"version": "v1"})).await?;
+        ensure!(status < 300, "{body}");
+    }
+    world.redis.cmd::<()>(&["DEL", "{prompts}:active:p"]).await?;
+    eventually("the receiver notices it", SOON, async || {
+        world.get("/api/prompts/p").await.ok().filter(|shown| !shown["active_fault"].is_null())
+    })
+    .await?;
+    let mut check = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
+    check.args(["check", "--connect"]).env("PROMPT_ROLLBACK_REDIS__URL", world.redis.receiver_url());
+    let output = tokio::task::spawn_blocking(move || check.output()).await??;
+    let said = String::from_utf8(output.stdout)?;
+    let hint = "  p: the key active was deleted";
+    assert!(said.contains(hint) && !said.contains("nothing is active"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_log_is_paged_newest_first() -> Result<()> {
     let world = World::start().await?;
     world.ship("a/b").await?;

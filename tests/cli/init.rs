@@ -136,6 +136,14 @@ fn it_writes_a_small_config_and_secrets_for_one_user_only() {
     let output = init(&dir.path().join("third"), &[("--alertmanager-url", "http://am:9093")], &[]);
     let warning = "warning: http://127.0.0.1:8000 is the receiver only for programs on the same machine, but Alertmanager is at http://am:9093\n";
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), warning));
+    // a warning that cannot be written stops nothing
+    let fourth = dir.path().join("fourth");
+    let arguments = ON_A_HOST.map(|one| if one == "http://127.0.0.1:9093" { "http://am:9093" } else { one });
+    let arguments = [&["init", "--dir", fourth.to_str().expect("UTF-8")], &arguments[..]].concat();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = program(&arguments).stderr(writer).output().expect("runs");
+    assert_eq!((output.status.code(), names(&fourth).is_empty()), (Some(0), false), "{}", stdout(&output));
 }
 
 #[test]

@@ -141,7 +141,11 @@ fn a_first_version_changes_nothing_where_one_is_active() {
     let error = json!({"error": {"code": "store_unavailable", "message": "Redis does not answer"}});
     let down = Stub::start(&[(path, 503, error)]);
     fails(&down.run(&["register", "p", "v1", "--first"]), 1, "error: Redis does not answer (store_unavailable)\n");
-    for stub in [stub, down] {
+    let fault = "the key active was deleted";
+    let lapsed = Stub::start(&[(path, 200, json!({"prompt": "p", "active": null, "active_fault": fault}))]);
+    let said = format!("error: p is not new: {fault}; serve a version with `prompt-rollback activate`\n");
+    fails(&lapsed.run(&["register", "p", "v1", "--known-good", "--first"]), 1, &said);
+    for stub in [stub, down, lapsed] {
         assert_eq!(stub.seen().len(), 1, "{:?}", stub.seen());
     }
 }
@@ -219,6 +223,19 @@ fn activate_and_rollback_name_their_operator() {
     );
     stub.run(&["rollback", "p", "--operator", ""]);
     assert_eq!(stub.seen()[2].body, r#"{"prompt":"p"}"#);
+}
+
+#[test]
+fn a_decision_is_the_command_lines_if_the_variable_with_the_user_is_empty() {
+    let answer = json!({"success": true, "incident": "01KA", "phase": "dismissed"});
+    let stub = Stub::start(&[("POST /api/incidents/01KA/decide", 200, answer)]);
+    let decide = |user: Option<&str>| {
+        let mut command = program(&["decide", "01KA", "dismiss"]);
+        command.env_remove("USER").envs(user.map(|user| ("USER", user)));
+        succeeds(&command.env("PROMPT_ROLLBACK_URL", stub.url()).output().unwrap(), "the incident is now: dismissed\n");
+        serde_json::from_str::<Value>(&stub.seen().last().unwrap().body).unwrap()["operator"].clone()
+    };
+    assert_eq!([Some("ana"), Some(""), None].map(decide), ["ana", "cli", "cli"]);
 }
 
 #[test]
@@ -423,7 +440,7 @@ fn single_prompts_and_incidents_are_asked_for_by_name() {
     ]);
     succeeds(
         &stub.run(&["status", "a/b"]),
-        "a/b\n  active           v2\n  rollback target  v1\n  automation       on\n",
+        "a/b\n  active           v2\n  rollback target  v1\n  paused           no\n",
     );
     let json = stub.run(&["status", "a/b", "--output", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&stdout(&json)).unwrap()["extra"], json!({"later": true}));

@@ -181,7 +181,7 @@ receivers:
         ("kube-prometheus-stack", kube.to_owned()),
         ("bare", bare),
         ("old syntax", old),
-        ("careless", careless),
+        ("careless", careless.clone()),
         ("short", short),
         ("redirected", redirected),
         ("taken", taken),
@@ -190,6 +190,7 @@ receivers:
         ("a pager with the name of our receiver of drills", drilled),
         ("without a line break at the end", unended),
         ("line breaks of Windows", windows),
+        ("careless, with line breaks of Windows", careless.replace('\n', "\r\n")),
         ("anchored", anchored.to_owned()),
         ("shipped", std::fs::read_to_string(format!("{ROOT}/config/alertmanager.yml")).expect("shipped")),
     ];
@@ -283,6 +284,18 @@ receivers: [{name: ours, webhook_configs: [{url: 'http://x/webhooks/alertmanager
     let expected =
         "group_by: expected severity in it: in a group with PromptErrorRateHigh, it waits for group_interval";
     assert!(critical.contains(expected), "{critical}");
+    // an empty list groups as the route above does
+    let text = "route:
+  receiver: ours
+  group_by: ['...']
+  group_wait: 0s
+  group_interval: 10s
+  repeat_interval: 1m
+  routes: [{matchers: ['severity=critical'], group_by: []}]
+receivers: [{name: ours, webhook_configs: [{url: 'http://x/webhooks/alertmanager'}], email_configs: [{to: a@b}]}]
+";
+    let output = check(&["--alertmanager-config"], &written(&dir, "alertmanager.yml", text));
+    assert!(!stdout(&output).contains("group_by: expected"), "{}", stdout(&output));
     // kube-prometheus-stack's own rules match none of our severities
     assert!(!found("kube-prometheus-stack").contains("inhibit_rules"));
 }

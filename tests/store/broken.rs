@@ -1,5 +1,7 @@
 //! Keys with values that the receiver never writes.
 
+use std::process::Command;
+
 use anyhow::Result;
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::{FaultProxy, eventually};
@@ -50,6 +52,11 @@ async fn a_damaged_record_holds_its_alert_and_the_api_says_which() -> Result<()>
     let rows = list["prompts"].as_array().expect("rows");
     assert_eq!(rows.len(), 2, "one that can't be read does not hide the others");
     assert!(rows[0]["error"].is_string() && rows[1]["active"] == "v1", "{list}");
+    let mut check = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
+    check.args(["check", "--connect"]).env("PROMPT_ROLLBACK_REDIS__URL", world.redis.receiver_url());
+    let said = String::from_utf8(tokio::task::spawn_blocking(move || check.output()).await??.stdout)?;
+    let warning = "1 cannot be read, such as that of bad: {prompts}:state:bad is broken: ";
+    assert!(said.lines().any(|line| line.contains(" warning ") && line.contains(warning)), "{said}");
     Ok(())
 }
 

@@ -17,7 +17,14 @@ pub struct ConfigFile {
 pub struct OperatorArg {
     /// Your name, for the deployment log.
     #[arg(long, value_name = "NAME", env = "USER", hide_env = true)]
-    pub operator: Option<String>,
+    operator: Option<String>,
+}
+
+impl OperatorArg {
+    /// `None` also for an empty name, because the variable may be empty.
+    pub fn name(self) -> Option<String> {
+        self.operator.filter(|name| !name.trim().is_empty())
+    }
 }
 
 /// How to reach the receiver.

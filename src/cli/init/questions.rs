@@ -107,7 +107,9 @@ pub(super) fn ask(args: &InitArgs) -> Result<Answers, CommandError> {
         |text| address(text, platform),
     )?;
     if loopback(&receiver.host).is_some() && !near {
-        eprintln!(
+        // stderr may be closed
+        let _ = writeln!(
+            io::stderr(),
             "warning: {} is the receiver only for programs on the same machine, but Alertmanager is at {}",
             receiver.url(),
             alertmanagers.join(", ")

@@ -17,10 +17,12 @@ pub fn registered(r: &RegisterResponse) -> String {
 pub fn marked(m: &MarkResponse) -> String {
     let (name, version) = (name(&m.prompt), clean(&m.version));
     let already = if m.unchanged { " already" } else { "" };
-    let mut out = match m.mark.as_str() {
-        "bad" => format!("{name}: {version} is marked as bad{already}: it is no longer a rollback target\n"),
-        _ => format!("{name}: {version} is marked as good{already}: it is known-good\n"),
+    let follows = match MarkKind::parse(&m.mark) {
+        Some(MarkKind::Bad) => ": it is no longer a rollback target",
+        Some(MarkKind::Good) => ": it is known-good",
+        None => "",
     };
+    let mut out = format!("{name}: {version} is marked as {}{already}{follows}\n", clean(&m.mark));
     out.push_str(&m.message.as_deref().map(|message| format!("{}\n", clean(message))).unwrap_or_default());
     out
 }

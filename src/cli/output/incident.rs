@@ -5,6 +5,7 @@ use crate::api::{
     AlertView, AnyIncident, IncidentEvent, IncidentList, IncidentView, OutageMember, OutageView, SharedLabel,
 };
 use crate::cli::table::{Cell, clean, table, time};
+use crate::decision::{PhaseKind, SwitchMode};
 use crate::visible::shown_name;
 
 pub fn incidents(list: &IncidentList, color: bool) -> String {
@@ -74,7 +75,8 @@ fn of_prompt(i: &IncidentView, color: bool) -> String {
     }
     out.push_str(&line("phase", &i.phase));
     out.push_str(&line("requested", &format!("{} ({})", i.action, i.severity)));
-    out.push_str(&facts(&i.decider, &i.opened_at, i.deadline.as_deref(), i.closed_at.as_deref(), &i.summary));
+    let deadline = i.deadline.as_deref().map(|at| (at_deadline(&i.phase), at));
+    out.push_str(&facts(&i.decider, &i.opened_at, deadline, i.closed_at.as_deref(), &i.summary));
     if let Some(guard) = &i.guard {
         out.push_str(&line("held by", &format!("{}: {}", guard.reason, guard.detail)));
     }
@@ -83,7 +85,11 @@ fn of_prompt(i: &IncidentView, color: bool) -> String {
     }
     if let Some(switch) = &i.switch {
         let versions = arrow(Some(&switch.from), Some(&switch.to));
-        let done = if switch.mode == "shipped" { "replaced" } else { "rolled back" };
+        let done = match SwitchMode::parse(&switch.mode) {
+            Some(SwitchMode::Auto | SwitchMode::Approved | SwitchMode::Manual | SwitchMode::Gradual) => "rolled back",
+            Some(SwitchMode::Shipped) => "replaced",
+            None => "switched",
+        };
         out.push_str(&line(done, &format!("{versions} at {} by {}", time(&switch.at), switch.operator)));
     }
     if let Some(alerts) = i.alerts.as_ref().filter(|alerts| !alerts.is_empty()) {
@@ -111,15 +117,47 @@ fn outage(o: &OutageView, color: bool) -> String {
     if let Some(members) = o.members.as_ref().filter(|members| !members.is_empty()) {
         out.push('\n');
         out.push_str(&self::members(members, color));
+        if o.prompts > members.len() {
+            out.push_str(&format!("… and {} more prompts\n", o.prompts - members.len()));
+        }
     }
     out + &events(o.events.as_deref().unwrap_or_default(), color)
 }
 
-fn facts(decider: &str, opened: &str, deadline: Option<&str>, closed: Option<&str>, summary: &str) -> String {
+/// What happens at the deadline of a phase: people have to decide by it in one phase only.
+fn at_deadline(phase: &str) -> &'static str {
+    match PhaseKind::parse(phase) {
+        Some(PhaseKind::AwaitingDecision) => "decide by",
+        Some(PhaseKind::Confirming) => "answer due",
+        Some(PhaseKind::Observing) => "observing until",
+        Some(PhaseKind::Investigating) => "asking again",
+        Some(PhaseKind::Verifying) => "result due",
+        Some(PhaseKind::Escalated) => "next check",
+        Some(
+            PhaseKind::RollingBack
+            | PhaseKind::Recovered
+            | PhaseKind::Unverified
+            | PhaseKind::Dismissed
+            | PhaseKind::Resolved
+            | PhaseKind::Superseded,
+        )
+        | None => "next step",
+    }
+}
+
+/// `deadline`: what happens then, and when.
+fn facts(
+    decider: &str,
+    opened: &str,
+    deadline: Option<(&'static str, &str)>,
+    closed: Option<&str>,
+    summary: &str,
+) -> String {
+    let (label, deadline) = deadline.unzip();
     let facts = [
         ("decider", Some(decider.to_owned())),
         ("opened", Some(time(opened))),
-        ("decide by", deadline.map(time)),
+        (label.unwrap_or_default(), deadline.map(time)),
         ("closed", closed.map(time)),
         ("summary", Some(summary.to_owned())),
     ];
@@ -140,7 +178,7 @@ fn members(members: &[OutageMember], color: bool) -> String {
         .iter()
         .map(|m| {
             let phase = if m.rolled_back_before { format!("{}, before", m.phase) } else { m.phase.clone() };
-            let waits = matches!(m.phase.as_str(), "awaiting_decision" | "escalated");
+            let waits = matches!(PhaseKind::parse(&m.phase), Some(PhaseKind::AwaitingDecision | PhaseKind::Escalated));
             [
                 Cell::new(&shown_name(&m.prompt)),
                 Cell::new(&arrow(Some(&m.version), m.target.as_deref())),

@@ -20,6 +20,10 @@ use crate::api::{
     OtherChange, PromptList, PromptSummary, PromptView, SplitView, VersionView,
 };
 use crate::cli::table::{Cell, clean, table, time};
+use crate::decision::LogEvent;
+use crate::decision::MarkKind;
+use crate::decision::soak::Earned;
+use crate::figures::Coverage;
 use crate::visible::shown_name;
 use incident::incident_table;
 
@@ -33,34 +37,22 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
     if list.prompts.is_empty() {
         return "no prompts\n".into();
     }
-    let prompts: Vec<PromptSummary> = list.prompts.iter().map(row).collect();
-    let rows: Vec<_> = prompts
-        .iter()
-        .map(|p| {
-            [
-                Cell::new(&shown_name(&p.prompt)),
-                Cell::maybe(p.active.as_deref()),
-                p.rollback_target.as_deref().map_or(Cell::warning("none"), Cell::new),
-                match (p.known_good, p.known_good_by.as_deref()) {
-                    (true, by) => Cell::new(&known_good(by)),
-                    (false, _) => Cell::time(p.soak_ends_at.as_deref().or(p.soak_limit_at.as_deref())),
-                },
-                if p.paused { Cell::warning("yes") } else { Cell::new("no") },
-                coverage_cell(p.coverage.as_ref()),
-                if p.open_incidents.is_empty() {
-                    Cell::maybe(None)
-                } else {
-                    Cell::warning(&p.open_incidents.join(" "))
-                },
-            ]
-        })
-        .collect();
+    let rows: Vec<_> = list.prompts.iter().map(row).collect();
     let headings = ["PROMPT", "ACTIVE", "ROLLBACK TARGET", "SOAK ENDS", "PAUSED", "COVERAGE", "OPEN INCIDENTS"];
     let mut out = table(headings, &rows, color);
     if list.next.is_some() {
         out.push_str(MORE);
     }
-    let without: Vec<&PromptSummary> = prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
+    for prompt in &list.prompts {
+        if let AnyPrompt::Unreadable { prompt, error } = prompt {
+            let _ = writeln!(out, "the record of {} cannot be read: {}", name(prompt), clean(error));
+        }
+    }
+    let without = list.prompts.iter().filter_map(|prompt| match prompt {
+        AnyPrompt::Row(p) if p.rollback_target.is_none() => Some(&**p),
+        _ => None,
+    });
+    let without: Vec<&PromptSummary> = without.collect();
     if !without.is_empty() {
         out.push('\n');
         out.push_str(&without_target(&without));
@@ -68,37 +60,59 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
     out
 }
 
+fn row(prompt: &AnyPrompt) -> [Cell; 7] {
+    let p = match prompt {
+        AnyPrompt::Row(p) => p,
+        // only its name is known
+        AnyPrompt::Unreadable { prompt, .. } => {
+            let mut cells: [Cell; 7] = std::array::from_fn(|_| Cell::maybe(None));
+            (cells[0], cells[1]) = (Cell::new(&shown_name(prompt)), Cell::warning("cannot be read"));
+            return cells;
+        }
+    };
+    [
+        Cell::new(&shown_name(&p.prompt)),
+        Cell::maybe(p.active.as_deref()),
+        p.rollback_target.as_deref().map_or(Cell::warning("none"), Cell::new),
+        match (p.known_good, p.known_good_by.as_deref()) {
+            (true, by) => Cell::new(&known_good(by)),
+            (false, _) => Cell::time(p.soak_ends_at.as_deref().or(p.soak_limit_at.as_deref())),
+        },
+        if p.paused { Cell::warning("yes") } else { Cell::new("no") },
+        coverage_cell(p.coverage.as_ref()),
+        if p.open_incidents.is_empty() { Cell::maybe(None) } else { Cell::warning(&p.open_incidents.join(" ")) },
+    ]
+}
+
 /// What the alert rules can judge, the signals with a problem last: `errors; p99: blind`.
 fn coverage_text(coverage: &CoverageView) -> String {
     let signals = [("errors", &coverage.errors), ("p99", &coverage.p99), ("quality", &coverage.quality)];
-    let with = |is_measured: bool| {
-        let known = signals.iter().filter_map(|(signal, state)| Some((*signal, state.as_deref()?)));
-        known.filter(move |(_, state)| (*state == "measured") == is_measured)
-    };
-    let measured = with(true).map(|(signal, _)| signal.to_owned()).collect::<Vec<_>>().join(", ");
-    let problems = with(false).map(|(signal, state)| match state {
-        "too_little" => format!("{signal}: too little traffic"),
-        "slow" => format!("{signal}: slow scrapes (detection takes 2 to 5 minutes)"),
-        "no_baseline" => format!("{signal}: no baseline yet"),
-        other => format!("{signal}: {other}"),
-    });
-    Some(measured).filter(|text| !text.is_empty()).into_iter().chain(problems).collect::<Vec<_>>().join("; ")
+    let (mut measured, mut problems) = (Vec::new(), Vec::new());
+    for (signal, state) in signals.iter().filter_map(|(signal, state)| Some((*signal, state.as_deref()?))) {
+        let problem = match Coverage::parse(state) {
+            Some(Coverage::Measured) => {
+                measured.push(signal);
+                continue;
+            }
+            Some(Coverage::Blind) => "blind",
+            Some(Coverage::TooLittle) => "too little traffic",
+            Some(Coverage::Slow) => "slow scrapes (detection takes 2 to 5 minutes)",
+            Some(Coverage::NoBaseline) => "no baseline yet",
+            // of a newer receiver
+            None => state,
+        };
+        problems.push(format!("{signal}: {problem}"));
+    }
+    let measured = Some(measured.join(", ")).filter(|text| !text.is_empty());
+    measured.into_iter().chain(problems).collect::<Vec<_>>().join("; ")
 }
 
 fn coverage_cell(coverage: Option<&CoverageView>) -> Cell {
     let Some(coverage) = coverage else { return Cell::maybe(None) };
-    let is_blind =
-        [&coverage.errors, &coverage.p99, &coverage.quality].iter().any(|one| one.as_deref() == Some("blind"));
+    let states = [&coverage.errors, &coverage.p99, &coverage.quality].into_iter().flatten();
+    let is_blind = states.filter_map(|state| Coverage::parse(state)).any(|state| state == Coverage::Blind);
     let text = coverage_text(coverage);
     if is_blind { Cell::warning(&text) } else { Cell::new(&text) }
-}
-
-/// Of an unreadable prompt, only the name is known.
-fn row(prompt: &AnyPrompt) -> PromptSummary {
-    match prompt {
-        AnyPrompt::Row(row) => PromptSummary::clone(row),
-        AnyPrompt::Unreadable { prompt, .. } => PromptSummary { prompt: prompt.clone(), ..PromptSummary::default() },
-    }
 }
 
 /// The prompts that could not be rolled back, with a hint for each.
@@ -162,7 +176,7 @@ pub fn prompt(p: &PromptView, color: bool) -> String {
         out.push_str(&line("", &format!("and {least}{} more prompts within the hour", p.also_changed.more)));
     }
     out.push_str(&line("rollback target", p.rollback_target.as_deref().unwrap_or("none")));
-    out.push_str(&line("automation", if p.paused { "paused" } else { "on" }));
+    out.push_str(&line("paused", if p.paused { "yes" } else { "no" }));
     if let Some(coverage) = &p.coverage {
         out.push_str(&line("coverage", &coverage_text(coverage)));
     }
@@ -198,6 +212,7 @@ pub fn prompt(p: &PromptView, color: bool) -> String {
         let row = PromptSummary {
             prompt: p.prompt.clone(),
             active: p.active.clone(),
+            active_fault: p.active_fault.clone(),
             known_good: active.is_some_and(|v| v.known_good),
             soak_ends_at: active.and_then(|v| v.soak_ends_at.clone()),
             soak_limit_at: active.and_then(|v| v.soak_limit_at.clone()),
@@ -243,7 +258,7 @@ fn marks(versions: &[VersionView]) -> String {
 }
 
 fn is_bad(v: &VersionView) -> bool {
-    v.mark.as_ref().is_some_and(|mark| mark.kind == "bad")
+    v.mark.as_ref().is_some_and(|mark| MarkKind::parse(&mark.kind) == Some(MarkKind::Bad))
 }
 
 fn state(v: &VersionView) -> String {
@@ -267,10 +282,10 @@ fn state(v: &VersionView) -> String {
 }
 
 fn known_good(by: Option<&str>) -> String {
-    match by {
-        Some("time") => "known-good by time only".to_owned(),
-        Some(by) => format!("known-good ({})", clean(by)),
-        None => "known-good".to_owned(),
+    match (by.and_then(Earned::parse), by) {
+        (Some(earned), _) => earned.spoken().to_owned(),
+        (None, Some(by)) => format!("known-good ({})", clean(by)),
+        (None, None) => "known-good".to_owned(),
     }
 }
 
@@ -322,7 +337,7 @@ fn log_entry(e: &LogEntryView) -> [Cell; 7] {
     [
         Cell::time(e.at.as_deref()),
         match e.event.as_deref() {
-            Some(event @ "rollback") => Cell::warning(event),
+            Some(event) if LogEvent::parse(event) == Some(LogEvent::Rollback) => Cell::warning(event),
             event => Cell::maybe(event),
         },
         Cell::maybe(e.from.as_deref()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::api::{CaseView, DryRunReportView, TallyView};
 use crate::cli::table::{Cell, table, time};
 use crate::decision::time::spoken;
+use crate::report::DryRunVerdict;
 use crate::visible::shown_name;
 
 pub fn report(report: &DryRunReportView, color: bool) -> String {
@@ -52,7 +53,11 @@ fn row(case: &CaseView) -> [Cell; 8] {
         Cell::new(&case.from),
         Cell::new(&case.to),
         Cell::new(&case.trigger),
-        if case.verdict == "wrong" { Cell::warning(&case.verdict) } else { Cell::new(&case.verdict) },
+        if case.verdict == DryRunVerdict::Wrong.as_str() {
+            Cell::warning(&case.verdict)
+        } else {
+            Cell::new(&case.verdict)
+        },
         Cell::new(&format!("{}{after}", case.text)),
         Cell::new(&case.incident),
     ]

@@ -42,6 +42,45 @@ idle              -       none             -                     no      -      
 }
 
 #[test]
+fn a_prompt_whose_record_cannot_be_read_is_not_taken_for_an_idle_one() {
+    let list: PromptList = read(
+        r#"{"prompts":[{"prompt":"Support%20bot","error":"newer\u001b[2J record"},
+        {"prompt":"p","active":"v2","rollback_target":"v1","known_good":true}],"next":null}"#,
+    );
+    assert_eq!(
+        prompts(&list, false),
+        "\
+PROMPT       ACTIVE          ROLLBACK TARGET  SOAK ENDS   PAUSED  COVERAGE  OPEN INCIDENTS
+Support bot  cannot be read  -                -           -       -         -
+p            v2              v1               known-good  no      -         -
+the record of Support bot (Support%20bot) cannot be read: newer\u{fffd}[2J record
+"
+    );
+}
+
+#[test]
+fn a_prompt_without_a_version_says_why_in_its_hint_too() {
+    let detail: PromptView = read(r#"{"prompt":"p","active":null,"active_fault":"the key active was deleted"}"#);
+    let shown = prompt(&detail, false);
+    assert!(shown.contains("  active           nothing: the key active was deleted\n"), "{shown}");
+    let hint = "  p: the key active was deleted: serve a version with `prompt-rollback activate p VERSION`\n";
+    assert!(shown.ends_with(hint), "{shown}");
+}
+
+#[test]
+fn a_word_of_a_newer_receiver_is_shown_as_it_is() {
+    let coverage: CoverageView = read(r#"{"errors":"measured","p99":"sampled","quality":"no_baseline"}"#);
+    assert_eq!(coverage_text(&coverage), "errors; p99: sampled; quality: no baseline yet");
+    let told = |mark: &str| {
+        marked(&MarkResponse { prompt: "p".into(), version: "v1".into(), mark: mark.into(), ..MarkResponse::default() })
+    };
+    assert_eq!(told("good"), "p: v1 is marked as good: it is known-good\n");
+    assert_eq!(told("bad"), "p: v1 is marked as bad: it is no longer a rollback target\n");
+    assert_eq!(told("retired"), "p: v1 is marked as retired\n");
+    assert_eq!(known_good(Some("audit")), "known-good (audit)");
+}
+
+#[test]
 fn many_hints_are_cut() {
     let many = vec![PromptSummary { prompt: "p".into(), ..PromptSummary::default() }; MAX_HINTS + 3];
     let shown = without_target(&many.iter().collect::<Vec<_>>());
@@ -71,7 +110,7 @@ customer-support
   active           v1.9.0
   traffic          v1.9.0 75 %, v2.0.0 25 %
   rollback target  none
-  automation       on
+  paused           no
   coverage         errors, p99; quality: too little traffic
 
 VERSION  STATE                                 FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
@@ -115,7 +154,7 @@ p
   also changed     cart nothing → v1 by external at 2026-11-21 00:20:00Z (external)
                    and at least 2 more prompts within the hour
   rollback target  v0
-  automation       on
+  paused           no
 
 VERSION  STATE              FIRST ACTIVE  LAST ACTIVE  TEXT  CONTACT
 v1       marked as bad      -             -            no    -
@@ -224,6 +263,30 @@ fn a_version_that_was_replaced_was_not_rolled_back() {
     );
     let shown = incident(&one, false);
     assert!(shown.contains("\n  replaced         v2 → v3 at 2026-11-21 00:39:00Z by ana\n"), "{shown}");
+}
+
+#[test]
+fn only_a_question_has_a_time_to_decide_by() {
+    let deadline = |phase: &str| {
+        let one: AnyIncident = read(&format!(
+            r#"{{"id":"01KA","prompt":"p","version":"v2","phase":"{phase}","opened_at":"2026-11-21T00:38:12.600Z",
+            "deadline":"2026-11-21T00:40:12.600Z","summary":"30 % fail"}}"#
+        ));
+        let shown = incident(&one, false);
+        let line = shown.lines().find(|line| line.contains("00:40:12Z")).expect(phase).trim();
+        line.split("  ").next().unwrap_or_default().to_owned()
+    };
+    for (phase, label) in [
+        ("awaiting_decision", "decide by"),
+        ("confirming", "answer due"),
+        ("observing", "observing until"),
+        ("investigating", "asking again"),
+        ("verifying", "result due"),
+        ("escalated", "next check"),
+        ("of a newer receiver", "next step"),
+    ] {
+        assert_eq!(deadline(phase), label);
+    }
 }
 
 #[test]

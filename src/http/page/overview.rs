@@ -1,5 +1,7 @@
 //! All prompts, and those whose traffic moves.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 
 use super::{Visitor, html};
@@ -49,7 +51,7 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
     };
 
     let engine = &context.engine;
-    let index = context.board.index(engine, context.max_prompts).await?;
+    let (index, age) = context.board.index(engine).await?;
     let needle = search.to_lowercase();
     // a text that is no name is no group either, and finds nothing
     let group = PromptName::written(&group).map_or(group, |group| group.to_string());
@@ -101,7 +103,7 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
                 rows,
                 now,
                 (is_dry_run, asks_by_age),
-                &known,
+                (&known, age),
             ),
             &viewer,
         )
@@ -119,7 +121,7 @@ fn of<'a>(
     rows: Vec<Row>,
     now: Timestamp,
     (is_dry_run, asks_by_age): (bool, bool),
-    known: &'a Known,
+    (known, age): (&'a Known, Option<Duration>),
 ) -> Overview<'a> {
     Overview {
         now,
@@ -135,6 +137,7 @@ fn of<'a>(
         asks_by_age,
         outage: outage.map(|id| id.0.as_str()),
         is_partial: index.partial,
+        age,
         known,
     }
 }
@@ -216,7 +219,7 @@ pub fn automation(policy: &Policy, loaded: &mut Loaded) -> Automation {
 
 pub async fn rollouts(context: &Context, reader: &Visitor<'_>) -> ApiResult<Reply> {
     let engine = &context.engine;
-    let index = context.board.index(engine, context.max_prompts).await?;
+    let (index, age) = context.board.index(engine).await?;
     let moving = index.entries.iter().filter(|entry| entry.rollout && reader.caller.sees(&entry.prompt));
     let names: Vec<PromptName> = moving.map(|entry| entry.prompt.clone()).collect();
     let left_out = names.len().saturating_sub(ROLLOUTS);
@@ -231,5 +234,5 @@ pub async fn rollouts(context: &Context, reader: &Visitor<'_>) -> ApiResult<Repl
         rollouts.extend(gradual.map(RolloutRow::Gradual));
     }
     let known = context.books.figures.look();
-    Ok(html(StatusCode::OK, rollouts::rollouts(&Rollouts { rollouts, left_out, known: &known }, &reader.viewer)))
+    Ok(html(StatusCode::OK, rollouts::rollouts(&Rollouts { rollouts, left_out, age, known: &known }, &reader.viewer)))
 }

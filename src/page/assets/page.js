@@ -33,9 +33,11 @@
   const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 
   let ahead = 0; // of the receiver's clock
+  let age; // of the order
 
   function setClock({ body }) {
     if (body.dataset.now) ahead = Date.now() - body.dataset.now;
+    age = body.dataset.age;
   }
 
   function times(root) {
@@ -161,6 +163,8 @@
   let looked = 0;
   let pressed = 0;
   let chosen = 0;
+  let heard;
+  let soon;
   let planned = null;
   let round = 0;
 
@@ -203,6 +207,8 @@
     const main = find('main');
     const seconds = Number(main.dataset.again);
     if (seconds > 0) plan(seconds * 1000);
+    // older than the news
+    if (looked - age < heard) soon();
     const left = all('[data-left]', main).map((one) => one.dataset.left * 1000);
     if (left.length) plan(Math.min(...left, 864e5) + AGAIN);
   }
@@ -252,15 +258,13 @@
       look().then(() => setTimeout(follow, PATIENCE));
     });
     on('keep-alive', () => {});
-    const about = () => find('main').dataset.about;
     // not all pages at once
     const news = ({ spread = 0 }) => {
-      const soon = () => plan(Math.random() * spread, Math.max(AGAIN, spread));
+      heard = Date.now();
+      soon = () => plan(Math.random() * spread, Math.max(AGAIN, spread));
       soon();
-      // the receiver reads what concerns all prompts once a second
-      if (!about()) setTimeout(soon, AGAIN + 100);
     };
-    on('change', (what) => about() && about() !== what.prompt ? plan(LATER) : news(what));
+    on('change', (what) => (find('main').dataset.about ?? what.prompt) === what.prompt ? news(what) : plan(LATER));
     // anything may have changed
     on('resync', (what) => {
       showLive('on', 'Live');
@@ -286,7 +290,7 @@
 
   // --- actions ---
 
-  // resolves to the text that was asked for, or null
+  // the text that was asked for, or null
   function ask(button) {
     const { title, text, yes, no, danger, field, label, required } = button.dataset;
     if (!title) return Promise.resolve('');

@@ -69,7 +69,6 @@ fn viewer() -> Viewer {
         name: "dana".to_owned(),
         may_deploy: true,
         may_decide: true,
-        may_admin: false,
         sees_all: true,
         csrf: Some("c5rf-t0ken".to_owned()),
         signs_out: true,
@@ -276,6 +275,7 @@ fn overview_of(texts: Texts, viewer: &Viewer) -> String {
         asks_by_age: false,
         outage: Some(ID),
         is_partial: true,
+        age: None,
         known: &known,
     };
     overview::overview(&view, viewer)
@@ -296,6 +296,7 @@ fn nothing(total: usize, known: &Known) -> Overview<'_> {
         asks_by_age: false,
         outage: None,
         is_partial: false,
+        age: None,
         known,
     }
 }
@@ -328,8 +329,23 @@ fn a_page_looks_again_when_something_comes_without_news() {
         assert_eq!(found, again, "{view:?}");
     }
     let gradual = phases(PLAIN).into_iter().find(|(phase, _)| *phase == "rolling_back").expect("a gradual rollback").1;
-    let view = Rollouts { rollouts: vec![RolloutRow::Gradual(&gradual)], left_out: 0, known: &lines };
+    let view = Rollouts { rollouts: vec![RolloutRow::Gradual(&gradual)], left_out: 0, age: None, known: &lines };
     assert!(rollouts::rollouts(&view, &viewer()).contains("data-again=\"2\""));
+}
+
+/// The script then looks again if its news is younger.
+#[test]
+fn a_page_says_how_old_the_order_of_the_prompts_is() {
+    let known = Known::NotMeasured;
+    for (age, said) in [(None, None), (Some(Duration::from_millis(700)), Some("data-age=\"701\""))] {
+        let overview = overview::overview(&Overview { age, ..nothing(1, &known) }, &viewer());
+        let view = Rollouts { rollouts: Vec::new(), left_out: 0, age, known: &known };
+        for page in [overview, rollouts::rollouts(&view, &viewer())] {
+            let found = page.split_once("<body").and_then(|(_, rest)| rest.split('>').next()).unwrap_or_default();
+            assert_eq!(found.contains("data-age"), said.is_some(), "{found}");
+            assert!(found.contains(said.unwrap_or_default()), "{found}");
+        }
+    }
 }
 
 fn rehearsed(texts: Texts) -> Rehearsed {
@@ -528,7 +544,7 @@ fn rollouts_of(texts: Texts, viewer: &Viewer) -> String {
     let gradual = phases(texts).into_iter().find(|(phase, _)| *phase == "rolling_back").expect("a gradual rollback").1;
     let rollouts =
         vec![RolloutRow::Canary(&prompt, &canary), RolloutRow::Canary(&prompt, &paused), RolloutRow::Gradual(&gradual)];
-    rollouts::rollouts(&Rollouts { rollouts, left_out: 1, known: &figures(texts) }, viewer)
+    rollouts::rollouts(&Rollouts { rollouts, left_out: 1, age: None, known: &figures(texts) }, viewer)
 }
 
 fn outage_of(texts: Texts, viewer: &Viewer) -> String {
@@ -574,7 +590,10 @@ fn pages(texts: Texts, viewer: &Viewer) -> Vec<(String, String)> {
             ("rollouts", rollouts_of(texts, viewer)),
             (
                 "rollouts_none",
-                rollouts::rollouts(&Rollouts { rollouts: Vec::new(), left_out: 0, known: &Known::NotMeasured }, viewer),
+                rollouts::rollouts(
+                    &Rollouts { rollouts: Vec::new(), left_out: 0, age: None, known: &Known::NotMeasured },
+                    viewer,
+                ),
             ),
             ("outage", outage_of(texts, viewer)),
             ("incidents", list_of(texts, viewer)),
