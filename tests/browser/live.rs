@@ -180,7 +180,7 @@ async fn a_page_looks_at_once_and_for_the_changes_of_other_prompts_later() -> Re
 
 /// What concerns all prompts is read once a second, for all pages.
 #[tokio::test]
-async fn the_list_of_prompts_looks_a_second_time_if_its_order_is_older_than_the_news() -> Result<()> {
+async fn the_list_of_prompts_looks_again_if_its_order_is_older_than_the_news() -> Result<()> {
     let world = World::with(&TOKENS).await?;
     let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
     maya.browser.eval(RECORDED).await?;

@@ -7,6 +7,7 @@ use crate::api::{
 };
 use crate::cli::table::{clean, time};
 use crate::config;
+use crate::decision::MarkKind;
 
 pub fn registered(r: &RegisterResponse) -> String {
     let what = if r.created { "is registered" } else { "was already registered" };
