@@ -312,6 +312,8 @@ def check_wiring(objects, values):
         assert environment(deployment)["PROMPT_ROLLBACK_CA_FILE"] == "/run/secrets/tls/ca.crt"
     budgets = of_kind(objects, "PodDisruptionBudget")
     assert len(budgets) == (1 if deployment["spec"]["replicas"] > 1 else 0)
+    # Pods that are not ready because Redis is down must not keep a node from being drained.
+    assert all(one["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for one in budgets)
     for one in of_kind(objects, "ServiceMonitor"):
         assert one["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         # self.yml looks for this job
