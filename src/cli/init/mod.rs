@@ -21,7 +21,8 @@ pub fn run(args: &InitArgs) -> Result<String, CommandError> {
     let mut written = Vec::new();
     for (name, secret) in SECRETS.iter().zip(&secrets) {
         if !existing.contains(name) {
-            write(&args.dir.join(name), &format!("{secret}\n"), SECRET_MODE)?;
+            // without a line feed: some programs, and Kubernetes' Secrets, do not trim it
+            write(&args.dir.join(name), secret, SECRET_MODE)?;
             written.push(*name);
         }
     }
