@@ -166,6 +166,17 @@ fn nothing_is_overwritten_without_force_and_secrets_never() {
 }
 
 #[test]
+fn the_next_steps_name_the_files_for_every_folder() {
+    let dir = Dir::new("init").expect("a folder");
+    let arguments = [&["init", "--dir", "out"], &ON_A_HOST[..]].concat();
+    let output = program(&arguments).current_dir(dir.path()).output().expect("runs");
+    let (told, out) = (stdout(&output), fs::canonicalize(dir.path().join("out")).expect("written"));
+    for (before, name) in [("--config ", "prompt-rollback.toml"), ("_TOKEN_FILE=", "api_token")] {
+        assert!(told.contains(&format!("{before}{}", out.join(name).display())), "{told}");
+    }
+}
+
+#[test]
 fn on_a_terminal_it_asks_five_questions_and_repeats_unclear_ones() {
     let dir = Dir::new("init").expect("a folder");
     let out = dir.path().join("out");

@@ -4,7 +4,7 @@ mod files;
 mod next_steps;
 mod questions;
 
-use std::{fs, io};
+use std::{fs, io, path};
 
 use super::CommandError;
 use super::args::InitArgs;
@@ -30,7 +30,9 @@ pub fn run(args: &InitArgs) -> Result<String, CommandError> {
         write(&args.dir.join(output.name), &output.text, MODE)?;
         written.push(output.name);
     }
-    Ok(format!("Wrote {} to {}.\n{}", written.join(", "), args.dir.display(), next_steps::steps(&answers, &args.dir)))
+    // some of the next steps run in a checkout of the repository, and not where `init` ran
+    let dir = path::absolute(&args.dir).unwrap_or_else(|_| args.dir.clone());
+    Ok(format!("Wrote {} to {}.\n{}", written.join(", "), args.dir.display(), next_steps::steps(&answers, &dir)))
 }
 
 /// A string in TOML, and in YAML.
