@@ -475,25 +475,6 @@ assert key == "{{prompts}}:active:" + key_of("Support bot: v2@eu"), key
     Ok(())
 }
 
-/// `make demo` on a machine without Rust changes nothing there.
-#[test]
-fn without_cargo_no_package_is_installed() -> Result<()> {
-    let dir = Dir::new("without-cargo")?;
-    for program in ["bash", "dirname", "sed"] {
-        let real = Command::new("bash").args(["-c", "command -v \"$0\"", program]).output()?.stdout;
-        std::os::unix::fs::symlink(String::from_utf8(real)?.trim(), dir.path().join(program))?;
-    }
-    let output = Command::new(dir.path().join("bash"))
-        .arg(root().join("scripts/install-deps"))
-        .arg("demo")
-        .env_clear()
-        .env("PATH", dir.path())
-        .output()?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(!output.status.success() && error.starts_with("cargo is missing. Rust "), "{error}");
-    Ok(())
-}
-
 /// `scrape_configs` of the shipped file, for these targets.
 fn scrape_configs(receiver: &str, prompt_server: &str) -> Result<String> {
     let shipped = shipped::text("config/prometheus.yml")?;

@@ -7,4 +7,5 @@ mod deploy;
 mod guides;
 mod reference;
 mod runbooks;
+mod tools;
 mod world;

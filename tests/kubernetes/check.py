@@ -312,6 +312,8 @@ def check_wiring(objects, values):
         assert environment(deployment)["PROMPT_ROLLBACK_CA_FILE"] == "/run/secrets/tls/ca.crt"
     budgets = of_kind(objects, "PodDisruptionBudget")
     assert len(budgets) == (1 if deployment["spec"]["replicas"] > 1 else 0)
+    # Pods that are not ready because Redis is down must not keep a node from being drained.
+    assert all(one["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for one in budgets)
     for one in of_kind(objects, "ServiceMonitor"):
         assert one["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         # self.yml looks for this job
@@ -364,13 +366,32 @@ def check_values(path, receiver):
     if receiver:
         check_config(objects, receiver)
     # Another name of the release keeps all names different and valid, and the job the same.
-    for release, prefix in {"blue": "blue-prompt-rollback", "team.a": "team-a-prompt-rollback", "prompt-rollback.b": "prompt-rollback-b"}.items():
+    for release, prefix in {
+        "blue": "blue-prompt-rollback",
+        "team.a": "team-a-prompt-rollback",
+        "prompt-rollback.b": "prompt-rollback-b",
+        "2.prompt-rollback": "r2-prompt-rollback",
+    }.items():
         other = yaml.safe_load_all(helm("template", release, CHART, "--namespace", NAMESPACE, "--values", path))
         for one in filter(None, other):
             name = one["metadata"]["name"]
             assert name.startswith(prefix), name
             assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name), f"{release}: {name} is no DNS label"
     print(f"{path.stem}: {len(objects)} objects: ok")
+
+
+def check_names():
+    """Names that YAML reads as numbers stay text."""
+    names = {"secret.name": "2026", "tls.secretName": "1e3"}
+    settings = [f"--set-string={key}={name}" for key, name in names.items()]
+    for one in filter(None, yaml.safe_load_all(helm("template", "0x10", CHART, "--namespace", "123", *settings))):
+        check_schema(one)
+        assert one["metadata"]["namespace"] == "123" and one["metadata"]["name"].startswith("r0x10-prompt-rollback"), one["metadata"]
+        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == "0x10", one["metadata"]
+        if one["kind"] == "Deployment":
+            secrets = [volume["secret"]["secretName"] for volume in one["spec"]["template"]["spec"]["volumes"] if "secret" in volume]
+            assert secrets == list(names.values()), secrets
+    print("names that look like numbers: ok")
 
 
 def check_kustomize():
@@ -584,6 +605,7 @@ def check_all(receiver=None):
     check_config_schema()
     for path in paths:
         check_values(path, receiver)
+    check_names()
     check_kustomize()
     check_password_for_alertmanager()
     check_refused()

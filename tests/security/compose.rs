@@ -74,8 +74,9 @@ fn between(lines: &[String], first: &str, end: &str) -> Vec<String> {
 
 #[test]
 fn the_shells_trim_secrets_as_the_receiver_does() -> Result<()> {
-    /// Of `s3 cret`.
-    const HASH: &str = "4b94167406ff7fd009a1b85f53f3426bd704a204fde72886253ef678ca4f097a";
+    const SECRET: &str = "s3 cr@e/t?#%";
+    const HASH: &str = "633879c732e18d2d0626fa4f09bf35993a09bf3514ae308d2fab4b63c8bbe6ad";
+    const IN_A_URL: &str = "s3%20cr%40e%2Ft%3F%23%25";
     let text = file("docker-compose.yml")?;
     let trim = text.lines().find_map(|line| line.strip_prefix("  TRIM: '")?.strip_suffix('\''));
     let trim = trim.context("TRIM")?.replace("$$", "$");
@@ -85,9 +86,11 @@ fn the_shells_trim_secrets_as_the_receiver_does() -> Result<()> {
     let server = between(&services["prompt-server"], "- |", "secrets:").join("\n");
 
     let dir = Dir::new("shells")?;
-    for (name, prints) in
-        [("redis-server", "cat \"$3\""), ("redis-cli", "echo \"$REDISCLI_AUTH\""), ("python", "echo \"$REDIS_URL\"")]
-    {
+    for (name, prints) in [
+        ("redis-server", "cat \"$3\""),
+        ("redis-cli", "echo \"$REDISCLI_AUTH\""),
+        ("python", "[ \"$1\" != -c ] || exec python3 \"$@\"\necho \"$REDIS_URL\""),
+    ] {
         let program = dir.write(format!("bin/{name}"), format!("#!/bin/sh\n{prints}\n"))?;
         fs::set_permissions(program, PermissionsExt::from_mode(0o755))?;
     }
@@ -103,15 +106,17 @@ fn the_shells_trim_secrets_as_the_receiver_does() -> Result<()> {
         ensure!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
     };
-    for secret in ["s3 cret", "s3 cret\n", " \ts3 cret \r\n", "\u{feff}s3 cret\r\n", "\n \u{feff} s3 cret\u{feff} \n\n"]
+    for (before, after) in
+        [("", ""), ("", "\n"), (" \t", " \r\n"), ("\u{feff}", "\r\n"), ("\n \u{feff} ", "\u{feff} \n\n")]
     {
+        let secret = format!("{before}{SECRET}{after}");
         for name in ["redis_receiver_password", "redis_prompt_server_password"] {
-            dir.write(format!("secrets/{name}"), secret)?;
+            dir.write(format!("secrets/{name}"), &secret)?;
         }
         let users = run(&redis)?;
         assert_eq!(users.matches(&format!("#{HASH} ")).count(), 2, "{secret:?}: {users}");
-        assert_eq!(run(&health_check)?, "s3 cret\n", "{secret:?}");
-        assert_eq!(run(&server)?, "redis://prompt-server:s3 cret@redis:6379\n", "{secret:?}");
+        assert_eq!(run(&health_check)?, format!("{SECRET}\n"), "{secret:?}");
+        assert_eq!(run(&server)?, format!("redis://prompt-server:{IN_A_URL}@redis:6379\n"), "{secret:?}");
     }
     Ok(())
 }

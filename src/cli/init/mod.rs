@@ -4,7 +4,7 @@ mod files;
 mod next_steps;
 mod questions;
 
-use std::{fs, io};
+use std::{fs, io, path};
 
 use super::args::InitArgs;
 use super::terminal::CommandError;
@@ -21,7 +21,8 @@ pub fn run(args: &InitArgs) -> Result<String, CommandError> {
     let mut written = Vec::new();
     for (name, secret) in SECRETS.iter().zip(&secrets) {
         if !existing.contains(name) {
-            write(&args.dir.join(name), &format!("{secret}\n"), SECRET_MODE)?;
+            // without a line feed: some programs, and Kubernetes' Secrets, do not trim it
+            write(&args.dir.join(name), secret, SECRET_MODE)?;
             written.push(*name);
         }
     }
@@ -29,7 +30,9 @@ pub fn run(args: &InitArgs) -> Result<String, CommandError> {
         write(&args.dir.join(output.name), &output.text, MODE)?;
         written.push(output.name);
     }
-    Ok(format!("Wrote {} to {}.\n{}", written.join(", "), args.dir.display(), next_steps::steps(&answers, &args.dir)))
+    // some of the next steps run in a checkout of the repository, and not where `init` ran
+    let dir = path::absolute(&args.dir).unwrap_or_else(|_| args.dir.clone());
+    Ok(format!("Wrote {} to {}.\n{}", written.join(", "), args.dir.display(), next_steps::steps(&answers, &dir)))
 }
 
 /// A string in TOML, and in YAML.

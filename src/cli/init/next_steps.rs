@@ -87,10 +87,11 @@ pub(super) fn steps(answers: &Answers, dir: &Path) -> String {
             )
         }
         Platform::Kubernetes => {
+            // the operator copies the token into Alertmanager's config, where a line feed would make each request invalid
             let exec = format!("kubectl -n {namespace} exec deploy/{release} -- prompt-rollback");
             format!(
                 "2. Create the Secret from these files:\n\n\
-                 \x20    (cd {dir} && kubectl -n {namespace} create secret generic prompt-rollback --from-file=webhook_token --from-file=api_token --from-file=redis_password)\n\n\
+                 \x20    (cd {dir} && kubectl -n {namespace} create secret generic prompt-rollback --from-file=webhook_token=<(tr -d '\\n' <webhook_token) --from-file=api_token --from-file=redis_password)\n\n\
                  3. In a checkout of the repository, with image.repository and operator.labels set in values.yaml:\n\n\
                  \x20    helm upgrade --install {release} deploy/helm/prompt-rollback --namespace {namespace} --values {dir}/values.yaml\n\
                  \x20    {exec} check --config /etc/prompt-rollback/prompt-rollback.toml --connect\n\n\

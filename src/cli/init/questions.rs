@@ -46,10 +46,11 @@ impl ReceiverAddress {
     /// Release and namespace, by the name that the chart gives its Service.
     pub fn service(&self) -> Option<(&str, &str)> {
         let mut labels = self.host.split('.');
-        let found = (labels.next()?, labels.next()?);
-        // the chart cuts longer names
-        let fits = found.0.contains("prompt-rollback") && found.0.len() <= 50;
-        (labels.next() == Some("svc") && fits && self.port == 8000).then_some(found)
+        let (name, namespace) = (labels.next()?, labels.next()?);
+        // the chart changes other names
+        let fits = name.contains("prompt-rollback") && name.len() <= 50 && !name.starts_with(|c: char| c.is_numeric());
+        let valid = is_dns_label(name) && is_dns_label(namespace);
+        (labels.next() == Some("svc") && fits && valid && self.port == 8000).then_some((name, namespace))
     }
 }
 
@@ -224,10 +225,18 @@ pub(super) fn address(text: &str, platform: Platform) -> Result<ReceiverAddress,
     if platform == Platform::Kubernetes && found.service().is_none() {
         let why = "the chart's Service has the port 8000 and the name of the release";
         return Err(format!(
-            "expected http://NAME.NAMESPACE.svc:8000 with a NAME of at most 50 characters that contains prompt-rollback: {why}"
+            "expected http://NAME.NAMESPACE.svc:8000 with a NAME that begins with a lower-case letter, contains prompt-rollback and \
+             has at most 50 characters: {why}"
         ));
     }
     Ok(found)
+}
+
+/// Whether Kubernetes allows this name of a Service or a namespace.
+fn is_dns_label(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let ends_well = !text.starts_with('-') && !text.ends_with('-');
+    (1..=63).contains(&text.len()) && ends_well && text.chars().all(allowed)
 }
 
 pub(super) fn host_ip(host: &str) -> Option<IpAddr> {
@@ -290,7 +299,18 @@ mod tests {
         let cluster = |url| address(url, Platform::Kubernetes);
         let found = cluster("http://my-prompt-rollback.team-a.svc.cluster.local:8000").expect("a Service");
         assert_eq!(found.service(), Some(("my-prompt-rollback", "team-a")));
-        for url in ["http://receiver:8000", "http://prompt-rollback.prompts.svc:80", "http://other.prompts.svc:8000"] {
+        for url in [
+            "http://receiver:8000",
+            "http://prompt-rollback.prompts.svc:80",
+            "http://other.prompts.svc:8000",
+            "http://2-prompt-rollback.prompts.svc:8000",
+            "http://Prompt-rollback.prompts.svc:8000",
+            "http://prompt-rollback-.prompts.svc:8000",
+            "http://prompt-rollback..svc:8000",
+            "http://prompt-rollback.team_a.svc:8000",
+            // the next steps are commands for a shell
+            "http://prompt-rollback.$(id).svc:8000",
+        ] {
             assert!(cluster(url).is_err(), "{url}");
         }
     }

@@ -1,12 +1,13 @@
-{{- /* The name of a release may contain dots, that of a Service may not. */}}
+{{- /* The name of a release may contain dots and begin with a digit, that of a Service may not. Names are quoted because YAML reads
+   some, such as 2026 and 1e3, as numbers. */}}
 {{- define "prompt-rollback.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) }}
-{{- $name | replace "." "-" | trunc 50 | trimSuffix "-" }}
+{{- regexReplaceAll "^[0-9]" ($name | replace "." "-") "r${0}" | trunc 50 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "prompt-rollback.selector" -}}
 app.kubernetes.io/name: prompt-rollback
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "prompt-rollback.labels" -}}
@@ -44,10 +45,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
         followRedirects: false
         authorization:
           type: Bearer
-          credentials: {name: {{ .Values.secret.name }}, key: webhook_token}
+          credentials: {name: {{ .Values.secret.name | quote }}, key: webhook_token}
         {{- with .Values.tls.secretName }}
         tlsConfig:
-          ca: {secret: {name: {{ . }}, key: ca.crt}}
+          ca: {secret: {name: {{ . | quote }}, key: ca.crt}}
         {{- end }}
 {{- with .Values.operator.alertmanagerConfig.pager }}
 - name: pager
