@@ -127,11 +127,13 @@ impl Figure {
     pub fn excess(&self, signal: Signal) -> Option<f64> {
         let now = self.now.filter(|now| now.is_finite())?;
         let baseline = self.baseline.filter(|baseline| *baseline > 0.0);
-        Some(match signal {
+        let excess = match signal {
             Signal::Errors => now,
             Signal::P99 => now / baseline?,
             Signal::Quality => 1.0 - now / baseline?,
-        })
+        };
+        // as the rules do: in floating point, a drop of exactly 10 % may exceed 0.1
+        Some((excess * 1e6).round() / 1e6)
     }
 }
 
@@ -362,6 +364,8 @@ mod tests {
         assert_eq!(rating(Signal::P99, 2.1, None), None, "nothing to compare it with");
         assert_eq!(rating(Signal::Quality, 0.85, Some(1.0)), Some(Rating::Watch));
         assert_eq!(rating(Signal::Quality, 0.9, Some(0.8)), Some(Rating::Fine), "better than before");
+        assert_eq!(rating(Signal::Quality, 0.0009, Some(0.001)), Some(Rating::Fine), "exactly 10 %");
+        assert_eq!(rating(Signal::Quality, 0.64, Some(0.8)), Some(Rating::Watch), "exactly 20 %");
         assert_eq!(rating(Signal::Errors, f64::NAN, None), None);
     }
 
