@@ -113,14 +113,19 @@ pub enum Rating {
 }
 
 impl Figure {
-    /// `None`: nothing is measured now, or there is nothing to compare it with.
+    /// `None`: nothing is measured now, there is nothing to compare it with, or no rule could tell that it is not fine.
     pub fn rating(&self, signal: Signal) -> Option<Rating> {
         let (watch, bad) = signal.limits();
         Some(match self.excess(signal)? {
             excess if excess > bad => Rating::Bad,
             excess if excess > watch => Rating::Watch,
+            _ if self.is_blind() => return None,
             _ => Rating::Fine,
         })
+    }
+
+    pub fn is_blind(&self) -> bool {
+        self.coverage == Some(Coverage::Blind)
     }
 
     /// What is compared with the limits of the signal.
@@ -153,7 +158,8 @@ pub const ENOUGH: f64 = 20.0;
 /// The health of a version, as far as it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Health {
-    /// Prometheus does not answer, has no series of this version, or counts its requests and measures nothing of them.
+    /// Prometheus does not answer, has no series of this version, or counts its requests and measures nothing of them; or no rule
+    /// can judge its errors.
     Blind,
     /// Fewer requests than a rule needs.
     TooLittle,
@@ -172,6 +178,7 @@ impl VersionFigures {
     pub fn health(&self) -> Health {
         let worst = Signal::ALL.into_iter().filter_map(|signal| self.of(signal).rating(signal)).max();
         match (worst, self.requests) {
+            (None | Some(Rating::Fine), _) if self.of(Signal::Errors).is_blind() => Health::Blind,
             (Some(rating), _) => Health::Measured(rating),
             (None, Some(requests)) if self.has_too_little(requests) => Health::TooLittle,
             (None, _) => Health::Blind,
@@ -406,6 +413,23 @@ mod tests {
         assert_eq!(version.health(), Health::Measured(Rating::Fine));
         *version.of_mut(Signal::Quality) = figure(0.7, Some(0.9));
         assert_eq!(version.health(), Health::Measured(Rating::Bad), "the worst signal counts");
+    }
+
+    #[test]
+    fn what_no_rule_can_judge_is_not_fine() {
+        let blind = |now| Figure { coverage: Some(Coverage::Blind), ..figure(now, None) };
+        // servers that count failures as outcome="failed"
+        let mut version = VersionFigures { requests: Some(100.0), ..VersionFigures::default() };
+        *version.of_mut(Signal::Errors) = blind(0.0);
+        assert_eq!(version.of(Signal::Errors).rating(Signal::Errors), None);
+        assert_eq!(version.health(), Health::Blind);
+        *version.of_mut(Signal::P99) = figure(1.0, Some(1.0));
+        version.of_mut(Signal::Quality).coverage = Some(Coverage::TooLittle);
+        assert_eq!(version.health(), Health::Blind);
+        *version.of_mut(Signal::P99) = figure(3.0, Some(1.0));
+        assert_eq!(version.health(), Health::Measured(Rating::Bad));
+        *version.of_mut(Signal::Errors) = blind(0.3);
+        assert_eq!(version.of(Signal::Errors).rating(Signal::Errors), Some(Rating::Bad));
     }
 
     #[tokio::test(start_paused = true)]
