@@ -223,9 +223,9 @@ mod tests {
         let ended = |incident: &Incident| ended(incident, policy.verification_deadline);
         assert_eq!(ended(&incident), Some(at(108)));
         let note = |minute| Note { seq: 0, at: at(minute), kind: NoteKind::Escalated, text: String::new() };
-        incident.notes.extend([note(101)]); // about the question before the rollback
+        incident.notes.push(note(101)); // about the question before the rollback
         assert_eq!(ended(&incident), Some(at(108)));
-        incident.notes.extend([note(143)]);
+        incident.notes.push(note(143));
         assert_eq!(ended(&incident), Some(at(143)));
     }
 }
