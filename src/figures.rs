@@ -102,25 +102,32 @@ pub enum Rating {
 }
 
 impl Figure {
-    /// `None`: nothing is measured now, or there is nothing to compare it with.
+    /// `None`: nothing is measured now, there is nothing to compare it with, or no rule could tell that it is not fine.
     pub fn rating(&self, signal: Signal) -> Option<Rating> {
         let (watch, bad) = signal.limits();
         Some(match self.excess(signal)? {
             excess if excess > bad => Rating::Bad,
             excess if excess > watch => Rating::Watch,
+            _ if self.is_blind() => return None,
             _ => Rating::Fine,
         })
+    }
+
+    pub fn is_blind(&self) -> bool {
+        self.coverage == Some(Coverage::Blind)
     }
 
     /// What is compared with the limits of the signal.
     pub fn excess(&self, signal: Signal) -> Option<f64> {
         let now = self.now.filter(|now| now.is_finite())?;
         let baseline = self.baseline.filter(|baseline| *baseline > 0.0);
-        Some(match signal {
+        let excess = match signal {
             Signal::Errors => now,
             Signal::P99 => now / baseline?,
             Signal::Quality => 1.0 - now / baseline?,
-        })
+        };
+        // as the rules do: in floating point, a drop of exactly 10 % may exceed 0.1
+        Some((excess * 1e6).round() / 1e6)
     }
 }
 
@@ -140,7 +147,8 @@ pub const ENOUGH: f64 = 20.0;
 /// The health of a version, as far as it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Health {
-    /// Prometheus does not answer, has no series of this version, or counts its requests and measures nothing of them.
+    /// Prometheus does not answer, has no series of this version, or counts its requests and measures nothing of them; or no rule
+    /// can judge its errors.
     Blind,
     /// Fewer requests than a rule needs.
     TooLittle,
@@ -159,6 +167,7 @@ impl VersionFigures {
     pub fn health(&self) -> Health {
         let worst = Signal::ALL.into_iter().filter_map(|signal| self.of(signal).rating(signal)).max();
         match (worst, self.requests) {
+            (None | Some(Rating::Fine), _) if self.of(Signal::Errors).is_blind() => Health::Blind,
             (Some(rating), _) => Health::Measured(rating),
             (None, Some(requests)) if self.has_too_little(requests) => Health::TooLittle,
             (None, _) => Health::Blind,

@@ -15,7 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::decision::{
-    AlertOutcome, Incident, Outcome, OutcomeReason, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, words,
+    AlertOutcome, Incident, Outcome, OutcomeReason, Phase, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode,
+    words,
 };
 use crate::store::schedule::Target;
 use crate::store::{RedisFault, StoreError};
@@ -292,29 +293,22 @@ impl Metrics {
         self.alert_to_rollback.observe(took.as_secs_f64());
     }
 
-    /// Whether a decision came in time; nothing where none was made or missed.
+    /// Whether a decision came in time; nothing where none was made or missed, or where no alert set a time limit.
     pub fn decision_deadline(&self, before: Option<&Incident>, after: &Incident) {
+        let waits = |incident: &Incident| match &incident.phase {
+            Phase::Confirming(confirming) => confirming.before.is_undecided(),
+            phase => phase.is_undecided(),
+        };
         let escalated = |incident: &Incident| incident.phase.is_undecided() && incident.escalations > 0;
-        let undecided = before.is_none_or(|before| before.phase.is_undecided() && before.escalations == 0);
+        let undecided = before.is_none_or(|before| waits(before) && before.escalations == 0);
         let in_time = |switch: &Switch| {
-            switch.mode != SwitchMode::Auto
-                || after
-                    .alerts
-                    .iter()
-                    .filter_map(|alert| alert.began(switch.at))
-                    .min()
-                    .is_none_or(|began| switch.at.since(began) <= after.time_limit)
+            let began = after.alerts.iter().filter_map(|alert| alert.began(switch.at)).min();
+            switch.mode != SwitchMode::Auto || began.is_none_or(|began| switch.at.since(began) <= after.time_limit)
         };
         let result = match (&after.switch, after.phase.kind()) {
-            _ if !undecided => return,
-            (Some(switch), PhaseKind::Verifying) => {
-                if in_time(switch) {
-                    "met"
-                } else {
-                    "missed"
-                }
-            }
-            (None, PhaseKind::Dismissed) => "met",
+            _ if !undecided || after.alerts.is_empty() => return,
+            (Some(switch), PhaseKind::Verifying) if !in_time(switch) => "missed",
+            (Some(_), PhaseKind::Verifying) | (None, PhaseKind::RollingBack | PhaseKind::Dismissed) => "met",
             _ if escalated(after) => "missed",
             _ => return,
         };

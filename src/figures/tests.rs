@@ -35,6 +35,8 @@ fn a_figure_is_judged_by_the_limits_of_the_shipped_rules() {
     assert_eq!(rating(Signal::P99, 2.1, None), None, "nothing to compare it with");
     assert_eq!(rating(Signal::Quality, 0.85, Some(1.0)), Some(Rating::Watch));
     assert_eq!(rating(Signal::Quality, 0.9, Some(0.8)), Some(Rating::Fine), "better than before");
+    assert_eq!(rating(Signal::Quality, 0.0009, Some(0.001)), Some(Rating::Fine), "exactly 10 %");
+    assert_eq!(rating(Signal::Quality, 0.64, Some(0.8)), Some(Rating::Watch), "exactly 20 %");
     assert_eq!(rating(Signal::Errors, f64::NAN, None), None);
 }
 
@@ -75,6 +77,23 @@ fn health_says_what_is_missing() {
     assert_eq!(version.health(), Health::Measured(Rating::Fine));
     *version.of_mut(Signal::Quality) = figure(0.7, Some(0.9));
     assert_eq!(version.health(), Health::Measured(Rating::Bad), "the worst signal counts");
+}
+
+#[test]
+fn what_no_rule_can_judge_is_not_fine() {
+    let blind = |now| Figure { coverage: Some(Coverage::Blind), ..figure(now, None) };
+    // servers that count failures as outcome="failed"
+    let mut version = VersionFigures { requests: Some(100.0), ..VersionFigures::default() };
+    *version.of_mut(Signal::Errors) = blind(0.0);
+    assert_eq!(version.of(Signal::Errors).rating(Signal::Errors), None);
+    assert_eq!(version.health(), Health::Blind);
+    *version.of_mut(Signal::P99) = figure(1.0, Some(1.0));
+    version.of_mut(Signal::Quality).coverage = Some(Coverage::TooLittle);
+    assert_eq!(version.health(), Health::Blind);
+    *version.of_mut(Signal::P99) = figure(3.0, Some(1.0));
+    assert_eq!(version.health(), Health::Measured(Rating::Bad));
+    *version.of_mut(Signal::Errors) = blind(0.3);
+    assert_eq!(version.of(Signal::Errors).rating(Signal::Errors), Some(Rating::Bad));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 use super::*;
-use crate::decision::{PromptName, Timestamp};
+use crate::decision::{
+    CommitId, IncidentId, Operator, Plan, PromptName, Question, Timestamp, TrafficSplit, VersionName,
+};
 use crate::store::VersionSeries;
 
 #[test]
@@ -26,6 +28,59 @@ fn names_are_those_of_the_contract() {
         "# EOF",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}
+
+#[test]
+fn each_decision_about_an_alert_counts_once() {
+    let version = VersionName::parse("v2").unwrap();
+    let prompt = PromptName::parse("p").unwrap();
+    let alert = serde_json::json!({
+        "fingerprint": "f", "alertname": "Row", "severity": "high", "action": "page", "decider": "on-call",
+        "time_limit": 300_000, "firing": true, "first_seen": 0, "last_seen": 0,
+    });
+    let open = Incident {
+        severity: Severity::High,
+        alerts: vec![serde_json::from_value(alert).unwrap()],
+        phase: Phase::AwaitingDecision(Question::default()),
+        ..Incident::new(IncidentId("I".to_owned()), prompt, version.clone(), "on-call".to_owned(), Timestamp(0))
+    };
+    let (other, operator) = (VersionName::parse("v1").unwrap(), Operator::SYSTEM);
+    let plan = Plan { stages: vec![50, 100], holds: Vec::new(), limit: None };
+    let versions = (version.clone(), other.clone());
+    let split = TrafficSplit::begin(true, versions, plan, operator.clone(), String::new(), Timestamp(1));
+    let gradual = Incident { phase: Phase::RollingBack(split), ..open.clone() };
+    let switch = Switch {
+        commit: CommitId::default(),
+        at: Timestamp(1),
+        decided_at: None,
+        from: version,
+        to: other,
+        mode: SwitchMode::Approved,
+        operator,
+        verification: None,
+    };
+    let verifying = Incident { phase: Phase::Verifying { until: Timestamp(2) }, switch: Some(switch), ..open.clone() };
+    let dismissed = Incident { phase: Phase::Dismissed, ..open.clone() };
+    let escalated = Incident { escalations: 1, ..open.clone() };
+    let unasked = |incident: &Incident| Incident { alerts: Vec::new(), ..incident.clone() };
+    let (no_alert, unasked) = (unasked(&open), unasked(&verifying));
+    for (what, before, after, met, missed) in [
+        ("opened", None, &open, 0, 0),
+        ("approved", Some(&open), &verifying, 1, 0),
+        ("approved gradually", Some(&open), &gradual, 1, 0),
+        ("the last stage", Some(&gradual), &verifying, 0, 0),
+        ("dismissed", Some(&open), &dismissed, 1, 0),
+        ("nobody decided", Some(&open), &escalated, 0, 1),
+        ("somebody did at last", Some(&escalated), &verifying, 0, 0),
+        ("a person rolled back without an alert", None, &unasked, 0, 0),
+        ("the same, once Prometheus had answered", Some(&no_alert), &unasked, 0, 0),
+    ] {
+        let metrics = Metrics::new();
+        metrics.decision_deadline(before, after);
+        let count =
+            |result| metrics.decision_deadlines.get_or_create(&DeadlineLabels { result, severity: "high" }).get();
+        assert_eq!((count("met"), count("missed")), (met, missed), "{what}");
     }
 }
 

@@ -233,6 +233,9 @@ pub fn health(known: &Known, prompt: &str, version: &str) -> Markup {
 fn blind(figures: &Figures, version: &VersionFigures) -> Markup {
     let why = match (&figures.fault, version.requests) {
         (Some(fault), _) => shown(fault),
+        (None, Some(_)) if version.of(Signal::Errors).is_blind() => {
+            format!("{}, and no rule can judge its errors", requests(version))
+        }
         (None, Some(_)) => format!("{}, and nothing else is measured", requests(version)),
         (None, None) => "Prometheus has no series of this version".to_owned(),
     };

@@ -271,10 +271,11 @@ impl Metric {
     }
 }
 
-/// The failure ratio below which a version of this incident is healthy.
+/// The failure ratio below which a version of this incident is healthy. That of a rule that fires on any failure would be 0, which
+/// no number of requests can prove.
 pub fn healthy_below(incident: &Incident) -> f64 {
     let rows = incident.alerts.iter().map(|alert| Metric::of(&alert.measure)).filter(Metric::is_errors);
-    rows.filter_map(|metric| metric.threshold).fold(HEALTHY_BELOW, f64::min)
+    rows.filter_map(|metric| metric.threshold).filter(|threshold| *threshold > 0.0).fold(HEALTHY_BELOW, f64::min)
 }
 
 /// The metric of the most important alert.

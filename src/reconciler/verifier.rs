@@ -98,16 +98,12 @@ impl Verifier {
 
     /// Whether the checks of this incident end now, whatever the result.
     fn ends_with(&self, incident: &Incident, event: Option<&Event>, now: Timestamp) -> bool {
-        let Some(verification) = incident.verification().filter(|_| incident.phase.kind() == PhaseKind::Verifying)
-        else {
-            return false;
+        let Some(verification) = incident.verification().filter(|_| incident.is_checked()) else { return false };
+        let (enough, is_paged) = (self.engine.policy.verify_healthy, incident.phase.kind() == PhaseKind::Escalated);
+        let ends = |check: &Checked| {
+            recovers(verification, check, enough) || (!is_paged && escalates(verification, check, enough))
         };
-        let settles = |check: &Checked| {
-            check.finding.verdict == Verdict::Healthy && check.traffic.as_ref().is_some_and(Traffic::all_follow)
-        };
-        let settled = matches!(event, Some(Event::Checked(check)) if settles(check))
-            && verification.healthy + 1 >= self.engine.policy.verify_healthy;
-        settled || self.is_late(incident, now)
+        matches!(event, Some(Event::Checked(check)) if ends(check)) || (!is_paged && self.is_late(incident, now))
     }
 
     /// How `version` has served since its soak began. `None`: Prometheus has no spare slot.
@@ -204,6 +200,19 @@ impl Verifier {
     }
 }
 
+/// Whether the rollback has recovered with this check. `enough`: that many in a row.
+fn recovers(verification: &Verification, check: &Checked, enough: u32) -> bool {
+    let follow = check.traffic.as_ref().is_some_and(Traffic::all_follow);
+    check.finding.verdict == Verdict::Healthy && verification.healthy + 1 >= enough && follow
+}
+
+/// Whether people are paged with this check: after the deadline, checks decide that, and not the time.
+fn escalates(verification: &Verification, check: &Checked, enough: u32) -> bool {
+    let bad = check.finding.verdict == Verdict::Unhealthy && verification.unhealthy + 1 >= enough;
+    let still = check.traffic.as_ref().is_some_and(|traffic| !traffic.still.is_empty());
+    verification.late && (bad || still)
+}
+
 /// Later, other changes than the rollback may have happened.
 const FIRST: Duration = Duration::from_secs(30);
 
@@ -223,7 +232,39 @@ fn is_new(incident: &Incident, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::verification::Instances;
     use crate::decision::{CommitId, IncidentId, Operator, Phase, Policy, Switch, SwitchMode};
+
+    #[test]
+    fn the_check_that_ends_the_wait_is_known_before_it_is_committed() {
+        let all = || Traffic { following: 2, ..Traffic::default() };
+        let still = || Traffic { still: Instances::of(vec!["a".to_owned()]), ..all() };
+        for (late, healthy, unhealthy, verdict, traffic, ends) in [
+            (false, 1, 0, Verdict::Healthy, Some(all()), (true, false)),
+            (false, 0, 0, Verdict::Healthy, Some(all()), (false, false)),
+            (false, 1, 0, Verdict::Healthy, None, (false, false)),
+            (false, 1, 0, Verdict::Healthy, Some(still()), (false, false)),
+            (false, 0, 5, Verdict::Unhealthy, Some(still()), (false, false)), // people are paged at the deadline
+            (true, 1, 0, Verdict::Healthy, Some(all()), (true, false)),
+            (true, 0, 0, Verdict::Unhealthy, Some(all()), (false, false)),
+            (true, 0, 1, Verdict::Unhealthy, Some(all()), (false, true)),
+            (true, 0, 0, Verdict::NoData, Some(still()), (false, true)),
+            (true, 0, 0, Verdict::Unknown, None, (false, false)),
+        ] {
+            let start = Verification::starting(Timestamp(0), Duration::from_secs(5));
+            let verification = Verification { late, healthy, unhealthy, ..start };
+            let check = Checked {
+                incident: IncidentId("I".to_owned()),
+                switched_at: Timestamp(0),
+                number: 7,
+                finding: Finding::new(verdict, "found"),
+                traffic,
+                blame: None,
+            };
+            let found = (recovers(&verification, &check, 2), escalates(&verification, &check, 2));
+            assert_eq!(found, ends, "{late} {healthy} {unhealthy} {check:?}");
+        }
+    }
 
     #[test]
     fn after_the_deadline_only_a_first_look_is_due() {

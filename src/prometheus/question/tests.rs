@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Config;
+use crate::decision::AlertRecord;
 
 #[test]
 fn a_version_is_healthy_again_only_by_the_measure_of_each_of_its_alerts() {
@@ -24,6 +25,28 @@ fn a_version_is_healthy_again_only_by_the_measure_of_each_of_its_alerts() {
     assert_eq!(found(&incident), (Verdict::Healthy, "quality is back (error ratio 12.00 %)".to_owned()));
     incident.alerts.push(alert(""));
     assert_eq!(found(&incident), (Verdict::Unhealthy, "quality is back; error ratio 12.00 %".to_owned()));
+}
+
+#[test]
+fn a_stricter_rule_lowers_the_limit_but_not_to_what_nothing_can_prove() {
+    let incident = |metric: &str, threshold: &str| {
+        let alert = serde_json::json!({
+            "fingerprint": "f", "alertname": "Row", "severity": "high", "action": "page", "decider": "on-call",
+            "time_limit": 300_000, "firing": true, "first_seen": 0, "last_seen": 0,
+        });
+        let mut alert: AlertRecord = serde_json::from_value(alert).expect("an alert");
+        alert.measure =
+            Measure { metric: metric.to_owned(), threshold: threshold.to_owned(), ..Measure::default() };
+        let (prompt, version) = (PromptName::parse("p").expect("a name"), VersionName::parse("v2").expect("v2"));
+        let id = crate::decision::IncidentId("I".to_owned());
+        Incident { alerts: vec![alert], ..Incident::new(id, prompt, version, "on-call".to_owned(), Timestamp(0)) }
+    };
+    let limit = |metric, threshold| healthy_below(&incident(metric, threshold));
+    let errors = "prompt_version:request_errors:ratio_rate5m";
+    for (threshold, expected) in [("0.005", 0.005), ("0.05", 0.01), ("", 0.01), ("0", 0.01), ("-1", 0.01)] {
+        assert_eq!(limit(errors, threshold), expected, "{threshold}");
+    }
+    assert_eq!(limit("prompt_version:quality_score:drop_ratio", "0.001"), 0.01);
 }
 
 /// Two alerts may be about two prompts, and their senders may not trust each other.

@@ -38,6 +38,20 @@ fn judged(comparison: &Comparison, requests: f64, own: Option<Result<Vec<Series>
     Compared { requests, harm: comparison.harm(), no_worse, text }
 }
 
+/// When the comparison of `version` with `other` begins, and when the stage did that durations are about: with their canary, or when
+/// `version` got its traffic, if that was later. Before that it may have been another text. `None`: it never had traffic.
+fn began(state: &PromptState, version: &VersionName, other: &VersionName) -> Option<(Timestamp, Timestamp)> {
+    let record = state.version(version)?;
+    let since = record.traffic_since.or(record.new_since())?;
+    let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
+    let canary = canary.filter(|canary| canary.end.is_none() || since <= canary.started);
+    Some(
+        canary.map_or((since, since), |canary| {
+            (comparison::began(canary.started, canary.split.since), canary.split.since)
+        }),
+    )
+}
+
 impl Verifier {
     /// Whether `version` is better than the one that it would replace, over the time in which both had traffic.
     pub async fn measure(
@@ -100,11 +114,7 @@ impl Verifier {
     ) -> Result<(Comparison, ComparisonData), String> {
         let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
         let other = state.replaced_by(version).ok_or("there is no other version for comparison")?;
-        let first = state.version(version).and_then(|record| record.first_active).ok_or("it has had no traffic yet")?;
-        let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
-        let (began, stage) = canary.map_or((first, first), |canary| {
-            (comparison::began(canary.started, canary.split.since), canary.split.since)
-        });
+        let (began, stage) = began(state, version, other).ok_or("it has had no traffic yet")?;
         let query = comparison::query(&self.labels, prompt, [version, other]);
         let spans = comparison::spans(began, now);
         for _ in spans.iter().filter(|_| rate_limited) {
@@ -124,7 +134,41 @@ impl Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::split::CanaryEnd;
+    use crate::decision::{Canary, IncidentId, Operator, Plan, VersionRecord};
     use crate::prometheus::ab_test::{ComparisonSamples, Counts, Slice};
+
+    #[test]
+    fn a_version_that_was_shipped_again_is_compared_from_then_on() {
+        let [v1, v2] = ["v1", "v2"].map(|name| VersionName::parse(name).expect("a version"));
+        let at = |minutes: i64| Timestamp(minutes * 60_000);
+        let mut state = PromptState::default();
+        assert_eq!(began(&state, &v2, &v1), None);
+        state.versions = vec![VersionRecord::new(v2.clone(), at(0))];
+        assert_eq!(began(&state, &v2, &v1), None, "registered, and never served");
+        let begins =
+            |state: &PromptState, minutes| assert_eq!(began(state, &v2, &v1), Some((at(minutes), at(minutes))));
+        // a canary at minute 10, which an alert ended
+        let plan = Plan { stages: vec![50, 100], holds: Vec::new(), limit: None };
+        let split = |now| {
+            TrafficSplit::begin(false, (v1.clone(), v2.clone()), plan.clone(), Operator::SYSTEM, String::new(), now)
+        };
+        let canary = |now| Canary::new(IncidentId("I".to_owned()), split(now), now, false);
+        let end = |at| Some(CanaryEnd { at, promoted: false, text: String::new() });
+        state.versions[0].first_active = Some(at(10));
+        state.canary = Some(Canary { end: end(at(20)), ..canary(at(10)) });
+        begins(&state, 10);
+        // a fix under the same name gets traffic, without a canary, and loses it
+        (state.versions[0].shipped_again, state.versions[0].traffic_since) = (Some(at(500)), Some(at(500)));
+        begins(&state, 500);
+        state.versions[0].traffic_since = None;
+        begins(&state, 500);
+        // a rollback to it later
+        state.versions[0].traffic_since = Some(at(900));
+        begins(&state, 900);
+        state.canary = Some(canary(at(950)));
+        begins(&state, 950);
+    }
 
     #[test]
     fn an_error_of_canary_query_hides_neither_harm_nor_requests() {
