@@ -35,8 +35,7 @@ fn a_stricter_rule_lowers_the_limit_but_not_to_what_nothing_can_prove() {
             "time_limit": 300_000, "firing": true, "first_seen": 0, "last_seen": 0,
         });
         let mut alert: AlertRecord = serde_json::from_value(alert).expect("an alert");
-        alert.measure =
-            Measure { metric: metric.to_owned(), threshold: threshold.to_owned(), ..Measure::default() };
+        alert.measure = Measure { metric: metric.to_owned(), threshold: threshold.to_owned(), ..Measure::default() };
         let (prompt, version) = (PromptName::parse("p").expect("a name"), VersionName::parse("v2").expect("v2"));
         let id = crate::decision::IncidentId("I".to_owned());
         Incident { alerts: vec![alert], ..Incident::new(id, prompt, version, "on-call".to_owned(), Timestamp(0)) }
