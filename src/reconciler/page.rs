@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_goes_on_about_a_new_question_says_that_no_deadline_was_missed() {
+    fn a_page_about_a_new_question_says_that_no_deadline_was_missed() {
         let mut incident = incident(Phase::AwaitingDecision(Question::until(NOW)), None);
         incident.note(NOW, NoteKind::Escalated, "v1 is unhealthy 5 min after the rollback");
         assert_eq!(said(&incident)[0], "on-call missed the deadline to decide about p v2");

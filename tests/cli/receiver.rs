@@ -226,7 +226,7 @@ fn activate_and_rollback_name_their_operator() {
 }
 
 #[test]
-fn a_decision_is_the_command_lines_if_the_variable_with_the_user_is_empty() {
+fn a_decision_is_the_command_lines_if_the_user_variable_is_empty() {
     let answer = json!({"success": true, "incident": "01KA", "phase": "dismissed"});
     let stub = Stub::start(&[("POST /api/incidents/01KA/decide", 200, answer)]);
     let decide = |user: Option<&str>| {

@@ -1,7 +1,7 @@
 //! Responses as the receiver writes them, and their output on a terminal.
 
 use super::*;
-use crate::api::{AnyIncident, ExplainView, IncidentList};
+use crate::api::{AnyIncident, ExplainView, IncidentList, MarkResponse};
 
 /// Parses a view, so that the tests are written like responses.
 fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
