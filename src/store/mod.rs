@@ -343,10 +343,17 @@ impl Store {
         let mut write = redis::cmd("SET");
         write.arg(self.keys.wait_for_replicas()).arg(1);
         let call = self.scripts.commit.plain(write);
+        let generation = self.generation();
         let waited = match self.on_waiter(replica_waits, &call, Some(master)).await {
             // harmless to repeat: the connection may have been dead for hours
             Err(StoreError::Unavailable { kind: RedisFault::Connection, .. }) => {
-                self.on_waiter(replica_waits, &call, Some(master)).await?
+                let waited = self.on_waiter(replica_waits, &call, Some(master)).await?;
+                // or a fixed address leads to another server now: then the connection that wrote is dead as well
+                self.ping().await?;
+                if self.generation() != generation {
+                    return Err(replaced());
+                }
+                waited
             }
             waited => waited?,
         };
@@ -375,8 +382,7 @@ impl Store {
         let to = Arc::clone(&connected.to);
         if master.is_some_and(|master| *master != to) {
             replica_waits.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connected);
-            let message = "the master was replaced meanwhile".to_owned();
-            return Err(StoreError::Unavailable { kind: RedisFault::ReadOnly, message });
+            return Err(replaced());
         }
         let timeout = millis(replica_waits.timeout);
         let result = call.run_and_wait(&mut connected.connection, replica_waits.replicas, timeout).await;
@@ -389,6 +395,11 @@ impl Store {
         let (reply, acked) = result?;
         Ok(Waited { reply, acked, to })
     }
+}
+
+fn replaced() -> StoreError {
+    let message = "the master was replaced meanwhile".to_owned();
+    StoreError::Unavailable { kind: RedisFault::ReadOnly, message }
 }
 
 fn millis(duration: Duration) -> u64 {

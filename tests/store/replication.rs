@@ -88,6 +88,7 @@ async fn connections_that_a_restart_left_behind_are_all_dropped_at_once() -> Res
         wait_for_replicas?;
     }
     kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
+    kit.store.ping().await?; // the shared connection is used all the time
     // the first one finds out; the next attempt takes none of the others
     kit.store.wait_for_replicas(&master).await?;
     Ok(())
@@ -102,6 +103,18 @@ async fn a_pause_is_acknowledged_although_redis_has_closed_idle_connections() ->
     kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
     kit.store.ping().await?; // the shared connection is used all the time
     assert!(kit.store.resume(None).await?);
+    Ok(())
+}
+
+/// As when a proxy leads to another server: the new connection says nothing about the writes on the lost ones.
+#[tokio::test]
+async fn no_other_connection_acknowledges_what_a_lost_one_wrote() -> Result<()> {
+    let (kit, _replica) = start().await?;
+    let master = kit.store.master().await?;
+    kit.store.wait_for_replicas(&master).await?;
+    kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
+    let waited = kit.store.wait_for_replicas(&master).await;
+    assert!(matches!(waited, Err(StoreError::Unavailable { kind: RedisFault::ReadOnly, .. })), "{waited:?}");
     Ok(())
 }
 
