@@ -51,8 +51,12 @@ impl Pulse {
         self.seen().step(at, clock)
     }
 
+    /// Records a claim without a step. One from before what another worker has recorded would show its step again.
     pub fn beat(&self, at: Instant, clock: Timestamp) {
-        self.seen().last = Some((at, clock));
+        let mut seen = self.seen();
+        if seen.last.is_none_or(|(last, _)| last <= at) {
+            seen.last = Some((at, clock));
+        }
     }
 
     /// Records a step back, which first cancels an earlier jump ahead; once, although several workers notice it.
@@ -139,6 +143,8 @@ mod tests {
             pulse.jumped(at, ahead, ahead);
         }
         assert_eq!(pulse.jumps_since(before), 60 * MINUTE);
+        pulse.beat(at - MINUTE, before.minus(MINUTE)); // of a worker that was slower
+        assert_eq!(pulse.step(at, ahead), None);
         // all see it before the first has made the tasks due
         assert_eq!(pulse.step(at, back), Some(ClockStep::Back(20 * MINUTE)));
         tokio::time::advance(MINUTE).await;
