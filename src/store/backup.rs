@@ -53,7 +53,7 @@ impl Store {
     pub async fn backup(&self) -> Result<Option<Vec<StoredKey>>, StoreError> {
         let mut before = self.collect().await?;
         for _ in 0..PASSES {
-            // what two passes agree on was so between them; when a key expires also changes while nothing happens
+            // what two passes agree on was so between them. Claims prolong keys that they do not change: expiry is not compared
             let now = self.collect().await?;
             let mut pairs = now.iter().zip(&before);
             if now.len() == before.len()
