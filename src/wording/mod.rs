@@ -5,7 +5,7 @@ pub mod offers;
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::decision::note::NoteKind;
+use crate::decision::note::{Note, NoteKind};
 use crate::decision::time::spoken;
 use crate::decision::{Action, Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
 
@@ -48,9 +48,8 @@ pub fn title(incident: &Incident) -> &'static str {
 
 /// Whether a deadline was missed since people were last asked: a page may go on while they have a new one.
 pub fn is_overdue(incident: &Incident) -> bool {
-    let asked = |kind| matches!(kind, NoteKind::Asked | NoteKind::Escalated);
-    let last = incident.notes.iter().rev().map(|note| note.kind).find(|kind| asked(*kind));
-    incident.escalations > 0 && last != Some(NoteKind::Asked)
+    let last = incident.notes.iter().rfind(|note| matches!(note.kind, NoteKind::Asked | NoteKind::Escalated));
+    incident.escalations > 0 && last.is_none_or(|note| note.text.starts_with(Note::DEADLINE_MISSED))
 }
 
 /// Whether neither an alert nor a person opened it, but a canary that waits for people.

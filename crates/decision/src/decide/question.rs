@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::transaction::Transaction;
+use crate::note::Note;
 use crate::phase::{Objection, ObjectionKind};
 use crate::{
     Action, Guard, Held, Incident, IncidentId, NoteKind, Pending, Phase, PhaseKind, Policy, Question, Recheck,
@@ -177,7 +178,8 @@ pub(super) fn deadline_passed(tx: &mut Transaction<'_>, id: &IncidentId) {
             let again = limit.max(Policy::ESCALATE_EVERY);
             question.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
             let text = format!(
-                "no decision before the deadline (escalation {} of {})",
+                "{} (escalation {} of {})",
+                Note::DEADLINE_MISSED,
                 incident.escalations,
                 Policy::ESCALATIONS
             );

@@ -55,6 +55,8 @@ fn a_new_question_is_not_overdue_although_its_page_goes_on() {
     assert_says(&incident, &["Decision overdue", "Overdue, escalated again", "no decision before"], &["Decide by"]);
     incident.note(after(301), NoteKind::Asked, "v2.1.0 is served again");
     assert_says(&incident, &["Decision needed", "Decide by"], &["verdue", "no decision before"]);
+    incident.note(after(302), NoteKind::Escalated, "Slack rejects the question: escalated");
+    assert_says(&incident, &["Decision needed", "Decide by"], &["verdue", "no decision before"]);
 }
 
 #[test]
