@@ -53,7 +53,8 @@ impl Store {
     pub async fn backup(&self) -> Result<Option<Vec<StoredKey>>, StoreError> {
         let mut before = self.collect().await?;
         for _ in 0..PASSES {
-            // what two passes agree on was so between them. Claims prolong keys that they do not change: expiry is not compared
+            // what two passes agree on was so between them. When a key expires is not compared: claims prolong some keys
+            // without a change of what they hold
             let now = self.collect().await?;
             let mut pairs = now.iter().zip(&before);
             if now.len() == before.len()
