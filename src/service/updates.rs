@@ -310,9 +310,9 @@ impl Updates {
 
     /// Hears of commits until no page is open any more; an error, or `false`, if the connection is lost.
     async fn follow(&self, store: &Store) -> Result<bool, StoreError> {
+        let generation = store.generation().max(1); // before: a connection since then may lead elsewhere
         let mut watch = store.watch_commits().await?;
         self.hears(Hearing::Yes);
-        let generation = store.generation();
         let (mut batches, mut unneeded) = (Batches::new(Instant::now()), false);
         let mut ask_alive = tokio::time::interval(ASK_ALIVE);
         loop {
