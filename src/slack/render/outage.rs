@@ -43,9 +43,10 @@ impl OutageMessage<'_> {
         waits && !self.is_rolling_back()
     }
 
-    /// Whether a person has already decided for all that wait.
+    /// Whether a person has already decided for all that wait. Prompts that joined after the click wait for another.
     fn is_rolling_back(&self) -> bool {
-        self.outage.execution.as_ref().is_some_and(|execution| execution.what == OutageAction::RollBack)
+        let execution = self.outage.execution.as_ref().filter(|execution| execution.what == OutageAction::RollBack);
+        execution.is_some_and(|execution| self.waiting().all(|member| member.joined <= execution.at))
     }
 }
 

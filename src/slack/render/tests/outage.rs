@@ -88,6 +88,9 @@ fn people_are_called_only_while_something_waits_and_is_not_held() {
         let execution = Some(Execution { what, by: Operator::recorded("maya"), at: after(9) });
         assert_eq!(calls(&Outage { execution, ..outage() }, &some()), expected, "{what:?}");
     }
+    let execution = Some(Execution { what: OutageAction::RollBack, by: Operator::recorded("maya"), at: after(9) });
+    let late = Member { joined: after(10), ..member("late", PhaseKind::AwaitingDecision) };
+    assert!(calls(&Outage { execution, ..outage() }, &[some(), vec![late]].concat()), "it joined after the click");
     assert!(!calls(&outage(), &some()[..1]));
     assert!(!calls(&Outage { closed_at: Some(after(9)), ..outage() }, &some()));
 }
