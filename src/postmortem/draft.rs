@@ -127,6 +127,10 @@ fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
         Some(number) => {
             text.push_str(&format!("- Bad responses of {} {span}: {number}.\n", code(&samples.bad.version)));
         }
+        // for example bad throughout the time shown
+        None if samples.first_bad().is_none() => {
+            text.push_str("- The number of bad responses is unknown: the measurements do not show the first one.\n");
+        }
         None => text.push_str(&format!("- The number of bad responses {span} could not be measured.\n")),
     }
     text.push_str(&extremes(samples));

@@ -324,6 +324,15 @@ fn a_fix_instead_of_a_rollback_is_a_replacement() {
 }
 
 #[test]
+fn without_a_first_bad_sample_nothing_is_said_to_follow_it() {
+    let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
+    switch(&mut incident, after(3_600), SwitchMode::Approved, "Maya");
+    let samples = Samples { first_bad_at: None, bad_responses: None, ..samples() };
+    let text = draft(&PostmortemFacts { samples: Some(&samples), ..facts(&incident, &[]) });
+    assert_says(&text, &["is unknown: the measurements do not show the first one"], &["between the first bad sample"]);
+}
+
+#[test]
 fn a_question_about_a_canary_has_neither_alerts_nor_a_person_who_began() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
     (incident.alerts, incident.action) = (Vec::new(), Action::Recommend);
