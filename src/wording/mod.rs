@@ -12,9 +12,7 @@ use crate::decision::{Action, Incident, PhaseKind, RollbackFailure, Switch, Swit
 /// The state of an incident.
 pub fn title(incident: &Incident) -> &'static str {
     match incident.phase.kind() {
-        PhaseKind::Confirming if incident.pending().is_some_and(|pending| pending.skip_confirmation) => {
-            "Restoring content"
-        }
+        PhaseKind::Confirming if awaits_content(incident) => "Restoring content",
         PhaseKind::Confirming => "Asking Prometheus",
         PhaseKind::Observing => "Observing",
         PhaseKind::AwaitingDecision if incident.is_held_back() => "On hold",
@@ -46,6 +44,11 @@ pub fn title(incident: &Incident) -> &'static str {
     }
 }
 
+/// Whether its rollback waits for the content of its target, and not for Prometheus.
+fn awaits_content(incident: &Incident) -> bool {
+    incident.pending().is_some_and(|pending| pending.skip_confirmation)
+}
+
 /// Whether a deadline was missed since people were last asked: a page may go on while they have a new one.
 pub fn is_overdue(incident: &Incident) -> bool {
     let last = incident.notes.iter().rfind(|note| matches!(note.kind, NoteKind::Asked | NoteKind::Escalated));
@@ -60,6 +63,7 @@ pub fn is_about_canary(incident: &Incident) -> bool {
 /// When the current phase ends, or ended.
 pub fn until(incident: &Incident) -> Option<(&'static str, Timestamp)> {
     let label = match incident.phase.kind() {
+        PhaseKind::Confirming if awaits_content(incident) => "Content expected by",
         PhaseKind::Confirming => "Answer expected by",
         PhaseKind::Observing => "Observing until",
         PhaseKind::AwaitingDecision if is_overdue(incident) => "Overdue, escalated again",

@@ -38,7 +38,7 @@ fn a_rollback_that_waits_shows_who_requested_it_and_what_it_waits_for() {
     assert_says(&incident, &[&request], &["Omar is investigating"]);
     let Phase::Confirming(confirming) = &mut incident.phase else { unreachable!("it waits") };
     confirming.pending.skip_confirmation = true;
-    assert_says(&incident, &["Restoring content"], &["Asking Prometheus:"]);
+    assert_says(&incident, &["Restoring content", "Content expected by"], &["Asking Prometheus:", "Answer expected"]);
 }
 
 #[test]
