@@ -186,8 +186,8 @@ impl SlackNotifier {
         }
     }
 
-    /// Posts the metric's picture and the post-mortem draft, once the outcome of a rollback is known, and again if a failed
-    /// one helps later: the first draft says that the incident is open.
+    /// Posts the metric's picture and the post-mortem draft, once the outcome of a rollback is known, and again if that
+    /// changes: servers may follow a failed one late, and then it helps or does not.
     async fn keep_picture(
         &self,
         progress: &mut ThreadProgress<'_>,
@@ -198,8 +198,10 @@ impl SlackNotifier {
             matches!(incident.phase.kind(), PhaseKind::Recovered | PhaseKind::Escalated | PhaseKind::Unverified);
         let Some(switch) = incident.switch.as_ref().filter(|_| known) else { return Ok(()) };
         let of_this_switch = switch.at.0.to_string();
-        let of_this_outcome =
-            if incident.phase.is_open() { format!("{of_this_switch}-open") } else { of_this_switch.clone() };
+        let of_this_outcome = match incident.failure() {
+            Some(failure) => format!("{of_this_switch}-{}", failure.as_str()),
+            None => of_this_switch.clone(),
+        };
         // earlier receivers wrote the first for any outcome
         if progress.get("picture").is_some_and(|posted| posted == of_this_switch || posted == of_this_outcome) {
             return Ok(());
