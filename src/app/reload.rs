@@ -85,7 +85,7 @@ impl Reloading {
             Err(problems) => {
                 self.faults.config = with_same_text.is_none();
                 if let Some(found) = with_same_text {
-                    // one of its files is wrong: a later look takes it once it is mended
+                    // one of its files is wrong: a later look takes it once it is fixed
                     (self.seen, self.faults.files) = (found, true);
                 }
                 for problem in problems.lines() {

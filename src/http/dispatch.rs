@@ -172,7 +172,7 @@ async fn dispatch(
         if let (Route::Events, Sender::Caller(caller)) = (route, &sender) {
             return events::events(&context, contexts, caller.clone(), (head, peer), only_head);
         }
-        let answer = Box::pin(get(&context, route, &sender, &parameter, &query, only_head));
+        let answer = Box::pin(get(&context, (route, only_head), &sender, &parameter, &query, arrived));
         return answer.instrument(span.clone()).await;
     }
     input::uncompressed(&head.headers)?;
@@ -257,14 +257,14 @@ async fn post(context: &Context, route: Route, request: PostRequest<'_>) -> Resu
     };
     match route {
         Route::Reload => reload::reload(context, caller).await,
-        Route::Rollback => serving::rollback(context, caller, bytes).await,
+        Route::Rollback => serving::rollback(context, caller, bytes, arrived).await,
         Route::Import => import::import(context, caller, bytes).await,
         Route::Versions => api::register(context, caller, parameter, bytes).await,
-        Route::Restore => restore::restore(context, parameter, second, bytes).await,
+        Route::Restore => restore::restore(context, parameter, second, bytes, arrived).await,
         Route::Mark => mark::mark(context, caller, parameter, second, bytes).await,
-        Route::Activate => serving::activate(context, caller, parameter, bytes).await,
+        Route::Activate => serving::activate(context, caller, parameter, bytes, arrived).await,
         Route::Canary => canary::steer(context, caller, parameter, bytes).await,
-        Route::Decide => serving::decide(context, caller, parameter, bytes).await,
+        Route::Decide => serving::decide(context, caller, parameter, bytes, arrived).await,
         Route::StartDrill => drill::start(context, caller, bytes).await,
         Route::Pause => api::pause(context, caller, bytes, true).await,
         _ => api::pause(context, caller, bytes, false).await,
@@ -319,11 +319,11 @@ fn admit(context: &Context, route: Route, head: &Parts, parameter: &str, peer: &
 
 async fn get(
     context: &Context,
-    route: Route,
+    (route, head): (Route, bool),
     sender: &Sender,
     parameter: &str,
     query: &Query,
-    head: bool,
+    arrived: Instant,
 ) -> Result<Reply, ApiError> {
     let Sender::Caller(caller) = sender else { return public(context, route, parameter, head).await };
     match route {
@@ -331,7 +331,7 @@ async fn get(
         Route::Prompt => api::prompt(context, caller, parameter).await,
         Route::Logs => api::logs(context, caller, query).await,
         Route::Log => api::log(context, parameter, query).await,
-        Route::Gates => serving::gates(context, parameter, query).await,
+        Route::Gates => serving::gates(context, parameter, query, arrived).await,
         Route::Explain => explain::explain(context, parameter, query).await,
         Route::Incidents => api::incidents(context, caller, query).await,
         Route::Incident => api::incident(context, caller, parameter).await,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::error::{ApiError, unexpected};
@@ -13,7 +14,7 @@ use crate::decision::{Answer, Event};
 use crate::trace;
 
 /// The reconciler reads the file; this waits for it for a while.
-pub async fn restore(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn restore(context: &Context, prompt: &str, name: &str, bytes: &Bytes, arrived: Instant) -> ApiResult<Reply> {
     if !bytes.is_empty() {
         let api::RestoreRequest {} = body(bytes).await?;
     }
@@ -30,7 +31,7 @@ pub async fn restore(context: &Context, prompt: &str, name: &str, bytes: &Bytes)
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(unexpected()),
     }
-    let mut patience = Patience::begin(context.request_timeout);
+    let mut patience = Patience::begin(arrived, context.request_timeout);
     loop {
         let last = patience.wait().await;
         let state = engine.load(&prompt).await?.snapshot.state;

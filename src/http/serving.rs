@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use tokio::time::Instant;
 
 use super::auth::Caller;
 use super::context::Context;
@@ -25,7 +26,7 @@ use crate::engine::Handled;
 use crate::store::rfc3339;
 use crate::trace;
 
-pub async fn rollback(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn rollback(context: &Context, caller: &Caller, bytes: &Bytes, arrived: Instant) -> ApiResult<Reply> {
     let request: api::RollbackRequest = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
     caller.require_prompt(&prompt)?;
@@ -47,7 +48,7 @@ pub async fn rollback(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiR
         gradual,
     });
     let handled = context.engine.handle(&prompt, &event).await?;
-    changed_or_confirming(context, &prompt, handled).await
+    changed_or_confirming(context, &prompt, handled, arrived).await
 }
 
 type FromStages = fn(&[u8], Vec<Duration>) -> std::result::Result<Plan, String>;
@@ -80,9 +81,14 @@ fn plan(
     plan.map_err(|message| ApiError::new(StatusCode::BAD_REQUEST, "bad_stages", message))
 }
 
-async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> ApiResult<Reply> {
+async fn changed_or_confirming(
+    context: &Context,
+    prompt: &PromptName,
+    handled: Handled,
+    arrived: Instant,
+) -> ApiResult<Reply> {
     let Answer::Confirming { incident: id, to } = &handled.answer else { return changed(prompt, handled) };
-    let mut patience = Patience::begin(context.request_timeout);
+    let mut patience = Patience::begin(arrived, context.request_timeout);
     loop {
         let last = patience.wait().await;
         let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
@@ -167,13 +173,18 @@ fn switched(
 }
 
 /// Waits until the worker has measured this version; the result is then in the prompt's record.
-async fn measured(context: &Context, prompt: &PromptName, version: &VersionName) -> ApiResult<(Snapshot, Timestamp)> {
+async fn measured(
+    context: &Context,
+    prompt: &PromptName,
+    version: &VersionName,
+    arrived: Instant,
+) -> ApiResult<(Snapshot, Timestamp)> {
     let engine = &context.engine;
     let asked = engine.handle(prompt, &Event::AskGates { version: version.clone() }).await?;
     if let Answer::Refused(refusal) = asked.answer {
         return Err(refusal.into());
     }
-    let mut patience = Patience::begin(context.request_timeout);
+    let mut patience = Patience::begin(arrived, context.request_timeout);
     loop {
         let last = patience.wait().await;
         let loaded = engine.load(prompt).await?;
@@ -185,10 +196,10 @@ async fn measured(context: &Context, prompt: &PromptName, version: &VersionName)
 }
 
 /// Each promotion gate of one version, with its figures.
-pub async fn gates(context: &Context, prompt: &str, query: &Query) -> ApiResult<Reply> {
+pub async fn gates(context: &Context, prompt: &str, query: &Query, arrived: Instant) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let version = version("version", query.text("version").unwrap_or_default())?;
-    let (snapshot, now) = measured(context, &prompt, &version).await?;
+    let (snapshot, now) = measured(context, &prompt, &version, arrived).await?;
     let policy = &context.engine.policy;
     let all = decision::gates::gates(policy, &snapshot.state, &version, now);
     let closed = decision::gates::closed(policy, &snapshot.state, &version, true, now);
@@ -208,7 +219,13 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> ApiResult<
     Ok(answer(StatusCode::OK, &gates))
 }
 
-pub async fn activate(context: &Context, caller: &Caller, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn activate(
+    context: &Context,
+    caller: &Caller,
+    prompt: &str,
+    bytes: &Bytes,
+    arrived: Instant,
+) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let request: api::ActivateRequest = body(bytes).await?;
     let share = match request.percent {
@@ -244,13 +261,13 @@ pub async fn activate(context: &Context, caller: &Caller, prompt: &str, bytes: &
     let mut handled = engine.handle(&prompt, &event).await?;
     let closed = matches!(&handled.answer, Answer::Refused(refusal) if refusal.code == RefusalCode::GateClosed);
     if closed && engine.policy.gates.ab_test && !request.force {
-        measured(context, &prompt, &version).await?; // fresh measurements may open it
+        measured(context, &prompt, &version, arrived).await?; // fresh measurements may open it
         handled = engine.handle(&prompt, &event).await?;
     }
     changed(&prompt, handled)
 }
 
-pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes) -> ApiResult<Reply> {
+pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes, arrived: Instant) -> ApiResult<Reply> {
     let request: api::DecideRequest = body(bytes).await?;
     let id = incident_id(id)?;
     let choice = match request.decision {
@@ -296,6 +313,6 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes)
             };
             Ok(answer(StatusCode::OK, &answered))
         }
-        _ => changed_or_confirming(context, &incident.prompt, handled).await,
+        _ => changed_or_confirming(context, &incident.prompt, handled, arrived).await,
     }
 }

@@ -23,10 +23,10 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// `timeout`: `server.request_timeout`.
-    pub fn begin(timeout: Duration) -> Self {
+    /// Of a request that began to arrive at `arrived`. `timeout`: `server.request_timeout`, which counts from then as well.
+    pub fn begin(arrived: Instant, timeout: Duration) -> Self {
         let patience = PATIENCE.min(timeout.saturating_sub(REST));
-        Self { until: Instant::now() + patience, next: LOOK_AGAIN }
+        Self { until: arrived + patience, next: LOOK_AGAIN }
     }
 
     /// Waits until the next check. Returns false if that is the last one.
@@ -56,10 +56,23 @@ mod tests {
         for (timeout, shortest, longest) in
             [(4_999, 3_000, 3_400), (4_000, 3_000, 3_400), (2_000, 1_000, 1_400), (500, 0, 50)]
         {
-            let (start, mut patience) = (Instant::now(), Patience::begin(Duration::from_millis(timeout)));
+            let start = Instant::now();
+            let mut patience = Patience::begin(start, Duration::from_millis(timeout));
             while !patience.wait().await {}
             let waited = start.elapsed().as_millis();
             assert!((shortest..longest).contains(&waited), "{waited} ms of {timeout} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_request_took_before_it_waits_counts_as_well() {
+        for (took, longest) in [(1_900, 3_400), (3_500, 3_600)] {
+            let arrived = Instant::now();
+            sleep(Duration::from_millis(took)).await; // the body arrives, and Redis is connected again
+            let mut patience = Patience::begin(arrived, Duration::from_secs(4));
+            while !patience.wait().await {}
+            let waited = arrived.elapsed().as_millis();
+            assert!(waited < longest, "{waited} ms after {took} ms");
         }
     }
 }

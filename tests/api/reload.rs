@@ -189,12 +189,12 @@ async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
 async fn a_file_that_a_reload_refused_needs_no_other_reload() -> Result<()> {
     let world = World::start("[server]\napi_token_file = \"api\"\n", &[("api", "api-1")]).await?;
     let http = world.http().clone().token("api-1");
-    for mended in ["api-1", "api-2"] {
+    for fixed in ["api-1", "api-2"] {
         world.dir.write("api", "")?;
         let answer = http.post("/-/reload", "").await?;
         assert_eq!(answer.status, 400, "{}", answer.text());
         assert!(!world.is_successful().await?);
-        world.dir.write("api", mended)?;
+        world.dir.write("api", fixed)?;
         eventually("it works again", SOON, async || world.is_successful().await.ok()?.then_some(())).await?;
     }
     Ok(())
