@@ -16,7 +16,7 @@ use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{Action, Incident, Rehearsed, Severity, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, DeploymentEntry};
 use crate::visible::shown;
-use crate::wording::{began, change, is_about_canary, stages, title, until, what_was_done};
+use crate::wording::{began, change, stages, title, until, what_was_done};
 
 /// The picture of the metric around the rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +211,7 @@ fn alerts(incident: &Incident) -> Markup {
     html! {
         section aria-labelledby="alerts" {
             h2 id="alerts" { "Alerts and evidence" }
-            @if is_about_canary(incident) { p class="quiet" { "No alert: a canary waited for a decision." } }
+            @if incident.asks_about_canary() { p class="quiet" { "No alert: a canary waited for a decision." } }
             @else if alerts.is_empty() { p class="quiet" { "No alert: a person opened it." } }
             @else {
                 table class="wide" {

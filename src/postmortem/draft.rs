@@ -12,7 +12,7 @@ use crate::decision::note::{Note, NoteKind};
 use crate::decision::switch::Switch;
 use crate::decision::{Action, Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
 use crate::visible::shown;
-use crate::wording::{change, is_about_canary};
+use crate::wording::change;
 
 const MAX_ALERTS: usize = 10;
 /// Characters that would end an address in Markdown early, or be read as part of it.
@@ -108,7 +108,7 @@ fn outcome(facts: &PostmortemFacts<'_>) -> String {
         }
         (PhaseKind::Escalated, _) => "The bad behavior continued: the incident is open and needs a person.".to_owned(),
         (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),
-        (PhaseKind::Resolved, _) if is_about_canary(incident) => "The question about the canary ended.".to_owned(),
+        (PhaseKind::Resolved, _) if incident.asks_about_canary() => "The question about the canary ended.".to_owned(),
         (PhaseKind::Resolved, _) => "The alerts resolved without action.".to_owned(),
         (PhaseKind::Superseded, _) => "Another version was activated.".to_owned(),
         (phase, _) => format!("The incident is still open ({phase}): this draft is not final."),
@@ -251,8 +251,11 @@ fn after(facts: &PostmortemFacts<'_>) -> String {
 
 fn alerts(incident: &Incident) -> String {
     if incident.alerts.is_empty() {
-        let why =
-            if is_about_canary(incident) { "a canary waited for a decision" } else { "a person started this rollback" };
+        let why = if incident.asks_about_canary() {
+            "a canary waited for a decision"
+        } else {
+            "a person started this rollback"
+        };
         return format!("None: {why}.\n");
     }
     let mut alerts: Vec<_> = incident.alerts.iter().collect();

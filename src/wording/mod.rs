@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::time::spoken;
-use crate::decision::{Action, Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
+use crate::decision::{Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
 
 /// The state of an incident.
 pub fn title(incident: &Incident) -> &'static str {
@@ -53,11 +53,6 @@ fn awaits_content(incident: &Incident) -> bool {
 pub fn is_overdue(incident: &Incident) -> bool {
     let last = incident.notes.iter().rfind(|note| matches!(note.kind, NoteKind::Asked | NoteKind::Escalated));
     incident.escalations > 0 && last.is_none_or(|note| note.text.starts_with(Note::DEADLINE_MISSED))
-}
-
-/// Whether neither an alert nor a person opened it, but a canary that waits for people.
-pub fn is_about_canary(incident: &Incident) -> bool {
-    incident.alerts.is_empty() && incident.action == Action::Recommend
 }
 
 /// When the current phase ends, or ended.

@@ -3,7 +3,6 @@
 use crate::decision::outage::{Member, Outage, OutageAction};
 use crate::decision::{Action, Canary, Choice, Incident, MarkKind, PhaseKind, PromptName, Steer, VersionName};
 use crate::visible::shown;
-use crate::wording::is_about_canary;
 
 /// What is asked before a choice takes effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +65,7 @@ pub fn of_incident(incident: &Incident) -> Vec<Offered<'_>> {
         let gently = incident.action == Action::Observe;
         let at_once = way.map(|to| approve(incident, to, !gently));
         // the traffic is split between a canary and its base already
-        let is_possible = undecided && !is_about_canary(incident);
+        let is_possible = undecided && !incident.asks_about_canary();
         let step_by_step = way.filter(|_| is_possible).map(|to| approve_gradual(incident, to, gently));
         let ways = if gently { [step_by_step, at_once] } else { [at_once, step_by_step] };
         let mut decisions: Vec<_> = ways.into_iter().flatten().collect();

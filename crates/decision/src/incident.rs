@@ -213,7 +213,7 @@ impl Incident {
 
     /// Whether neither an alert nor a person opened it, but a canary that waits. It closes with the canary, or after
     /// [`Policy::CANARY_QUESTION`].
-    fn asks_about_canary(&self) -> bool {
+    pub fn asks_about_canary(&self) -> bool {
         self.alerts.is_empty() && self.action == Action::Recommend
     }
 

@@ -177,12 +177,8 @@ pub(super) fn deadline_passed(tx: &mut Transaction<'_>, id: &IncidentId) {
             incident.escalations += 1;
             let again = limit.max(Policy::ESCALATE_EVERY);
             question.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
-            let text = format!(
-                "{} (escalation {} of {})",
-                Note::DEADLINE_MISSED,
-                incident.escalations,
-                Policy::ESCALATIONS
-            );
+            let text =
+                format!("{} (escalation {} of {})", Note::DEADLINE_MISSED, incident.escalations, Policy::ESCALATIONS);
             incident.note(now, NoteKind::Escalated, text);
         }
         Phase::Investigating { .. } => {

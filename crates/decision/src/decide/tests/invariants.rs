@@ -88,8 +88,7 @@ fn alerts_and_sets_end_no_page(before: &Snapshot, event: &Event, commit: &Commit
         // put back by hand, it is in service as any version, and its alerts are heard anew
         let put_back = serving == Some(&was.version) && was.subject() != &was.version;
         // a canary that waits is no failure, and its question ends with it
-        let asks_about_canary = was.alerts.is_empty() && was.action == Action::Recommend;
-        if put_back || asks_about_canary {
+        if put_back || was.asks_about_canary() {
             continue;
         }
         let mut about = commit.state.open_incidents().filter(|i| i.id == was.id || i.version == was.version);
