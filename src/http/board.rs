@@ -100,13 +100,13 @@ pub struct Index {
 
 /// All prompts, when their reading began, and when it ended.
 #[derive(Debug)]
-struct Reading {
+struct IndexReading {
     index: Arc<Index>,
     began: Instant,
     ended: Instant,
 }
 
-impl Reading {
+impl IndexReading {
     /// Whether it answers a request of `asked`, now: it is fresh, or the request has waited for it.
     fn serves(&self, asked: Instant, now: Instant) -> bool {
         now.duration_since(self.began) < FRESH || asked < self.ended
@@ -115,7 +115,7 @@ impl Reading {
 
 /// The latest reading.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Option<Reading>>);
+pub struct Board(Mutex<Option<IndexReading>>);
 
 impl Board {
     /// The latest reading, or a new one, which all waiting requests share; and how long before the request it began, if
@@ -128,7 +128,7 @@ impl Board {
             return Ok((Arc::clone(&reading.index), asked.checked_duration_since(reading.began)));
         }
         let index = Arc::new(read(engine).await?);
-        *latest = Some(Reading { index: Arc::clone(&index), began, ended: Instant::now() });
+        *latest = Some(IndexReading { index: Arc::clone(&index), began, ended: Instant::now() });
         Ok((index, None))
     }
 }
@@ -241,7 +241,7 @@ mod tests {
     fn a_slow_reading_is_no_fresher_than_its_beginning() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        let slow = |ended| Reading { index: Arc::default(), began, ended: at(ended) };
+        let slow = |ended| IndexReading { index: Arc::default(), began, ended: at(ended) };
         for (ended, asked, now, serves) in [
             (10, 900, 900, true),
             // a page that heard of a change during the reading, and asks again

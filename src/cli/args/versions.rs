@@ -66,8 +66,8 @@ The last example reads keys of another layout.
 
 Import activates a version found in Redis only if the prompt has no active
 version; it never overwrites one. To read keys of another layout, the
-receiver's Redis user needs permission for them; in Redis Cluster, only keys on
-the node of the namespace are found. Running import again changes nothing.")]
+receiver's Redis user needs permission for them; in Redis Cluster, only keys
+on the node of the namespace are found. Running import again changes nothing.")]
     Import {
         /// Glob for prompt names, or the pattern of a key that holds the version, with {prompt} in it.
         #[arg(long, default_value = "*")]
