@@ -9,7 +9,6 @@ use hyper::Request;
 use hyper::header::CONTENT_TYPE;
 
 use super::check::{Probe, StoreReport};
-use crate::api::PromptSummary;
 use crate::config::{self, Config};
 use crate::decision::{Needs, Policy, Timestamp};
 use crate::events;
