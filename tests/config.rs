@@ -615,7 +615,7 @@ fn a_named_token_has_roles_and_prompts_and_a_name_of_its_own() {
         ("[server]\napi_token = \"t\"\n[proxy]\naddresses = [\"10.0.0.1\"]", "proxy.hosts"),
         ("[proxy]\nuser_header = \"authorization\"", "proxy.user_header"),
         ("[proxy]\nuser_header = \"a b\"", "proxy.user_header"),
-        ("[page]\nsession = \"0s\"", "page.session"),
+        ("[page]\nsession = \"500ms\"", "page.session"),
         ("[page]\nlisten = \"127.0.0.1:8000\"", "page.listen"),
         ("[page]\nlisten = \"0.0.0.0:8001\"", "server.api_token"),
         ("[deciders.on-call]\napprovers_url = \"schedule.example\"", "deciders.on-call.approvers_url"),

@@ -1,6 +1,6 @@
 //! `backup` and `restore-backup`: a copy of everything in Redis, as a file of lines of JSON.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -34,7 +34,12 @@ pub async fn backup(config: &RedisConfig, file: &Path) -> Result<usize, String> 
 
 fn write(file: &Path, heading: &BackupHeader, keys: &[StoredKey]) -> std::io::Result<()> {
     // it holds prompts
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    // a part of a backup would only be in the way of the next attempt
+    fill(out, heading, keys).inspect_err(|_| drop(std::fs::remove_file(file)))
+}
+
+fn fill(mut out: File, heading: &BackupHeader, keys: &[StoredKey]) -> std::io::Result<()> {
     writeln!(out, "{}", serde_json::to_string(heading)?)?;
     let mut lines = String::new();
     for key in keys {
@@ -53,7 +58,7 @@ pub async fn restore(config: &RedisConfig, file: &Path) -> Result<usize, String>
 }
 
 fn read(config: &RedisConfig, file: &Path) -> Result<Vec<StoredKey>, String> {
-    let mut lines = BufReader::new(std::fs::File::open(file).map_err(|error| error.to_string())?).lines();
+    let mut lines = BufReader::new(File::open(file).map_err(|error| error.to_string())?).lines();
     let mut next = || lines.next().transpose().map_err(|error| error.to_string());
     let heading: Option<BackupHeader> = next()?.and_then(|line| serde_json::from_str(&line).ok());
     let heading = heading.filter(|heading| heading.prompt_rollback_backup == FORMAT);

@@ -124,7 +124,7 @@ impl Config {
             named,
             "the names in the header Host of the proxy's requests, such as [\"rollback.example\"]",
         );
-        r.check("page.session", !self.page.session.is_zero(), LONGER_THAN_0);
+        r.check("page.session", self.page.session >= Duration::from_secs(1), "at least 1s");
     }
 
     /// `because`: why other machines reach the receiver, if they do.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
 use tokio::time::Instant;
 
@@ -12,12 +13,14 @@ use super::error::ApiError;
 use super::input::{ApiResult, body};
 use super::reply::{Reply, answer};
 use crate::api;
-use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
+use crate::decision::{Adopt, Adoption, Answer, Event, PromptName, VersionName};
 use crate::engine::EngineError;
-use crate::store::{ImportedValue, Layout, RedisFault, StoreError};
+use crate::store::{FoundKey, ImportedValue, Layout, RedisFault, StoreError};
 
 /// After this time, a request leaves the rest to the next one.
 const WORK: Duration = Duration::from_secs(1);
+/// How many keys are handled at once: one after another, a page of them would not be done in time if Redis is far away.
+const AT_ONCE: usize = 16;
 /// How many bytes of a foreign key are shown.
 const SHOWN: usize = 200;
 
@@ -53,29 +56,13 @@ pub async fn import(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiRes
                     .to_owned(),
             ));
         };
-        for found in keys {
-            let key: String = String::from_utf8_lossy(&found.key).chars().take(SHOWN).collect();
-            let Some(prompt) = found.prompt else {
-                skip(&mut imported, &key, "contains no valid prompt name");
-                continue;
-            };
-            let version = match &layout {
-                Layout::Own(_) => None,
-                Layout::Foreign { .. } => match read(context, &found.key, &key).await? {
-                    ImportedValue::Version(version) => Some(version),
-                    ImportedValue::Unusable(why) => {
-                        skip(&mut imported, &key, why);
-                        continue;
-                    }
-                },
-            };
-            let event = adopt(version);
-            let answer = if request.dry_run {
-                context.engine.foresee(&prompt, &event).await
-            } else {
-                context.engine.handle(&prompt, &event).await.map(|handled| handled.answer)
-            };
-            add(&mut imported, &key, &prompt, answer)?;
+        let handled = keys.into_iter().map(|found| handle(context, &layout, &adopt, request.dry_run, found));
+        let mut handled = stream::iter(handled).buffered(AT_ONCE);
+        while let Some(handled) = handled.next().await {
+            match handled? {
+                (key, Ok((prompt, answer))) => add(&mut imported, &key, &prompt, answer)?,
+                (key, Err(why)) => skip(&mut imported, &key, why),
+            }
         }
         cursor = next;
         if next == 0 || Instant::now() >= until {
@@ -84,6 +71,32 @@ pub async fn import(context: &Context, caller: &Caller, bytes: &Bytes) -> ApiRes
     }
     imported.next = (cursor != 0).then(|| cursor.to_string());
     Ok(answer(StatusCode::OK, &imported))
+}
+
+/// Returns the answer about one key, or why it is skipped.
+async fn handle(
+    context: &Context,
+    layout: &Layout,
+    adopt: &impl Fn(Option<VersionName>) -> Event,
+    dry_run: bool,
+    found: FoundKey,
+) -> ApiResult<(String, Result<(PromptName, Result<Answer, EngineError>), &'static str>)> {
+    let key: String = String::from_utf8_lossy(&found.key).chars().take(SHOWN).collect();
+    let Some(prompt) = found.prompt else { return Ok((key, Err("contains no valid prompt name"))) };
+    let version = match layout {
+        Layout::Own(_) => None,
+        Layout::Foreign { .. } => match read(context, &found.key, &key).await? {
+            ImportedValue::Version(version) => Some(version),
+            ImportedValue::Unusable(why) => return Ok((key, Err(why))),
+        },
+    };
+    let event = adopt(version);
+    let answer = if dry_run {
+        context.engine.foresee(&prompt, &event).await
+    } else {
+        context.engine.handle(&prompt, &event).await.map(|handled| handled.answer)
+    };
+    Ok((key, Ok((prompt, answer))))
 }
 
 async fn read(context: &Context, key: &[u8], shown: &str) -> ApiResult<ImportedValue> {

@@ -20,7 +20,7 @@ use crate::decision::outage::OutageAction;
 use crate::decision::phase::ObjectionKind;
 use crate::decision::{
     self, Activation, Answer, Choice, Decide, Event, Gate, Incident, IncidentId, PhaseKind, Plan, PromptName,
-    RefusalCode, Rollback, Snapshot, Timestamp, TrafficShare, VersionName,
+    RefusalCode, Rollback, Snapshot, Switch, Timestamp, TrafficShare, VersionName,
 };
 use crate::engine::Handled;
 use crate::store::rfc3339;
@@ -108,7 +108,9 @@ async fn changed_or_confirming(
 
 /// The answer about a rollback that has waited since `asked`.
 fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiResult<Reply> {
-    if let Some(switch) = incident.switch.as_ref().filter(|switch| switch.at >= asked) {
+    // Redis' clock may have stepped back since
+    let is_this = |switch: &&Switch| switch.at >= asked || switch.decided_at == Some(asked);
+    if let Some(switch) = incident.switch.as_ref().filter(is_this) {
         let changed = switched(prompt, Some(switch.from.to_string()), &switch.to, switch.at, Some(&incident.id));
         return Ok(answer(StatusCode::OK, &changed));
     }
@@ -314,5 +316,40 @@ pub async fn decide(context: &Context, caller: &Caller, id: &str, bytes: &Bytes,
             Ok(answer(StatusCode::OK, &answered))
         }
         _ => changed_or_confirming(context, &incident.prompt, handled, arrived).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::{CommitId, Operator, Phase, SwitchMode};
+
+    #[test]
+    fn a_rollback_is_found_although_the_clock_went_back_since_it_was_requested() {
+        let name = |text| VersionName::parse(text).unwrap();
+        let (prompt, asked) = (PromptName::parse("p").unwrap(), Timestamp(1_800_000_000_000));
+        let switch = |decided_at| Switch {
+            commit: CommitId::default(),
+            at: asked.minus(Duration::from_secs(600)),
+            decided_at,
+            from: name("v2"),
+            to: name("v1"),
+            mode: SwitchMode::Manual,
+            operator: Operator::recorded("mia"),
+            verification: None,
+        };
+        let status = |decided_at| {
+            let phase = Phase::Verifying { until: asked };
+            let switch = Some(switch(decided_at));
+            let id = IncidentId("I".to_owned());
+            let incident = Incident {
+                phase,
+                switch,
+                ..Incident::new(id, prompt.clone(), name("v2"), "on-call".to_owned(), asked)
+            };
+            confirmed(&prompt, &incident, asked).map(|reply| reply.status()).map_err(|error| error.status)
+        };
+        assert_eq!(status(Some(asked)).ok(), Some(StatusCode::OK));
+        assert_eq!(status(None).err(), Some(StatusCode::CONFLICT), "an earlier rollback");
     }
 }

@@ -57,7 +57,7 @@ pub use commit::Committed;
 pub use error::{RedisFault, StoreError};
 pub use events::Events;
 pub use ids::{DrillId, fresh_ulid};
-pub use import::{ImportedValue, Layout};
+pub use import::{FoundKey, ImportedValue, Layout};
 pub use overview::OpenIncidents;
 pub use query::{ListedIncident, ListedPrompt, LogCursor, LoggedChange, Page, VersionSeries, Visible, is_entry};
 pub use selftest::{Level, SelfTest, SelfTestResult};

@@ -89,9 +89,8 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     let switch = incident.switch.clone().filter(|_| subject != version);
     let reason = incident.summary().to_owned();
     if waits_for_servers {
-        let why = format!(
-            "prompt servers do not follow the rollback to {subject}, and there is no evidence against {subject}"
-        );
+        let why =
+            format!("prompt servers do not follow the change to {subject}, and there is no evidence against {subject}");
         return Err(elsewhere(tx, &why, &subject, ""));
     }
     if plan.is_some() && subject != version {

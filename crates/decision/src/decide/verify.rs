@@ -127,8 +127,9 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     // servers may have followed since an earlier check: the page must be true now
     let latest = verification.traffic.as_ref().filter(|_| verification.traffic_is_latest());
     if let Some(traffic) = latest.filter(|traffic| !traffic.still.is_empty()) {
+        let change = if incident.is_shipped() { "replacement" } else { "rollback" };
         let text =
-            format!("prompt servers do not follow the rollback: {}", still_serving(traffic, switch.from.as_str()));
+            format!("prompt servers do not follow the {change}: {}", still_serving(traffic, switch.from.as_str()));
         escalate(tx, id, RollbackFailure::NotFollowed, text);
         return;
     }
