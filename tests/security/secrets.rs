@@ -48,7 +48,7 @@ fn a_secret_is_never_compared_as_a_text_is() {
         ("config/http_target.rs", "self.headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
         ("config/validate.rs", "target.headers.as_ref().map(|text| headers(text.expose_secret()))"),
         // whether it is the address of a proxy; the word for none is no secret
-        ("config/validate.rs", "let url = url.expose_secret();"),
+        ("config/forms.rs", "let url = url.expose_secret();"),
         ("http_client/proxy.rs", "match proxy_url.map(ExposeSecret::expose_secret)"),
         // the library's own settings
         ("store/connect.rs", "client_key: key.expose_secret().to_vec()"),

@@ -385,7 +385,7 @@ async fn whoever_asks_us_to_wait_for_an_hour_is_asked_again_after_a_minute() -> 
     office.slack.inject(Fault::rate_limited(3_600).on(POST).in_channel(ON_CALL).times(1));
     office.fires("p", alert("p", "v2", "high")).await?;
     office.notify().await?;
-    let left = office.engine.store.held("#on-call").await?.context("on hold")?;
+    let left = office.engine.store.held("on-call").await?.context("on hold")?;
     ensure!((50..=60).contains(&left.as_secs()), "{left:?}");
     office.pass(Duration::from_secs(61)).await?;
     office.notify().await?;
