@@ -83,7 +83,8 @@ impl Dice {
 struct Counter {
     requests: f64,
     failures: f64,
-    scraped: (f64, f64, i64),
+    /// Requests, failures and when, at the latest scrape.
+    scraped: Option<(f64, f64, i64)>,
     recorded: [Vec<(Timestamp, f64)>; 3],
 }
 
@@ -124,10 +125,9 @@ impl Fleet {
                 }
                 for counter in counters {
                     if (now - self.phases[place]).rem_euclid(self.scrape) == 0 {
-                        counter.scraped = (counter.requests, counter.failures, now);
+                        counter.scraped = Some((counter.requests, counter.failures, now));
                     }
-                    if now.rem_euclid(EVALUATED) == 0 {
-                        let (requests, failures, at) = counter.scraped;
+                    if let Some((requests, failures, at)) = counter.scraped.filter(|_| now.rem_euclid(EVALUATED) == 0) {
                         let values = [requests, failures, (START + at * 1_000) as f64 / 1e3];
                         for (points, value) in counter.recorded.iter_mut().zip(values) {
                             points.push((Timestamp(START + now * 1_000), value));
