@@ -325,7 +325,7 @@ mod tests {
     use crate::decision::{CommitId, Operator, Phase, SwitchMode};
 
     #[test]
-    fn a_rollback_is_found_although_the_clock_went_back_since_it_was_requested() {
+    fn a_rollback_is_found_although_the_clock_went_back_since_its_request() {
         let name = |text| VersionName::parse(text).unwrap();
         let (prompt, asked) = (PromptName::parse("p").unwrap(), Timestamp(1_800_000_000_000));
         let switch = |decided_at| Switch {
