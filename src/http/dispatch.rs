@@ -191,7 +191,8 @@ async fn dispatch(
     let request = PostRequest { sender: &sender, parameters, head: &head, peer, bytes: &bytes, arrived };
     let mut answer = Box::pin(post(&context, route, request)).instrument(span.clone()).await;
     // it has a token, or Slack's signature, in its body
-    let is_refused = answer.as_ref().is_err_and(|refused| refused.status == StatusCode::UNAUTHORIZED);
+    let is_refused = matches!(sender, Sender::Anyone)
+        && answer.as_ref().is_err_and(|refused| refused.status == StatusCode::UNAUTHORIZED);
     if is_refused && let Some(now) = renewed(&context, contexts).await {
         answer = Box::pin(post(&now, route, request)).instrument(span.clone()).await;
     }

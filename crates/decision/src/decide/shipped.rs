@@ -60,22 +60,23 @@ pub(super) fn hand_on(
     let pages = incident.pages();
     let escalations = if pages { incident.escalations } else { 0 };
     let undeliverable = pages && incident.undeliverable;
-    let (id, version) = (incident.id.clone(), incident.version.clone());
-    let mut other = *taken.entry(version.clone()).or_insert(place);
-    // the verification of a rollback does not page, so the page goes on in its own incident
-    if pages && !incidents[other].pages() && !incidents[other].is_shipped() && other != place {
-        let text = format!("{operator} replaced {from} with {heir}: see incident {id}");
-        incidents[other].close(Phase::Superseded { by: Some(to.clone()) }, now, text);
-        taken.insert(version, place);
-        other = place;
+    let version = incident.version.clone();
+    let earlier = *taken.entry(version.clone()).or_insert(place);
+    // the verification of a rollback does not page, so a page goes on in its own incident
+    let is_silent = !incidents[earlier].pages() && !incidents[earlier].is_shipped();
+    let kept = if pages && is_silent { place } else { earlier };
+    if earlier != place {
+        // one incident is enough
+        let closed = if kept == place { earlier } else { place };
+        let text = format!("{operator} replaced {from} with {heir}: see incident {}", incidents[kept].id);
+        incidents[closed].close(Phase::Superseded { by: Some(to.clone()) }, now, text);
+        taken.insert(version, kept);
     }
-    if other != place {
-        // one incident is enough, with the higher escalation
-        let other = &mut incidents[other];
-        other.escalations = other.escalations.max(escalations);
-        other.undeliverable |= undeliverable;
-        let text = format!("{operator} replaced {from} with {heir}: see incident {}", other.id);
-        incidents[place].close(Phase::Superseded { by: Some(to) }, now, text);
+    if kept != place {
+        // with the higher escalation
+        let kept = &mut incidents[kept];
+        kept.escalations = kept.escalations.max(escalations);
+        kept.undeliverable |= undeliverable;
         return;
     }
     let incident = &mut incidents[place];
