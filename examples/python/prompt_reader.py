@@ -415,7 +415,7 @@ class Reader:
 
     def _begin(self):
         self._closed, self._mode, self._connections = threading.Event(), "away", weakref.WeakSet()
-        self._latest_epoch = 0
+        self._latest_epoch, self._last_master = 0, None
         self._forget_attempts()
         self._sentinels = [
             _Sentinel(self._connect_sentinel, address, self._sentinel_master, self._closed)
@@ -537,17 +537,16 @@ class Reader:
         return self._connect(address, {**self._sentinel_login, **others})
 
     def _master(self):
-        """The master: among the answers with the latest epoch, the address that most sentinels name; None without an answer. A
-        lower epoch than before counts only if a majority answers, as when all sentinels were set up again."""
+        """The master: among the answers with the latest epoch, the address that most sentinels name. A lower epoch than before
+        counts only if a majority answers, as when all sentinels were set up again. Without a valid answer it is the last one
+        that was named; None before the first answer."""
         said = [said for said in (sentinel.said for sentinel in self._sentinels) if said]
-        if not said:
-            return None
-        latest = max(epoch for epoch, _ in said)
-        if latest < self._latest_epoch and 2 * len(said) <= len(self._sentinels):
-            return None
-        self._latest_epoch = max(latest, self._latest_epoch)
-        addresses = [address for epoch, address in said if epoch == latest]
-        return max(addresses, key=addresses.count)
+        latest = max((epoch for epoch, _ in said), default=-1)
+        if said and (latest >= self._latest_epoch or 2 * len(said) > len(self._sentinels)):
+            self._latest_epoch = max(latest, self._latest_epoch)
+            addresses = [address for epoch, address in said if epoch == latest]
+            self._last_master = max(addresses, key=addresses.count)
+        return self._last_master
 
     def _forget_attempts(self):
         self._trying, self._tried = set(), queue.Queue()

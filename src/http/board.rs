@@ -45,8 +45,9 @@ impl Concern {
         match incident.phase.kind() {
             PhaseKind::AwaitingDecision if incident.deadline().is_some() && !incident.is_held_back() => {
                 // the deadline of an overdue question is its next escalation
-                let is_overdue = incident.escalations > 0;
-                Concern::Question(incident.deadline().map(|at| if is_overdue { incident.opened_at } else { at }))
+                Concern::Question(
+                    incident.deadline().map(|at| if incident.is_overdue() { incident.opened_at } else { at }),
+                )
             }
             PhaseKind::Escalated => Concern::Escalated,
             _ if incident.pages() => Concern::Pages,
@@ -260,7 +261,8 @@ mod tests {
         let failed = Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered };
         let mut paging = incident("paging", asked_for_good.clone());
         paging.escalations = 4;
-        let overdue = Incident { escalations: 1, ..incident("overdue", by(20)) };
+        let overdue = Question { overdue: true, ..Question::until(Timestamp(20)) };
+        let overdue = Incident { escalations: 1, ..incident("overdue", Phase::AwaitingDecision(overdue)) };
         let incidents = vec![
             overdue,
             incident("late", by(9)),

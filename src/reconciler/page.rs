@@ -21,7 +21,7 @@ use crate::store::schedule::{Claim, End, LEASE, Work, WorkItem};
 use crate::store::{Store, StoreError, rfc3339};
 use crate::trace;
 use crate::visible::shown;
-use crate::wording::{change, is_overdue};
+use crate::wording::change;
 
 /// Pages posted concurrently: an Alertmanager that hangs delays no more than these.
 const BATCH: usize = 128;
@@ -218,7 +218,7 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
         _ if incident.escalations == 0 => {
             format!("{prompt} {version} waits for {decider}, and Slack cannot notify them")
         }
-        Phase::AwaitingDecision(_) if !is_overdue(incident) => {
+        Phase::AwaitingDecision(question) if !question.overdue => {
             format!("{decider} must decide about {prompt} {version}")
         }
         _ => format!("{decider} missed the deadline to decide about {prompt} {version}"),
@@ -255,7 +255,6 @@ fn alert(incident: &Incident, alertmanagers: &Alertmanagers, starts_at: Timestam
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::note::NoteKind;
     use crate::decision::verification::Verification;
     use crate::decision::{
         CommitId, Confirming, IncidentId, Operator, Pending, Plan, PromptName, Question, Switch, SwitchMode,
@@ -306,7 +305,7 @@ mod tests {
     fn a_page_says_why_people_are_paged() {
         let verifying = Phase::Verifying { until: NOW };
         let failed = |reason| Phase::Escalated { until: None, reason };
-        let asked = Phase::AwaitingDecision(Question::until(NOW));
+        let asked = Phase::AwaitingDecision(Question { overdue: true, ..Question::until(NOW) });
         for (phase, mode, expected) in [
             (asked, None, "on-call missed the deadline to decide about p v2"),
             (paused(), None, "The gradual rollback of p v2 has paused"),
@@ -359,15 +358,12 @@ mod tests {
 
     #[test]
     fn a_page_about_a_new_question_says_that_no_deadline_was_missed() {
-        let mut incident = incident(Phase::AwaitingDecision(Question::until(NOW)), None);
-        // the next question may begin with a guard that holds the rollback, or with an answer
-        incident.note(NOW, NoteKind::Escalated, "v1 is unhealthy 5 min after the rollback");
-        incident.note(NOW, NoteKind::Held, "held (paused): automation is paused");
-        assert_eq!(said(&incident)[0], "on-call must decide about p v2");
-        incident.note(NOW, NoteKind::Asked, "v2 is served again");
-        assert_eq!(said(&incident)[0], "on-call must decide about p v2");
-        incident.note(NOW, NoteKind::Escalated, "no decision before the deadline (escalation 1 of 4)");
-        assert_eq!(said(&incident)[0], "on-call missed the deadline to decide about p v2");
+        for (overdue, expected) in
+            [(false, "on-call must decide about p v2"), (true, "on-call missed the deadline to decide about p v2")]
+        {
+            let question = Question { overdue, ..Question::until(NOW) };
+            assert_eq!(said(&incident(Phase::AwaitingDecision(question), None))[0], expected);
+        }
     }
 
     #[test]

@@ -312,6 +312,7 @@ mod tests {
             Pending { by, from, to, operator, reason, gradual: None, skip_confirmation: false, at: Timestamp(7) };
         let question = crate::decision::Question {
             deadline: Some(Timestamp(9)),
+            overdue: true,
             recheck: Some(Recheck { since: Timestamp(3), next: Timestamp(4) }),
             hold: Some(Operator::recorded("bo")),
             objection: Some(Objection {

@@ -5,7 +5,6 @@ pub mod offers;
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::decision::note::{Note, NoteKind};
 use crate::decision::time::spoken;
 use crate::decision::{Incident, PhaseKind, RollbackFailure, Switch, SwitchMode, Timestamp, TrafficSplit};
 
@@ -16,7 +15,7 @@ pub fn title(incident: &Incident) -> &'static str {
         PhaseKind::Confirming => "Asking Prometheus",
         PhaseKind::Observing => "Observing",
         PhaseKind::AwaitingDecision if incident.is_held_back() => "On hold",
-        PhaseKind::AwaitingDecision if is_overdue(incident) => "Decision overdue",
+        PhaseKind::AwaitingDecision if incident.is_overdue() => "Decision overdue",
         PhaseKind::AwaitingDecision => "Decision needed",
         PhaseKind::Investigating => "Under investigation",
         PhaseKind::RollingBack if incident.is_stuck() => "Gradual rollback paused",
@@ -49,19 +48,13 @@ fn awaits_content(incident: &Incident) -> bool {
     incident.pending().is_some_and(|pending| pending.skip_confirmation)
 }
 
-/// Whether a deadline was missed since people were last asked: a page may go on while they have a new one.
-pub fn is_overdue(incident: &Incident) -> bool {
-    let last = incident.notes.iter().rfind(|note| matches!(note.kind, NoteKind::Asked | NoteKind::Escalated));
-    incident.escalations > 0 && last.is_none_or(|note| note.text.starts_with(Note::DEADLINE_MISSED))
-}
-
 /// When the current phase ends, or ended.
 pub fn until(incident: &Incident) -> Option<(&'static str, Timestamp)> {
     let label = match incident.phase.kind() {
         PhaseKind::Confirming if awaits_content(incident) => "Content expected by",
         PhaseKind::Confirming => "Answer expected by",
         PhaseKind::Observing => "Observing until",
-        PhaseKind::AwaitingDecision if is_overdue(incident) => "Overdue, escalated again",
+        PhaseKind::AwaitingDecision if incident.is_overdue() => "Overdue, escalated again",
         PhaseKind::AwaitingDecision => "Decide by",
         PhaseKind::Investigating => "Asking again",
         PhaseKind::RollingBack => {

@@ -105,6 +105,12 @@ async fn one_sentinel_is_enough_and_an_outdated_one_is_not_believed() -> Result<
     // longer than it takes to notice that the only remaining sentinel names another master
     world.sentinels[0].pause()?;
     for number in 0..16 {
+        if number % 4 == 0 {
+            // a short interruption
+            for kind in ["normal", "pubsub"] {
+                master.cmd::<u32>(&["CLIENT", "KILL", "TYPE", kind, "USER", Redis::PROMPT_SERVER.name]).await?;
+            }
+        }
         let version = format!("v4.{number}");
         set(master, &version).await?;
         both.serve(&version).await?;

@@ -211,6 +211,11 @@ impl Incident {
         self.escalations = u32::from(paged);
     }
 
+    /// Whether the deadline of its question has passed. Someone may be paged before that, because a page goes on with a new question.
+    pub fn is_overdue(&self) -> bool {
+        matches!(&self.phase, Phase::AwaitingDecision(question) if question.overdue)
+    }
+
     /// Whether neither an alert nor a person opened it, but a canary that waits. It closes with the canary, or after
     /// [`Policy::CANARY_QUESTION`].
     pub fn asks_about_canary(&self) -> bool {

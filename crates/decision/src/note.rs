@@ -16,9 +16,6 @@ pub struct Note {
 }
 
 impl Note {
-    /// How the note of a missed deadline begins. Other notes of its kind are about failed rollbacks, or about Slack.
-    pub const DEADLINE_MISSED: &str = "no decision before the deadline";
-
     /// Keeps the latest notes, and the first one, which says how the incident began.
     pub fn append(notes: &mut Vec<Self>, at: Timestamp, kind: NoteKind, text: String) {
         let seq = notes.last().map_or(0, |note| note.seq.saturating_add(1));

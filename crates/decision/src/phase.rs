@@ -104,6 +104,8 @@ pub struct Confirming {
 pub struct Question {
     /// When it escalates; `None`: not any more.
     pub deadline: Option<Timestamp>,
+    /// Its deadline has passed at least once.
+    pub overdue: bool,
     /// Automation may still act.
     pub recheck: Option<Recheck>,
     /// Who put it on hold together with other prompts: no automatic action, no escalation.

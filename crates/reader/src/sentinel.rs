@@ -1,6 +1,6 @@
 //! Finds the master through Redis Sentinel. Each sentinel is asked every 400 ms, and the first to report a failover
 //! is believed, because its epoch is higher than the others'. Later, a lower epoch is believed only if a majority
-//! answers, as after all sentinels were set up again.
+//! answers, as after all sentinels were set up again. Until then, the master is the one that was named last.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,6 +25,8 @@ struct MasterReplies {
     /// The answer of each sentinel; `None` before its first answer.
     of_each: Vec<Option<MasterReply>>,
     latest_epoch: u64,
+    /// The master that was believed last.
+    master: Option<ConnectionAddr>,
 }
 
 pub(super) struct SentinelPoller {
@@ -35,19 +37,13 @@ pub(super) struct SentinelPoller {
 impl SentinelPoller {
     /// Asks until dropped. `sentinels` hold the credentials.
     pub fn start(sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
-        let (sender, answers) = watch::channel(MasterReplies { of_each: vec![None; sentinels.len()], latest_epoch: 0 });
+        let of_each = vec![None; sentinels.len()];
+        let (sender, answers) = watch::channel(MasterReplies { of_each, ..MasterReplies::default() });
         let mut asking = JoinSet::new();
         for (index, sentinel) in sentinels.into_iter().enumerate() {
             let (sender, master) = (sender.clone(), master.to_owned());
             let tell = move |answer: MasterReply| {
-                sender.send_if_modified(|answers| {
-                    let changed = answers.of_each[index].as_ref() != Some(&answer);
-                    if let Ok((_, epoch)) = &answer {
-                        answers.latest_epoch = answers.latest_epoch.max(*epoch);
-                    }
-                    answers.of_each[index] = Some(answer);
-                    changed
-                });
+                sender.send_if_modified(|answers| answers.heard(index, answer));
             };
             asking.spawn(async move {
                 loop {
@@ -72,16 +68,16 @@ impl SentinelPoller {
         drop(timeout(PATIENCE, answers.wait_for(told)).await);
         let answers = self.answers.borrow();
         let why = || answers.of_each.iter().flatten().find_map(|answer| answer.as_ref().err()).cloned();
-        answers.best().ok_or_else(|| why().unwrap_or_else(|| "no sentinel answers".to_owned()))
+        answers.master.clone().ok_or_else(|| why().unwrap_or_else(|| "no sentinel answers".to_owned()))
     }
 
     /// Waits until the master is another than the one at `addr`.
     pub async fn another(&self, addr: &ConnectionAddr) {
         let mut answers = self.answers.clone();
         loop {
-            let best = answers.borrow_and_update().best();
-            match best {
-                Some(best) if best != *addr => return,
+            let master = answers.borrow_and_update().master.clone();
+            match master {
+                Some(master) if master != *addr => return,
                 _ => drop(answers.changed().await),
             }
         }
@@ -96,6 +92,17 @@ impl SentinelPoller {
 }
 
 impl MasterReplies {
+    /// Records the answer of one sentinel. Returns whether it is a new one.
+    fn heard(&mut self, index: usize, answer: MasterReply) -> bool {
+        let changed = self.of_each[index].as_ref() != Some(&answer);
+        if let Ok((_, epoch)) = &answer {
+            self.latest_epoch = self.latest_epoch.max(*epoch);
+        }
+        self.of_each[index] = Some(answer);
+        self.master = self.best().or(self.master.take());
+        changed
+    }
+
     fn named(&self) -> impl Iterator<Item = &(ConnectionAddr, u64)> {
         self.of_each.iter().flatten().filter_map(|answer| answer.as_ref().ok())
     }
@@ -150,7 +157,7 @@ mod tests {
         let answer = |port: u16, epoch| Some(Ok((ConnectionAddr::Tcp("h".to_owned(), port), epoch)));
         let away = || Some(Err("away".to_owned()));
         let best = |latest_epoch, of_each: Vec<Option<MasterReply>>| {
-            MasterReplies { of_each, latest_epoch }.best().map(|addr| addr.to_string())
+            MasterReplies { of_each, latest_epoch, master: None }.best().map(|addr| addr.to_string())
         };
         let (one, two) = (Some("h:1".to_owned()), Some("h:2".to_owned()));
         assert_eq!(best(4, vec![answer(1, 3), answer(1, 3), answer(2, 4), None]), two);
@@ -160,5 +167,22 @@ mod tests {
         // one sentinel is behind, and all were set up again
         assert_eq!(best(4, vec![answer(1, 3), away(), away()]), None);
         assert_eq!(best(4, vec![answer(1, 1), answer(1, 1), away()]), one);
+    }
+
+    #[test]
+    fn without_a_majority_the_master_stays() {
+        let named = |port, epoch| Ok((ConnectionAddr::Tcp("h".to_owned(), port), epoch));
+        let mut answers = MasterReplies { of_each: vec![None; 3], ..MasterReplies::default() };
+        for (sentinel, answer, master) in [
+            (0, named(1, 3), "h:1"),
+            (1, named(2, 4), "h:2"),
+            (1, Err("away".to_owned()), "h:2"),
+            (0, Err("away".to_owned()), "h:2"),
+            (0, named(1, 3), "h:2"),
+            (2, named(1, 3), "h:1"),
+        ] {
+            answers.heard(sentinel, answer);
+            assert_eq!(answers.master.as_ref().map(ToString::to_string).as_deref(), Some(master));
+        }
     }
 }

@@ -395,8 +395,8 @@ fn phases(texts: Texts) -> Vec<(&'static str, Incident)> {
         objection: Some(Objection { kind: ObjectionKind::Changed, to: None, text: texts.of("healthy again") }),
         ..Question::until(after(60))
     };
-    let mut overdue = awaiting(texts);
-    overdue.escalations = 2;
+    let missed = Question { overdue: true, ..Question::until(after(300)) };
+    let overdue = Incident { escalations: 2, ..with(Phase::AwaitingDecision(missed)) };
     vec![
         ("awaiting", awaiting(texts)),
         ("objected", with(Phase::AwaitingDecision(objected))),

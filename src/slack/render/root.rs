@@ -11,7 +11,7 @@ use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, Severity, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 use crate::visible::{shown, shown_name};
-use crate::wording::{began, change, is_overdue, stages, title, until, what_was_done};
+use crate::wording::{began, change, stages, title, until, what_was_done};
 
 /// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
@@ -268,7 +268,7 @@ fn small_print(incident: &Incident) -> Option<SlackBlock> {
     if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 && !incident.is_held_back() {
         match incident.deadline() {
             None => texts.push(Markup::words("no further escalation follows")),
-            Some(_) if is_overdue(incident) => texts.push(Markup::words("no decision before the deadline")),
+            Some(_) if incident.is_overdue() => texts.push(Markup::words("no decision before the deadline")),
             Some(_) => {}
         }
     }

@@ -2,7 +2,6 @@
 
 use super::answer::Answer;
 use super::transaction::Transaction;
-use crate::note::Note;
 use crate::phase::{Objection, ObjectionKind};
 use crate::{
     Action, Guard, Held, Incident, IncidentId, NoteKind, Pending, Phase, PhaseKind, Policy, Question, Recheck,
@@ -175,10 +174,11 @@ pub(super) fn deadline_passed(tx: &mut Transaction<'_>, id: &IncidentId) {
         Phase::Observing { until } => *until = None,
         Phase::AwaitingDecision(question) => {
             incident.escalations += 1;
+            question.overdue = true;
             let again = limit.max(Policy::ESCALATE_EVERY);
             question.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
-            let text =
-                format!("{} (escalation {} of {})", Note::DEADLINE_MISSED, incident.escalations, Policy::ESCALATIONS);
+            let (nth, of) = (incident.escalations, Policy::ESCALATIONS);
+            let text = format!("no decision before the deadline (escalation {nth} of {of})");
             incident.note(now, NoteKind::Escalated, text);
         }
         Phase::Investigating { .. } => {
@@ -210,6 +210,9 @@ pub(super) fn reassign(tx: &mut Transaction<'_>) {
         let before = std::mem::replace(&mut incident.decider, policy.fallback_decider.clone());
         if incident.question_number > 0 || incident.pages() {
             incident.question_number += 1;
+            if let Phase::AwaitingDecision(question) = &mut incident.phase {
+                question.overdue = false; // not missed by the new decider
+            }
             let text = format!("{before} is no longer configured: {} decides", incident.decider);
             incident.note(now, NoteKind::Asked, text);
         }

@@ -94,6 +94,9 @@ struct Record {
     undeliverable: bool,
     #[serde(rename = "mass", default, skip_serializing_if = "is_default")]
     outage: bool,
+    // the previous release derived it from the notes
+    #[serde(getter = "Incident::is_overdue", default, skip_serializing_if = "is_default")]
+    overdue: bool,
     #[serde(getter = "recheck", skip_serializing_if = "Option::is_none")]
     recheck: Option<Recheck>,
     #[serde(getter = "hold", skip_serializing_if = "Option::is_none")]
@@ -160,6 +163,8 @@ struct PhaseBefore {
     deadline: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_default")]
     not_followed: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    overdue: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     recheck: Option<Recheck>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,9 +179,9 @@ impl PhaseBefore {
             Phase::AwaitingDecision(question) => question.clone(),
             _ => Question { deadline: phase.deadline(), ..Question::default() },
         };
-        let Question { deadline, recheck, hold, objection } = question;
+        let Question { deadline, overdue, recheck, hold, objection } = question;
         let not_followed = matches!(phase, Phase::Escalated { reason: RollbackFailure::NotFollowed, .. });
-        Self { phase: phase.kind(), deadline, not_followed, recheck, hold, objection }
+        Self { phase: phase.kind(), deadline, not_followed, overdue, recheck, hold, objection }
     }
 
     fn into_phase(self, since: Timestamp) -> Phase {
@@ -188,6 +193,7 @@ impl PhaseBefore {
             // in any other case, people can answer a question
             _ => Phase::AwaitingDecision(Question {
                 deadline: self.deadline,
+                overdue: self.overdue,
                 recheck: self.recheck,
                 hold: self.hold,
                 objection: self.objection,
@@ -204,8 +210,8 @@ impl From<Record> for Incident {
     /// Reads a record. If the fields of its phase are missing, it becomes a question to people.
     fn from(record: Record) -> Self {
         let since = record.updated_at;
-        let Record { deadline, recheck, hold, objection, verification, .. } = record;
-        let asked = Question { deadline, recheck, hold, objection };
+        let Record { deadline, overdue, recheck, hold, objection, verification, .. } = record;
+        let asked = Question { deadline, overdue, recheck, hold, objection };
         let phase = match (record.phase, record.pending, record.gradual) {
             (PhaseKind::Confirming, Some(pending), _) => {
                 let until = deadline.unwrap_or(pending.at.plus(Policy::CONFIRM));

@@ -108,6 +108,10 @@ fn asked(deadline: Option<Timestamp>) -> Phase {
     Phase::AwaitingDecision(Question { deadline, ..Question::default() })
 }
 
+fn overdue_until(deadline: Option<Timestamp>) -> Phase {
+    Phase::AwaitingDecision(Question { deadline, overdue: true, ..Question::default() })
+}
+
 /// The phase with its data.
 fn in_phase(kind: PhaseKind) -> Phase {
     match kind {
@@ -148,7 +152,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     several[0].firing = false;
     several[1].value = "11.2%".to_owned();
     several[1].measure.reference = "0.82".to_owned();
-    let overdue = Incident { escalations: 1, phase: asked(Some(after(600))), ..waiting() };
+    let overdue = Incident { escalations: 1, phase: overdue_until(Some(after(600))), ..waiting() };
     let superseded = in_phase(PhaseKind::Superseded);
     let auto = || switched(SwitchMode::Auto, "system");
     vec![
@@ -165,7 +169,10 @@ fn states() -> Vec<(&'static str, Incident)> {
         ("awaiting_with_choices", Incident { choices, decider: "product-pm".to_owned(), ..waiting() }),
         ("awaiting_held", Incident { held: Some(held), ..critical() }),
         ("awaiting_without_target", Incident { target: None, choices: Vec::new(), ..waiting() }),
-        ("overdue_for_good", Incident { escalations: Policy::ESCALATIONS, phase: asked(None), ..overdue.clone() }),
+        (
+            "overdue_for_good",
+            Incident { escalations: Policy::ESCALATIONS, phase: overdue_until(None), ..overdue.clone() },
+        ),
         ("overdue", overdue),
         ("investigating", investigating),
         ("rolling_back", rolling_back(None)),

@@ -228,6 +228,22 @@ fn after_the_last_escalation_only_a_new_question_starts_over() {
 }
 
 #[test]
+fn only_the_question_whose_deadline_passed_is_overdue() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(recommend("v2"));
+    assert!(!world.latest().is_overdue());
+    world.pass(hours(1));
+    assert!(world.latest().is_overdue());
+    world.alert(high("v2").decided_by("product-pm"));
+    assert!(world.latest().pages() && !world.latest().is_overdue(), "asked again: the page goes on");
+    world.pass(minutes(5));
+    assert!(world.latest().is_overdue());
+    world.policy.deciders.retain(|name| name != "product-pm");
+    world.alert(high("v2").decided_by("on-call"));
+    assert!(!world.latest().is_overdue(), "another decider is asked");
+}
+
+#[test]
 fn an_alert_that_is_never_heard_of_again_is_forgotten() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
