@@ -26,7 +26,7 @@ const MOST_LOADED: usize = 500;
 /// Prompts whose traffic is read: all. `metrics.max_prompts` limits metrics only.
 const ALL: usize = u32::MAX as usize;
 
-/// Why a prompt is shown where it is: the most urgent first.
+/// Why a prompt has its place in the list, the most urgent reason first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Concern {
     /// A person must decide, if possible by this time.

@@ -26,7 +26,7 @@ use crate::tls::ServerTls;
 /// Memory for all bodies that anyone may send: interactions whose signature is not verified yet, and sign-ins. Each is a few kB.
 const UNSIGNED_BUDGET: usize = 2 << 20;
 
-/// The context of requests. Each request uses one, whatever is reloaded meanwhile.
+/// The settings and state that requests use. A request keeps its context, even if a reload replaces it meanwhile.
 #[derive(Debug)]
 pub struct Context {
     pub(super) engine: Arc<Engine>,

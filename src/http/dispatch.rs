@@ -78,7 +78,7 @@ pub async fn answer(
     Ok(answer)
 }
 
-/// What a browser asks for that expects a page, also if there is none.
+/// The request as one for a page, if it comes from a browser that expects one, even at a path without a page.
 fn page_request<B>(routes: &Routes, request: &Request<B>) -> Option<PageRequest> {
     let headers = request.headers();
     let accepts =
@@ -344,7 +344,7 @@ async fn get(
     }
 }
 
-/// What programs may read without a token.
+/// Routes that need no token: metrics, health and the API description.
 async fn public(context: &Context, route: Route, parameter: &str, head: bool) -> Result<Reply, ApiError> {
     match route {
         Route::Metrics => scrape::metrics(context, head).await,

@@ -92,7 +92,7 @@ struct QueryResponse {
     error: String,
     #[serde(default)]
     warnings: Vec<String>,
-    /// VictoriaMetrics' name for it.
+    /// VictoriaMetrics' flag for a partial response.
     #[serde(default, rename = "isPartial")]
     partial: bool,
 }

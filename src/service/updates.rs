@@ -123,7 +123,7 @@ impl Inbox {
     }
 }
 
-/// Whether changes are heard of.
+/// Whether the receiver is subscribed to changes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Hearing {
     /// The connection is not needed, or is being opened for the first page.

@@ -42,8 +42,7 @@ pub struct Settings {
     /// Interval at which all prompts are read again, even if no change was announced. More than 0, at most a day;
     /// 2 seconds by default.
     pub refresh: Duration,
-    /// More addresses, each `host:port`: of other nodes of a Redis Cluster, of other servers that can become the master, or of
-    /// all Redis Sentinels. The login is in the URL. One address that answers is enough.
+    /// More addresses, `host:port` each: cluster nodes, possible masters, or all sentinels. One that answers is enough.
     pub nodes: Vec<String>,
     /// Name under which Redis Sentinel knows the master. [`nodes`](Self::nodes) are then the sentinels; if there are none, the
     /// address given to [`Reader::start`] is the sentinel.
