@@ -500,7 +500,7 @@ fn all_mistakes_are_reported_together() {
 }
 
 #[test]
-fn the_file_itself_can_be_wrong() {
+fn an_unreadable_or_malformed_config_file_is_an_error() {
     let error = Config::load(Some(Path::new("/nonexistent/c.toml")), owned(&[])).unwrap_err().to_string();
     assert_eq!(error, "/nonexistent/c.toml: cannot read the config file: No such file or directory (os error 2)");
     let found = problems("syntax", "[server]\nlisten = \n", &[]);
@@ -559,7 +559,7 @@ fn tokens_that_can_be_guessed_or_are_the_same_are_refused_off_loopback() {
 }
 
 #[test]
-fn a_source_has_a_token_of_its_own_and_prompts_that_it_may_speak_of() {
+fn a_source_has_its_own_token_and_prompts_that_it_may_report_on() {
     let sources = "[server]\nlisten = \"0.0.0.0:8000\"\napi_token = \"api-token\"\n[sources.team-a]\n\
                    token = \"token-of-a\"\nallowed_prompts = [\"team-a/*\", \"search\"]\n";
     let env = [

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_switch_of_our_master_is_one() {
+    fn only_switch_master_messages_about_our_master_count() {
         let sentinels = SentinelGroup { name: "main".to_owned(), sentinels: Vec::new() };
         let push = |kind, payload: &str| PushInfo {
             kind,

@@ -410,7 +410,7 @@ async fn a_prompt_shows_its_versions_its_log_and_what_would_happen_if() -> Resul
 }
 
 #[tokio::test]
-async fn looking_writes_nothing() -> Result<()> {
+async fn reading_pages_writes_nothing_to_redis() -> Result<()> {
     let world = World::start().await?;
     let id = asked(&world, "p").await?;
     world.settled(&[Work::Incident]).await?;

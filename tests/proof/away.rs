@@ -65,7 +65,7 @@ async fn what_was_measured_is_asked_for_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn it_is_not_asked_for_ever() -> Result<()> {
+async fn prometheus_is_not_queried_for_samples_after_ten_minutes() -> Result<()> {
     let away = Arc::new(AtomicBool::new(true));
     let prometheus = prometheus(&away)?;
     let world = World::with(&[("PROMETHEUS__URL", &prometheus.url()), ("VERIFICATION__EVERY", "1s")]).await?;

@@ -139,7 +139,7 @@ async fn a_redis_that_starts_to_evict_is_found_out_at_the_next_start() -> Result
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_no_broken_key() -> Result<()> {
+async fn an_unexpected_reply_of_redis_is_503_and_not_broken_state() -> Result<()> {
     let world = World::start().await?;
     let proxy = FaultProxy::start(world.redis.addr()).await?;
     let receiver = Receiver::ready(&proxy.url(), &[]).await?;

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn each_token_is_known_for_what_it_may_speak_of() {
+    fn each_token_is_known_with_the_prompts_it_may_report_on() {
         let source = |token: &str, allowed: &str| SourceConfig {
             token: Some(SecretString::from(token)),
             allowed_prompts: allowed.split(',').map(str::to_owned).collect(),

@@ -150,7 +150,7 @@ fn evidence_neither_overflows_nor_vanishes() {
 }
 
 #[test]
-fn quality_and_p99_count_as_well() {
+fn worse_or_unknown_quality_or_p99_keeps_the_ab_gate_closed() {
     let errors = vec![slice((100.0, 1.0), (100.0, 3.0)); 100];
     let scored = |new: f64, old: f64| vec![slice((20.0, 20.0 * (1.0 - new)), (20.0, 20.0 * (1.0 - old))); 100];
     let p99 = |new: f64, old: f64| Some(usual(new, old, 100));

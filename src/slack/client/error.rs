@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_bounded() {
+    fn the_wait_after_a_429_is_at_least_1_s_and_bounded() {
         let wait = |seconds| SlackError::limited(Some(Duration::from_secs(seconds)));
         assert_eq!(wait(0), SlackError::RateLimited { retry_after: Duration::from_secs(1) });
         assert_eq!(wait(7), SlackError::RateLimited { retry_after: Duration::from_secs(7) });
