@@ -68,9 +68,10 @@ def key_bytes(key):
 
 
 def key_of(name):
-    """The name of a prompt as the keys in Redis have it, for a Reader: for names with other characters than A-Z a-z 0-9 . _ / -,
-    or that begin with another one than a letter or digit. Different names are never the same afterwards. Do not encode a name
-    twice. In metrics, the label `prompt` keeps the name itself.
+    """The encoded form of a prompt's name, which its Redis keys contain and a Reader expects. Percent-encodes each byte that is
+    not one of A-Z a-z 0-9 . _ / -, and a first byte that is not a letter or digit; a name without such bytes is returned
+    unchanged. Different names have different encoded forms. Do not encode a name twice. In metrics, the label `prompt` holds
+    the name itself.
 
         >>> key_of("Support bot: v2@eu")
         'Support%20bot%3A%20v2%40eu'
