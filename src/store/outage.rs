@@ -28,7 +28,7 @@ pub struct Coordinated {
     /// In the order in which they joined.
     pub members: Vec<Member>,
     rev: String,
-    /// Whether prompts' loads find a hold.
+    /// Whether `paused` has the hold that the loads of prompts read.
     prompts_are_held: bool,
     unknown: Unknown,
     unknown_members: HashMap<IncidentId, Unknown>,
@@ -55,7 +55,7 @@ impl Coordinated {
         self.members.iter().any(|member| self.before.get(&member.incident) != Some(member))
     }
 
-    /// Whether what prompts' loads find differs from the record, which an earlier receiver may have written.
+    /// Whether the hold in `paused` differs from that in the record, for example because an earlier receiver wrote the record.
     pub fn hold_differs(&self) -> bool {
         self.outage.is_open() && self.prompts_are_held != self.outage.hold.is_some()
     }
@@ -90,8 +90,8 @@ impl Store {
         Ok(self.link.read::<Option<String>>(&command).await?.map(IncidentId))
     }
 
-    /// Removes a hold of all prompts without an open incident, as it stays when an earlier receiver closes the incident. A
-    /// hold that begins meanwhile is found by [`Coordinated::hold_differs`].
+    /// Removes a hold of all prompts that no open coordinating incident has: an earlier receiver leaves it behind when it closes
+    /// the incident. If a hold begins meanwhile, [`Coordinated::hold_differs`] restores it.
     pub async fn forget_stray_hold(&self) -> Result<(), StoreError> {
         if self.open_outage().await?.is_some() {
             return Ok(());

@@ -6,11 +6,11 @@ use crate::yaml::{Position, YamlError, YamlNode};
 
 /// Changes of a text. They do not overlap.
 pub struct Edits {
-    /// With a line break at its end, which `patch` adds too.
+    /// The text, with a line break at its end, because `patch` adds one as well.
     text: String,
-    /// From where, to where (in bytes), and by what.
+    /// The changes: start and end in bytes, and the new text.
     changes: Vec<(usize, usize, String)>,
-    /// What must be done by hand, because that part of the file is in flow style.
+    /// Changes that a person must make, because that part of the file is in flow style.
     pub by_hand: Vec<String>,
 }
 
