@@ -689,7 +689,7 @@ fn clicks_must_come_from_the_app_of_the_app_token_or_the_named_one() {
 }
 
 #[test]
-fn values_that_make_no_sense() {
+fn invalid_config_values_are_errors_that_name_their_key() {
     for (key, value) in [
         ("server.request_timeout", "\"5s\""),
         ("server.request_timeout", "\"0s\""),

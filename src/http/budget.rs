@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_small_is_free_and_what_is_large_shares() {
+    fn small_bodies_are_free_and_large_ones_share_the_budget() {
         let budget = Budget::new(100_000);
         let (mut one, mut other, mut small) =
             (ReservedBytes::default(), ReservedBytes::default(), ReservedBytes::default());

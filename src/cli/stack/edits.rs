@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_patch_is_told_in_full() {
+    fn changes_that_are_no_patch_are_listed_in_full() {
         let told = edits("b: []\na: 1\n").all_by_hand();
         assert_eq!(told, ["Remove [] from line 1", "Add before line 2:\n  - c"]);
     }

@@ -122,7 +122,7 @@ fn a_version_whose_figures_exceed_the_margin_does_not_pass() {
 }
 
 #[test]
-fn what_can_not_be_told_is_not_told() {
+fn unusable_or_few_counts_lead_to_no_verdict() {
     for slice in [
         slice((0.0, 0.0), (10.0, 0.0)),
         slice((10.0, 0.0), (0.0, 0.0)),

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_a_code_or_nothing() {
+    fn an_error_code_that_is_unreadable_is_not_shown() {
         for text in ["", "<html>", "xoxb-1 leaked", "a\nb", &"x".repeat(65)] {
             let error = SlackError::from_code("chat.postMessage", text);
             assert_eq!(error.to_string(), "chat.postMessage: unreadable_code");

@@ -114,7 +114,7 @@ fn a_choice_is_a_value() {
 }
 
 #[test]
-fn what_is_no_click_is_named() {
+fn a_payload_that_is_no_click_names_what_it_lacks() {
     assert_eq!(parse(br#"{"type":"view_submission"}"#), Ok(Interaction::Other("view_submission".into())));
     for (field, lacks) in [("type", "type"), ("user", "user"), ("actions", "actions")] {
         assert_eq!(read(&with(&[field], None)), Err(BadInteraction::Lacks(lacks)));

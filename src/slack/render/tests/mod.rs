@@ -616,7 +616,7 @@ fn a_button_comes_back_as_it_went() {
 }
 
 #[test]
-fn what_no_button_of_ours_holds_is_no_button() {
+fn a_forged_button_value_is_rejected() {
     let good =
         Button { incident: waiting().id, from: Some(version("v2")), to: Some(version("v1")), question_number: 7 }
             .encode();
