@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// Removes a hold of all prompts that no open coordinating incident has: an earlier receiver leaves it behind when it closes
-    /// the incident. If a hold begins meanwhile, [`Coordinated::hold_differs`] restores it.
+    /// the incident. If a hold begins meanwhile, [`Coordinated::hold_differs`] notices that it is gone.
     pub async fn forget_stray_hold(&self) -> Result<(), StoreError> {
         if self.open_outage().await?.is_some() {
             return Ok(());
