@@ -10,6 +10,8 @@ use crate::store::{Store, StoreError};
 
 /// Incidents that are read for a page of those that may be listed.
 const MOST_READ: usize = 1_000;
+/// The cursor before the latest incident: no ULID begins with a Z.
+const BEFORE_ALL: &str = "ZZZZZZZZZZZZZZZZZZZZZZZZZZ";
 
 /// An incident in a list.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Store {
         if let (Some(id), None, None) = (&outage, cursor, visible) {
             items.extend(self.outage(id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         }
-        let limit = limit.max(items.len() + 1);
+        let is_full = items.len() == limit;
         let mut next = cursor.map(str::to_owned);
         let mut read = 0;
         loop {
@@ -73,7 +75,8 @@ impl Store {
             next = page.next;
             if items.len() > limit {
                 items.truncate(limit);
-                next = items.last().map(|last| last.id().0.clone());
+                // the open coordinating incident is older than those that follow it
+                next = if is_full { Some(BEFORE_ALL.to_owned()) } else { items.last().map(|last| last.id().0.clone()) };
             }
             if next.is_none() || items.len() == limit || read >= MOST_READ {
                 return Ok(Page { items, next });
