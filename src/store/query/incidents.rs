@@ -6,6 +6,7 @@ use super::{AT_ONCE, Page, Visible};
 use crate::decision::{Incident, IncidentId, PromptName};
 use crate::store::outage::Coordinated;
 use crate::store::record::{self, StoredIncident};
+use crate::store::reply::text;
 use crate::store::{Store, StoreError};
 
 /// Incidents that are read for a page of those that may be listed.
@@ -96,7 +97,7 @@ impl Store {
             for id in ids {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
             }
-            let records = self.link.read_each::<Option<String>>(&pipeline).await?;
+            let records = self.link.read_each::<Option<Vec<u8>>>(&pipeline).await?;
             let all = visible.is_none();
             let listed = ids.iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id.clone()), json, all));
             for listed in futures_util::future::join_all(listed).await {
@@ -118,7 +119,7 @@ impl Store {
     async fn listed_as(
         &self,
         id: IncidentId,
-        json: Result<Option<String>, StoreError>,
+        json: Result<Option<Vec<u8>>, StoreError>,
         outages: bool,
     ) -> Result<Option<ListedIncident>, StoreError> {
         let Some(json) = json? else {
@@ -127,7 +128,7 @@ impl Store {
             }
             return Ok(self.outage(&id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         };
-        let incident = match self.read_stored(&id, &json)? {
+        let incident = match self.read_stored(&id, &text(json))? {
             StoredIncident::Here(incident, _) => Some(incident),
             StoredIncident::Elsewhere(prompt) => match self.incident_of(&prompt, &id).await? {
                 None => self.incident(&id).await?.map(Box::new), // closed meanwhile
@@ -141,9 +142,9 @@ impl Store {
         const ROUNDS: u32 = 5;
         let key = self.keys.incident(id);
         for _ in 0..ROUNDS {
-            let json: Option<String> = self.link.read(&*redis::cmd("GET").arg(&key)).await?;
+            let json: Option<Vec<u8>> = self.link.read(&*redis::cmd("GET").arg(&key)).await?;
             let Some(json) = json else { return Ok(None) };
-            match self.read_stored(id, &json)? {
+            match self.read_stored(id, &text(json))? {
                 StoredIncident::Here(incident, _) => return Ok(Some(*incident)),
                 StoredIncident::Elsewhere(prompt) => match self.incident_of(&prompt, id).await? {
                     None => {} // it was closed in between, and its key holds the record now
@@ -161,9 +162,9 @@ impl Store {
     /// An incident that is stored in its prompt's state.
     async fn incident_of(&self, prompt: &PromptName, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
         let key = self.keys.state(prompt);
-        let fields: (Option<String>, Option<String>) =
+        let (schema, json): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.link.read(&*redis::cmd("HMGET").arg(&key).arg("schema").arg("json")).await?;
-        let state = self.read_state(&key, fields)?.0;
+        let state = self.read_state(&key, (schema.map(text), json.map(text)))?.0;
         Ok(state.incidents.into_iter().find(|incident| incident.id == *id))
     }
 }
