@@ -184,7 +184,7 @@ async fn dispatch(
         Route::Webhook | Route::Versions => (context.max_body_bytes, &context.budget),
         _ => (context.max_body_bytes.min(MAX_SHORT), &context.budget),
     };
-    let (bytes, _held) = incoming::read(body, declared, max, budget).await?;
+    let (bytes, held) = incoming::read(body, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
     let parameters = [parameter.as_str(), second.as_str()];
@@ -193,8 +193,18 @@ async fn dispatch(
     // it has a token, or Slack's signature, in its body
     let is_refused = matches!(sender, Sender::Anyone)
         && answer.as_ref().is_err_and(|refused| refused.status == StatusCode::UNAUTHORIZED);
-    if is_refused && let Some(now) = renewed(&context, contexts).await {
-        answer = Box::pin(post(&now, route, request)).instrument(span.clone()).await;
+    if is_refused {
+        // most such requests are forged: while the files are read, they keep no others out
+        let waiting = budget.lend(held);
+        let now = tokio::select! {
+            biased;
+            () = waiting.given_up() => None,
+            now = renewed(&context, contexts) => now,
+        };
+        if let Some(now) = now {
+            let _held = waiting.complete();
+            answer = Box::pin(post(&now, route, request)).instrument(span.clone()).await;
+        }
     }
     match answer {
         Err(failure) if route == Route::Login => Ok(sign_in_again(&context, &failure, &bytes, peer)),

@@ -64,9 +64,9 @@ impl Act {
     }
 }
 
-/// What the incident's phase allows, as in Slack.
-pub fn of_incident(incident: &Incident, viewer: &Viewer) -> Markup {
-    let offered = if viewer.may_decide { offers::of_incident(incident) } else { Vec::new() };
+/// What the incident's phase allows, as in Slack. `is_split`: the prompt's traffic is split.
+pub fn of_incident(incident: &Incident, is_split: bool, viewer: &Viewer) -> Markup {
+    let offered = if viewer.may_decide { offers::of_incident(incident, is_split) } else { Vec::new() };
     html! {
         @if !offered.is_empty() {
             div class="acts" role="group" aria-label="Decide" {

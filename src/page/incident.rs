@@ -32,6 +32,8 @@ pub enum Picture<'a> {
 pub struct IncidentPage<'a> {
     pub now: Timestamp,
     pub incident: &'a Incident,
+    /// Whether the prompt's traffic is split, while the incident is open.
+    pub is_split: bool,
     /// What a critical alert on the prompt would lead to now, while the incident is open.
     pub rehearsed: Option<&'a Rehearsed>,
     /// Whether automation is paused for the prompt, while the incident is open.
@@ -59,7 +61,7 @@ pub fn incident(view: &IncidentPage<'_>, viewer: &Viewer) -> String {
             (badge(severity(incident), incident.severity.as_str())) " " (badge(tone(incident), incident.phase.as_str()))
         }
         (said(incident))
-        (actions::of_incident(incident, viewer))
+        (actions::of_incident(incident, view.is_split, viewer))
         (facts(view))
         (verification(incident))
         (picture(view))

@@ -9,6 +9,7 @@ use super::keys::Keys;
 use super::pause_entry::written_hold;
 use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA, Unknown};
+use super::reply::text;
 use super::schedule::{Shows, Subscription, Work, WorkItem};
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::outage::{Member, Outage};
@@ -105,8 +106,8 @@ impl Store {
         let key = self.keys.outage_record(id);
         let names = [key.clone(), self.keys.outage_members(id), self.keys.paused()];
         let call = self.scripts.members.call(&names);
-        type Fields = (Option<String>, Option<u32>, Option<String>);
-        type Read = (Fields, HashMap<String, String>, Option<String>);
+        type Fields = (Option<String>, Option<u32>, Option<Vec<u8>>);
+        type Read = (Fields, HashMap<String, Vec<u8>>, Option<Vec<u8>>);
         let ((rev, schema, json), fields, hold): Read = self.link.read(&call).await?;
         let prompts_are_held = hold.is_some();
         let (Some(rev), Some(json)) = (rev, json) else { return Ok(None) };
@@ -115,10 +116,10 @@ impl Store {
         }
         let many = fields.len() > FEW_MEMBERS;
         let read = move || {
-            let (outage, unknown) = record::read(&json)?;
+            let (outage, unknown) = record::read(&text(json))?;
             let mut found = Coordinated { rev, prompts_are_held, unknown, ..Coordinated::new(outage) };
-            for json in fields.values() {
-                let (member, unknown) = record::read::<Member>(json)?;
+            for json in fields.into_values() {
+                let (member, unknown) = record::read::<Member>(&text(json))?;
                 found.unknown_members.insert(member.incident.clone(), unknown);
                 found.before.insert(member.incident.clone(), member.clone());
                 found.members.push(member);

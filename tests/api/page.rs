@@ -211,6 +211,28 @@ async fn a_prompt_whose_key_is_broken_needs_a_person_and_would_be_held() -> Resu
 }
 
 #[tokio::test]
+async fn a_key_of_another_type_needs_a_person_until_it_is_repaired() -> Result<()> {
+    let world = World::start().await?;
+    for prompt in ["a", "zz"] {
+        world.ship(prompt).await?;
+    }
+    let (active, aside) = ("{prompts}:active:zz", "{prompts}:aside");
+    world.redis.cmd::<()>(&["SADD", aside, "x"]).await?;
+    world.redis.cmd::<()>(&["RENAME", aside, active]).await?;
+    let shown = eventually("it is noticed", SOON, async || {
+        page(&world, "/?state=needs-person").await.ok().filter(|page| page.contains("Needs a person (1)"))
+    })
+    .await?;
+    assert!(shown.contains("<tr data-key=\"zz\"") && shown.contains("holds the wrong type"), "{shown}");
+    world.redis.cmd::<()>(&["SET", active, "v2"]).await?;
+    eventually("it is repaired", SOON, async || {
+        page(&world, "/?state=needs-person").await.ok().filter(|page| page.contains("Needs a person (0)"))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_deleted_key_is_found_behind_hundreds_of_prompts_that_never_served() -> Result<()> {
     let world = World::start().await?;
     for number in 0..=500 {

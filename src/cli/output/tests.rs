@@ -278,7 +278,7 @@ fn only_a_question_has_a_time_to_decide_by() {
     };
     for (phase, label) in [
         ("awaiting_decision", "decide by"),
-        ("confirming", "answer due"),
+        ("confirming", "expected by"),
         ("observing", "observing until"),
         ("investigating", "asking again"),
         ("verifying", "result due"),

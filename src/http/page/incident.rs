@@ -62,11 +62,11 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     };
     reader.caller.require_incident(&found)?;
     let is_open = found.phase.is_open();
-    let rehearsed = if is_open {
+    let (is_split, rehearsed) = if is_open {
         let mut loaded = engine.load(&found.prompt).await?;
-        explain::if_critical(&engine.policy, &mut loaded)
+        (loaded.snapshot.state.split().is_some(), explain::if_critical(&engine.policy, &mut loaded))
     } else {
-        None
+        (false, None)
     };
     let is_paused = match is_open {
         true => Some(store.paused_by(Some(&found.prompt)).await?.is_some()),
@@ -100,6 +100,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     let view = IncidentPage {
         now,
         incident: &found,
+        is_split,
         rehearsed: rehearsed.as_ref(),
         is_paused,
         still_off: StillOff::of(engine.policy.dry_run, is_all_paused),

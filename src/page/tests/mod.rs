@@ -375,6 +375,7 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
     let view = IncidentPage {
         now: NOW,
         incident,
+        is_split: false,
         rehearsed: incident.phase.is_open().then_some(&rehearsed),
         is_paused: incident.phase.is_open().then_some(false),
         still_off: None,
@@ -669,6 +670,18 @@ fn resuming_promises_only_what_then_happens() {
         (true, true, "Automatic rollbacks stay off: guards.mode is dry-run."),
     ] {
         assert_eq!(about(StillOff::of(is_dry_run, is_paused)).as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn no_gradual_rollback_is_offered_while_a_canary_runs() {
+    for action in [Action::Page, Action::Observe] {
+        let incident = Incident { action, ..awaiting(PLAIN) };
+        for is_split in [false, true] {
+            let offered = actions::of_incident(&incident, is_split, &viewer()).into_string();
+            assert_eq!(offered.contains("approve_gradual"), !is_split, "{action:?}: {offered}");
+            assert_eq!(offered.matches("class=\"act first\"").count(), 1, "{action:?}: {offered}");
+        }
     }
 }
 
