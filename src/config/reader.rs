@@ -10,13 +10,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigProblem, Origin};
 use super::files::FileContents;
-use super::key::{ENV_PREFIX, env_name, env_word, quote, section_of, split_name, unquote};
+use super::key::{ENV_PREFIX, env_name, env_word, quote, section_of, split_name};
 use super::shown::{show, show_text};
 use super::value::Setting;
 use super::values::Values;
 
 mod hidden;
 mod renamed;
+mod table;
 
 pub use renamed::RenamedKey;
 
@@ -160,38 +161,6 @@ impl<'a> ConfigReader<'a> {
     /// Not a key: a value that is created after the files that other keys name were read.
     pub fn later<T>(&mut self, _: &str) -> Option<T> {
         None
-    }
-
-    /// A table whose names the user chooses; `default` if it is empty.
-    pub fn get_table<T: Setting>(&mut self, key: &str, default: &str) -> BTreeMap<String, T> {
-        let prefix = format!("{key}.");
-        let names: Vec<String> = self.file.keys().filter_map(|k| k.strip_prefix(&prefix)).map(str::to_owned).collect();
-        let emptied = matches!(self.file.get(key), Some(Leaf { value: DeValue::Table(_), .. }));
-        if emptied {
-            self.file.remove(key);
-        }
-        if (names.is_empty() && !emptied) || self.env.contains_key(&env_name(key)) {
-            self.file.retain(|k, _| !k.starts_with(&prefix));
-            return self.get(key, default);
-        }
-        let mut table = BTreeMap::new();
-        for name in names {
-            let Some(leaf) = self.file.remove(&format!("{prefix}{name}")) else { continue };
-            match T::from_toml(&leaf.value) {
-                Some(value) => {
-                    self.known.insert(format!("{prefix}{name}"), (self.in_file(Some(leaf.line)), show(&leaf.value)));
-                    table.insert(unquote(&name), value);
-                }
-                None => {
-                    let message = format!("found {}, expected {}", show(&leaf.value), T::expected());
-                    let origin = self.in_file(Some(leaf.line));
-                    self.problems.push(ConfigProblem { origin, key: format!("{prefix}{name}"), message });
-                }
-            }
-        }
-        self.known.insert(key.to_owned(), (self.in_file(None), "a table".into()));
-        self.values.set(key, &table);
-        table
     }
 
     /// The content of the file that `key` names; it becomes part of the key's value.
