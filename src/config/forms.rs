@@ -65,6 +65,11 @@ pub(crate) fn is_server(uri: &hyper::Uri) -> bool {
     !authority.host().is_empty() && port.is_some()
 }
 
+/// Whether Slack gives such ids to users (`U…`, `W…`) or user groups (`S…`).
+pub(super) fn is_slack_id(id: &str) -> bool {
+    id.len() > 1 && id.starts_with(['U', 'W', 'S']) && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
 pub(super) fn is_label_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -46,8 +46,18 @@ pub(super) struct ConfigReader<'a> {
     pub files: FileContents,
     /// Keys that are set by an earlier name.
     pub renamed: Vec<RenamedKey>,
+    /// Values that are accepted although they have no effect.
+    ineffective: Vec<ConfigProblem>,
     is_toml: bool,
     problems: Vec<ConfigProblem>,
+}
+
+/// What was read beside the settings.
+pub(super) struct ConfigFindings {
+    pub values: Values,
+    pub files: FileContents,
+    pub renamed: Vec<RenamedKey>,
+    pub ineffective: Vec<ConfigProblem>,
 }
 
 impl<'a> ConfigReader<'a> {
@@ -68,6 +78,7 @@ impl<'a> ConfigReader<'a> {
             values: Values::default(),
             files: FileContents::default(),
             renamed: Vec::new(),
+            ineffective: Vec::new(),
             is_toml: true,
             problems: Vec::new(),
         };
@@ -209,6 +220,12 @@ impl<'a> ConfigReader<'a> {
         self.problems.push(ConfigProblem { origin, key: key.to_owned(), message });
     }
 
+    /// Reports a value that is accepted although it has no effect: a receiver that refused it could not be restarted.
+    pub fn warn(&mut self, key: &str, message: String) {
+        let origin = self.origin(key);
+        self.ineffective.push(ConfigProblem { origin, key: key.to_owned(), message });
+    }
+
     /// Where a key was set or, for a table, the first of its keys that was set.
     fn origin(&self, key: &str) -> Origin {
         let inside = format!("{key}.");
@@ -254,7 +271,7 @@ impl<'a> ConfigReader<'a> {
     }
 
     /// Keys that were not read are unknown keys.
-    pub fn finish(mut self) -> Result<(Values, FileContents, Vec<RenamedKey>), ConfigError> {
+    pub fn finish(mut self) -> Result<ConfigFindings, ConfigError> {
         for (key, leaf) in std::mem::take(&mut self.file) {
             let is_section = self.known.keys().any(|known| known.starts_with(&format!("{key}.")));
             let message = match (&leaf.value, is_section) {
@@ -282,7 +299,8 @@ impl<'a> ConfigReader<'a> {
             }
         }
         if self.problems.is_empty() {
-            return Ok((self.values, self.files, self.renamed));
+            let Self { values, files, renamed, ineffective, .. } = self;
+            return Ok(ConfigFindings { values, files, renamed, ineffective });
         }
         for key in self.pins.into_keys() {
             let stays = self.known.get(&key).map_or("its value", |(_, shown)| shown);

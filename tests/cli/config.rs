@@ -51,6 +51,22 @@ fn check_reads_the_config() {
 }
 
 #[test]
+fn check_warns_of_approvers_that_are_no_ids_of_slack() {
+    let variable = "PROMPT_ROLLBACK_DECIDERS__ON_CALL__APPROVERS";
+    let check = |args: &[&str]| program(args).env(variable, "U012AB3CD,W1,S012AB3CD,maya,C012AB3CD").output().unwrap();
+    let warning = |found: &str| {
+        format!(
+            "environment variable {variable}: deciders.on-call.approvers: found \"{found}\", which lets nobody decide, \
+             expected ids of Slack, of users (U012AB3CD) or user groups (S012AB3CD)"
+        )
+    };
+    let warnings = [warning("maya"), warning("C012AB3CD")];
+    succeeds(&check(&["check"]), &format!("config: ok\nwarning: {}\nwarning: {}\n", warnings[0], warnings[1]));
+    let json: serde_json::Value = serde_json::from_str(&stdout(&check(&["check", "--output", "json"]))).unwrap();
+    assert_eq!(json["warnings"], json!(warnings));
+}
+
+#[test]
 fn check_connects_to_prometheus_and_each_alertmanager() {
     let good = Stub::start(&[
         ("GET /-/ready", 200, json!("Prometheus Server is Ready.")),
