@@ -134,6 +134,7 @@ async fn check(file: &ConfigFile, connect: bool, stack: &StackFiles<'_>, format:
     if connect {
         probes.extend(check::probe_http(&config).await);
         probes.extend(probe::probe_slack(&config).await);
+        probes.extend(probe::probe_deciders(&config));
         probes.extend(probe::probe_schedules(&config).await);
         probes.extend(probe::probe_webhooks(&config).await);
         probes.extend(probe::probe_collector(&config).await);

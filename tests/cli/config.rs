@@ -67,6 +67,23 @@ fn check_warns_of_approvers_that_are_no_ids_of_slack() {
 }
 
 #[test]
+fn check_warns_of_deciders_for_whom_nobody_may_click() {
+    let gone = free_address();
+    let warned = |bot_token: &str| -> Vec<String> {
+        let mut check = program(&["check", "--connect"]);
+        check.env("PROMPT_ROLLBACK_REDIS__URL", format!("redis://{gone}"));
+        check.env("PROMPT_ROLLBACK_SLACK__API_URL", format!("http://{gone}"));
+        check.env("PROMPT_ROLLBACK_SLACK__BOT_TOKEN", bot_token);
+        check.env("PROMPT_ROLLBACK_DECIDERS__ON_CALL__APPROVERS", "U012AB3CD");
+        let text = stdout(&check.output().unwrap());
+        let lines = text.lines().filter(|line| line.starts_with("decider "));
+        lines.map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(warned("xoxb-1"), ["decider product-pm warning"]);
+    assert!(warned("").is_empty(), "without Slack, people decide elsewhere");
+}
+
+#[test]
 fn check_connects_to_prometheus_and_each_alertmanager() {
     let good = Stub::start(&[
         ("GET /-/ready", 200, json!("Prometheus Server is Ready.")),
