@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde_json::{Value, json};
 
-use super::args::{DecisionArg, OperationCommand, Output};
+use super::args::{DecisionArg, OperationCommand, Output, ReceiverArgs};
 use super::client::encode;
 use super::receiver::{body, connect, show};
 use super::terminal::{CommandError, color, print, print_json};
@@ -53,6 +53,9 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
         }
         OperationCommand::Postmortem { incident, receiver } => {
             let draft = connect(&receiver)?.text(&format!("/api/incidents/{}/postmortem", encode(&incident))).await?;
+            if !draft.starts_with("# ") {
+                return Err(unrecognized(&receiver, "a post-mortem", &draft));
+            }
             match receiver.format.output {
                 Output::Json => print_json(&json!({ "incident": incident, "markdown": draft })),
                 Output::Text => print(&draft.lines().map(|line| format!("{}\n", clean_line(line))).collect::<String>()),
@@ -111,9 +114,7 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
         OperationCommand::Healthcheck { receiver } => {
             let answer = connect(&receiver)?.text("/-/ready").await?;
             if answer != "ready" {
-                let line = answer.lines().next().unwrap_or_default();
-                let text = format!("{} is not a receiver: expected \"ready\", found {line:.200?}", receiver.url);
-                return Err(CommandError::Failed(text));
+                return Err(unrecognized(&receiver, "\"ready\"", &answer));
             }
             match receiver.format.output {
                 Output::Json => print_json(&json!({ "ready": true })),
@@ -121,6 +122,12 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
             }
         }
     }
+}
+
+/// The text of another server.
+fn unrecognized(receiver: &ReceiverArgs, expected: &str, text: &str) -> CommandError {
+    let line = text.lines().next().unwrap_or_default();
+    CommandError::Failed(format!("{} is not a receiver: expected {expected}, found {line:.200?}", receiver.url))
 }
 
 /// Content may contain tabs.

@@ -368,6 +368,9 @@ fn an_empty_answer_of_another_server_is_no_success() {
     }
     let stub = Stub::start(&[("POST /api/resume", 200, json!({}))]);
     fails(&stub.run(&["resume"]), 1, &format!("error: {} did not confirm the resumption\n", stub.url()));
+    let login = Stub::with(vec![("GET /api/incidents/01KA/postmortem".to_owned(), 200, "<html>\nSign in".to_owned())]);
+    let expected = format!("error: {} is not a receiver: expected a post-mortem, found \"<html>\"\n", login.url());
+    fails(&login.run(&["postmortem", "01KA"]), 1, &expected);
 }
 
 #[test]
