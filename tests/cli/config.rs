@@ -67,6 +67,22 @@ fn check_warns_of_approvers_that_are_no_ids_of_slack() {
 }
 
 #[test]
+fn check_warns_of_a_mention_that_notifies_nobody() {
+    let variable = "PROMPT_ROLLBACK_DECIDERS__ON_CALL__MENTION";
+    let check = |mention: &str| program(&["check"]).env(variable, mention).output().unwrap();
+    for mention in ["<!here>", "on-call: <@U012AB3CD>", "<!subteam^S012AB3CD|@on-call>", ""] {
+        succeeds(&check(mention), "config: ok\n");
+    }
+    for mention in ["@on-call", "U012AB3CD", "<@maya>", "<@S012AB3CD>", "<!subteam^on-call>"] {
+        let warning = format!(
+            "environment variable {variable}: deciders.on-call.mention: found \"{mention}\", which notifies nobody, \
+             expected ids of Slack, such as <@U012AB3CD> or <!subteam^S012AB3CD>, or <!here>"
+        );
+        succeeds(&check(mention), &format!("config: ok\nwarning: {warning}\n"));
+    }
+}
+
+#[test]
 fn check_warns_of_deciders_for_whom_nobody_may_click() {
     let gone = free_address();
     let warned = |bot_token: &str| -> Vec<String> {

@@ -2,11 +2,12 @@
 
 use secrecy::ExposeSecret;
 
-use crate::config::forms::{is_address, is_plain_name, is_slack_id};
+use crate::config::forms::{is_address, is_plain_name, is_slack_id, mentions_somebody};
 use crate::config::reader::ConfigReader;
 use crate::config::{Config, Decider};
 
 const IDS: &str = "ids of Slack, of users (U012AB3CD) or user groups (S012AB3CD)";
+const MENTION: &str = "ids of Slack, such as <@U012AB3CD> or <!subteam^S012AB3CD>, or <!here>";
 
 impl Config {
     pub(super) fn validate_deciders(&self, r: &mut ConfigReader<'_>) {
@@ -17,6 +18,10 @@ impl Config {
                 let most = Decider::MAX_MENTION;
                 let text = format!("found {length} bytes, expected at most {most}: mention a user group instead");
                 r.problem(&format!("{key}.mention"), text);
+            }
+            if let Some(mention) = decider.mention.as_deref().filter(|mention| !mentions_somebody(mention)) {
+                let text = format!("found {mention:?}, which notifies nobody, expected {MENTION}");
+                r.warn(&format!("{key}.mention"), text);
             }
             for approver in &decider.approvers {
                 let is_word = !approver.is_empty() && approver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
