@@ -116,6 +116,27 @@ fn the_environment_beats_the_file() {
 }
 
 #[test]
+fn a_variable_of_one_entry_adds_it_to_the_table() {
+    let toml = "[alertmanager.labels]\ncluster = \"eu\"\nnamespace = \"mine\"\n";
+    let label = ("PROMPT_ROLLBACK_ALERTMANAGER__LABELS__NAMESPACE", "prompts");
+    let labels = |toml, env: &[_]| format!("{:?}", load("one-entry", toml, env).unwrap().alertmanager.labels);
+    assert_eq!(labels(toml, &[label]), r#"{"cluster": "eu", "namespace": "prompts"}"#);
+    assert_eq!(labels("", &[label]), r#"{"namespace": "prompts"}"#);
+    let all = ("PROMPT_ROLLBACK_ALERTMANAGER__LABELS", "team=ml");
+    assert_eq!(labels(toml, &[all, label]), r#"{"namespace": "prompts", "team": "ml"}"#);
+
+    let alias = "PROMPT_ROLLBACK_LABELS__SEVERITY_ALIASES__P1";
+    let aliases = load("one-alias", "", &[(alias, "critical")]).unwrap().labels.severity_aliases;
+    assert_eq!((aliases.len(), aliases.get("p1")), (3, Some(&Severity::Critical)), "the defaults stay");
+    assert_eq!(
+        problems("bad-one-alias", "", &[(alias, "urgent")]),
+        [format!(
+            "environment variable {alias}: labels.severity_aliases.p1: found \"urgent\", expected one of \"critical\", \"high\", \"medium\""
+        )]
+    );
+}
+
+#[test]
 fn variables_of_others_are_left_alone() {
     let config = Config::load(
         None,

@@ -37,6 +37,16 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
     }
 }
 
+/// The deciders whom Slack asks although nobody may answer there.
+pub fn probe_deciders(config: &Config) -> Vec<Probe> {
+    let nobody = |decider: &config::Decider| decider.approvers.is_empty() && decider.approvers_url.is_none();
+    let asked = config.deciders.iter().filter(|(_, decider)| config.slack.bot_token.is_some() && nobody(decider));
+    let detail = "approvers is empty and approvers_url is not set: nobody can decide in Slack";
+    asked
+        .map(|(name, _)| Probe { name: format!("decider {name}"), level: Level::Warning, detail: detail.to_owned() })
+        .collect()
+}
+
 /// Reads who is on call from the schedule of each decider that has one.
 pub async fn probe_schedules(config: &Config) -> Vec<Probe> {
     let _ = rustls::crypto::ring::default_provider().install_default();
