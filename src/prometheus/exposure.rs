@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::bound::bounds;
 use super::client::Series;
 use super::question::FAILS_ABOVE;
-use super::server::{Replica, ScrapeTargets, Server, VANISHED};
+use super::server::{Replica, ScrapeTargets, Server, VANISHED, has_vanished};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Instances, Traffic};
@@ -183,7 +183,7 @@ impl<'a> Counters<'a> {
             if self.targets.is_gone(server, instance.recorded, self.newest, self.every) {
                 continue;
             }
-            let vanished = self.newest.since(instance.recorded) > VANISHED;
+            let vanished = has_vanished(instance.recorded, self.newest, self.every);
             let is_latest = |interval: &&Interval| !vanished && later(interval);
             let latest = |intervals: &[Interval]| intervals.last().filter(is_latest).map_or(0.0, |i| i.requests);
             latest_bad += latest(of_bad);

@@ -700,3 +700,23 @@ fn a_server_is_not_gone_when_its_last_point_is_one_step_old() {
     assert_eq!(traffic.still.names, ["a"], "{traffic:?}");
     assert!(!traffic.none_is_left());
 }
+
+#[test]
+fn a_server_is_not_gone_for_a_scrape_that_failed_at_a_rare_point() {
+    let (now, step) = (6 * 3_600, 121);
+    let points = |missing: usize, value: &dyn Fn(i64) -> f64| -> Vec<(Timestamp, f64)> {
+        let times = (0..180).rev().map(|point| now - point * step);
+        times.take(180 - missing).map(|second| (at(second), value(second))).collect()
+    };
+    let served = |version: &str, instance: &str, missing: usize| {
+        [
+            series(REQUESTS, version, instance, points(missing, &|second| (second + 1_000) as f64)),
+            series(FAILURES, version, instance, points(missing, &|_| 0.0)),
+            series(SCRAPED, version, instance, points(missing, &|second| at(second).0 as f64 / 1e3)),
+        ]
+    };
+    for (missing, gone) in [(0, false), (1, false), (2, false), (3, true)] {
+        let traffic = traffic(&[served("v1", "a", 0), served("v2", "b", missing)].concat());
+        assert_eq!((traffic.following, traffic.none_is_left()), (1, gone), "{missing} points: {traffic:?}");
+    }
+}
