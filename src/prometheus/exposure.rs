@@ -26,8 +26,8 @@ const BEFORE: Duration = Duration::from_secs(300);
 const REFERENCE_AGE: Duration = Duration::from_secs(900);
 /// How long every evaluation is requested.
 const FINELY: Duration = Duration::from_secs(900);
-/// The number of points afterwards.
-const POINTS: u64 = 180;
+/// The number of points afterwards: the counters of a prompt on very many instances are read at fewer points.
+pub const POINTS: [u64; 3] = [180, 60, 20];
 /// The number of requests below which a failure ratio means nothing.
 pub const EVIDENCE: u64 = 20;
 /// A gradual rollback stops if its target's failure ratio is above this.
@@ -42,11 +42,12 @@ pub(super) const SUMMED: &str = "prompt_version_instance:request_successes:count
 const SCRAPED: &str = "prompt_version_instance:requests:timestamp_seconds";
 const REFERENCE: &str = "prompt_version:request_errors:reference";
 
-/// The query: the counters of these prompts since `oldest`, and for a while before.
-pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
+/// The query: the counters of these prompts since `oldest`, and for a while before, at one of [`POINTS`].
+pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp, points: u64) -> String {
     let seconds = (now.since(oldest) + BEFORE).as_secs();
     // for a longer time, every evaluation would be too large an answer; the counters hold the same information
-    let step = if seconds > FINELY.as_secs() { format!(":{}s", seconds / POINTS) } else { String::new() };
+    let coarsely = seconds > FINELY.as_secs() || points < POINTS[0];
+    let step = if coarsely { format!(":{}s", seconds / points) } else { String::new() };
     let names = [REQUESTS, FAILURES, SUMMED, SCRAPED].join("|");
     format!("{{__name__=~\"{names}\",{prompts}}}[{seconds}s{step}]")
 }
