@@ -315,13 +315,12 @@ class _Sentinel:
             raise named
         if not named:
             raise LookupError(f"knows no master named {self._master!r}")
-        address = node.at(named[0].decode(), named[1])
-        if self.said and self.said[1] == address:
-            return
+        # The epoch also of the same master: it may have been replaced, and be the master again in a later epoch.
         (fields,) = node.ask(("SENTINEL", "MASTER", self._master))
         if isinstance(fields, ResponseError):
             raise fields
-        self.said = (int(dict(zip(fields[::2], fields[1::2])).get(b"config-epoch", 0)), address)
+        epoch = int(dict(zip(fields[::2], fields[1::2])).get(b"config-epoch", 0))
+        self.said = (epoch, node.at(named[0].decode(), named[1]))
 
 
 def _shown(address):
@@ -397,7 +396,7 @@ class Reader:
         pool = _pool(url, options)
         self._connection_class, self._settings = pool.connection_class, pool.connection_kwargs
         unix = "path" in self._settings
-        listed = _addresses(nodes)
+        listed = list(dict.fromkeys(_addresses(nodes)))  # a sentinel that is listed twice has one vote
         if unix and (listed or sentinel_master):
             raise ValueError("nodes: expected a redis:// or rediss:// URL, because nodes and sentinels are not unix sockets")
         of_url = None if unix else (self._settings.get("host", "localhost"), int(self._settings.get("port", 6379)))
