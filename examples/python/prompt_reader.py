@@ -404,6 +404,7 @@ class Reader:
         # As in the receiver's config: if sentinels are listed, the URL only provides the login to Redis.
         self._sentinel_addresses = (listed or [of_url]) if sentinel_master else []
         self._sentinel_master = sentinel_master
+        self._latest_epoch, self._last_master = 0, None  # also valid after a fork
         self._sentinel_login = {"username": sentinel_username, "password": sentinel_password, "db": 0}
         self._namespace, self._refresh, self._on_change = namespace, _seconds("refresh", refresh), on_change
         self._known = {name: _Known(problem="redis can't be asked: it has not answered yet") for name in names}
@@ -414,7 +415,6 @@ class Reader:
 
     def _begin(self):
         self._closed, self._mode, self._connections = threading.Event(), "away", weakref.WeakSet()
-        self._latest_epoch, self._last_master = 0, None
         self._forget_attempts()
         self._sentinels = [
             _Sentinel(self._connect_sentinel, address, self._sentinel_master, self._closed)

@@ -154,6 +154,14 @@ class Sentinels(unittest.TestCase):
         self.addCleanup(reader.close)
         self.assertEqual(reader._sentinel_addresses, [("127.0.0.1", 1), ("127.0.0.1", 2)])
 
+    def test_the_last_known_master_is_known_after_a_fork(self):
+        reader = Reader("redis://h:1", ["support"], nodes="127.0.0.1:1", sentinel_master="main")
+        self.addCleanup(reader.close)
+        self.addCleanup(reader._closed.set)  # of the threads that a real fork would not copy
+        reader._last_master = ("127.0.0.1", 2)
+        reader._begin_anew()
+        self.assertEqual(reader._master(), ("127.0.0.1", 2))
+
 
 class Plan(str, enum.Enum):
     FREE = "user-4711"
