@@ -34,6 +34,16 @@ pub struct QueryRange {
     pub step: Duration,
 }
 
+impl QueryRange {
+    /// The same slices as two queries. `None`: it is a single slice.
+    pub fn halves(self) -> Option<[Self; 2]> {
+        let slices = self.to.since(self.from).as_millis() / self.step.as_millis().max(1);
+        let half = u32::try_from(slices / 2).ok().filter(|half| *half > 0)?;
+        let middle = self.from.plus(self.step * half);
+        Some([Self { to: middle, ..self }, Self { from: middle, ..self }])
+    }
+}
+
 /// The finished slices of a comparison that began at `began`. It ends after a week.
 pub fn spans(began: Timestamp, now: Timestamp) -> Vec<QueryRange> {
     let latest = now.minus(SETTLED);

@@ -6,7 +6,7 @@ use super::Verifier;
 use crate::config::Labels;
 use crate::decision::{Compared, Evidence, Look, PromptName, PromptState, Timestamp, TrafficSplit, VersionName};
 use crate::prometheus::ab_test::Comparison;
-use crate::prometheus::client::{Prometheus, Series};
+use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::comparison;
 use crate::store::StoreError;
 
@@ -103,6 +103,30 @@ impl Verifier {
         Ok(judged(&comparison, requests, own.await))
     }
 
+    /// Asks about the slices of `span`, in parts if an answer is too large, as with very many instances. The turn of the first query is
+    /// taken already.
+    async fn ask_in_parts(
+        &self,
+        prometheus: &Prometheus,
+        query: &str,
+        span: comparison::QueryRange,
+        rate_limited: bool,
+    ) -> Result<Vec<(comparison::QueryRange, Vec<Series>)>, String> {
+        let (mut left, mut answers, mut is_first) = (vec![span], Vec::new(), true);
+        while let Some(span) = left.pop() {
+            if rate_limited && !is_first {
+                self.take_turn().await?;
+            }
+            is_first = false;
+            let answer = prometheus.range(query, span.from, span.to, span.step).await;
+            match (answer, span.halves()) {
+                (Err(PrometheusError::TooLarge(_)), Some([first, second])) => left.extend([second, first]),
+                (answer, _) => answers.push((span, answer.map_err(|error| error.to_string())?)),
+            }
+        }
+        Ok(answers)
+    }
+
     /// `rate_limited`: no one waits for the result, so the queries wait for slots.
     async fn compare(
         &self,
@@ -120,9 +144,10 @@ impl Verifier {
         for _ in spans.iter().filter(|_| rate_limited) {
             self.take_turn().await?;
         }
-        let ask = |span: &comparison::QueryRange| prometheus.range(&query, span.from, span.to, span.step);
+        let ask = |span: &comparison::QueryRange| self.ask_in_parts(prometheus, &query, *span, rate_limited);
         let answers = join_all(spans.iter().map(ask)).await;
-        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (spans, answers): (Vec<_>, Vec<_>) = answers.into_iter().flatten().unzip();
         let measured = comparison::read(&self.labels, &spans, &answers, [version, other], stage);
         Ok((
             Comparison::of(&measured, f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0),
