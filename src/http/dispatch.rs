@@ -179,6 +179,8 @@ async fn dispatch(
     *span = self::span(route, &head, &parameter);
     let query = Query::parse(head.uri.query(), route.parameters())?;
     if matches!(head.method, Method::GET | Method::HEAD) {
+        // while it waits, its connection may be evicted
+        let _room = context.room_for(route, &query).await?;
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
         let only_head = head.method == Method::HEAD;
