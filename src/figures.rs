@@ -195,6 +195,11 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// How many prompts there are.
+    pub fn prompts(&self) -> usize {
+        self.versions.len()
+    }
+
     /// By the encoded form of the prompt's name.
     pub fn of(&self, prompt: &str, version: &str) -> Option<&VersionFigures> {
         self.versions.get(prompt)?.get(version)

@@ -59,7 +59,7 @@ pub async fn answer(
     let code = answer.as_ref().err().map(|failure| failure.code);
     let mut answer = answer.unwrap_or_else(|failure| {
         if failure.status.is_server_error() {
-            span.in_scope(|| tracing::warn!(code = failure.code, why = failure.message, "request failed"));
+            failed(&contexts.get(), &failure, &span, peer);
         }
         if let Some(denial) = failure.refused {
             refused(&contexts.get(), denial, peer);
@@ -120,9 +120,22 @@ fn span(route: Route, head: &Parts, parameter: &str) -> Span {
 /// Counts and logs a refused request, without its content.
 fn refused(context: &Context, denial: Denial, peer: Peer) {
     context.engine.metrics.refused(denial);
-    if let Some(untold) = context.refusals.should_log(denial, Instant::now().into_std()) {
+    let reason = denial.as_str();
+    if let Some(untold) = context.refusals.should_log(reason, Instant::now().into_std()) {
         let from = peer.address;
-        tracing::warn!(reason = denial.as_str(), %from, not_told = untold, "a request was refused");
+        tracing::warn!(reason, %from, not_told = untold, "a request was refused");
+    }
+}
+
+/// Logs a request that failed. Those without a span may be sent by anyone, so they must not fill the log.
+fn failed(context: &Context, failure: &ApiError, span: &Span, peer: Peer) {
+    let (code, why) = (failure.code, failure.message.as_str());
+    if !span.is_none() {
+        return span.in_scope(|| tracing::warn!(code, why, "request failed"));
+    }
+    if let Some(untold) = context.refusals.should_log(code, Instant::now().into_std()) {
+        let from = peer.address;
+        tracing::warn!(code, why, %from, not_told = untold, "request failed");
     }
 }
 
@@ -166,6 +179,8 @@ async fn dispatch(
     *span = self::span(route, &head, &parameter);
     let query = Query::parse(head.uri.query(), route.parameters())?;
     if matches!(head.method, Method::GET | Method::HEAD) {
+        // while it waits, its connection may be evicted
+        let _room = context.room_for(route, &query).await?;
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
         let only_head = head.method == Method::HEAD;

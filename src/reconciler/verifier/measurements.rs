@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
 
-use super::{Verifier, is_new};
+use super::{SERIES, Verifier, is_new};
 use crate::config::Labels;
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::elsewhere;
@@ -19,8 +19,6 @@ use crate::store::StoreError;
 
 /// The counters of rollbacks that are not older than this are queried together.
 const RECENTLY: Duration = Duration::from_secs(600);
-/// What a series costs, in bytes of JSON.
-const SERIES: usize = 256;
 
 /// The counters of some prompts since their rollbacks.
 #[derive(Debug)]
