@@ -209,14 +209,29 @@ impl Figures {
         served
     }
 
-    /// The prompts of which a version's health differs from `before`.
+    /// The prompts of which a version's health differs from `before`, or whose servers serve several versions and did not, or no
+    /// longer do.
     pub fn changed_since(&self, before: &Self) -> Vec<PromptName> {
-        let health = |of: &Self, prompt, version| of.of(prompt, version).map(VersionFigures::health);
+        let health = |of: &Self, prompt: &str, version: &str| of.of(prompt, version).map(VersionFigures::health);
+        let differs = |prompt: &str, versions: &HashMap<String, VersionFigures>| {
+            versions.keys().any(|version| health(self, prompt, version) != health(before, prompt, version))
+                || self.served_together(prompt) != before.served_together(prompt)
+        };
         let each = [self, before].into_iter().flat_map(|figures| &figures.versions);
-        let each = each.flat_map(|(prompt, versions)| versions.keys().map(move |version| (prompt, version)));
-        let changed = each.filter(|(prompt, version)| health(self, prompt, version) != health(before, prompt, version));
+        let changed = each.filter(|&(prompt, versions)| differs(prompt, versions));
         let prompts: BTreeSet<&String> = changed.map(|(prompt, _)| prompt).collect();
         prompts.into_iter().filter_map(|prompt| PromptName::parse(prompt).ok()).collect()
+    }
+
+    /// The versions that servers serve while a change spreads. None if all serve one: with little traffic, it comes and goes.
+    fn served_together(&self, prompt: &str) -> BTreeSet<&str> {
+        let served: BTreeSet<&str> = self.servers(prompt).into_iter().map(|(version, _)| version).collect();
+        if served.len() > 1 { served } else { BTreeSet::new() }
+    }
+
+    /// Whether values of health are missing, and numbers of servers.
+    pub fn missing(&self) -> [bool; 2] {
+        [self.fault.is_some(), self.servers_fault.is_some()]
     }
 
     /// Notes why some of it is missing. The first reason is shown.

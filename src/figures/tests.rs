@@ -20,6 +20,23 @@ fn pages_are_told_of_a_change_of_health_and_not_of_each_figure() {
     assert_eq!(Figures::default().changed_since(&with(Some(0.0))).len(), 2, "Prometheus is away");
 }
 
+#[test]
+fn pages_are_told_while_servers_change_to_another_version() {
+    let with = |servers: [Option<f64>; 2]| {
+        let mut figures = Figures::default();
+        let prompt = PromptName::parse("p").expect("a name");
+        for (version, servers) in ["v1", "v2"].into_iter().zip(servers) {
+            figures.entry(&prompt, version).servers = servers;
+        }
+        figures
+    };
+    let told = |now, before| !with(now).changed_since(&with(before)).is_empty();
+    assert!(told([Some(3.0), Some(3.0)], [Some(3.0), None]));
+    assert!(told([None, Some(3.0)], [Some(3.0), Some(3.0)]), "the last one has followed");
+    assert!(!told([Some(3.0), None], [Some(2.0), None]), "one more server");
+    assert!(!told([None; 2], [Some(2.0), None]), "no request came for two minutes");
+}
+
 fn figure(now: f64, baseline: Option<f64>) -> Figure {
     Figure { now: Some(now), baseline, ..Figure::default() }
 }

@@ -14,7 +14,7 @@ use crate::service::updates::Updates;
 use crate::store::Store;
 
 /// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`]. Open pages are
-/// told when the health of a version changes.
+/// told when the health of a version changes, or what is missing.
 pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, updates: Updates) {
     let mut shown = Arc::default();
     loop {
@@ -28,7 +28,7 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, update
         };
         book.publish(figures.clone());
         let figures = figures.unwrap_or_default();
-        updates.health_changed(figures.changed_since(&shown)).await;
+        updates.figures_changed(&figures, &shown).await;
         shown = figures;
         tokio::time::sleep(EVERY).await;
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::decision::PromptName;
 use crate::engine::Engine;
+use crate::figures::Figures;
 use crate::live::Current;
 use crate::store::watch::WatchEvent;
 use crate::store::{Store, StoreError};
@@ -253,8 +254,12 @@ impl Updates {
         }
     }
 
-    /// Tells all pages of prompts whose health has changed.
-    pub async fn health_changed(&self, prompts: Vec<PromptName>) {
+    /// Tells all pages of prompts whose health has changed, and that other values are missing than before: each page says so.
+    pub async fn figures_changed(&self, now: &Figures, before: &Figures) {
+        if now.missing() != before.missing() {
+            return self.tell(&Update::Resync).await;
+        }
+        let prompts = now.changed_since(before);
         match prompts.len() {
             0 => {}
             1..=MOST_NAMED => self.tell(&Update::Changed(ChangedPrompts::new(prompts))).await,

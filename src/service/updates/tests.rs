@@ -67,6 +67,24 @@ async fn a_page_knows_while_redis_is_away() {
     assert_eq!(unread(&page), ["stale"], "and in no other");
 }
 
+#[tokio::test(start_paused = true)]
+async fn pages_read_again_when_values_are_missing_and_when_no_longer() {
+    let updates = Updates::default();
+    let page = updates.subscribe(1, None).expect("a page");
+    let (complete, mut without_health, mut without_servers) =
+        (Figures::default(), Figures::default(), Figures::default());
+    without_health.fault = Some("Prometheus does not answer".to_owned());
+    without_servers.servers_fault = Some("Prometheus does not answer".to_owned());
+    for missing in [without_health, without_servers] {
+        updates.figures_changed(&missing, &complete).await;
+        assert_eq!(unread(&page), ["resync"]);
+        updates.figures_changed(&missing, &missing).await;
+        assert_eq!(unread(&page), [""; 0], "they are still missing");
+        updates.figures_changed(&complete, &missing).await;
+        assert_eq!(unread(&page), ["resync"], "else the page would name an error that is over");
+    }
+}
+
 #[test]
 fn nobody_opens_more_than_half_of_the_pages() {
     let updates = Updates::default();
