@@ -673,6 +673,18 @@ fn resuming_promises_only_what_then_happens() {
 }
 
 #[test]
+fn the_deadline_of_an_incident_to_come_is_no_moment() {
+    for (incident, shown) in [(None, "Within 5 min<"), (Some(ID.to_owned()), "By <time datetime=")] {
+        let deadline_at = Some("2026-11-21T00:43:12.689Z".to_owned());
+        let alert = api::ForeseenAlertView { incident, deadline_at, ..api::ForeseenAlertView::default() };
+        let at = "2026-11-21T00:38:12.689Z".to_owned();
+        let view = api::ExplainView { at, alerts: vec![alert], ..api::ExplainView::default() };
+        let page = explain::explained(&view).into_string();
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+}
+
+#[test]
 fn an_incident_says_whether_guards_were_asked() {
     let mut requested = Incident { held: None, notes: Vec::new(), ..awaiting(PLAIN) };
     assert!(!requested.alerts.is_empty());
