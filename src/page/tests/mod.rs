@@ -673,6 +673,17 @@ fn resuming_promises_only_what_then_happens() {
 }
 
 #[test]
+fn an_error_that_may_end_is_retried_without_scripts_too() {
+    for (status, code, retries) in [(503, "timeout", true), (404, "not_found", false)] {
+        let page = problem::problem(&ErrorPage { status, code, message: "no answer" });
+        let refresh = "<noscript><meta http-equiv=\"refresh\" content=\"2\"></noscript>";
+        for part in ["This page retries automatically.", refresh] {
+            assert_eq!(page.contains(part), retries, "{part}: {page}");
+        }
+    }
+}
+
+#[test]
 fn the_deadline_of_an_incident_to_come_is_no_moment() {
     for (incident, shown) in [(None, "Within 5 min<"), (Some(ID.to_owned()), "By <time datetime=")] {
         let deadline_at = Some("2026-11-21T00:43:12.689Z".to_owned());
