@@ -133,8 +133,10 @@ pub enum Automation {
     Held(HoldingGuard),
     /// The core's own words.
     Other(String),
-    #[default]
     NothingServed,
+    /// The state of the prompt cannot be read.
+    #[default]
+    NotKnown,
 }
 
 pub fn overview(view: &Overview<'_>, viewer: &Viewer) -> String {
@@ -251,7 +253,8 @@ fn row_of(row: &Row, view: &Overview<'_>) -> Markup {
             td data-label="Automation" { (automation(&row.automation)) }
             td data-label="Open" {
                 @for line in &row.incidents { (open(line, view.now)) }
-                @if row.incidents.is_empty() { span class="quiet" { "nothing" } }
+                @if row.automation == Automation::NotKnown { span class="quiet" { "not known" } }
+                @else if row.incidents.is_empty() { span class="quiet" { "nothing" } }
             }
         }
     }
@@ -311,6 +314,7 @@ pub fn automation(automation: &Automation) -> Markup {
             Automation::Held(guard) => { (badge(Tone::Watch, "held")) " " (held(guard)) }
             Automation::Other(text) => { span class="quiet" { "an alert would " (Text(text)) } }
             Automation::NothingServed => { span class="quiet" { "nothing to roll back" } }
+            Automation::NotKnown => { span class="quiet" { "not known" } }
         }
     }
 }

@@ -254,7 +254,8 @@ fn rows(texts: Texts) -> Vec<Row> {
     };
     let broken = Row { prompt: "broken".to_owned(), fault: Some(texts.of("cannot be read")), ..Row::default() };
     let other = Row { automation: Automation::Other(texts.of("join an open incident")), ..broken.clone() };
-    vec![urgent, rolling, calm, broken, other, Row { prompt: "unused".to_owned(), ..Row::default() }]
+    let unused = Row { prompt: "unused".to_owned(), automation: Automation::NothingServed, ..Row::default() };
+    vec![urgent, rolling, calm, broken, other, unused]
 }
 
 fn overview_of(texts: Texts, viewer: &Viewer) -> String {
@@ -681,6 +682,15 @@ fn an_error_that_may_end_is_retried_without_scripts_too() {
             assert_eq!(page.contains(part), retries, "{part}: {page}");
         }
     }
+}
+
+#[test]
+fn of_a_prompt_that_cannot_be_read_nothing_is_claimed() {
+    let row = Row { prompt: "p".to_owned(), fault: Some("p is broken".to_owned()), ..Row::default() };
+    let page = overview::overview(&Overview { rows: vec![row], ..nothing(1, &Known::NotMeasured) }, &viewer());
+    let body = page.split_once("<tbody>").expect("a table").1;
+    assert!(body.contains("p is broken") && !body.contains("nothing"), "{body}");
+    assert_eq!(body.matches("<span class=\"quiet\">not known</span>").count(), 2, "{body}");
 }
 
 #[test]
