@@ -1,7 +1,7 @@
 //! What Prometheus measures about every version, for people who look at many prompts. A request reads the latest
 //! answer and never waits for one: a worker asks Prometheus, and only while somebody looks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -230,7 +230,7 @@ impl Figures {
     }
 
     /// Whether values of health are missing, and numbers of servers.
-    pub fn missing(&self) -> [bool; 2] {
+    fn missing(&self) -> [bool; 2] {
         [self.fault.is_some(), self.servers_fault.is_some()]
     }
 
@@ -250,6 +250,35 @@ impl Figures {
         }
         let versions = self.versions.entry(prompt.to_owned()).or_default();
         versions.entry(version.to_owned()).or_default()
+    }
+}
+
+/// What open pages are told about the latest answers.
+#[derive(Debug, Default)]
+pub struct FigureNews {
+    latest: Arc<Figures>,
+    /// The prompts that each of the latest answers changed; `None`: all, because each page says what is missing.
+    changed: VecDeque<Option<Vec<PromptName>>>,
+}
+
+impl FigureNews {
+    /// Pages are told of a change with so many answers. What a page then reads may come from another receiver, whose latest answer
+    /// is older, and which may ask for the next one only because of that page.
+    const TELLS: usize = 3;
+
+    /// The prompts of which pages are told with this answer; `None`: all.
+    pub fn add(&mut self, figures: Arc<Figures>) -> Option<BTreeSet<PromptName>> {
+        let lacks_the_same = figures.missing() == self.latest.missing();
+        let changed = lacks_the_same.then(|| figures.changed_since(&self.latest));
+        self.latest = figures;
+        self.changed.push_back(changed);
+        if self.changed.len() > Self::TELLS {
+            self.changed.pop_front();
+        }
+        self.changed.iter().try_fold(BTreeSet::new(), |mut all, changed| {
+            all.extend(changed.as_ref()?.iter().cloned());
+            Some(all)
+        })
     }
 }
 

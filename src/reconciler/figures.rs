@@ -6,7 +6,7 @@ use super::incidents::IncidentWorker;
 use super::split_query::SplitQuery;
 use crate::config::Labels;
 use crate::decision::Timestamp;
-use crate::figures::{EVERY, FigureBook, Figures, POINTS, STEP, Signal};
+use crate::figures::{EVERY, FigureBook, FigureNews, Figures, POINTS, STEP, Signal};
 use crate::live::Current;
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::figures::{Present, Quantity, read_hour};
@@ -16,7 +16,7 @@ use crate::store::Store;
 /// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`]. Open pages are
 /// told when the health of a version changes, or what is missing.
 pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, updates: Updates) {
-    let mut shown = Arc::default();
+    let mut news = FigureNews::default();
     loop {
         if updates.open() == 0 {
             book.wanted().await;
@@ -27,9 +27,7 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, update
             None => None,
         };
         book.publish(figures.clone());
-        let figures = figures.unwrap_or_default();
-        updates.figures_changed(&figures, &shown).await;
-        shown = figures;
+        updates.health_changed(news.add(figures.unwrap_or_default())).await;
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -68,20 +68,20 @@ async fn a_page_knows_while_redis_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_read_again_when_values_are_missing_and_when_no_longer() {
+async fn pages_are_told_whose_health_changed_or_to_read_everything() {
     let updates = Updates::default();
     let page = updates.subscribe(1, None).expect("a page");
-    let (complete, mut without_health, mut without_servers) =
-        (Figures::default(), Figures::default(), Figures::default());
-    without_health.fault = Some("Prometheus does not answer".to_owned());
-    without_servers.servers_fault = Some("Prometheus does not answer".to_owned());
-    for missing in [without_health, without_servers] {
-        updates.figures_changed(&missing, &complete).await;
-        assert_eq!(unread(&page), ["resync"]);
-        updates.figures_changed(&missing, &missing).await;
-        assert_eq!(unread(&page), [""; 0], "they are still missing");
-        updates.figures_changed(&complete, &missing).await;
-        assert_eq!(unread(&page), ["resync"], "else the page would name an error that is over");
+    let some = |number: usize| -> BTreeSet<PromptName> {
+        (0..number).map(|n| PromptName::parse(&format!("p-{n}")).expect("a name")).collect()
+    };
+    for (changed, told) in [
+        (Some(some(0)), vec![]),
+        (Some(some(2)), vec!["p-0 p-1"]),
+        (Some(some(MOST_NAMED + 1)), vec!["resync"]),
+        (None, vec!["resync"]),
+    ] {
+        updates.health_changed(changed).await;
+        assert_eq!(unread(&page), told);
     }
 }
 
