@@ -372,7 +372,7 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
         same_group: true,
     };
     let deployed = Deployed { others: vec![other], more: 2, at_least: true, ..Deployed::default() };
-    let picture = if incident.phase.is_open() { Picture::Missing(&why) } else { Picture::Drawn };
+    let picture = if incident.phase.is_open() { Picture::Missing(&why) } else { Picture::Drawn(7) };
     let view = IncidentPage {
         now: NOW,
         incident,
