@@ -152,6 +152,30 @@ async fn a_list_to_choose_from_stays_open_while_news_arrive() -> Result<()> {
     maya.is_clean()
 }
 
+/// What replaces the field ends the input method's word, as Chinese and Japanese are typed.
+#[tokio::test]
+async fn a_word_is_searched_for_when_its_composition_has_ended() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.sees_served("v2").await?;
+    let composes = "window.field = document.querySelector('#search'); field.focus(); field.value = 'n'; \
+                    field.dispatchEvent(new InputEvent('input', { bubbles: true, isComposing: true })); \
+                    window.heard = 0; window.real = fetch; window.fetch = async (path, options) => { \
+                    const answer = await real(path, options); \
+                    heard += (await answer.clone().text()).includes('news'); return answer; }; true";
+    maya.browser.eval(composes).await?;
+    ship(&ops(&world), "news").await?;
+    // the second answer comes after the page had the first one
+    maya.browser.until("the news", SOON, "heard > 1 || !field.isConnected").await?;
+    assert_eq!(maya.browser.eval("field.isConnected && location.search === ''").await?, json!(true));
+    let ends = "field.value = 'ne'; field.dispatchEvent(new CompositionEvent('compositionend', { bubbles: true }))";
+    maya.browser.eval(ends).await?;
+    let found = "location.search === '?search=ne' && document.querySelectorAll('main tbody tr').length === 1";
+    maya.browser.until("the search", SOON, found).await?;
+    maya.is_clean()
+}
+
 #[tokio::test]
 async fn an_open_menu_and_the_focus_stay_with_their_prompt() -> Result<()> {
     let world = World::with(&TOKENS).await?;

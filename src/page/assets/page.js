@@ -29,7 +29,7 @@
 
   // --- times ---
 
-  const near = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  const near = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
   const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 
   let ahead = 0; // of the receiver's clock
@@ -124,9 +124,9 @@
       return;
     }
     setClock(answer);
-    // what was typed into the form stays
-    if (isOver && find('.sign-in', main) && find('.sign-in', next)) return;
     if (isOver) {
+      // what was typed into the form stays
+      if (find('.sign-in', main) && find('.sign-in', next)) return;
       delete document.body.dataset.live;
       showLive('Not live');
     }
@@ -180,10 +180,7 @@
       // a later look has begun
       if (own !== round || find('dialog[open]')) return;
       // what is replaced is not clicked, and an open menu closes
-      if (Date.now() < Math.max(pressed + PRESS, chosen + PATIENCE)) {
-        plan(SETTLE);
-        return;
-      }
+      if (Date.now() < Math.max(pressed + PRESS, chosen + PATIENCE)) return plan(SETTLE);
       if (text.includes('<main')) replaceMain(text);
       // a proxy's: its sign-in has ended, or it reaches no receiver
       else if ([0, 401, 403].includes(answer.status)) again();
@@ -249,10 +246,7 @@
     });
     own.addEventListener('open', () => expect(patience));
     own.addEventListener('error', () => {
-      if (own.readyState !== EventSource.CLOSED) {
-        showLive('Reconnecting');
-        return;
-      }
+      if (own.readyState !== EventSource.CLOSED) return showLive('Reconnecting');
       // signed out, or too many pages: the next look tells
       leave();
       look().then(() => setTimeout(follow, PATIENCE));
@@ -333,9 +327,8 @@
     if (!input) return;
     const [body, given] = [JSON.parse(known || '{}'), input.value.trim()];
     if (given) body[field] = given;
-    const token = find('meta[name="csrf-token"]');
-    const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
-    if (token) headers['X-CSRF-Token'] = token.content;
+    const [type, token] = ['application/json', find('meta[name="csrf-token"]')?.content ?? ''];
+    const headers = { 'Content-Type': type, Accept: type, 'X-CSRF-Token': token };
     acting.add(own);
     // not disabled: it would lose the focus
     button.setAttribute('aria-disabled', 'true');
@@ -390,11 +383,13 @@
       const button = event.target.closest('button[data-path]');
       if (button) act(button);
     });
-    listen('input change submit', (event) => {
+    listen('input change submit compositionend', (event) => {
       const form = event.target.closest('form[data-filter]');
       if (!form) return;
       event.preventDefault();
-      filter(form);
+      // a word is not complete yet
+      chosen = event.isComposing ? Date.now() : 0;
+      if (!chosen) filter(form);
     });
     listen('pointerdown', () => { pressed = Date.now(); });
     listen('pointerup pointercancel', () => { pressed = 0; });
