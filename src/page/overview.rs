@@ -197,6 +197,7 @@ fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
 
 fn choose(view: &Overview<'_>) -> Markup {
     let ListRequest { search, filter, group, .. } = view.choice;
+    let is_unknown = !group.is_empty() && view.groups.iter().all(|(name, _)| name != group);
     html! {
         form class="choose" method="get" action="/" role="search" data-filter="true" {
             label for="search" { "Search" }
@@ -207,10 +208,11 @@ fn choose(view: &Overview<'_>) -> Markup {
                     option value=(one.word()) selected[one == filter] { (one.label()) " (" (count) ")" }
                 }
             }
-            @if !view.groups.is_empty() {
+            @if is_unknown || !view.groups.is_empty() {
                 label for="group" { "Group" }
                 select id="group" name="group" {
                     option value="" { "All groups" }
+                    @if is_unknown { option value=(shown(group)) selected { (Text(&shown_name(group))) "/ (0)" } }
                     @for (name, count) in &view.groups {
                         option value=(shown(name)) selected[name == group] { (Text(&shown_name(name))) "/ (" (count) ")" }
                     }

@@ -685,6 +685,15 @@ fn an_error_that_may_end_is_retried_without_scripts_too() {
 }
 
 #[test]
+fn a_group_without_prompts_is_shown_as_chosen() {
+    for groups in [vec![], vec![("search".to_owned(), 3)]] {
+        let choice = ListRequest { group: "gone", page: 1, ..ListRequest::default() };
+        let page = overview::overview(&Overview { choice, groups, ..nothing(3, &Known::NotMeasured) }, &viewer());
+        assert!(page.contains("<option value=\"gone\" selected>gone/ (0)</option>"), "{page}");
+    }
+}
+
+#[test]
 fn of_a_prompt_that_cannot_be_read_nothing_is_claimed() {
     let row = Row { prompt: "p".to_owned(), fault: Some("p is broken".to_owned()), ..Row::default() };
     let page = overview::overview(&Overview { rows: vec![row], ..nothing(1, &Known::NotMeasured) }, &viewer());
