@@ -21,7 +21,8 @@ use crate::wording::{began, change, stages, title, until, what_was_done};
 /// The picture of the metric around the rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Picture<'a> {
-    Drawn,
+    /// With a number that differs for other measurements.
+    Drawn(u64),
     /// Prometheus did not answer when the checks ended.
     Awaited,
     /// Why there is none.
@@ -193,8 +194,8 @@ fn picture(view: &IncidentPage<'_>) -> Markup {
         section aria-labelledby="picture" {
             h2 id="picture" { "Picture" }
             @match view.picture {
-                Picture::Drawn => {
-                    @let path = format!("/incidents/{}/picture.svg", segment(&view.incident.id.0));
+                Picture::Drawn(of) => {
+                    @let path = picture_path(view, of);
                     @let around = format!("The metric of both versions around the {}, with its threshold", change(view.incident));
                     img class="picture" src=(path) width="800" height="400" alt=(around);
                 }
@@ -205,6 +206,11 @@ fn picture(view: &IncidentPage<'_>) -> Markup {
             }
         }
     }
+}
+
+/// Another one for other measurements: a browser shows again what it has.
+fn picture_path(view: &IncidentPage<'_>, of: u64) -> String {
+    format!("/incidents/{}/picture.svg?of={of:016x}", segment(&view.incident.id.0))
 }
 
 fn alerts(incident: &Incident) -> Markup {
@@ -341,8 +347,10 @@ fn related(view: &IncidentPage<'_>) -> Markup {
 
 fn postmortem(view: &IncidentPage<'_>) -> Markup {
     let id = segment(&view.incident.id.0);
-    let picture = format!("/incidents/{id}/picture.svg");
-    let picture = (view.picture == Picture::Drawn).then_some(picture.as_str());
+    let picture = match view.picture {
+        Picture::Drawn(of) => Some(picture_path(view, of)),
+        Picture::Awaited | Picture::Missing(_) => None,
+    };
     html! {
         section aria-labelledby="postmortem" {
             h2 id="postmortem" { "Post-mortem" }
@@ -354,7 +362,7 @@ fn postmortem(view: &IncidentPage<'_>) -> Markup {
                     " · " a href=(format!("/incidents/{id}?draft=true#postmortem")) { "Show the draft so far" }
                 }
             }
-            @if let Some(draft) = view.draft { article class="draft" { (markdown::render(draft, picture)) } }
+            @if let Some(draft) = view.draft { article class="draft" { (markdown::render(draft, picture.as_deref())) } }
         }
     }
 }

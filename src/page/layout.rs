@@ -75,6 +75,10 @@ pub fn page(page: &PageLayout<'_>, viewer: Option<&Viewer>) -> String {
                 link rel="stylesheet" href=(CSS.path());
                 // before the body: what needs it appears at once
                 script src=(JS.path()) {}
+                // an error page says that it retries
+                @if let (None, Some(seconds)) = (viewer, page.again) {
+                    noscript { meta http-equiv="refresh" content=(seconds); }
+                }
             }
             body data-live=[viewer.map(|_| "/events")] data-now=[page.now.map(|now| now.0)] data-age=[age] {
                 a class="skip" href="#main" { "Skip to the content" }

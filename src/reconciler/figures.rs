@@ -1,5 +1,6 @@
 //! Asks Prometheus about all versions, for pages and lists that somebody looks at. Requests never call Prometheus themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::incidents::IncidentWorker;
@@ -7,7 +8,7 @@ use super::split_query::SplitQuery;
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp};
 use crate::elsewhere;
-use crate::figures::{EVERY, FigureBook, Figures, POINTS, STEP, Signal};
+use crate::figures::{EVERY, FigureBook, FigureNews, Figures, POINTS, STEP, Signal};
 use crate::live::Current;
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::figures::{Present, Quantity, read_hour};
@@ -18,9 +19,9 @@ use crate::store::Store;
 const VERSION: usize = 256;
 
 /// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`]. Open pages are
-/// told when the health of a version changes.
+/// told when the health of a version changes, or what is missing.
 pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, updates: Updates) {
-    let mut shown = Arc::default();
+    let mut news = FigureNews::default();
     loop {
         if updates.open() == 0 {
             book.wanted().await;
@@ -31,17 +32,20 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, update
             None => None,
         };
         book.publish(figures.clone());
-        let figures = figures.unwrap_or_default();
-        updates.health_changed(changed(Arc::clone(&figures), shown).await).await;
-        shown = figures;
+        let told;
+        (news, told) = tell(news, figures.unwrap_or_default()).await;
+        updates.health_changed(told).await;
         tokio::time::sleep(EVERY).await;
     }
 }
 
-/// The prompts of which a version's health has changed. Those of many are compared on another thread.
-async fn changed(now: Arc<Figures>, before: Arc<Figures>) -> Vec<PromptName> {
-    let prompts = now.prompts() + before.prompts();
-    elsewhere::run_sized(prompts * VERSION, move || now.changed_since(&before)).await
+/// Adds the latest answer, and returns which prompts pages are told of. Those of many are compared on another thread.
+async fn tell(mut news: FigureNews, figures: Arc<Figures>) -> (FigureNews, Option<BTreeSet<PromptName>>) {
+    elsewhere::run_sized((figures.prompts() + news.prompts()) * VERSION, move || {
+        let told = news.add(figures);
+        (news, told)
+    })
+    .await
 }
 
 /// Reads an answer into `all`. An answer about many versions is read on another thread.
@@ -186,7 +190,7 @@ mod tests {
             };
             let found = [
                 elsewhere::needs_another_thread(taken(Present::default(), answer, read)),
-                elsewhere::needs_another_thread(changed(Arc::new(figures), Arc::default())),
+                elsewhere::needs_another_thread(tell(FigureNews::default(), Arc::new(figures))),
             ];
             assert_eq!(found, [expected; 2], "{versions} versions");
         }

@@ -93,6 +93,6 @@ async fn the_incident_page_reports_a_repeated_query_and_loads_the_picture() -> R
     world.receiver.clock.advance(Duration::from_secs(16));
     draft(&world, &id, "data:image/svg+xml").await?;
     let page = world.http().get(&path).await?.text().to_owned();
-    ensure!(page.contains(&format!("src=\"{path}/picture.svg\"")) && !page.contains("data-again"), "{page}");
+    ensure!(page.contains(&format!("src=\"{path}/picture.svg?of=")) && !page.contains("data-again"), "{page}");
     Ok(())
 }
