@@ -1,5 +1,4 @@
-//! What people who are paged may choose is true now, and the same everywhere: the button, the page and the API lead to one
-//! version.
+//! What people who are paged may choose is true now, and the same everywhere: button and API lead to one version.
 
 use super::*;
 
