@@ -78,6 +78,11 @@ pub fn of_incident(incident: &Incident, is_split: bool) -> Vec<Offered<'_>> {
         offered.extend(other_versions(incident, others).map(Offered::OtherVersions));
     }
     offered.extend(of_gradual(incident).into_iter().map(Offered::Decision));
+    if let Some(split) = incident.gradual().filter(|split| split.paused.is_some()) {
+        // neither of its two versions may be good enough
+        let others = incident.choices.iter().filter(|to| !split.has(to)).collect();
+        offered.extend(other_versions(incident, others).map(Offered::OtherVersions));
+    }
     let reversible = [PhaseKind::Verifying, PhaseKind::Escalated, PhaseKind::Recovered, PhaseKind::Unverified];
     if !incident.is_shipped() && reversible.contains(&phase) {
         offered.extend(undo(incident).map(Offered::Decision));
