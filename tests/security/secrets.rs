@@ -24,7 +24,7 @@ fn a_secret_is_never_compared_as_a_text_is() {
         // the headers for the collector of spans
         ("config/validate.rs", "headers(text.expose_secret()).is_some()"),
         ("config/sections.rs", "self.otlp_headers.as_ref().and_then(|text| headers(text.expose_secret()))"),
-        ("config/validate.rs", "is_none_or(|url| is_address(url.expose_secret()))"),
+        ("config/validate/deciders.rs", "is_none_or(|url| is_address(url.expose_secret()))"),
         // the address of a webhook or of a schedule, and the keys that sign events and sessions
         ("http_client.rs", "url.expose_secret().parse()"),
         ("http/auth/session.rs", "Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes())"),
