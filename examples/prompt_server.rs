@@ -163,7 +163,7 @@ impl Model {
 /// Serves requests with the active version, and measures them.
 struct PromptServer {
     args: ServerArgs,
-    /// How Redis calls each prompt.
+    /// The encoded form of each prompt's name, which Redis keys contain.
     keys: HashMap<String, String>,
     reader: Reader,
     metrics: ServerMetrics,

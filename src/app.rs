@@ -258,7 +258,7 @@ impl App {
             None => None,
         };
         let engine = Arc::clone(&running.engine);
-        settings.warn_of_renamed_keys();
+        settings.log_warnings();
         engine.metrics.config_in_force(true);
         engine.metrics.config_loaded(SystemTime::now());
         let live = Live::new(running);

@@ -108,6 +108,20 @@ impl<T: Default + Send + 'static> Drop for Large<T> {
     }
 }
 
+/// Whether `work` has to wait for another thread.
+#[cfg(test)]
+pub fn needs_another_thread(work: impl Future) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+    let (free, freed) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async move {
+        // the only other thread is busy
+        let _busy = tokio::task::spawn_blocking(move || freed.recv());
+        let waits = work.now_or_never().is_none();
+        drop(free);
+        waits
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What Prometheus measures about every version, for people who look at many prompts. A request reads the latest
 //! answer and never waits for one: a worker asks Prometheus, and only while somebody looks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -195,6 +195,11 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// How many prompts there are.
+    pub fn prompts(&self) -> usize {
+        self.versions.len()
+    }
+
     /// By the encoded form of the prompt's name.
     pub fn of(&self, prompt: &str, version: &str) -> Option<&VersionFigures> {
         self.versions.get(prompt)?.get(version)
@@ -209,14 +214,29 @@ impl Figures {
         served
     }
 
-    /// The prompts of which a version's health differs from `before`.
+    /// The prompts of which a version's health differs from `before`, or whose servers serve several versions and did not, or no
+    /// longer do.
     pub fn changed_since(&self, before: &Self) -> Vec<PromptName> {
-        let health = |of: &Self, prompt, version| of.of(prompt, version).map(VersionFigures::health);
+        let health = |of: &Self, prompt: &str, version: &str| of.of(prompt, version).map(VersionFigures::health);
+        let differs = |prompt: &str, versions: &HashMap<String, VersionFigures>| {
+            versions.keys().any(|version| health(self, prompt, version) != health(before, prompt, version))
+                || self.served_together(prompt) != before.served_together(prompt)
+        };
         let each = [self, before].into_iter().flat_map(|figures| &figures.versions);
-        let each = each.flat_map(|(prompt, versions)| versions.keys().map(move |version| (prompt, version)));
-        let changed = each.filter(|(prompt, version)| health(self, prompt, version) != health(before, prompt, version));
+        let changed = each.filter(|&(prompt, versions)| differs(prompt, versions));
         let prompts: BTreeSet<&String> = changed.map(|(prompt, _)| prompt).collect();
         prompts.into_iter().filter_map(|prompt| PromptName::parse(prompt).ok()).collect()
+    }
+
+    /// The versions that servers serve while a change spreads. None if all serve one: with little traffic, it comes and goes.
+    fn served_together(&self, prompt: &str) -> BTreeSet<&str> {
+        let served: BTreeSet<&str> = self.servers(prompt).into_iter().map(|(version, _)| version).collect();
+        if served.len() > 1 { served } else { BTreeSet::new() }
+    }
+
+    /// Whether values of health are missing, and numbers of servers.
+    fn missing(&self) -> [bool; 2] {
+        [self.fault.is_some(), self.servers_fault.is_some()]
     }
 
     /// Notes why some of it is missing. The first reason is shown.
@@ -235,6 +255,40 @@ impl Figures {
         }
         let versions = self.versions.entry(prompt.to_owned()).or_default();
         versions.entry(version.to_owned()).or_default()
+    }
+}
+
+/// What open pages are told about the latest answers.
+#[derive(Debug, Default)]
+pub struct FigureNews {
+    latest: Arc<Figures>,
+    /// The prompts that each of the latest answers changed; `None`: all, because each page says what is missing.
+    changed: VecDeque<Option<Vec<PromptName>>>,
+}
+
+impl FigureNews {
+    /// Pages are told of a change with so many answers. What a page then reads may come from another receiver, whose latest answer
+    /// is older, and which may ask for the next one only because of that page.
+    const TELLS: usize = 3;
+
+    /// The number of prompts in the latest answer.
+    pub fn prompts(&self) -> usize {
+        self.latest.prompts()
+    }
+
+    /// The prompts of which pages are told with this answer; `None`: all.
+    pub fn add(&mut self, figures: Arc<Figures>) -> Option<BTreeSet<PromptName>> {
+        let lacks_the_same = figures.missing() == self.latest.missing();
+        let changed = lacks_the_same.then(|| figures.changed_since(&self.latest));
+        self.latest = figures;
+        self.changed.push_back(changed);
+        if self.changed.len() > Self::TELLS {
+            self.changed.pop_front();
+        }
+        self.changed.iter().try_fold(BTreeSet::new(), |mut all, changed| {
+            all.extend(changed.as_ref()?.iter().cloned());
+            Some(all)
+        })
     }
 }
 

@@ -108,18 +108,18 @@ pub struct Access {
     pub proxies: Proxies,
     /// Sent with each request.
     pub headers: HeaderMap,
-    /// Limits each whole request.
+    /// Timeout of a whole request.
     pub timeout: Duration,
 }
 
 impl Access {
-    /// Without credentials, and with the proxies of the environment.
+    /// Access to a server without credentials, through the proxies of the environment.
     pub fn open(timeout: Duration) -> Self {
         let (tls, proxies) = (ClientTls::default(), Proxies::of_environment());
         Self { tls, proxies, headers: HeaderMap::new(), timeout }
     }
 
-    /// As the config says.
+    /// Access to a server as its section of the config says.
     pub fn of(target: &HttpTarget) -> Self {
         let (tls, proxies) = (target.tls.clone(), Proxies::of(target.proxy_url.as_ref()));
         Self { tls, proxies, headers: target.all_headers(), timeout: target.timeout }

@@ -35,7 +35,7 @@ impl<W: Send + Sync + 'static> Live<W> {
         self.replaced.send_replace(());
     }
 
-    /// A part of it, for users that need no more.
+    /// A handle to the result of `part`, applied to the parts in use at each call.
     pub fn part<T>(&self, part: impl Fn(&W) -> T + Send + Sync + 'static) -> Current<T> {
         let whole = Arc::clone(&self.whole);
         let get = move || part(&whole.read().unwrap_or_else(PoisonError::into_inner));
@@ -43,7 +43,7 @@ impl<W: Send + Sync + 'static> Live<W> {
     }
 }
 
-/// A part of what is in force.
+/// A handle to one of the parts in use. After a reload, it returns the new one.
 #[derive(Clone)]
 pub struct Current<T> {
     get: Arc<dyn Fn() -> T + Send + Sync>,
@@ -61,7 +61,7 @@ impl<T> Current<T> {
         (self.get)()
     }
 
-    /// Completes when a reload has replaced it since the last call.
+    /// Completes when a reload has replaced the parts since the last call.
     pub async fn replaced(&mut self) {
         if self.replaced.changed().await.is_err() {
             std::future::pending().await // nothing replaces it any more

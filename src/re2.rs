@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses_is_refused() {
+    fn expressions_that_go_refuses_are_refused() {
         for expression in ["(", "a**(", "[a", r"\1", r"\y", "(?x)a", "(?=a)", r"a\", "(?P<1a>x)", "a{2}{3}("] {
             assert!(anchored(expression).is_err(), "{expression}");
         }

@@ -42,7 +42,7 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleSource {
     Prometheus,
-    /// The rules that ship, and why those of Prometheus are not known, if one is configured.
+    /// The shipped rules; and, if a Prometheus is configured, why its rules are not known.
     Shipped(Option<String>),
 }
 
@@ -94,7 +94,7 @@ pub fn parse(body: &[u8]) -> Option<Vec<AlertRule>> {
     Some(alerts.map(|rule| AlertRule { name: rule.name, labels: rule.labels.unwrap_or_default() }).collect())
 }
 
-/// Asks for the rules that are in force.
+/// Requests the alert rules from the worker that reads them.
 #[derive(Debug, Clone)]
 pub struct RuleBook(mpsc::Sender<oneshot::Sender<Rules>>);
 

@@ -159,7 +159,7 @@ mod tests {
     ];
 
     #[test]
-    fn nothing_hidden_is_left_and_the_rest_is_as_it_was() {
+    fn hidden_characters_are_escaped_and_others_unchanged() {
         for hidden in HIDDEN {
             assert!(is_hidden(hidden), "{:?}", hidden.escape_unicode().to_string());
             let shown = escape_hidden(&format!("a{hidden}b")).into_owned();

@@ -116,6 +116,27 @@ fn the_environment_beats_the_file() {
 }
 
 #[test]
+fn a_variable_of_one_entry_adds_it_to_the_table() {
+    let toml = "[alertmanager.labels]\ncluster = \"eu\"\nnamespace = \"mine\"\n";
+    let label = ("PROMPT_ROLLBACK_ALERTMANAGER__LABELS__NAMESPACE", "prompts");
+    let labels = |toml, env: &[_]| format!("{:?}", load("one-entry", toml, env).unwrap().alertmanager.labels);
+    assert_eq!(labels(toml, &[label]), r#"{"cluster": "eu", "namespace": "prompts"}"#);
+    assert_eq!(labels("", &[label]), r#"{"namespace": "prompts"}"#);
+    let all = ("PROMPT_ROLLBACK_ALERTMANAGER__LABELS", "team=ml");
+    assert_eq!(labels(toml, &[all, label]), r#"{"namespace": "prompts", "team": "ml"}"#);
+
+    let alias = "PROMPT_ROLLBACK_LABELS__SEVERITY_ALIASES__P1";
+    let aliases = load("one-alias", "", &[(alias, "critical")]).unwrap().labels.severity_aliases;
+    assert_eq!((aliases.len(), aliases.get("p1")), (3, Some(&Severity::Critical)), "the defaults stay");
+    assert_eq!(
+        problems("bad-one-alias", "", &[(alias, "urgent")]),
+        [format!(
+            "environment variable {alias}: labels.severity_aliases.p1: found \"urgent\", expected one of \"critical\", \"high\", \"medium\""
+        )]
+    );
+}
+
+#[test]
 fn variables_of_others_are_left_alone() {
     let config = Config::load(
         None,
@@ -500,7 +521,7 @@ fn all_mistakes_are_reported_together() {
 }
 
 #[test]
-fn the_file_itself_can_be_wrong() {
+fn an_unreadable_or_malformed_config_file_is_an_error() {
     let error = Config::load(Some(Path::new("/nonexistent/c.toml")), owned(&[])).unwrap_err().to_string();
     assert_eq!(error, "/nonexistent/c.toml: cannot read the config file: No such file or directory (os error 2)");
     let found = problems("syntax", "[server]\nlisten = \n", &[]);
@@ -559,7 +580,7 @@ fn tokens_that_can_be_guessed_or_are_the_same_are_refused_off_loopback() {
 }
 
 #[test]
-fn a_source_has_a_token_of_its_own_and_prompts_that_it_may_speak_of() {
+fn a_source_has_its_own_token_and_prompts_that_it_may_report_on() {
     let sources = "[server]\nlisten = \"0.0.0.0:8000\"\napi_token = \"api-token\"\n[sources.team-a]\n\
                    token = \"token-of-a\"\nallowed_prompts = [\"team-a/*\", \"search\"]\n";
     let env = [
@@ -689,7 +710,7 @@ fn clicks_must_come_from_the_app_of_the_app_token_or_the_named_one() {
 }
 
 #[test]
-fn values_that_make_no_sense() {
+fn invalid_config_values_are_errors_that_name_their_key() {
     for (key, value) in [
         ("server.request_timeout", "\"5s\""),
         ("server.request_timeout", "\"0s\""),

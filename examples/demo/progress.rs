@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_drawn_line_is_taken_away_once() {
+    fn the_progress_line_is_cleared_once() {
         let since = Instant::now();
         let wait = Wait { text: String::new(), since, said: 0 };
         let mut state = State { terminal: true, wait: Some(wait), drawn: false };

@@ -68,9 +68,10 @@ def key_bytes(key):
 
 
 def key_of(name):
-    """The name of a prompt as the keys in Redis have it, for a Reader: for names with other characters than A-Z a-z 0-9 . _ / -,
-    or that begin with another one than a letter or digit. Different names are never the same afterwards. Do not encode a name
-    twice. In metrics, the label `prompt` keeps the name itself.
+    """The encoded form of a prompt's name, which its Redis keys contain and a Reader expects. Percent-encodes each byte that is
+    not one of A-Z a-z 0-9 . _ / -, and a first byte that is not a letter or digit; a name without such bytes is returned
+    unchanged. Different names have different encoded forms. Do not encode a name twice. In metrics, the label `prompt` holds
+    the name itself.
 
         >>> key_of("Support bot: v2@eu")
         'Support%20bot%3A%20v2%40eu'
@@ -315,13 +316,12 @@ class _Sentinel:
             raise named
         if not named:
             raise LookupError(f"knows no master named {self._master!r}")
-        address = node.at(named[0].decode(), named[1])
-        if self.said and self.said[1] == address:
-            return
+        # The epoch also of the same master: it may have been replaced, and be the master again in a later epoch.
         (fields,) = node.ask(("SENTINEL", "MASTER", self._master))
         if isinstance(fields, ResponseError):
             raise fields
-        self.said = (int(dict(zip(fields[::2], fields[1::2])).get(b"config-epoch", 0)), address)
+        epoch = int(dict(zip(fields[::2], fields[1::2])).get(b"config-epoch", 0))
+        self.said = (epoch, node.at(named[0].decode(), named[1]))
 
 
 def _shown(address):
@@ -397,7 +397,7 @@ class Reader:
         pool = _pool(url, options)
         self._connection_class, self._settings = pool.connection_class, pool.connection_kwargs
         unix = "path" in self._settings
-        listed = _addresses(nodes)
+        listed = list(dict.fromkeys(_addresses(nodes)))  # a sentinel that is listed twice has one vote
         if unix and (listed or sentinel_master):
             raise ValueError("nodes: expected a redis:// or rediss:// URL, because nodes and sentinels are not unix sockets")
         of_url = None if unix else (self._settings.get("host", "localhost"), int(self._settings.get("port", 6379)))
@@ -405,6 +405,7 @@ class Reader:
         # As in the receiver's config: if sentinels are listed, the URL only provides the login to Redis.
         self._sentinel_addresses = (listed or [of_url]) if sentinel_master else []
         self._sentinel_master = sentinel_master
+        self._latest_epoch, self._last_master = 0, None  # also valid after a fork
         self._sentinel_login = {"username": sentinel_username, "password": sentinel_password, "db": 0}
         self._namespace, self._refresh, self._on_change = namespace, _seconds("refresh", refresh), on_change
         self._known = {name: _Known(problem="redis can't be asked: it has not answered yet") for name in names}
@@ -415,7 +416,6 @@ class Reader:
 
     def _begin(self):
         self._closed, self._mode, self._connections = threading.Event(), "away", weakref.WeakSet()
-        self._latest_epoch, self._last_master = 0, None
         self._forget_attempts()
         self._sentinels = [
             _Sentinel(self._connect_sentinel, address, self._sentinel_master, self._closed)

@@ -87,7 +87,7 @@ class Model:
 
 
 class PromptServer:
-    """Answers requests with the active version, and counts them. `keys`: how Redis calls each prompt."""
+    """Answers requests with the active version, and counts them. `keys`: the encoded form of each name."""
 
     def __init__(self, reader, keys, model):
         self.reader, self.keys, self.model = reader, keys, model

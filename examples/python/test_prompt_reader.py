@@ -19,7 +19,7 @@ import unittest.mock
 import uuid
 
 import redis
-from prompt_reader import Reader, Split, key_of
+from prompt_reader import Reader, Split, _Sentinel, key_of
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -137,6 +137,30 @@ class Names(unittest.TestCase):
         for name in [b"a", None, 7]:
             with self.assertRaises(TypeError):
                 key_of(name)
+
+
+class Sentinels(unittest.TestCase):
+    def test_a_master_that_is_the_master_again_has_a_later_epoch(self):
+        node, sentinel = unittest.mock.Mock(), _Sentinel.__new__(_Sentinel)
+        sentinel._master, sentinel.said = "main", None
+        node.at = lambda host, port: (host, int(port))
+        for epoch in (1, 3):
+            node.ask.side_effect = [[[b"a", b"6379"]], [[b"config-epoch", b"%d" % epoch]]]
+            sentinel._ask(node)
+            self.assertEqual(sentinel.said, (epoch, ("a", 6379)))
+
+    def test_a_sentinel_that_is_listed_twice_has_one_vote(self):
+        reader = Reader("redis://h:1", ["support"], nodes="127.0.0.1:1,127.0.0.1:2,127.0.0.1:1", sentinel_master="main")
+        self.addCleanup(reader.close)
+        self.assertEqual(reader._sentinel_addresses, [("127.0.0.1", 1), ("127.0.0.1", 2)])
+
+    def test_the_last_known_master_is_known_after_a_fork(self):
+        reader = Reader("redis://h:1", ["support"], nodes="127.0.0.1:1", sentinel_master="main")
+        self.addCleanup(reader.close)
+        self.addCleanup(reader._closed.set)  # of the threads that a real fork would not copy
+        reader._last_master = ("127.0.0.1", 2)
+        reader._begin_anew()
+        self.assertEqual(reader._master(), ("127.0.0.1", 2))
 
 
 class Plan(str, enum.Enum):

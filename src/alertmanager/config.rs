@@ -81,19 +81,19 @@ pub struct WebhookEntry {
     pub address: Address,
     pub send_resolved: bool,
     pub max_alerts: u64,
-    /// `None`: none but Alertmanager's own.
+    /// The webhook's own timeout; `None`: only Alertmanager's deadline for a group applies.
     pub timeout: Option<Duration>,
     pub follow_redirects: bool,
     pub authorization: Authorization,
     pub has_client_certificate: bool,
-    /// Whether it replaces Alertmanager's own body.
+    /// Whether it sets `payload`, which replaces Alertmanager's body.
     pub has_payload: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     Url(String),
-    /// In a file, for Alertmanager alone.
+    /// The path of `url_file`, which only Alertmanager reads.
     File(String),
 }
 

@@ -67,12 +67,12 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
     Alert(Box<Alert>),
-    /// Claims to belong to this drill; whether it does is not checked here.
+    /// The alert of a drill. Whether the drill exists is checked later.
     Drill {
         id: String,
         alert: Box<Alert>,
     },
-    /// The alert path works: rules were evaluated at this moment of Prometheus' clock.
+    /// The heartbeat, with the time at which Prometheus evaluated the rules, by its own clock.
     Heartbeat {
         fingerprint: String,
         evaluated_at: Timestamp,
@@ -86,7 +86,7 @@ pub struct Ignored {
     /// The sender's fingerprint or, if that cannot be read, a hash of the labels or of the whole alert: the same alert
     /// always has the same one.
     pub fingerprint: String,
-    /// As delivered, shortened; hostile until escaped.
+    /// As delivered, shortened. Escape it before it is shown.
     pub prompt: Option<String>,
     pub version: Option<String>,
     pub severity: Severity,
@@ -184,7 +184,7 @@ impl Default for PartialAlert<'_> {
 }
 
 impl PartialAlert<'_> {
-    /// `called`: its identity if it has no fingerprint.
+    /// `called` makes the fingerprint of an alert that has none.
     fn ignored(self, called: impl FnOnce() -> String, why: Why) -> Delivered {
         Delivered::Ignored(Ignored {
             fingerprint: self.fingerprint.map_or_else(called, Cow::into_owned),

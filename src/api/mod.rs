@@ -159,6 +159,9 @@ answers! {
         /// The prompt has no version, neither registered nor active: its name may be misspelled.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub unknown: bool,
+        /// Why automatic rollbacks stay off after a resumption, if they do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub message: Option<String>,
     }
 
     pub struct ReloadResponse {

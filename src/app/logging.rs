@@ -10,7 +10,7 @@ use super::otlp::Exporter;
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::visible::LogLines;
 
-/// Returns what changes the level later.
+/// Starts logging. Returns a function that changes the level, for a reload.
 pub(super) fn init(config: &Config, exporter: Option<&Exporter>) -> Box<dyn Fn(LogLevel)> {
     let given = EnvFilter::try_from_env("PROMPT_ROLLBACK_LOG_FILTER").ok();
     let follows = given.is_none();

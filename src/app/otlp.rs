@@ -38,22 +38,22 @@ use crate::live::Current;
 use crate::metrics::{Metrics, SpanResult};
 use crate::trace;
 
-/// Spans that wait; one takes about a kilobyte.
+/// Limit for spans that wait for export; one takes about a kilobyte.
 const QUEUE: usize = 4_096;
 /// Spans exported together, and how long the first of them waits for others.
 const BATCH: usize = 512;
 const DELAY: Duration = Duration::from_secs(1);
-/// For one export with its retries.
+/// Timeout of one export, including its retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const NAME: &str = "prompt-rollback";
 
-/// Where spans are counted, once there is a receiver.
+/// The metrics that count spans. Empty until the receiver has started, which is after logging begins.
 type SpanMetrics = Arc<OnceLock<Arc<Metrics>>>;
 
 /// The last reason for which a request failed: the library reports only that one did.
 type Fault = Arc<Mutex<Option<String>>>;
 
-/// Collects spans.
+/// Queues the spans of the process until [`start`](Self::start) begins to export them.
 #[derive(Debug)]
 pub struct Exporter {
     endpoint: String,
@@ -77,7 +77,7 @@ impl Exporter {
         Some(Self { endpoint, resource, provider, spans, counters })
     }
 
-    /// Takes our own spans, and the log lines within them.
+    /// The `tracing` layer that collects prompt-rollback's own spans, and the log lines within them.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -93,7 +93,7 @@ impl Exporter {
         }))
     }
 
-    /// Begins to export.
+    /// Starts the task that exports the queued spans.
     pub fn start(self, config: Current<TracingConfig>, metrics: &Arc<Metrics>) -> Result<Exporting, AppError> {
         fn unusable(error: impl fmt::Display) -> AppError {
             AppError::Tracing(error.to_string())
@@ -118,7 +118,7 @@ impl Exporter {
     }
 }
 
-/// Who we are, in the words of OpenTelemetry: what `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say comes first.
+/// The OpenTelemetry resource of this process. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override its attributes.
 fn resource() -> Resource {
     let own = [
         ("service.name", NAME.to_owned()),
@@ -133,7 +133,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Names spans as OpenTelemetry does, and says what they are to others.
+/// Gives spans the names and kinds of OpenTelemetry's conventions, such as `POST /api/rollback` and `server`.
 #[derive(Debug)]
 struct Named(SdkTracer);
 
@@ -164,7 +164,7 @@ impl Tracer for Named {
     }
 }
 
-/// Where ended spans go.
+/// Puts ended spans into the queue.
 #[derive(Debug)]
 struct SpanQueue {
     spans: mpsc::Sender<SpanData>,
@@ -183,7 +183,7 @@ impl SpanProcessor for SpanQueue {
         }
     }
 
-    /// [`Exporting::finish`] does.
+    /// Does nothing: [`Exporting::finish`] exports the remaining spans.
     fn force_flush(&self) -> OTelSdkResult {
         Ok(())
     }
@@ -193,7 +193,7 @@ impl SpanProcessor for SpanQueue {
     }
 }
 
-/// Sends for the library, with the headers that are in force.
+/// The HTTP client of the OTLP library. Adds `tracing.otlp_headers` as they are now.
 #[derive(Debug)]
 struct Client {
     http: Outgoing,
@@ -232,7 +232,7 @@ impl HttpClient for Client {
     }
 }
 
-/// An export that runs.
+/// The running export task.
 #[derive(Debug)]
 pub struct Exporting {
     stop: oneshot::Sender<()>,
@@ -240,7 +240,7 @@ pub struct Exporting {
 }
 
 impl Exporting {
-    /// Exports what has ended so far, as far as that is possible in time.
+    /// Exports the spans that have ended so far, until `until` at the latest.
     pub async fn finish(self, until: Instant) {
         let Self { stop, mut task } = self;
         let _ = stop.send(());
@@ -277,13 +277,13 @@ async fn export(mut spans: mpsc::Receiver<SpanData>, mut sending: Sending, mut s
     }
 }
 
-/// What sending takes.
+/// The state of the export task.
 #[derive(Debug)]
 struct Sending {
     exporter: SpanExporter,
     metrics: Arc<Metrics>,
     fault: Fault,
-    /// The last export did.
+    /// Whether the last export failed.
     failing: bool,
 }
 

@@ -49,7 +49,7 @@ pub async fn serve(settings: &LoadedConfig, mut signals: Signals) -> Result<(), 
     run(app, &mut signals, set_log_level).await
 }
 
-/// The end of the time for a shutdown: one that still goes on then hangs, and the process is ended.
+/// The last part of `server.shutdown_timeout`. A shutdown that needs any of it counts as hung, and the process exits.
 const HANGS: Duration = Duration::from_secs(1);
 
 /// How much of `limit` a shutdown that does not hang may take.

@@ -77,7 +77,7 @@ impl Reloading {
                 } else {
                     tracing::info!(by, changes = done.changed.len(), "config reloaded");
                 }
-                self.live.get().settings.warn_of_renamed_keys();
+                self.live.get().settings.log_warnings();
                 for change in &done.needs_restart {
                     tracing::warn!(%change, "needs a restart: the old value stays in force");
                 }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_has_ended_is_not_waited_for() {
+    async fn a_shutdown_does_not_wait_for_a_task_that_has_ended() {
         let mut tasks = tasks();
         tasks.spawn("server", async {});
         tasks.ended().await;

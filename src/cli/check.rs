@@ -9,7 +9,7 @@ use super::client::{ApiClient, BaseUrl};
 use super::output;
 use super::table::{Cell, table};
 use crate::api::PromptSummary;
-use crate::config::{Config, HttpTarget, RenamedKey, parse_prometheus_duration};
+use crate::config::{Config, HttpTarget, parse_prometheus_duration};
 use crate::http_client::{Access, Outgoing, Proxies};
 use crate::prometheus::client::Prometheus;
 use crate::store::Level;
@@ -182,7 +182,7 @@ pub fn hints(config: &Config, without_target: &[PromptSummary]) -> String {
     out
 }
 
-pub fn json(renamed: &[RenamedKey], probes: &[Probe], without_target: &[PromptSummary]) -> Value {
+pub fn json(warnings: &[String], probes: &[Probe], without_target: &[PromptSummary]) -> Value {
     let probes: Vec<Value> = probes
         .iter()
         .map(|probe| {
@@ -191,6 +191,5 @@ pub fn json(renamed: &[RenamedKey], probes: &[Probe], without_target: &[PromptSu
         })
         .collect();
     let names: Vec<&str> = without_target.iter().map(|prompt| prompt.prompt.as_str()).collect();
-    let warnings: Vec<String> = renamed.iter().map(RenamedKey::to_string).collect();
     json!({ "config": "ok", "warnings": warnings, "probes": probes, "without_target": names })
 }

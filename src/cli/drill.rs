@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::args::{Output, ReceiverArgs};
 use super::client::encode;
-use super::receiver::{body, connect};
+use super::receiver::{body, connect, recognize};
 use super::terminal::{CommandError, print, print_json};
 use crate::api::{self, DrillStepView, DrillView};
 use crate::cli::table::clean;
@@ -134,6 +134,8 @@ pub async fn run(
 }
 
 fn read(receiver: &ReceiverArgs, answer: &Value) -> Result<DrillView, CommandError> {
+    // without steps, none would be missing
+    recognize(receiver, answer, &["id", "hops"])?;
     DrillView::deserialize(answer)
         .map_err(|error| CommandError::Failed(format!("cannot parse the answer of {}: {error}", receiver.url)))
 }

@@ -126,13 +126,15 @@ async fn serve(file: &ConfigFile) -> Result<(), CommandError> {
 }
 
 async fn check(file: &ConfigFile, connect: bool, stack: &StackFiles<'_>, format: Output) -> Result<(), CommandError> {
-    let LoadedConfig { config, renamed, .. } = load(file)?;
+    let loaded = load(file)?;
+    let (warnings, config) = (loaded.warnings(), loaded.config);
     let report = stack::review(stack, &config).map_err(CommandError::Misused)?;
     let StoreReport { mut probes, without_target } =
         if connect { probe::probe(&config).await } else { StoreReport::default() };
     if connect {
         probes.extend(check::probe_http(&config).await);
         probes.extend(probe::probe_slack(&config).await);
+        probes.extend(probe::probe_deciders(&config));
         probes.extend(probe::probe_schedules(&config).await);
         probes.extend(probe::probe_webhooks(&config).await);
         probes.extend(probe::probe_collector(&config).await);
@@ -142,7 +144,7 @@ async fn check(file: &ConfigFile, connect: bool, stack: &StackFiles<'_>, format:
     probes.extend(report.probes.iter().cloned());
     match format {
         Output::Json => {
-            let mut result = check::json(&renamed, &probes, &without_target);
+            let mut result = check::json(&warnings, &probes, &without_target);
             if stack.alertmanager.is_some() {
                 result["alertmanager"] = report.json();
             }
@@ -150,8 +152,8 @@ async fn check(file: &ConfigFile, connect: bool, stack: &StackFiles<'_>, format:
         }
         Output::Text => {
             print("config: ok\n")?;
-            for key in &renamed {
-                print(&format!("warning: {key}\n"))?;
+            for warning in &warnings {
+                print(&format!("warning: {warning}\n"))?;
             }
             if looked {
                 print(&check::table_of(&probes, color()))?;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde_json::{Value, json};
 
-use super::args::{DecisionArg, OperationCommand, Output};
+use super::args::{DecisionArg, OperationCommand, Output, ReceiverArgs};
 use super::client::encode;
 use super::receiver::{body, connect, show};
 use super::terminal::{CommandError, color, print, print_json};
@@ -18,41 +18,44 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
     match command {
         OperationCommand::Status { prompt: Some(prompt), receiver, .. } => {
             let answer = connect(&receiver)?.get(&format!("/api/prompts/{}", encode(&prompt))).await?;
-            show(&receiver, answer, |prompt| output::prompt(&prompt, color()))
+            show(&receiver, answer, &["prompt", "active"], |prompt| output::prompt(&prompt, color()))
         }
         OperationCommand::Status { prompt: None, without_target, limit, receiver } => {
             let query = if without_target { "&without_target=true" } else { "" };
             let answer = connect(&receiver)?.list("/api/prompts", query, "prompts", limit).await?;
-            show(&receiver, answer, |list| output::prompts(&list, color()))
+            show(&receiver, answer, &["prompts"], |list| output::prompts(&list, color()))
         }
         OperationCommand::Explain { prompt, alert, receiver } => {
             let query = alert.map(|alert| format!("?alert={}", encode(&alert))).unwrap_or_default();
             let answer = connect(&receiver)?.get(&format!("/api/prompts/{}/explain{query}", encode(&prompt))).await?;
-            show(&receiver, answer, |explained| output::explained(&explained))
+            show(&receiver, answer, &["alerts"], |explained| output::explained(&explained))
         }
         OperationCommand::Log { prompt: Some(prompt), limit, receiver, .. } => {
             let path = format!("/api/prompts/{}/log", encode(&prompt));
             let answer = connect(&receiver)?.list(&path, "", "entries", limit.unwrap_or(LOG_ENTRIES)).await?;
-            show(&receiver, answer, |log| output::log(&log, color()))
+            show(&receiver, answer, &["entries"], |log| output::log(&log, color()))
         }
         OperationCommand::Log { prompt: None, since, limit, receiver, .. } => {
             let query = format!("&since={}", encode(&since));
             let mut answer = connect(&receiver)?.list("/api/log", &query, "entries", u32::MAX).await?;
             let truncated = latest(&mut answer["entries"], limit);
             answer["truncated"] = Value::Bool(truncated);
-            show(&receiver, answer, |log| output::log_of_all(&log, truncated, color()))
+            show(&receiver, answer, &["entries"], |log| output::log_of_all(&log, truncated, color()))
         }
         OperationCommand::Incidents { id: Some(id), receiver, .. } => {
             let answer = connect(&receiver)?.get(&format!("/api/incidents/{}", encode(&id))).await?;
-            show(&receiver, answer, |incident| output::incident(&incident, color()))
+            show(&receiver, answer, &["id", "phase"], |incident| output::incident(&incident, color()))
         }
         OperationCommand::Incidents { id: None, open, limit, receiver } => {
             let query = if open { "&open=true" } else { "" };
             let answer = connect(&receiver)?.list("/api/incidents", query, "incidents", limit).await?;
-            show(&receiver, answer, |list| output::incidents(&list, color()))
+            show(&receiver, answer, &["incidents"], |list| output::incidents(&list, color()))
         }
         OperationCommand::Postmortem { incident, receiver } => {
             let draft = connect(&receiver)?.text(&format!("/api/incidents/{}/postmortem", encode(&incident))).await?;
+            if !draft.starts_with("# ") {
+                return Err(unrecognized(&receiver, "a post-mortem", &draft));
+            }
             match receiver.format.output {
                 Output::Json => print_json(&json!({ "incident": incident, "markdown": draft })),
                 Output::Text => print(&draft.lines().map(|line| format!("{}\n", clean_line(line))).collect::<String>()),
@@ -60,7 +63,7 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
         }
         OperationCommand::Report { since, receiver } => {
             let answer = connect(&receiver)?.get(&format!("/api/report?since={}", encode(&since))).await?;
-            show(&receiver, answer, |report| output::report(&report, color()))
+            show(&receiver, answer, &["cases"], |report| output::report(&report, color()))
         }
         OperationCommand::Decide { incident, decision, target, force, operator, receiver } => {
             let decision = match decision {
@@ -75,7 +78,7 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
             let body = body(&api::DecideRequest { decision, operator, target_version: target, force, question: None });
             let path = format!("/api/incidents/{}/decide", encode(&incident));
             let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |decided| output::decided(&decided))
+            show(&receiver, answer, &["success", "incident"], |decided| output::decided(&decided))
         }
         OperationCommand::Drill { prompt, wait, operator, receiver } => {
             drill::run(&prompt, wait, operator.name(), &receiver).await
@@ -88,7 +91,7 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
                 return Err(CommandError::Failed(format!("{} did not confirm the pause", receiver.url)));
             }
             let is_unknown = answer["unknown"] == true;
-            show(&receiver, answer, |paused| output::paused(&paused))?;
+            show(&receiver, answer, &["paused"], |paused| output::paused(&paused))?;
             match body["prompt"].as_str().filter(|_| is_unknown) {
                 Some(prompt) => Err(CommandError::Failed(format!(
                     "no version of {prompt} is registered or active: check its name with `prompt-rollback status`"
@@ -99,18 +102,19 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
         OperationCommand::Resume { prompt, operator, receiver } => {
             let body = body(&api::PauseRequest { prompt, operator: operator.name(), reason: None });
             let answer = connect(&receiver)?.post("/api/resume", &body).await?;
-            show(&receiver, answer, |paused| output::paused(&paused))
+            if answer["paused"] != false {
+                return Err(CommandError::Failed(format!("{} did not confirm the resumption", receiver.url)));
+            }
+            show(&receiver, answer, &["paused"], |paused| output::paused(&paused))
         }
         OperationCommand::Reload { receiver } => {
             let answer = connect(&receiver)?.post("/-/reload", &json!({})).await?;
-            show(&receiver, answer, |reloaded| output::reloaded(&reloaded))
+            show(&receiver, answer, &["changed"], |reloaded| output::reloaded(&reloaded))
         }
         OperationCommand::Healthcheck { receiver } => {
             let answer = connect(&receiver)?.text("/-/ready").await?;
             if answer != "ready" {
-                let line = answer.lines().next().unwrap_or_default();
-                let text = format!("{} is not a receiver: expected \"ready\", found {line:.200?}", receiver.url);
-                return Err(CommandError::Failed(text));
+                return Err(unrecognized(&receiver, "\"ready\"", &answer));
             }
             match receiver.format.output {
                 Output::Json => print_json(&json!({ "ready": true })),
@@ -118,6 +122,12 @@ pub async fn run(command: OperationCommand) -> Result<(), CommandError> {
             }
         }
     }
+}
+
+/// The text of another server.
+fn unrecognized(receiver: &ReceiverArgs, expected: &str, text: &str) -> CommandError {
+    let line = text.lines().next().unwrap_or_default();
+    CommandError::Failed(format!("{} is not a receiver: expected {expected}, found {line:.200?}", receiver.url))
 }
 
 /// Content may contain tabs.

@@ -24,7 +24,7 @@ use crate::visible::shown;
 /// For one request to the collector.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks at Slack, where it is configured: token, scopes, channels and user groups.
+/// Tests Slack, if it is configured: token, scopes, channels and user groups.
 pub async fn probe_slack(config: &Config) -> Vec<Probe> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Slack::new(&config.slack) {
@@ -35,6 +35,16 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
         }
         Err(error) => vec![Probe::new("slack", false, error.to_string())],
     }
+}
+
+/// The deciders whom Slack asks although nobody may answer there.
+pub fn probe_deciders(config: &Config) -> Vec<Probe> {
+    let nobody = |decider: &config::Decider| decider.approvers.is_empty() && decider.approvers_url.is_none();
+    let asked = config.deciders.iter().filter(|(_, decider)| config.slack.bot_token.is_some() && nobody(decider));
+    let detail = "approvers is empty and approvers_url is not set: nobody can decide in Slack";
+    asked
+        .map(|(name, _)| Probe { name: format!("decider {name}"), level: Level::Warning, detail: detail.to_owned() })
+        .collect()
 }
 
 /// Reads who is on call from the schedule of each decider that has one.
@@ -57,7 +67,7 @@ pub async fn probe_schedules(config: &Config) -> Vec<Probe> {
     join_all(config.deciders.iter().map(read)).await.into_iter().flatten().collect()
 }
 
-/// Sends each webhook a signed event of a type that has no other meaning.
+/// Sends each webhook a signed test event, of the type `io.prompt-rollback.ping`.
 pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (now, source) = (jiff::Timestamp::now(), events::source(&config.redis.namespace));
@@ -78,7 +88,7 @@ pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
     join_all(config.webhooks.iter().map(probe)).await
 }
 
-/// Sends an export without spans to the collector, where one is configured.
+/// Sends an export without spans to the collector, if one is configured.
 pub async fn probe_collector(config: &Config) -> Option<Probe> {
     let endpoint = config.tracing.otlp_endpoint.as_deref()?.trim_end_matches('/');
     let tried = async {
@@ -95,7 +105,7 @@ pub async fn probe_collector(config: &Config) -> Option<Probe> {
     Some(Probe::new("otlp collector", result.is_ok(), result.unwrap_or_else(|error| error)))
 }
 
-/// Looks whether texts can be archived, where that is configured.
+/// Tests whether content can be archived, if `retention.archive` is set.
 pub fn probe_archive(config: &Config) -> Option<Probe> {
     let root = config.retention.archive.as_deref()?;
     let probed = ArchiveDirectory::new(root).probe();

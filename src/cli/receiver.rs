@@ -58,12 +58,23 @@ pub fn body<T: Serialize>(request: &T) -> Value {
     body
 }
 
-/// Prints the whole response for scripts, or a summary for people.
+/// Fails unless the response has the `expected` fields: another server may answer `{}` to anything, and fields that are
+/// absent count as empty.
+pub fn recognize(receiver: &ReceiverArgs, answer: &Value, expected: &[&str]) -> Result<(), CommandError> {
+    let Some(missing) = expected.iter().find(|field| answer.get(**field).is_none()) else { return Ok(()) };
+    let found: String = answer.to_string().chars().take(200).collect();
+    let url = &receiver.url;
+    Err(CommandError::Failed(format!("{url} is not a receiver: expected a response with {missing:?}, found {found}")))
+}
+
+/// Prints the whole response for scripts, or a summary for people. `expected`: fields that every receiver sends in it.
 pub fn show<T: DeserializeOwned>(
     receiver: &ReceiverArgs,
     answer: Value,
+    expected: &[&str],
     text: impl FnOnce(T) -> String,
 ) -> Result<(), CommandError> {
+    recognize(receiver, &answer, expected)?;
     match receiver.format.output {
         Output::Json => print_json(&answer),
         Output::Text => {

@@ -34,11 +34,11 @@ pub struct StackFiles<'a> {
     pub prompt_jobs: &'a [String],
 }
 
-/// What was found in them.
+/// The findings about the Alertmanager and Prometheus files.
 #[derive(Debug, Default)]
 pub struct StackReport {
     pub probes: Vec<Probe>,
-    /// What is particular to Alertmanager's file; its probes are among the others.
+    /// The results about Alertmanager's file only, except for its probes, which are in `probes`.
     routing: RoutingReport,
 }
 
@@ -68,7 +68,7 @@ pub fn review(files: &StackFiles<'_>, config: &Config) -> Result<StackReport, St
 }
 
 impl StackReport {
-    /// What follows the table of the probes.
+    /// The text below the table of the probes.
     pub fn text(&self) -> String {
         let RoutingReport { patch, remaining, by_hand, .. } = &self.routing;
         let mut out = String::new();

@@ -35,13 +35,13 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
             let (client, path) = (connect(&receiver)?, format!("/api/prompts/{}", encode(&prompt)));
             if !first {
                 let answer = client.post(&format!("{path}/versions"), &body).await?;
-                return show(&receiver, answer, |registered| output::registered(&registered));
+                return show(&receiver, answer, &["created"], |registered| output::registered(&registered));
             }
             let known = known(&client, &path).await?;
             if let Some(active) = known["active"].as_str() {
                 let prompt = PromptName::written(&prompt).map_or(prompt, |prompt| prompt.to_string());
                 let answer = json!({ "prompt": prompt, "to_version": active, "unchanged": true });
-                return show(&receiver, answer, |switched| output::activated(&switched));
+                return show(&receiver, answer, &["to_version"], |switched| output::activated(&switched));
             }
             // another version was active: which one serves now is a decision
             if let Some(fault) = known["active_fault"].as_str() {
@@ -53,14 +53,14 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
             let operator = operator.name();
             let body = self::body(&api::ActivateRequest { version, operator, ..api::ActivateRequest::default() });
             let answer = client.post(&format!("{path}/activate"), &body).await?;
-            show(&receiver, answer, |switched| output::activated(&switched))
+            show(&receiver, answer, &["to_version"], |switched| output::activated(&switched))
         }
         VersionCommand::Import { pattern, known_good, dry_run, operator, receiver } => {
             let operator = operator.name();
             let body =
                 body(&api::ImportRequest { pattern: Some(pattern), known_good, dry_run, operator, cursor: None });
             let answer = import::import(&connect(&receiver)?, body).await?;
-            show(&receiver, answer, |imported| import::text(&imported, color()))
+            show(&receiver, answer, &["adopted", "known"], |imported| import::text(&imported, color()))
         }
         VersionCommand::Activate {
             prompt,
@@ -89,7 +89,7 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
             });
             let path = format!("/api/prompts/{}/activate", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |switched| output::activated(&switched))
+            show(&receiver, answer, &["to_version"], |switched| output::activated(&switched))
         }
         VersionCommand::Canary { prompt, action, force, reason, operator, receiver } => {
             let body = body(&api::SteerRequest {
@@ -102,13 +102,13 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
             });
             let path = format!("/api/prompts/{}/canary", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |switched| output::activated(&switched))
+            show(&receiver, answer, &["to_version"], |switched| output::activated(&switched))
         }
         VersionCommand::Gates { prompt, version, receiver } => {
             let path = format!("/api/prompts/{}/gates?version={}", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.get(&path).await?;
             let open = answer["may_have_all_traffic"] == true;
-            show(&receiver, answer, |gates| output::gates(&gates, color()))?;
+            show(&receiver, answer, &["may_have_all_traffic"], |gates| output::gates(&gates, color()))?;
             if open { Ok(()) } else { Err(CommandError::Failed("an enabled gate is closed".to_owned())) }
         }
         VersionCommand::Rollback { prompt, to, from, reason, gradual, stages, hold, force, operator, receiver } => {
@@ -124,7 +124,7 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
                 force,
             });
             let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
-            show(&receiver, answer, |switched| output::rolled_back(&switched))
+            show(&receiver, answer, &["to_version"], |switched| output::rolled_back(&switched))
         }
         VersionCommand::Mark { prompt, version, bad, good: _, reason, operator, receiver } => {
             let mark = if bad { MarkKind::Bad } else { MarkKind::Good };
@@ -132,12 +132,12 @@ pub async fn run(command: VersionCommand) -> Result<(), CommandError> {
                 body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.name(), incident: None });
             let path = format!("/api/prompts/{}/versions/{}/mark", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |marked| output::marked(&marked))
+            show(&receiver, answer, &["mark"], |marked| output::marked(&marked))
         }
         VersionCommand::Restore { prompt, version, receiver } => {
             let path = format!("/api/prompts/{}/versions/{}/restore", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &json!({})).await?;
-            show(&receiver, answer, |restored| output::restored(&restored))
+            show(&receiver, answer, &["restored"], |restored| output::restored(&restored))
         }
     }
 }

@@ -65,6 +65,23 @@ pub(crate) fn is_server(uri: &hyper::Uri) -> bool {
     !authority.host().is_empty() && port.is_some()
 }
 
+/// Whether Slack gives such ids to users (`U…`, `W…`) or user groups (`S…`).
+pub(super) fn is_slack_id(id: &str) -> bool {
+    id.len() > 1 && id.starts_with(['U', 'W', 'S']) && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+/// Whether Slack notifies anybody of this text: of `<@U…>`, `<!subteam^S…>`, `<!here>`, `<!channel>` or `<!everyone>`.
+pub(super) fn mentions_somebody(text: &str) -> bool {
+    let is_mention = |part: &str| {
+        let Some((inside, _)) = part.split_once('>') else { return false };
+        let name = inside.split('|').next().unwrap_or_default();
+        let user = name.strip_prefix('@').is_some_and(|id| is_slack_id(id) && !id.starts_with('S'));
+        let group = name.strip_prefix("!subteam^").is_some_and(|id| is_slack_id(id) && id.starts_with('S'));
+        user || group || matches!(name, "!here" | "!channel" | "!everyone")
+    };
+    text.split('<').skip(1).any(is_mention)
+}
+
 pub(super) fn is_label_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

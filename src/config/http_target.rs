@@ -13,7 +13,7 @@ use crate::tls::ClientTls;
 /// The same keys in each section that names a server.
 #[derive(Debug, Clone)]
 pub struct HttpTarget {
-    /// Of basic authentication.
+    /// User name for basic authentication.
     pub username: Option<String>,
     pub password: Option<SecretString>,
     pub bearer_token: Option<SecretString>,
@@ -26,7 +26,7 @@ pub struct HttpTarget {
     pub tls_key_file: Option<PathBuf>,
     /// An address, or [`NO_PROXY`](Self::NO_PROXY); `None`: the proxies of the environment.
     pub proxy_url: Option<SecretString>,
-    /// For one request.
+    /// Timeout of one request.
     pub timeout: Duration,
     /// The TLS settings from these files.
     pub tls: ClientTls,

@@ -48,10 +48,8 @@ pub use words::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Role};
 
 use crate::decision::{CanaryPolicies, Plan, Policy};
 use canary::read_canary;
-use files::FileContents;
 use key::ENV_PREFIX;
-use reader::ConfigReader;
-use values::Values;
+use reader::{ConfigFindings, ConfigReader};
 
 /// All settings of the receiver.
 #[derive(Debug, Clone)]
@@ -111,15 +109,14 @@ impl Config {
         Ok(Self::read_from(ConfigReader::new(path, text, env))?.0)
     }
 
-    fn read_from(mut reader: ConfigReader<'_>) -> Result<(Self, Values, FileContents, Vec<RenamedKey>), ConfigError> {
+    fn read_from(mut reader: ConfigReader<'_>) -> Result<(Self, ConfigFindings), ConfigError> {
         if !reader.is_readable() {
             reader.finish()?;
             unreachable!("an unreadable file is a problem");
         }
         let mut config = Self::read(&mut reader);
         config.validate(&mut reader);
-        let (values, files, renamed) = reader.finish()?;
-        Ok((config, values, files, renamed))
+        Ok((config, reader.finish()?))
     }
 
     /// The part that the rules read.

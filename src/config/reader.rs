@@ -10,13 +10,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigProblem, Origin};
 use super::files::FileContents;
-use super::key::{ENV_PREFIX, env_name, env_word, quote, section_of, split_name, unquote};
+use super::key::{ENV_PREFIX, env_name, env_word, quote, section_of, split_name};
 use super::shown::{show, show_text};
 use super::value::Setting;
 use super::values::Values;
 
 mod hidden;
 mod renamed;
+mod table;
 
 pub use renamed::RenamedKey;
 
@@ -45,8 +46,18 @@ pub(super) struct ConfigReader<'a> {
     pub files: FileContents,
     /// Keys that are set by an earlier name.
     pub renamed: Vec<RenamedKey>,
+    /// Values that are accepted although they have no effect.
+    ineffective: Vec<ConfigProblem>,
     is_toml: bool,
     problems: Vec<ConfigProblem>,
+}
+
+/// What was read beside the settings.
+pub(super) struct ConfigFindings {
+    pub values: Values,
+    pub files: FileContents,
+    pub renamed: Vec<RenamedKey>,
+    pub ineffective: Vec<ConfigProblem>,
 }
 
 impl<'a> ConfigReader<'a> {
@@ -67,6 +78,7 @@ impl<'a> ConfigReader<'a> {
             values: Values::default(),
             files: FileContents::default(),
             renamed: Vec::new(),
+            ineffective: Vec::new(),
             is_toml: true,
             problems: Vec::new(),
         };
@@ -162,38 +174,6 @@ impl<'a> ConfigReader<'a> {
         None
     }
 
-    /// A table whose names the user chooses; `default` if it is empty.
-    pub fn get_table<T: Setting>(&mut self, key: &str, default: &str) -> BTreeMap<String, T> {
-        let prefix = format!("{key}.");
-        let names: Vec<String> = self.file.keys().filter_map(|k| k.strip_prefix(&prefix)).map(str::to_owned).collect();
-        let emptied = matches!(self.file.get(key), Some(Leaf { value: DeValue::Table(_), .. }));
-        if emptied {
-            self.file.remove(key);
-        }
-        if (names.is_empty() && !emptied) || self.env.contains_key(&env_name(key)) {
-            self.file.retain(|k, _| !k.starts_with(&prefix));
-            return self.get(key, default);
-        }
-        let mut table = BTreeMap::new();
-        for name in names {
-            let Some(leaf) = self.file.remove(&format!("{prefix}{name}")) else { continue };
-            match T::from_toml(&leaf.value) {
-                Some(value) => {
-                    self.known.insert(format!("{prefix}{name}"), (self.in_file(Some(leaf.line)), show(&leaf.value)));
-                    table.insert(unquote(&name), value);
-                }
-                None => {
-                    let message = format!("found {}, expected {}", show(&leaf.value), T::expected());
-                    let origin = self.in_file(Some(leaf.line));
-                    self.problems.push(ConfigProblem { origin, key: format!("{prefix}{name}"), message });
-                }
-            }
-        }
-        self.known.insert(key.to_owned(), (self.in_file(None), "a table".into()));
-        self.values.set(key, &table);
-        table
-    }
-
     /// The content of the file that `key` names; it becomes part of the key's value.
     pub fn content(&mut self, key: &str, path: &Path) -> io::Result<Vec<u8>> {
         let content = self.files.read(path, &self.found)?;
@@ -238,6 +218,12 @@ impl<'a> ConfigReader<'a> {
             message.push_str(&format!(" ({} is the earlier name of this key)", renamed.earlier));
         }
         self.problems.push(ConfigProblem { origin, key: key.to_owned(), message });
+    }
+
+    /// Reports a value that is accepted although it has no effect: a receiver that refused it could not be restarted.
+    pub fn warn(&mut self, key: &str, message: String) {
+        let origin = self.origin(key);
+        self.ineffective.push(ConfigProblem { origin, key: key.to_owned(), message });
     }
 
     /// Where a key was set or, for a table, the first of its keys that was set.
@@ -285,7 +271,7 @@ impl<'a> ConfigReader<'a> {
     }
 
     /// Keys that were not read are unknown keys.
-    pub fn finish(mut self) -> Result<(Values, FileContents, Vec<RenamedKey>), ConfigError> {
+    pub fn finish(mut self) -> Result<ConfigFindings, ConfigError> {
         for (key, leaf) in std::mem::take(&mut self.file) {
             let is_section = self.known.keys().any(|known| known.starts_with(&format!("{key}.")));
             let message = match (&leaf.value, is_section) {
@@ -313,7 +299,8 @@ impl<'a> ConfigReader<'a> {
             }
         }
         if self.problems.is_empty() {
-            return Ok((self.values, self.files, self.renamed));
+            let Self { values, files, renamed, ineffective, .. } = self;
+            return Ok(ConfigFindings { values, files, renamed, ineffective });
         }
         for key in self.pins.into_keys() {
             let stays = self.known.get(&key).map_or("its value", |(_, shown)| shown);

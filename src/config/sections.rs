@@ -112,7 +112,7 @@ section! {
         pub hosts: Vec<String> = get(""),
         /// The header that names the person.
         pub user_header: String = get("X-Forwarded-User"),
-        /// Of each person.
+        /// The roles of every person whom the proxy names.
         pub roles: Vec<Role> = get("read"),
         /// Names of prompts, in which `*` matches any characters.
         pub prompts: Vec<String> = get("*"),
@@ -127,7 +127,7 @@ section! {
         pub listen: Option<SocketAddr> = get_fixed(""),
         /// How long a sign-in lasts.
         pub session: Duration = get("12h"),
-        /// Most pages that are told of changes as they happen, at once; 0: none.
+        /// Limit for open pages that receive live updates; 0: none.
         pub max_streams: u32 = get("500"),
     }
 }
@@ -139,7 +139,7 @@ section! {
         /// ACL user; `None`: the user of the URL, or the default user.
         pub username: Option<String> = get(""),
         pub password: Option<SecretString> = secret(),
-        /// PEM file of the authority that signed Redis' certificate; `None`: the system's authorities.
+        /// PEM file of the authority that signed Redis' certificate; `None`: the public authorities that are compiled in.
         pub tls_ca_file: Option<PathBuf> = get_path(),
         /// The content of that file.
         pub tls_ca: Option<Vec<u8>> = later(),
@@ -251,9 +251,9 @@ section! {
         pub channel: Option<String> = get(""),
         /// Their mention, such as `<!subteam^S012AB3CD>`.
         pub mention: Option<String> = get(""),
-        /// Slack ids of users and user groups; empty: no one may decide.
+        /// Slack ids of users and user groups; empty, without `approvers_url`: no one may decide in Slack.
         pub approvers: Vec<String> = get(""),
-        /// The team's schedule: answers with the Slack ids of the people on call now, who may decide, too. May contain a secret.
+        /// URL of the team's schedule: a GET returns the Slack ids of the people on call, who may decide too. May hold a secret.
         pub approvers_url: Option<SecretString> = token(),
     }
 }
@@ -286,7 +286,7 @@ section! {
         /// Most prompts rolled back automatically within the window below; 0: never automatic, but for the end of a canary.
         pub max_auto_rollbacks: u32 = get("5"),
         pub max_auto_rollbacks_window: Duration = get("5m"),
-        /// How long a version that a rollback has put there is not rolled back automatically itself.
+        /// A version that a rollback made active is not rolled back automatically for this long.
         pub cooldown: Duration = get("30m"),
         /// A version that has served for longer is not rolled back automatically; `None`: no limit.
         pub ask_when_active_for_longer_than: Option<Duration> = get("off"),
@@ -295,9 +295,9 @@ section! {
 
 section! {
     pub struct IncidentsConfig {
-        /// How long a resolved incident reopens instead of a new one being opened; 0: never.
+        /// A resolved incident reopens if its alert fires again within this time; 0: never.
         pub reopen_within: Duration = get("1h"),
-        /// After how long an alert that was never heard of again counts as over.
+        /// An alert that is not repeated for this long counts as ended.
         pub alert_resolve_timeout: Duration = get("6h"),
     }
 }
@@ -309,9 +309,9 @@ section! {
         /// Checks at this interval; later ones are further apart.
         pub fast_checks: u32 = get("12"),
         pub healthy_in_a_row: u32 = get("2"),
-        /// When its outcome must be known, if enough is measured.
+        /// How long after a rollback people are paged if the measurements are bad, or an instance does not follow.
         pub deadline: Duration = get("5m"),
-        /// When the checks end, however little is measured.
+        /// How long after a rollback it becomes unverified if too little is measured.
         pub max: Duration = get("1h"),
     }
 }
@@ -382,7 +382,7 @@ section! {
         pub otlp_endpoint: Option<String> = get_fixed(""),
         /// Sent with each export, as `NAME=VALUE,NAME=VALUE`.
         pub otlp_headers: Option<SecretString> = secret(),
-        /// Of the traces that begin here.
+        /// Share of the traces that begin here which is exported, from 0 to 1.
         pub sample_ratio: Ratio = get_fixed("1.0"),
     }
 }

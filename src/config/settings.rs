@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Config;
 use super::error::{ConfigError, ConfigProblem, Origin};
 use super::files::{FileContents, is_stream};
-use super::reader::{ConfigReader, RenamedKey};
+use super::reader::{ConfigFindings, ConfigReader, RenamedKey};
 use super::values::{ConfigChange, Values};
 
 /// A config, and its origin.
@@ -16,6 +16,8 @@ pub struct LoadedConfig {
     pub config: Config,
     /// Keys that are set by an earlier name.
     pub renamed: Vec<RenamedKey>,
+    /// Values that are accepted although they have no effect.
+    pub ineffective: Vec<ConfigProblem>,
     values: Values,
     files: FileContents,
     path: Option<PathBuf>,
@@ -78,15 +80,24 @@ impl LoadedConfig {
         let path = path.map(Path::to_owned);
         let (text, env) = (read(path.as_deref())?, env.collect::<Vec<_>>());
         let reader = ConfigReader::new(path.as_deref(), &text, env.iter().cloned());
-        let (config, values, files, renamed) = Config::read_from(reader)?;
-        Ok(Self { config, renamed, values, files, path, env, text })
+        let (config, ConfigFindings { values, files, renamed, ineffective }) = Config::read_from(reader)?;
+        Ok(Self { config, renamed, ineffective, values, files, path, env, text })
     }
 
-    /// Logs which keys to rename before their earlier names are unknown.
-    pub fn warn_of_renamed_keys(&self) {
+    /// Logs which keys to rename before their earlier names are unknown, and which values have no effect.
+    pub fn log_warnings(&self) {
         for key in &self.renamed {
             tracing::warn!(%key, "a config key was renamed: the next release does not accept the earlier name");
         }
+        for value in &self.ineffective {
+            tracing::warn!(%value, "a value of the config has no effect");
+        }
+    }
+
+    /// The same warnings, for people.
+    pub fn warnings(&self) -> Vec<String> {
+        let renamed = self.renamed.iter().map(ToString::to_string);
+        renamed.chain(self.ineffective.iter().map(ToString::to_string)).collect()
     }
 
     /// The source of these settings.
@@ -119,20 +130,22 @@ impl LoadedConfig {
         let text = text?;
         let reader = || ConfigReader::new(self.path.as_deref(), &text, self.env.iter().cloned());
         let all = reader().with(Default::default(), found.clone());
-        let (mut config, mut values, mut files, renamed) = Config::read_from(all)?;
-        let pins = self.values.pins(&values);
+        let (mut config, mut findings) = Config::read_from(all)?;
+        let pins = self.values.pins(&findings.values);
         let mut needs_restart = Vec::new();
         if !pins.is_empty() {
-            let written = values;
+            let written = findings.values;
             let keys: Vec<String> = pins.keys().cloned().collect();
             // what stays and what is new have to fit together, too
-            (config, values, files, _) = Config::read_from(reader().with(pins, found))?;
-            needs_restart = values.changes(&written);
+            (config, findings) = Config::read_from(reader().with(pins, found))?;
+            needs_restart = findings.values.changes(&written);
             needs_restart.retain(|change| keys.contains(&change.key));
         }
-        let changed = self.values.changes(&values);
+        let changed = self.values.changes(&findings.values);
+        let ConfigFindings { values, files, renamed, ineffective } = findings;
         let (path, env) = (self.path.clone(), self.env.clone());
-        Ok(Reread { settings: Self { config, renamed, values, files, path, env, text }, changed, needs_restart })
+        let settings = Self { config, renamed, ineffective, values, files, path, env, text };
+        Ok(Reread { settings, changed, needs_restart })
     }
 }
 

@@ -15,9 +15,11 @@ use super::http_target::headers;
 use super::reader::ConfigReader;
 use super::target::{PROXY, client_tls, validate_target};
 use super::values::same;
-use super::{Config, Confirm, Decider, RedisIdentity, RedisMode};
+use super::{Config, Confirm, RedisIdentity, RedisMode};
 use crate::decision::{Operator, Plan, Severity};
 use crate::tls::File;
+
+mod deciders;
 
 const LONGER_THAN_0: &str = "a duration longer than 0";
 /// How long a stage may last.
@@ -299,31 +301,7 @@ impl Config {
             r.check(key, id.as_ref().is_none_or(fits), &format!("an id of Slack that begins with {first}, or \"\""));
         }
         r.check("slack.incident_channel", !self.slack.incident_channel.is_empty(), "a channel such as \"#incidents\"");
-        for (name, decider) in &self.deciders {
-            let key = format!("deciders.{name}");
-            let length = decider.mention.as_ref().map_or(0, String::len);
-            if length > Decider::MAX_MENTION {
-                let most = Decider::MAX_MENTION;
-                let text = format!("found {length} bytes, expected at most {most}: mention a user group instead");
-                r.problem(&format!("{key}.mention"), text);
-            }
-            for approver in &decider.approvers {
-                let is_id = !approver.is_empty() && approver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-                let expected = "ids of Slack, of users (U012AB3CD) or user groups (S012AB3CD)";
-                r.check(&format!("{key}.approvers"), is_id, expected);
-            }
-            let url = r.source_of(&format!("{key}.approvers_url"));
-            let fits = decider.approvers_url.as_ref().is_none_or(|url| is_address(url.expose_secret()));
-            r.check(&url, fits, "http://host:port/… or https://…, without credentials");
-            if name == "system" {
-                r.problem(&key, "\"system\" is the receiver itself and cannot be configured".into());
-            } else if !is_plain_name(name) {
-                r.problem(&key, format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"));
-            }
-        }
-        let known = self.deciders.contains_key(&self.guards.fallback_decider);
-        let names: Vec<&str> = self.deciders.keys().map(String::as_str).collect();
-        r.check("guards.fallback_decider", known, &format!("one of {}", names.join(", ")));
+        self.validate_deciders(r);
     }
 
     fn validate_times(&self, r: &mut ConfigReader<'_>) {

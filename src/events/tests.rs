@@ -299,7 +299,7 @@ fn empty(world: &World) -> Commit {
 }
 
 #[test]
-fn a_refused_decision_is_none() {
+fn a_refused_decision_creates_no_decision_made_event() {
     let mut world = World::new();
     world.fires("v2", Severity::High, Action::Page, AlertStatus::Firing);
     assert_eq!(world.kinds(), ["incident.opened", "decision.requested"]);

@@ -20,6 +20,48 @@ fn pages_are_told_of_a_change_of_health_and_not_of_each_figure() {
     assert_eq!(Figures::default().changed_since(&with(Some(0.0))).len(), 2, "Prometheus is away");
 }
 
+#[test]
+fn pages_are_told_while_servers_change_to_another_version() {
+    let with = |servers: [Option<f64>; 2]| {
+        let mut figures = Figures::default();
+        let prompt = PromptName::parse("p").expect("a name");
+        for (version, servers) in ["v1", "v2"].into_iter().zip(servers) {
+            figures.entry(&prompt, version).servers = servers;
+        }
+        figures
+    };
+    let told = |now, before| !with(now).changed_since(&with(before)).is_empty();
+    assert!(told([Some(3.0), Some(3.0)], [Some(3.0), None]));
+    assert!(told([None, Some(3.0)], [Some(3.0), Some(3.0)]), "the last one has followed");
+    assert!(!told([Some(3.0), None], [Some(2.0), None]), "one more server");
+    assert!(!told([None; 2], [Some(2.0), None]), "no request came for two minutes");
+}
+
+#[test]
+fn a_change_is_told_until_other_receivers_have_asked_too() {
+    let with = |errors| {
+        let mut figures = Figures::default();
+        figures.entry(&PromptName::parse("p").expect("a name"), "v1").of_mut(Signal::Errors).now = Some(errors);
+        Arc::new(figures)
+    };
+    let mut news = FigureNews::default();
+    let told = [0.0, 0.001, 0.0, 0.0, 0.4, 0.4, 0.4, 0.4].map(|errors| news.add(with(errors)).map(|all| all.len()));
+    assert_eq!(told, [1, 1, 1, 0, 1, 1, 1, 0].map(Some));
+}
+
+#[test]
+fn all_pages_are_told_when_values_are_missing_and_when_no_longer() {
+    let (mut without_health, mut without_servers) = (Figures::default(), Figures::default());
+    without_health.fault = Some("no answer".to_owned());
+    without_servers.servers_fault = Some("no answer".to_owned());
+    for missing in [without_health, without_servers].map(Arc::new) {
+        let (complete, mut news) = (Arc::default(), FigureNews::default());
+        let told = [&complete, &missing, &missing, &missing, &missing, &complete]
+            .map(|figures| news.add(Arc::clone(figures)).map(|all| all.len()));
+        assert_eq!(told, [Some(0), None, None, None, Some(0), None]);
+    }
+}
+
 fn figure(now: f64, baseline: Option<f64>) -> Figure {
     Figure { now: Some(now), baseline, ..Figure::default() }
 }

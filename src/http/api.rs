@@ -17,6 +17,7 @@ use crate::config::Role;
 use crate::decision::decide::Active;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
 use crate::deployed::group_of;
+use crate::page::actions::StillOff;
 use crate::store::{ListedIncident, ListedPrompt, LogCursor, Visible, is_entry};
 use crate::trace;
 
@@ -180,6 +181,14 @@ pub async fn logs(context: &Context, caller: &Caller, query: &Query) -> ApiResul
     Ok(reply::list(rows, list).await)
 }
 
+/// Why nothing rolls back automatically although automation, perhaps of one prompt only, was resumed.
+async fn still_off(context: &Context, is_of_one: bool) -> Option<String> {
+    let engine = &context.engine;
+    // automation is resumed: a read that fails must not make it look refused
+    let is_all_paused = is_of_one && engine.store.paused_by(None).await.is_ok_and(|by| by.is_some());
+    StillOff::of(engine.policy.dry_run, is_all_paused).map(|why| why.text().to_owned())
+}
+
 pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {
     // an empty body means all prompts
     let request: api::PauseRequest = if bytes.is_empty() { api::PauseRequest::default() } else { body(bytes).await? };
@@ -214,6 +223,7 @@ pub async fn pause(context: &Context, caller: &Caller, bytes: &Bytes, pause: boo
             }),
             None => false,
         };
+    let message = if pause { None } else { still_off(context, prompt.is_some()).await };
     let prompt = prompt.as_ref().map(ToString::to_string);
-    Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed, unknown }))
+    Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed, unknown, message }))
 }

@@ -23,10 +23,13 @@ const MOST_INCIDENTS: usize = 2_000;
 /// Prompts that may be broken whose state is read for the order. If Redis has lost the keys of more, the others count as broken.
 const MOST_LOADED: usize = 500;
 
+/// How often prompts with traffic are searched for those that cannot be read: it takes long compared to a reading.
+const SEARCH_EVERY: Duration = Duration::from_secs(10);
+
 /// Prompts whose traffic is read: all. `metrics.max_prompts` limits metrics only.
 const ALL: usize = u32::MAX as usize;
 
-/// Why a prompt is shown where it is: the most urgent first.
+/// Why a prompt has its place in the list, the most urgent reason first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Concern {
     /// A person must decide, if possible by this time.
@@ -99,10 +102,19 @@ pub struct Index {
     pub partial: bool,
 }
 
+/// The prompts that had traffic when they could last be read, and cannot be read now.
+#[derive(Debug, Clone, Default)]
+struct FaultSearch {
+    /// When all were searched.
+    at: Option<Instant>,
+    found: Vec<PromptName>,
+}
+
 /// All prompts, when their reading began, and when it ended.
 #[derive(Debug)]
 struct IndexReading {
     index: Arc<Index>,
+    search: FaultSearch,
     began: Instant,
     ended: Instant,
 }
@@ -128,13 +140,15 @@ impl Board {
         if let Some(reading) = latest.as_ref().filter(|reading| reading.serves(asked, began)) {
             return Ok((Arc::clone(&reading.index), asked.checked_duration_since(reading.began)));
         }
-        let index = Arc::new(read(engine).await?);
-        *latest = Some(IndexReading { index: Arc::clone(&index), began, ended: Instant::now() });
+        let search = latest.as_ref().map(|reading| reading.search.clone()).unwrap_or_default();
+        let (index, search) = read(engine, search).await?;
+        let index = Arc::new(index);
+        *latest = Some(IndexReading { index: Arc::clone(&index), search, began, ended: Instant::now() });
         Ok((index, None))
     }
 }
 
-async fn read(engine: &Engine) -> Result<Index, StoreError> {
+async fn read(engine: &Engine, search: FaultSearch) -> Result<(Index, FaultSearch), StoreError> {
     let store = &engine.store;
     let reads = try_join!(
         store.prompt_names(),
@@ -145,12 +159,14 @@ async fn read(engine: &Engine) -> Result<Index, StoreError> {
         store.series(ALL),
     );
     let (names, open, paused, paused_for_all, outage, (series, _)) = reads?;
-    let faults = faults(engine, &names, &series).await?;
+    let mut faults = faults(engine, &names, &series).await?;
+    let search = search_served(engine, &names, &series, search).await?;
+    faults.extend(search.found.iter().map(ToString::to_string));
     let index = elsewhere::run(move || build(names, &open, &paused, &series, &faults)).await;
-    Ok(Index { paused_for_all, outage, ..index })
+    Ok((Index { paused_for_all, outage, ..index }, search))
 }
 
-/// The prompts whose key was deleted or holds no version, and those whose state cannot be read: none has traffic.
+/// Those without traffic whose key was deleted or holds no version, or whose state cannot be read.
 async fn faults(
     engine: &Engine,
     names: &[PromptName],
@@ -164,6 +180,29 @@ async fn faults(
     let is_fault = |one: &ListedPrompt| one.loaded.as_ref().map_or(true, |loaded| fault(&loaded.snapshot).is_some());
     let loaded = listed.into_iter().filter(is_fault).map(|one| one.prompt);
     Ok(loaded.chain(others).map(|prompt| prompt.to_string()).collect())
+}
+
+/// Those with traffic that cannot be read: while a key is of another type, nothing is stored about a prompt, so its
+/// last known traffic stays. Those that were found before are read again.
+async fn search_served(
+    engine: &Engine,
+    names: &[PromptName],
+    series: &[VersionSeries],
+    search: FaultSearch,
+) -> Result<FaultSearch, StoreError> {
+    let now = Instant::now();
+    let (at, mut suspects) = if search.at.is_none_or(|at| now.duration_since(at) >= SEARCH_EVERY) {
+        let served: BTreeSet<&str> = series.iter().map(|served| served.prompt.as_str()).collect();
+        let served: Vec<PromptName> = names.iter().filter(|name| served.contains(name.as_str())).cloned().collect();
+        (Some(now), engine.store.broken(&served).await?)
+    } else {
+        (search.at, search.found)
+    };
+    suspects.truncate(MOST_LOADED);
+    let listed = engine.store.rows(suspects, engine.policy.budget_window).await?;
+    // what a newer receiver wrote is no fault
+    let is_broken = |one: &ListedPrompt| matches!(one.loaded, Err(StoreError::Broken { .. }));
+    Ok(FaultSearch { at, found: listed.into_iter().filter(is_broken).map(|one| one.prompt).collect() })
 }
 
 /// The prefix of a name before a `/`, in its encoded form.
@@ -242,7 +281,8 @@ mod tests {
     fn a_slow_reading_is_no_fresher_than_its_beginning() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        let slow = |ended| IndexReading { index: Arc::default(), began, ended: at(ended) };
+        let search = FaultSearch::default();
+        let slow = |ended| IndexReading { index: Arc::default(), search: search.clone(), began, ended: at(ended) };
         for (ended, asked, now, serves) in [
             (10, 900, 900, true),
             // a page that heard of a change during the reading, and asks again

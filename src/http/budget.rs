@@ -62,8 +62,14 @@ impl Budget {
         Arriving { budget: self, share: None }
     }
 
-    fn enter(&self) -> Arc<BodyReservation> {
-        let share = Arc::new(BodyReservation::default());
+    /// A body that has arrived and gives way again, until it is [`complete`](Arriving::complete): its request waits.
+    pub fn lend(&self, held: ReservedBytes) -> Arriving<'_> {
+        let share = (!held.is_none()).then(|| self.enter(held));
+        Arriving { budget: self, share }
+    }
+
+    fn enter(&self, held: ReservedBytes) -> Arc<BodyReservation> {
+        let share = Arc::new(BodyReservation { held: Mutex::new(held), given_up: Notify::new() });
         if let Some(arriving) = &self.arriving {
             lock(arriving).push_back(Arc::clone(&share));
         }
@@ -98,7 +104,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a body that is still arriving has of the budget.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BodyReservation {
     held: Mutex<ReservedBytes>,
     given_up: Notify,
@@ -124,7 +130,7 @@ impl Arriving<'_> {
         if bytes <= OWN {
             return Ok(());
         }
-        let share = self.share.get_or_insert_with(|| self.budget.enter());
+        let share = self.share.get_or_insert_with(|| self.budget.enter(ReservedBytes::default()));
         loop {
             let held = self.budget.hold(&mut lock(&share.held), bytes);
             if held.is_ok() || !self.budget.give_up_oldest(share) {
@@ -189,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_small_is_free_and_what_is_large_shares() {
+    fn small_bodies_are_free_and_large_ones_share_the_budget() {
         let budget = Budget::new(100_000);
         let (mut one, mut other, mut small) =
             (ReservedBytes::default(), ReservedBytes::default(), ReservedBytes::default());
@@ -222,6 +228,22 @@ mod tests {
         // what has arrived is kept
         newest.hold(OWN + 90_000).expect_err("there is no more");
         drop((newest, older, whole));
+        assert_eq!(budget.free.available_permits(), 100_000);
+        assert!(lock(budget.arriving.as_ref().expect("a queue")).is_empty());
+    }
+
+    #[test]
+    fn a_body_whose_request_waits_gives_way_until_it_goes_on() {
+        let budget = Budget::unsigned(100_000);
+        let (mut forged, mut next, mut last) = (budget.body(), budget.body(), budget.body());
+        forged.hold(OWN + 90_000).expect("there is room");
+        let waiting = budget.lend(forged.complete());
+        next.hold(OWN + 90_000).expect("the waiting one gives way");
+        assert!(waiting.given_up().now_or_never().is_some());
+        assert!(waiting.complete().is_none(), "its memory is gone");
+        let goes_on = budget.lend(next.complete()).complete();
+        last.hold(OWN + 20_000).expect_err("there is no more");
+        drop((goes_on, last));
         assert_eq!(budget.free.available_permits(), 100_000);
         assert!(lock(budget.arriving.as_ref().expect("a queue")).is_empty());
     }

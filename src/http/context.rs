@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::auth::{Admission, Refusals};
 use super::board::Board;
 use super::budget::{Budget, ParsedBudget};
+use super::error::ApiError;
 use super::exposition::Exposition;
-use super::lanes::{HUGE_AT_ONCE, Lanes};
+use super::input::Query;
+use super::lanes::{HUGE_AT_ONCE, Lanes, ROWS_AT_ONCE};
 use super::peer::{Door, Site};
-use super::route::{Route, Routes};
+use super::route::{PageKind, Route, Routes};
 use crate::config::{Config, Labels, SourceConfig};
 use crate::engine::{Engine, Readiness};
 use crate::figures::FigureBook;
@@ -26,7 +28,7 @@ use crate::tls::ServerTls;
 /// Memory for all bodies that anyone may send: interactions whose signature is not verified yet, and sign-ins. Each is a few kB.
 const UNSIGNED_BUDGET: usize = 2 << 20;
 
-/// The context of requests. Each request uses one, whatever is reloaded meanwhile.
+/// The settings and state that requests use. A request keeps its context, even if a reload replaces it meanwhile.
 #[derive(Debug)]
 pub struct Context {
     pub(super) engine: Arc<Engine>,
@@ -52,6 +54,8 @@ pub struct Context {
     pub(super) lanes: Lanes,
     /// Limits concurrent huge deliveries.
     pub(super) huge: Semaphore,
+    /// Limits the rows of lists in memory.
+    rows: Semaphore,
     pub(super) max_prompts: usize,
     pub(super) exposition: Arc<Exposition>,
     /// Whether metrics have an address of their own.
@@ -118,6 +122,7 @@ impl Context {
             session: config.page.session,
             lanes: Lanes::new(),
             huge: Semaphore::new(HUGE_AT_ONCE),
+            rows: Semaphore::new(ROWS_AT_ONCE),
             max_prompts: config.metrics.max_prompts as usize,
             exposition: Arc::default(),
             metrics_apart: config.metrics.listen.is_some(),
@@ -146,6 +151,20 @@ impl Context {
             None => Door::Plain,
             Some(tls) => Door::Tls { certificate: tls.certificate, authority: tls.authority },
         }
+    }
+
+    /// Waits until the rows of a list fit beside those of others. They are in memory until the list is written.
+    pub(super) async fn room_for(&self, route: Route, query: &Query) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+        let rows = match route {
+            Route::Prompts | Route::Logs | Route::Log | Route::Incidents | Route::Page(PageKind::Incidents) => {
+                query.limit()?
+            }
+            // its handler refuses what is no number
+            Route::Page(PageKind::Prompt) => query.text("entries").and_then(|text| text.parse().ok()).unwrap_or(0),
+            _ => return Ok(None),
+        };
+        let rows = u32::try_from(rows.min(ROWS_AT_ONCE)).unwrap_or(u32::MAX);
+        Ok(self.rows.acquire_many(rows).await.ok()) // fails only if the semaphore is closed, which never happens
     }
 
     /// Metrics may have an address of their own, which serves nothing else but health checks. So may the page, with the API

@@ -59,7 +59,7 @@ pub async fn answer(
     let code = answer.as_ref().err().map(|failure| failure.code);
     let mut answer = answer.unwrap_or_else(|failure| {
         if failure.status.is_server_error() {
-            span.in_scope(|| tracing::warn!(code = failure.code, why = failure.message, "request failed"));
+            failed(&contexts.get(), &failure, &span, peer);
         }
         if let Some(denial) = failure.refused {
             refused(&contexts.get(), denial, peer);
@@ -78,7 +78,7 @@ pub async fn answer(
     Ok(answer)
 }
 
-/// What a browser asks for that expects a page, also if there is none.
+/// The request as one for a page, if it comes from a browser that expects one, even at a path without a page.
 fn page_request<B>(routes: &Routes, request: &Request<B>) -> Option<PageRequest> {
     let headers = request.headers();
     let accepts =
@@ -120,9 +120,22 @@ fn span(route: Route, head: &Parts, parameter: &str) -> Span {
 /// Counts and logs a refused request, without its content.
 fn refused(context: &Context, denial: Denial, peer: Peer) {
     context.engine.metrics.refused(denial);
-    if let Some(untold) = context.refusals.should_log(denial, Instant::now().into_std()) {
+    let reason = denial.as_str();
+    if let Some(untold) = context.refusals.should_log(reason, Instant::now().into_std()) {
         let from = peer.address;
-        tracing::warn!(reason = denial.as_str(), %from, not_told = untold, "a request was refused");
+        tracing::warn!(reason, %from, not_told = untold, "a request was refused");
+    }
+}
+
+/// Logs a request that failed. Those without a span may be sent by anyone, so they must not fill the log.
+fn failed(context: &Context, failure: &ApiError, span: &Span, peer: Peer) {
+    let (code, why) = (failure.code, failure.message.as_str());
+    if !span.is_none() {
+        return span.in_scope(|| tracing::warn!(code, why, "request failed"));
+    }
+    if let Some(untold) = context.refusals.should_log(code, Instant::now().into_std()) {
+        let from = peer.address;
+        tracing::warn!(code, why, %from, not_told = untold, "request failed");
     }
 }
 
@@ -166,6 +179,8 @@ async fn dispatch(
     *span = self::span(route, &head, &parameter);
     let query = Query::parse(head.uri.query(), route.parameters())?;
     if matches!(head.method, Method::GET | Method::HEAD) {
+        // while it waits, its connection may be evicted
+        let _room = context.room_for(route, &query).await?;
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
         let only_head = head.method == Method::HEAD;
@@ -184,7 +199,7 @@ async fn dispatch(
         Route::Webhook | Route::Versions => (context.max_body_bytes, &context.budget),
         _ => (context.max_body_bytes.min(MAX_SHORT), &context.budget),
     };
-    let (bytes, _held) = incoming::read(body, declared, max, budget).await?;
+    let (bytes, held) = incoming::read(body, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
     let parameters = [parameter.as_str(), second.as_str()];
@@ -193,8 +208,18 @@ async fn dispatch(
     // it has a token, or Slack's signature, in its body
     let is_refused = matches!(sender, Sender::Anyone)
         && answer.as_ref().is_err_and(|refused| refused.status == StatusCode::UNAUTHORIZED);
-    if is_refused && let Some(now) = renewed(&context, contexts).await {
-        answer = Box::pin(post(&now, route, request)).instrument(span.clone()).await;
+    if is_refused {
+        // most such requests are forged: while the files are read, they keep no others out
+        let waiting = budget.lend(held);
+        let now = tokio::select! {
+            biased;
+            () = waiting.given_up() => None,
+            now = renewed(&context, contexts) => now,
+        };
+        if let Some(now) = now {
+            let _held = waiting.complete();
+            answer = Box::pin(post(&now, route, request)).instrument(span.clone()).await;
+        }
     }
     match answer {
         Err(failure) if route == Route::Login => Ok(sign_in_again(&context, &failure, &bytes, peer)),
@@ -344,7 +369,7 @@ async fn get(
     }
 }
 
-/// What programs may read without a token.
+/// Routes that need no token: metrics, health and the API description.
 async fn public(context: &Context, route: Route, parameter: &str, head: bool) -> Result<Reply, ApiError> {
     match route {
         Route::Metrics => scrape::metrics(context, head).await,

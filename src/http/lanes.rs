@@ -11,6 +11,9 @@ pub const OTHER: usize = 32;
 /// Huge deliveries that are handled at once.
 pub const HUGE_AT_ONCE: usize = 2;
 
+/// Rows of lists that are in memory at once: an incident takes up to 100 kB. A list has at most a thousand.
+pub const ROWS_AT_ONCE: usize = 2_000;
+
 /// Each delivery is in the queue once, however many prompts it has, so deliveries take turns.
 #[derive(Debug)]
 pub struct Lanes {

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_all_was_read_nothing_is_waited_for() {
+    async fn a_connection_whose_body_was_read_ends_without_a_wait() {
         let (rest, _client) = ended(false).await;
         let began = Instant::now();
         rest.discard().await;

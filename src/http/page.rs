@@ -24,10 +24,10 @@ use crate::page::login::{self, SignIn};
 use crate::page::problem::{self, ErrorPage};
 
 const HTML: &str = "text/html; charset=utf-8";
-/// Nothing inline, nothing from elsewhere, in no frame.
+/// Content-Security-Policy of the pages: nothing inline, nothing from other sites, and no framing.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-/// A name with the hash of what it holds stands for nothing else.
+/// For files whose names contain a hash of their content, so the content never changes.
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 /// The request of a browser.
@@ -91,7 +91,7 @@ fn html(status: StatusCode, document: String) -> Reply {
     answer
 }
 
-/// No browser shows the answer of another route as a page: texts from outside may be in it.
+/// Keeps browsers from showing the response of any other route as a page, because it may contain external text.
 pub fn secure(headers: &mut HeaderMap) {
     const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(NO_PAGE);

@@ -20,9 +20,9 @@ use crate::visible::escape_hidden;
 
 pub type Reply = Response<ResponseBody>;
 
-/// What a row of a list costs, in bytes of JSON.
+/// Assumed size of a row of a list, in bytes of JSON.
 const ROW: usize = 1 << 10;
-/// Room for a short answer.
+/// Initial capacity for a short answer, in bytes.
 const SHORT: usize = 128;
 
 /// The body of a response.

@@ -5,7 +5,7 @@ use matchit::Router;
 
 use crate::config::Role;
 
-/// What is shown at a path.
+/// The content of the web page at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageKind {
     Overview,
@@ -19,7 +19,7 @@ pub enum PageKind {
     Asset,
 }
 
-/// The documented paths.
+/// The routes that the API description documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     Webhook,
@@ -102,7 +102,7 @@ pub static TABLE: [(&str, Method, Route); 39] = [
 ];
 
 impl Route {
-    /// What its callers must be allowed.
+    /// The role that a caller needs.
     pub fn role(self) -> Role {
         match self {
             Route::Versions | Route::Restore | Route::Activate | Route::Canary => Role::Deploy,

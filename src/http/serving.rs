@@ -93,7 +93,7 @@ async fn changed_or_confirming(
         let last = patience.wait().await;
         let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
         if incident.phase.kind() != PhaseKind::Confirming {
-            return confirmed(prompt, &incident, handled.now);
+            return confirmed(prompt, &incident, to, handled.now);
         }
         if last {
             let from = incident.pending().map(|pending| pending.from.to_string());
@@ -106,19 +106,23 @@ async fn changed_or_confirming(
     }
 }
 
-/// The answer about a rollback that has waited since `asked`.
-fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiResult<Reply> {
+/// The answer about a rollback to `to` that has waited since `asked`.
+fn confirmed(prompt: &PromptName, incident: &Incident, to: &VersionName, asked: Timestamp) -> ApiResult<Reply> {
     // Redis' clock may have stepped back since
-    let is_this = |switch: &&Switch| switch.at >= asked || switch.decided_at == Some(asked);
-    if let Some(switch) = incident.switch.as_ref().filter(is_this) {
-        let changed = switched(prompt, Some(switch.from.to_string()), &switch.to, switch.at, Some(&incident.id));
+    let is_since = |switch: &&Switch| switch.at >= asked || switch.decided_at == Some(asked);
+    let switch = incident.switch.as_ref().filter(is_since);
+    if let Some(switch) = switch.filter(|switch| switch.to == *to) {
+        let changed = switched(prompt, Some(switch.from.to_string()), to, switch.at, Some(&incident.id));
         return Ok(answer(StatusCode::OK, &changed));
     }
-    if let Some(split) = incident.gradual() {
-        let changed = switched(prompt, Some(split.leaving.to_string()), &split.arriving, asked, Some(&incident.id));
+    if let Some(split) = incident.gradual().filter(|split| split.arriving == *to) {
+        let changed = switched(prompt, Some(split.leaving.to_string()), to, asked, Some(&incident.id));
         return Ok(answer(StatusCode::OK, &api::ChangeResponse { percent: Some(split.percent()), ..changed }));
     }
     let conflict = |code: &'static str, message: String| Err(ApiError::new(StatusCode::CONFLICT, code, message));
+    if let Some(Switch { operator, from, to, .. }) = switch {
+        return conflict("moved", format!("not rolled back: {operator} replaced {from} with {to} meanwhile"));
+    }
     match incident.objection() {
         Some(objection) => {
             let (code, then) = match objection.kind {
@@ -324,32 +328,52 @@ mod tests {
     use super::*;
     use crate::decision::{CommitId, Operator, Phase, SwitchMode};
 
-    #[test]
-    fn a_rollback_is_found_although_the_clock_went_back_since_its_request() {
-        let name = |text| VersionName::parse(text).unwrap();
-        let (prompt, asked) = (PromptName::parse("p").unwrap(), Timestamp(1_800_000_000_000));
-        let switch = |decided_at| Switch {
+    const ASKED: Timestamp = Timestamp(1_800_000_000_000);
+
+    /// The answer about a rollback from v2 to v1 that was requested at `ASKED`; since then v2 was replaced with `to`.
+    fn answered(
+        to: &str,
+        mode: SwitchMode,
+        at: Timestamp,
+        decided_at: Option<Timestamp>,
+    ) -> Result<StatusCode, &'static str> {
+        let name = |text: &str| VersionName::parse(text).unwrap();
+        let (id, prompt) = (IncidentId("I".to_owned()), PromptName::parse("p").unwrap());
+        let switch = Switch {
             commit: CommitId::default(),
-            at: asked.minus(Duration::from_secs(600)),
+            at,
             decided_at,
             from: name("v2"),
-            to: name("v1"),
-            mode: SwitchMode::Manual,
+            to: name(to),
+            mode,
             operator: Operator::recorded("mia"),
             verification: None,
         };
-        let status = |decided_at| {
-            let phase = Phase::Verifying { until: asked };
-            let switch = Some(switch(decided_at));
-            let id = IncidentId("I".to_owned());
-            let incident = Incident {
-                phase,
-                switch,
-                ..Incident::new(id, prompt.clone(), name("v2"), "on-call".to_owned(), asked)
-            };
-            confirmed(&prompt, &incident, asked).map(|reply| reply.status()).map_err(|error| error.status)
+        let incident = Incident {
+            phase: Phase::Verifying { until: ASKED },
+            switch: Some(switch),
+            ..Incident::new(id, prompt.clone(), name("v2"), "on-call".to_owned(), ASKED)
         };
-        assert_eq!(status(Some(asked)).ok(), Some(StatusCode::OK));
-        assert_eq!(status(None).err(), Some(StatusCode::CONFLICT), "an earlier rollback");
+        let reply = confirmed(&prompt, &incident, &name("v1"), ASKED);
+        reply.map(|reply| reply.status()).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn a_rollback_is_found_although_the_clock_went_back_since_its_request() {
+        let at = |decided_at| answered("v1", SwitchMode::Manual, ASKED.minus(Duration::from_secs(600)), decided_at);
+        assert_eq!(at(Some(ASKED)), Ok(StatusCode::OK));
+        assert_eq!(at(None), Err("already_decided"), "an earlier rollback");
+    }
+
+    #[test]
+    fn another_version_that_serves_meanwhile_is_no_success() {
+        for (to, mode, expected) in [
+            ("v1", SwitchMode::Manual, Ok(StatusCode::OK)),
+            ("v1", SwitchMode::Shipped, Ok(StatusCode::OK)), // somebody has SET what was requested
+            ("v3", SwitchMode::Shipped, Err("moved")),
+            ("v0", SwitchMode::Approved, Err("moved")),
+        ] {
+            assert_eq!(answered(to, mode, ASKED, None), expected, "{to} {mode:?}");
+        }
     }
 }

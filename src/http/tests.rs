@@ -3,11 +3,14 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
+use super::input::Query;
 use super::peer::Door;
+use super::route::{PageKind, Route};
 use super::*;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -193,6 +196,23 @@ async fn files_of_the_program_leave_the_memory_to_deliveries() {
         () = delivered => {}
         _ = join_all(connections) => panic!("they have not read everything"),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rows_of_few_lists_are_in_memory_at_once() {
+    let server = server();
+    let context = server.context.get();
+    let list = |rows: usize| Query::parse(Some(&format!("limit={rows}&entries={rows}")), None).expect("a query");
+    let (long, short) = (list(1_000), list(1));
+    let room = |route, query| context.room_for(route, query).now_or_never().map(|room| room.expect("a number of rows"));
+    let held = [Route::Incidents, Route::Logs].map(|route| room(route, &long));
+    assert!(held.iter().all(Option::is_some));
+    for route in [Route::Prompts, Route::Log, Route::Page(PageKind::Incidents), Route::Page(PageKind::Prompt)] {
+        assert!(room(route, &short).is_none(), "{route:?} has to wait");
+    }
+    assert!(room(Route::Incident, &short).is_some(), "a single incident need not wait");
+    drop(held);
+    assert!(room(Route::Prompts, &long).is_some());
 }
 
 /// What arrives until nothing more does.

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 /// How long a request waits. The worker's query to Prometheus may take 2 s.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// What it leaves of `server.request_timeout` for its last look and for the answer.
+/// The part of `server.request_timeout` that is kept for the last check and for the answer.
 const REST: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 const SELDOM: Duration = Duration::from_millis(400);
@@ -23,7 +23,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Of a request that began to arrive at `arrived`. `timeout`: `server.request_timeout`, which counts from then as well.
+    /// The wait of a request that began to arrive at `arrived`. `timeout`: `server.request_timeout`, which counts from then as well.
     pub fn begin(arrived: Instant, timeout: Duration) -> Self {
         let patience = PATIENCE.min(timeout.saturating_sub(REST));
         Self { until: arrived + patience, next: LOOK_AGAIN }

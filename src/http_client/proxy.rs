@@ -32,7 +32,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Which proxy leads to a server, if any.
 #[derive(Clone)]
 pub struct Proxies {
-    /// `None`: never one.
+    /// `None`: no server is reached through a proxy.
     matcher: Option<Arc<Matcher>>,
     /// A proxy of the environment leads to no server on this machine, one of the config does.
     loopback: bool,

@@ -32,6 +32,18 @@ fn names_are_those_of_the_contract() {
 }
 
 #[test]
+fn one_delivery_cannot_make_the_truncated_alerts_of_others_invisible() {
+    let metrics = Metrics::new();
+    for (count, all) in [(u64::MAX, 1_000_000), (1 << 63, 2_000_000), (3, 2_000_003)] {
+        metrics.truncated(count);
+        let mut text = String::new();
+        metrics.encode(&mut text).unwrap();
+        let line = format!("prompt_rollback_truncated_alerts_total {all}");
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}
+
+#[test]
 fn each_decision_about_an_alert_counts_once() {
     let version = VersionName::parse("v2").unwrap();
     let prompt = PromptName::parse("p").unwrap();

@@ -64,9 +64,9 @@ impl Act {
     }
 }
 
-/// What the incident's phase allows, as in Slack.
-pub fn of_incident(incident: &Incident, viewer: &Viewer) -> Markup {
-    let offered = if viewer.may_decide { offers::of_incident(incident) } else { Vec::new() };
+/// What the incident's phase allows, as in Slack. `is_split`: the prompt's traffic is split.
+pub fn of_incident(incident: &Incident, is_split: bool, viewer: &Viewer) -> Markup {
+    let offered = if viewer.may_decide { offers::of_incident(incident, is_split) } else { Vec::new() };
     html! {
         @if !offered.is_empty() {
             div class="acts" role="group" aria-label="Decide" {
@@ -197,7 +197,10 @@ pub fn of_automation(
     }
     let about = prompt.map_or(Cow::Borrowed("all prompts"), visible::shown);
     let (label, path, text) = match is_paused {
-        true => ("Resume automation", "/api/resume", StillOff::after_resuming(still_off)),
+        true => {
+            let text = still_off.map_or("Critical alerts roll back automatically again.", StillOff::text);
+            ("Resume automation", "/api/resume", text)
+        }
         false => (
             "Pause automation",
             "/api/pause",
@@ -236,11 +239,10 @@ impl StillOff {
         }
     }
 
-    fn after_resuming(this: Option<Self>) -> &'static str {
-        match this {
-            None => "Critical alerts roll back automatically again.",
-            Some(StillOff::DryRun) => "Automatic rollbacks stay off: guards.mode is dry-run.",
-            Some(StillOff::PausedForAll) => "Automatic rollbacks stay off: automation is paused for all prompts.",
+    pub fn text(self) -> &'static str {
+        match self {
+            StillOff::DryRun => "Automatic rollbacks stay off: guards.mode is dry-run.",
+            StillOff::PausedForAll => "Automatic rollbacks stay off: automation is paused for all prompts.",
         }
     }
 }

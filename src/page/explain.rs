@@ -5,9 +5,9 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::layout::headings;
-use super::parts::{Text, Tone, badge, incident_link, left, time_of};
+use super::parts::{Text, Tone, badge, incident_link, left, seconds, time_of};
 use crate::api::{ExplainView, ForeseenAlertView, ForeseenTargetView};
-use crate::decision::Outcome;
+use crate::decision::{Outcome, Timestamp};
 
 pub fn explained(view: &ExplainView) -> Markup {
     html! {
@@ -30,7 +30,7 @@ pub fn explained(view: &ExplainView) -> Markup {
                 table class="wide" {
                     caption class="hidden" { "For each version with traffic, each alert rule" }
                     (headings(&["If this fired now", "On", "It would", "Guards that hold"]))
-                    tbody { @for alert in &view.alerts { (row(alert)) } }
+                    tbody { @for alert in &view.alerts { (row(alert, view)) } }
                 }
             }
             @if view.left_out > 0 { p class="quiet" { (view.left_out) " more rules are not shown." } }
@@ -38,7 +38,7 @@ pub fn explained(view: &ExplainView) -> Markup {
     }
 }
 
-fn row(alert: &ForeseenAlertView) -> Markup {
+fn row(alert: &ForeseenAlertView, view: &ExplainView) -> Markup {
     let tone = match Outcome::parse(&alert.outcome) {
         Some(Outcome::RolledBack) => Tone::Fine,
         Some(Outcome::Held) => Tone::Watch,
@@ -61,7 +61,7 @@ fn row(alert: &ForeseenAlertView) -> Markup {
                 @if let Some(to) = &alert.target { div { (target(to)) } }
                 @if let Some(id) = &alert.incident { div { "In " (incident_link(id, "the open incident")) } }
                 @if let Some(decider) = &alert.decider { div { "Asks " (Text(decider)) } }
-                @if let Some(at) = &alert.deadline_at { div class="quiet" { "By " (time_of(at)) } }
+                @if let Some(at) = &alert.deadline_at { div class="quiet" { (deadline(at, alert, view)) } }
             }
             td data-label="Guards that hold" {
                 @if alert.guards.is_empty() { span class="quiet" { "none" } }
@@ -72,6 +72,18 @@ fn row(alert: &ForeseenAlertView) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// When its incident next asks, escalates or ends. That of a new incident counts from the alert: a page may be open for hours.
+fn deadline(at: &str, alert: &ForeseenAlertView, view: &ExplainView) -> Markup {
+    let moment = |text: &str| text.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()));
+    let within = moment(at).zip(moment(&view.at)).filter(|_| alert.incident.is_none());
+    html! {
+        @match within {
+            Some((at, now)) => { "Within " (seconds(at.since(now).as_secs())) }
+            None => { "By " (time_of(at)) }
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::wording::{began, change, stages, title, until, what_was_done};
 /// The picture of the metric around the rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Picture<'a> {
-    Drawn,
+    /// With a number that differs for other measurements.
+    Drawn(u64),
     /// Prometheus did not answer when the checks ended.
     Awaited,
     /// Why there is none.
@@ -32,6 +33,8 @@ pub enum Picture<'a> {
 pub struct IncidentPage<'a> {
     pub now: Timestamp,
     pub incident: &'a Incident,
+    /// Whether the prompt's traffic is split, while the incident is open.
+    pub is_split: bool,
     /// What a critical alert on the prompt would lead to now, while the incident is open.
     pub rehearsed: Option<&'a Rehearsed>,
     /// Whether automation is paused for the prompt, while the incident is open.
@@ -59,7 +62,7 @@ pub fn incident(view: &IncidentPage<'_>, viewer: &Viewer) -> String {
             (badge(severity(incident), incident.severity.as_str())) " " (badge(tone(incident), incident.phase.as_str()))
         }
         (said(incident))
-        (actions::of_incident(incident, viewer))
+        (actions::of_incident(incident, view.is_split, viewer))
         (facts(view))
         (verification(incident))
         (picture(view))
@@ -191,8 +194,8 @@ fn picture(view: &IncidentPage<'_>) -> Markup {
         section aria-labelledby="picture" {
             h2 id="picture" { "Picture" }
             @match view.picture {
-                Picture::Drawn => {
-                    @let path = format!("/incidents/{}/picture.svg", segment(&view.incident.id.0));
+                Picture::Drawn(of) => {
+                    @let path = picture_path(view, of);
                     @let around = format!("The metric of both versions around the {}, with its threshold", change(view.incident));
                     img class="picture" src=(path) width="800" height="400" alt=(around);
                 }
@@ -203,6 +206,11 @@ fn picture(view: &IncidentPage<'_>) -> Markup {
             }
         }
     }
+}
+
+/// Another one for other measurements: a browser shows again what it has.
+fn picture_path(view: &IncidentPage<'_>, of: u64) -> String {
+    format!("/incidents/{}/picture.svg?of={of:016x}", segment(&view.incident.id.0))
 }
 
 fn alerts(incident: &Incident) -> Markup {
@@ -339,8 +347,10 @@ fn related(view: &IncidentPage<'_>) -> Markup {
 
 fn postmortem(view: &IncidentPage<'_>) -> Markup {
     let id = segment(&view.incident.id.0);
-    let picture = format!("/incidents/{id}/picture.svg");
-    let picture = (view.picture == Picture::Drawn).then_some(picture.as_str());
+    let picture = match view.picture {
+        Picture::Drawn(of) => Some(picture_path(view, of)),
+        Picture::Awaited | Picture::Missing(_) => None,
+    };
     html! {
         section aria-labelledby="postmortem" {
             h2 id="postmortem" { "Post-mortem" }
@@ -352,7 +362,7 @@ fn postmortem(view: &IncidentPage<'_>) -> Markup {
                     " · " a href=(format!("/incidents/{id}?draft=true#postmortem")) { "Show the draft so far" }
                 }
             }
-            @if let Some(draft) = view.draft { article class="draft" { (markdown::render(draft, picture)) } }
+            @if let Some(draft) = view.draft { article class="draft" { (markdown::render(draft, picture.as_deref())) } }
         }
     }
 }

@@ -15,7 +15,7 @@ pub enum NavItem {
     Prompts,
     Incidents,
     Rollouts,
-    /// In none of them.
+    /// The page is in no navigation item.
     Elsewhere,
 }
 
@@ -25,14 +25,14 @@ const NAVIGATION: [(NavItem, &str, &str); 3] = [
     (NavItem::Rollouts, "/rollouts", "Rollouts"),
 ];
 
-/// What a page consists of.
+/// The parts of a page's frame.
 #[derive(Debug)]
 pub struct PageLayout<'a> {
     pub title: &'a str,
     pub place: NavItem,
     /// The prompt that it is about, in its encoded form. Changes of others hardly matter.
     pub about: Option<&'a str>,
-    /// The time of the page's distances: the reader's clock may be wrong.
+    /// The time from which the page computes `… ago` and `… left`, because the reader's clock may be wrong.
     pub now: Option<Timestamp>,
     /// How long before the request the order of the prompts was read; `None` if it was read for it, or is not shown.
     pub age: Option<Duration>,
@@ -51,7 +51,7 @@ pub fn again(is_awaited: bool, changes_by_time: bool) -> Option<u16> {
     SOON.filter(|_| is_awaited).or(BY_TIME.filter(|_| changes_by_time))
 }
 
-/// Whether time alone ends this hold, at a moment that the page does not know.
+/// Whether this guard ends by time alone, at a moment that the page does not know.
 pub fn ends_by_time(guard: Guard) -> bool {
     matches!(guard, Guard::Budget | Guard::KeepsReturning)
 }
@@ -75,6 +75,10 @@ pub fn page(page: &PageLayout<'_>, viewer: Option<&Viewer>) -> String {
                 link rel="stylesheet" href=(CSS.path());
                 // before the body: what needs it appears at once
                 script src=(JS.path()) {}
+                // an error page says that it retries
+                @if let (None, Some(seconds)) = (viewer, page.again) {
+                    noscript { meta http-equiv="refresh" content=(seconds); }
+                }
             }
             body data-live=[viewer.map(|_| "/events")] data-now=[page.now.map(|now| now.0)] data-age=[age] {
                 a class="skip" href="#main" { "Skip to the content" }

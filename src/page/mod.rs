@@ -21,7 +21,7 @@ pub mod rollouts;
 #[cfg(test)]
 mod tests;
 
-/// Who looks. Without a permission there is no button for it.
+/// The person who views the page, and their permissions: the page has no button for an action that they may not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Viewer {
     /// The name that is written to the log with what they do.

@@ -133,8 +133,10 @@ pub enum Automation {
     Held(HoldingGuard),
     /// The core's own words.
     Other(String),
-    #[default]
     NothingServed,
+    /// The state of the prompt cannot be read.
+    #[default]
+    NotKnown,
 }
 
 pub fn overview(view: &Overview<'_>, viewer: &Viewer) -> String {
@@ -195,6 +197,7 @@ fn banners(view: &Overview<'_>, viewer: &Viewer) -> Markup {
 
 fn choose(view: &Overview<'_>) -> Markup {
     let ListRequest { search, filter, group, .. } = view.choice;
+    let is_unknown = !group.is_empty() && view.groups.iter().all(|(name, _)| name != group);
     html! {
         form class="choose" method="get" action="/" role="search" data-filter="true" {
             label for="search" { "Search" }
@@ -205,10 +208,11 @@ fn choose(view: &Overview<'_>) -> Markup {
                     option value=(one.word()) selected[one == filter] { (one.label()) " (" (count) ")" }
                 }
             }
-            @if !view.groups.is_empty() {
+            @if is_unknown || !view.groups.is_empty() {
                 label for="group" { "Group" }
                 select id="group" name="group" {
                     option value="" { "All groups" }
+                    @if is_unknown { option value=(shown(group)) selected { (Text(&shown_name(group))) "/ (0)" } }
                     @for (name, count) in &view.groups {
                         option value=(shown(name)) selected[name == group] { (Text(&shown_name(name))) "/ (" (count) ")" }
                     }
@@ -251,7 +255,8 @@ fn row_of(row: &Row, view: &Overview<'_>) -> Markup {
             td data-label="Automation" { (automation(&row.automation)) }
             td data-label="Open" {
                 @for line in &row.incidents { (open(line, view.now)) }
-                @if row.incidents.is_empty() { span class="quiet" { "nothing" } }
+                @if row.automation == Automation::NotKnown { span class="quiet" { "not known" } }
+                @else if row.incidents.is_empty() { span class="quiet" { "nothing" } }
             }
         }
     }
@@ -311,6 +316,7 @@ pub fn automation(automation: &Automation) -> Markup {
             Automation::Held(guard) => { (badge(Tone::Watch, "held")) " " (held(guard)) }
             Automation::Other(text) => { span class="quiet" { "an alert would " (Text(text)) } }
             Automation::NothingServed => { span class="quiet" { "nothing to roll back" } }
+            Automation::NotKnown => { span class="quiet" { "not known" } }
         }
     }
 }

@@ -103,7 +103,7 @@ fn gradual(incident: &Incident, known: &Known, viewer: &Viewer) -> Markup {
             }
             (steps(split))
             (waits(split))
-            (actions::of_incident(incident, viewer))
+            (actions::of_incident(incident, true, viewer))
         }
         (evidence(&incident.prompt, split, known))
     }

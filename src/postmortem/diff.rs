@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_seen_is_spelled_out() {
+    fn invisible_characters_are_escaped_in_the_diff() {
         let shown = changes("a b\n", "a\u{202e} \0b\r\n");
         assert!(shown.contains(r"+a\u{202e} \u{0}b\r"), "{shown}");
     }

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn code_can_not_end_early() {
+    fn text_cannot_end_a_code_span_early() {
         let shown = ["a_b{c=\"d\"}", "a``b`", "`", "a\n\n# b", ""].map(code);
         assert_eq!(shown, ["`a_b{c=\"d\"}`", "``` a``b` ```", "`` ` ``", "`a # b`", "–"]);
     }

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_measured_says_nothing() {
+    fn without_requests_the_bounds_are_0_and_1() {
         assert_eq!(bounds(0, 0), (0.0, 1.0));
     }
 
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_are_reached() {
+    fn the_bounds_reach_0_and_1_and_survive_extreme_counts() {
         assert_eq!(bounds(0, 1_000).0, 0.0);
         assert_eq!(bounds(1_000, 1_000).1, 1.0);
         // more failures than requests: counters from two scrapes

@@ -92,7 +92,7 @@ struct QueryResponse {
     error: String,
     #[serde(default)]
     warnings: Vec<String>,
-    /// VictoriaMetrics' name for it.
+    /// VictoriaMetrics' flag for a partial response.
     #[serde(default, rename = "isPartial")]
     partial: bool,
 }
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_what_an_alert_asks_little_is_read_and_of_our_own_questions_more() {
+    async fn answers_to_verify_expressions_have_a_smaller_size_limit() {
         let (prometheus, asked) = play().await;
         assert_eq!(prometheus.verify("1000").await.unwrap(), []);
         let error = prometheus.verify("1100000").await.unwrap_err().to_string();

@@ -34,6 +34,16 @@ pub struct QueryRange {
     pub step: Duration,
 }
 
+impl QueryRange {
+    /// The same slices as two queries. `None`: it is a single slice.
+    pub fn halves(self) -> Option<[Self; 2]> {
+        let slices = self.to.since(self.from).as_millis() / self.step.as_millis().max(1);
+        let half = u32::try_from(slices / 2).ok().filter(|half| *half > 0)?;
+        let middle = self.from.plus(self.step * half);
+        Some([Self { to: middle, ..self }, Self { from: middle, ..self }])
+    }
+}
+
 /// The finished slices of a comparison that began at `began`. It ends after a week.
 pub fn spans(began: Timestamp, now: Timestamp) -> Vec<QueryRange> {
     let latest = now.minus(SETTLED);
@@ -233,17 +243,28 @@ fn counts(
     let mut counts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
     // of what several measured in a slice, one
     let mut counted: BTreeMap<Server<'_>, BTreeSet<Timestamp>> = BTreeMap::new();
+    let (parts, summed) = (by_source(labels, parts), by_source(labels, summed));
     for all in all {
-        let (server, replica) = (Server::of(labels, all), Replica::of(labels, all));
-        let same = |other: &&&Series| Server::of(labels, other) == server && Replica::of(labels, other) == replica;
-        let Some(part) = parts.iter().find(same) else { continue };
-        let growth = growth(step, all, part, summed.iter().find(same).copied());
-        let counted = counted.entry(server).or_default();
+        let source = (Server::of(labels, all), Replica::of(labels, all));
+        let Some(part) = parts.get(&source) else { continue };
+        let growth = growth(step, all, part, summed.get(&source).copied());
+        let counted = counted.entry(source.0).or_default();
         for (end, (grown, part)) in growth.into_iter().filter(|(end, _)| counted.insert(*end)) {
             counts.entry(end).or_default().add(Counts { all: grown, failed: failed(grown, part) });
         }
     }
     counts
+}
+
+/// Which Prometheus server measured which prompt server.
+type SeriesSource<'a> = (Server<'a>, Replica<'a>);
+
+fn by_source<'a>(labels: &Labels, series: &[&'a Series]) -> BTreeMap<SeriesSource<'a>, &'a Series> {
+    let mut by_source = BTreeMap::new();
+    for one in series {
+        by_source.entry((Server::of(labels, one), Replica::of(labels, one))).or_insert(*one);
+    }
+    by_source
 }
 
 /// The growth of a counter of all and of one of a part of them. Before the first point, in a gap, or where the two ends of a slice

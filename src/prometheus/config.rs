@@ -34,7 +34,7 @@ pub struct PrometheusFile {
     scrapes: ScrapeDefaults,
 }
 
-/// What `global` says for the jobs that do not say it.
+/// The values of `global` for jobs that do not set their own.
 #[derive(Debug, Clone, Copy)]
 struct ScrapeDefaults {
     interval: Duration,

@@ -15,15 +15,17 @@ use super::ab_test::{Counts, EProcess, FALSE_PASS, Hypothesis, Slice};
 
 /// The share of requests that are slower than the p99.
 const TAIL: f64 = 0.01;
-/// The margin of the first condition where almost 1 % of the old version's requests are slower: without it, equal versions never pass.
+/// The smallest margin of the first condition. Without it, equal versions would never pass if almost 1 % of the old version's
+/// requests are slower than the bound.
 const LEAST_MARGIN: f64 = TAIL / 4.0;
 /// The largest tolerated growth of the p99, as in the rule for new versions.
 const GROWTH: f64 = 0.10;
-/// The number of observations of the old version that make a p99.
+/// The least number of observations of the old version from which one p99 value is computed.
 const OLD_ENOUGH: f64 = 1_000.0;
 /// The number of observations of the new version below which its p99 means nothing.
 const NEW_ENOUGH: f64 = 100.0;
-/// The share of the old version's requests slower than the bound below its p99 above which that bound tells nothing about the p99.
+/// If more than this share of the old version's requests is slower than the bound below its p99, the bucket is too wide to tell
+/// anything about the p99.
 const MOST_SLOWER: f64 = 0.5;
 
 /// Up to this bound, in seconds, buckets need not be fine: no user notices which of two durations below it a request took.

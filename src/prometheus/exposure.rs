@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::bound::bounds;
 use super::client::Series;
 use super::question::FAILS_ABOVE;
-use super::server::{Replica, ScrapeTargets, Server, VANISHED};
+use super::server::{Replica, ScrapeTargets, Server, VANISHED, has_vanished};
 use crate::config::Labels;
 use crate::decision::finding::{Finding, Verdict};
 use crate::decision::verification::{Instances, Traffic};
@@ -26,8 +26,8 @@ const BEFORE: Duration = Duration::from_secs(300);
 const REFERENCE_AGE: Duration = Duration::from_secs(900);
 /// How long every evaluation is requested.
 const FINELY: Duration = Duration::from_secs(900);
-/// The number of points afterwards.
-const POINTS: u64 = 180;
+/// The number of points afterwards: the counters of a prompt on very many instances are read at fewer points.
+pub const POINTS: [u64; 3] = [180, 60, 20];
 /// The number of requests below which a failure ratio means nothing.
 pub const EVIDENCE: u64 = 20;
 /// A gradual rollback stops if its target's failure ratio is above this.
@@ -42,11 +42,12 @@ pub(super) const SUMMED: &str = "prompt_version_instance:request_successes:count
 const SCRAPED: &str = "prompt_version_instance:requests:timestamp_seconds";
 const REFERENCE: &str = "prompt_version:request_errors:reference";
 
-/// The query: the counters of these prompts since `oldest`, and for a while before.
-pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
+/// The query: the counters of these prompts since `oldest`, and for a while before, at one of [`POINTS`].
+pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp, points: u64) -> String {
     let seconds = (now.since(oldest) + BEFORE).as_secs();
     // for a longer time, every evaluation would be too large an answer; the counters hold the same information
-    let step = if seconds > FINELY.as_secs() { format!(":{}s", seconds / POINTS) } else { String::new() };
+    let coarsely = seconds > FINELY.as_secs() || points < POINTS[0];
+    let step = if coarsely { format!(":{}s", seconds / points) } else { String::new() };
     let names = [REQUESTS, FAILURES, SUMMED, SCRAPED].join("|");
     format!("{{__name__=~\"{names}\",{prompts}}}[{seconds}s{step}]")
 }
@@ -183,7 +184,7 @@ impl<'a> Counters<'a> {
             if self.targets.is_gone(server, instance.recorded, self.newest, self.every) {
                 continue;
             }
-            let vanished = self.newest.since(instance.recorded) > VANISHED;
+            let vanished = has_vanished(instance.recorded, self.newest, self.every);
             let is_latest = |interval: &&Interval| !vanished && later(interval);
             let latest = |intervals: &[Interval]| intervals.last().filter(is_latest).map_or(0.0, |i| i.requests);
             latest_bad += latest(of_bad);

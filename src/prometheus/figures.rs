@@ -83,6 +83,11 @@ type Clusters = BTreeMap<Vec<(String, String)>, VersionFigures>;
 pub struct Present(HashMap<(String, String), Clusters>);
 
 impl Present {
+    /// How many versions there are.
+    pub fn versions(&self) -> usize {
+        self.0.len()
+    }
+
     /// Reads the answer to the query of `quantity`.
     pub fn read(&mut self, labels: &Labels, quantity: Quantity, series: &[Series]) {
         for one in series {

@@ -99,15 +99,17 @@ pub fn ratios<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptN
     )
 }
 
-/// The counters of these prompts' requests since `oldest`, and the failure ratios of their versions before.
+/// The queries for the counters of these prompts' requests since `oldest`, each at fewer points than the one before, and for the
+/// failure ratios of their versions before.
 pub fn counters<'a>(
     labels: &Labels,
     prompts: impl IntoIterator<Item = &'a PromptName>,
     oldest: Timestamp,
     now: Timestamp,
-) -> [String; 2] {
+) -> ([String; 3], String) {
     let prompts = any_of(labels, prompts);
-    [exposure::question(&prompts, oldest, now), exposure::references(&prompts, oldest, now)]
+    let counters = exposure::POINTS.map(|points| exposure::question(&prompts, oldest, now, points));
+    (counters, exposure::references(&prompts, oldest, now))
 }
 
 /// How many prompts have measurements, how many of them fail, and these prompts' measurements.

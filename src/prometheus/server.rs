@@ -28,6 +28,12 @@ const EVALUATED: &str = "prompt_rollback:rules_evaluated:timestamp_seconds";
 /// still tries to scrape it.
 pub const VANISHED: Duration = Duration::from_secs(60);
 
+/// Whether a server, whose counters Prometheus last had at `recorded`, has vanished. A single scrape may fail just when a point is
+/// taken, so it lacks more than two of the points, which are `every` apart.
+pub fn has_vanished(recorded: Timestamp, newest: Timestamp, every: Duration) -> bool {
+    newest.since(recorded) > VANISHED.max(every.saturating_mul(2))
+}
+
 /// A prompt server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Server<'a> {
@@ -95,7 +101,7 @@ impl ScrapeTargets {
     pub fn is_gone(&self, server: &Server<'_>, recorded: Timestamp, newest: Timestamp, every: Duration) -> bool {
         let Self::Known { up, evaluated } = self else { return false };
         let of_server = || up.iter().filter(|up| server.is_target(up));
-        if newest.since(recorded) > VANISHED {
+        if has_vanished(recorded, newest, every) {
             // Prometheus may still try to scrape it; it may then serve anything
             return of_server().all(|up| up.value() != 0.0);
         }

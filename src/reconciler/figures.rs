@@ -1,22 +1,27 @@
 //! Asks Prometheus about all versions, for pages and lists that somebody looks at. Requests never call Prometheus themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::incidents::IncidentWorker;
 use super::split_query::SplitQuery;
 use crate::config::Labels;
-use crate::decision::Timestamp;
-use crate::figures::{EVERY, FigureBook, Figures, POINTS, STEP, Signal};
+use crate::decision::{PromptName, Timestamp};
+use crate::elsewhere;
+use crate::figures::{EVERY, FigureBook, FigureNews, Figures, POINTS, STEP, Signal};
 use crate::live::Current;
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::figures::{Present, Quantity, read_hour};
 use crate::service::updates::Updates;
 use crate::store::Store;
 
+/// What a version costs to read, in bytes of JSON.
+const VERSION: usize = 256;
+
 /// Runs while the process does. However many pages are open, Prometheus is asked at most every [`EVERY`]. Open pages are
-/// told when the health of a version changes.
+/// told when the health of a version changes, or what is missing.
 pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, updates: Updates) {
-    let mut shown = Arc::default();
+    let mut news = FigureNews::default();
     loop {
         if updates.open() == 0 {
             book.wanted().await;
@@ -27,11 +32,33 @@ pub async fn run(workers: Current<Arc<IncidentWorker>>, book: FigureBook, update
             None => None,
         };
         book.publish(figures.clone());
-        let figures = figures.unwrap_or_default();
-        updates.health_changed(figures.changed_since(&shown)).await;
-        shown = figures;
+        let told;
+        (news, told) = tell(news, figures.unwrap_or_default()).await;
+        updates.health_changed(told).await;
         tokio::time::sleep(EVERY).await;
     }
+}
+
+/// Adds the latest answer, and returns which prompts pages are told of. Those of many are compared on another thread.
+async fn tell(mut news: FigureNews, figures: Arc<Figures>) -> (FigureNews, Option<BTreeSet<PromptName>>) {
+    elsewhere::run_sized((figures.prompts() + news.prompts()) * VERSION, move || {
+        let told = news.add(figures);
+        (news, told)
+    })
+    .await
+}
+
+/// Reads an answer into `all`. An answer about many versions is read on another thread.
+async fn taken<T: Send + 'static>(
+    mut all: T,
+    series: Vec<Series>,
+    take: impl FnOnce(&mut T, &[Series]) + Send + 'static,
+) -> T {
+    elsewhere::run_sized(series.len() * VERSION, move || {
+        take(&mut all, &series);
+        all
+    })
+    .await
 }
 
 /// What is missing is named, and does not hide the rest.
@@ -42,7 +69,8 @@ async fn read(worker: &IncidentWorker, prometheus: &Prometheus, book: &FigureBoo
     let mut is_away = false;
     for quantity in Quantity::ALL {
         let (series, error) = inquiry.series(quantity, None).await;
-        present.read(labels, quantity, &series);
+        let labels = labels.clone();
+        present = taken(present, series, move |present, series| present.read(&labels, quantity, series)).await;
         // counting servers takes longer than the rest
         is_away = matches!(error, Some(PrometheusError::NoAnswer(_))) && quantity != Quantity::Servers;
         match quantity {
@@ -54,14 +82,21 @@ async fn read(worker: &IncidentWorker, prometheus: &Prometheus, book: &FigureBoo
             break;
         }
     }
-    present.fill(&mut figures);
+    // the lines of the last hour take longer
+    let lines_awaited = !is_away && book.is_awaited();
+    let (mut figures, partial) = elsewhere::run_sized(present.versions() * VERSION, move || {
+        present.fill(&mut figures);
+        let mut partial = lines_awaited.then(|| figures.clone());
+        if let Some(partial) = &mut partial {
+            partial.lines_awaited = true;
+        }
+        (figures, partial)
+    })
+    .await;
     if is_away {
         return figures;
     }
-    if book.is_awaited() {
-        // the lines of the last hour take longer
-        let mut partial = figures.clone();
-        partial.lines_awaited = true;
+    if let Some(partial) = partial {
         book.publish(Some(Arc::new(partial)));
     }
     let now = match store.now().await {
@@ -75,7 +110,8 @@ async fn read(worker: &IncidentWorker, prometheus: &Prometheus, book: &FigureBoo
     let from = now.minus(STEP * u32::try_from(POINTS - 1).unwrap_or(u32::MAX));
     for signal in Signal::ALL {
         let (series, error) = inquiry.series(Quantity::Now(signal), Some((from, now))).await;
-        read_hour(labels, signal, &series, now, &mut figures);
+        let labels = labels.clone();
+        figures = taken(figures, series, move |figures, series| read_hour(&labels, signal, series, now, figures)).await;
         figures.note(error);
     }
     figures
@@ -124,6 +160,39 @@ impl Inquiry<'_> {
         match time {
             None => self.prometheus.instant(query).await,
             Some((from, to)) => self.prometheus.range(query, from, to, STEP).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn figures_of_many_versions_are_read_on_another_thread() {
+        for (versions, expected) in [(10, false), (10_000, true)] {
+            let labels = Config::default().labels;
+            let one = |n| Series {
+                labels: [("prompt", format!("p-{n}")), ("version", "v1".to_owned())]
+                    .map(|(label, value)| (label.to_owned(), value))
+                    .into(),
+                points: vec![(Timestamp(0), 1.0)],
+            };
+            let answer: Vec<Series> = (0..versions).map(one).collect();
+            let (mut present, mut figures) = (Present::default(), Figures::default());
+            present.read(&labels, Quantity::Requests, &answer);
+            assert_eq!(present.versions(), versions);
+            present.fill(&mut figures);
+            assert_eq!(figures.prompts(), versions);
+            let read = move |present: &mut Present, series: &[Series]| {
+                present.read(&labels, Quantity::Requests, series);
+            };
+            let found = [
+                elsewhere::needs_another_thread(taken(Present::default(), answer, read)),
+                elsewhere::needs_another_thread(tell(FigureNews::default(), Arc::new(figures))),
+            ];
+            assert_eq!(found, [expected; 2], "{versions} versions");
         }
     }
 }

@@ -23,13 +23,15 @@ use crate::decision::verification::{Traffic, Verification};
 use crate::decision::{Checked, Event, Incident, PhaseKind, PromptName, Stepped, Timestamp, VersionName, soak};
 use crate::elsewhere;
 use crate::engine::{Engine, EngineError};
-use crate::prometheus::client::Prometheus;
+use crate::prometheus::client::{Prometheus, Series};
 use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
 use crate::store::StoreError;
 
-/// What a point of a series costs to evaluate, in bytes of JSON.
+/// What a series costs to evaluate, in bytes of JSON.
+const SERIES: usize = 256;
+/// What each of its points costs besides.
 const POINT: usize = 32;
 
 /// The verifier.
@@ -150,17 +152,14 @@ impl Verifier {
                 let query = question::about(query, &incident.prompt, &split.arriving, now.since(split.since));
                 self.query_rate_limited(prometheus, &query).await?.map(|answer| question::read_abort(&answer))
             }
-            None => {
-                let answer = self.query_counters(prometheus, [&incident.prompt], split.since, now).await?;
-                answer.map(|answer| match answer {
-                    Ok(series) => {
-                        let recorded = Recorded::new(&self.labels, series);
-                        let counters = recorded.of(&self.labels, &incident.prompt);
-                        exposure::judge_stage(&counters, split.since, &split.arriving)
-                    }
-                    Err(error) => Finding::new(Verdict::Unknown, error.to_string()),
-                })
-            }
+            None => match self.query_counters(prometheus, [&incident.prompt], split.since, now).await? {
+                Some(Ok(series)) => {
+                    let (labels, prompt) = (self.labels.clone(), incident.prompt.clone());
+                    Some(stage(labels, prompt, series, split.since, split.arriving.clone()).await)
+                }
+                Some(Err(error)) => Some(Finding::new(Verdict::Unknown, error.to_string())),
+                None => None,
+            },
         };
         let stepped = |finding| Stepped { incident: incident.id.clone(), since: split.since, finding };
         Ok(finding.map(stepped))
@@ -198,6 +197,27 @@ impl Verifier {
         let (incident, number) = (incident.id.clone(), verification.checks);
         Some(Checked { incident, switched_at: switch.at, number, finding, traffic, blame })
     }
+}
+
+/// What these series cost to evaluate, in bytes of JSON.
+fn cost<'a>(series: impl IntoIterator<Item = &'a Series>) -> usize {
+    series.into_iter().map(|one| SERIES + one.points.len() * POINT).sum()
+}
+
+/// Judges `version` in the stage of a gradual rollback that began at `since`.
+async fn stage(
+    labels: Labels,
+    prompt: PromptName,
+    series: Vec<Series>,
+    since: Timestamp,
+    version: VersionName,
+) -> Finding {
+    elsewhere::run_sized(cost(&series), move || {
+        let recorded = Recorded::new(&labels, series);
+        let counters = recorded.of(&labels, &prompt);
+        exposure::judge_stage(&counters, since, &version)
+    })
+    .await
 }
 
 /// Whether the rollback has recovered with this check. `enough`: that many in a row.

@@ -3,7 +3,7 @@
 //! One connection to Redis hears of commits, for all pages of this receiver, and only while one is open. Each page has an
 //! inbox of fixed size: a page that does not keep up is told to read everything again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -123,7 +123,7 @@ impl Inbox {
     }
 }
 
-/// Whether changes are heard of.
+/// Whether the receiver is subscribed to changes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Hearing {
     /// The connection is not needed, or is being opened for the first page.
@@ -253,11 +253,11 @@ impl Updates {
         }
     }
 
-    /// Tells all pages of prompts whose health has changed.
-    pub async fn health_changed(&self, prompts: Vec<PromptName>) {
-        match prompts.len() {
-            0 => {}
-            1..=MOST_NAMED => self.tell(&Update::Changed(ChangedPrompts::new(prompts))).await,
+    /// Tells all pages of prompts whose health has changed; `None`: of all.
+    pub async fn health_changed(&self, prompts: Option<BTreeSet<PromptName>>) {
+        match prompts {
+            Some(none) if none.is_empty() => {}
+            Some(some) if some.len() <= MOST_NAMED => self.tell(&Update::Changed(ChangedPrompts::new(some))).await,
             _ => self.tell(&Update::Resync).await,
         }
     }

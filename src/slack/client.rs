@@ -46,7 +46,7 @@ const CHANNELS_PER_PAGE: &str = "999";
 pub struct Slack {
     bot: Api,
     app: Option<Api>,
-    /// Of uploads, which Slack names another host for.
+    /// Proxies for uploads of files, for which Slack names another host.
     proxies: Proxies,
     /// Ids of channels, by name; needed for searches, because a post resolves the name itself. `None`: requested
     /// in vain.

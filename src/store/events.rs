@@ -28,7 +28,7 @@ impl Store {
         Ok(Events { items, incomplete: dropped.is_some_and(|place| place > after) })
     }
 
-    /// Since when the target of this claim has pending updates.
+    /// Since when the target of this claim has pending updates; `None`: it has none.
     pub async fn unsent_since(&self, claim: &Claim) -> Result<Option<Timestamp>, StoreError> {
         let Work::Notify(target) = claim.work else { return Ok(None) };
         let mut command = redis::cmd("ZSCORE");

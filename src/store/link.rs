@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisResult};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -219,22 +219,25 @@ impl Link {
         }
     }
 
-    /// The answers to commands that read different keys. A key of the wrong type is [`StoreError::Broken`] by itself:
-    /// it must not hide the others.
+    /// The answers to commands that read different keys. A key of the wrong type, or with a value that is not text, is
+    /// [`StoreError::Broken`] by itself: it must not hide the others.
     pub async fn read_each<T: FromRedisValue>(
         &self,
         pipeline: &Pipeline,
     ) -> Result<Vec<Result<T, StoreError>>, StoreError> {
-        match self.read::<Vec<T>>(pipeline).await {
-            Err(StoreError::Broken { .. }) => {}
-            all => return Ok(all?.into_iter().map(Ok).collect()),
-        }
-        let mut each = pipeline.clone();
-        each.ignore_errors();
-        let answers: Vec<RedisResult<T>> = self.read(&each).await?;
-        let answer = |answer: RedisResult<T>| match answer.map_err(StoreError::from) {
+        let answers: Vec<RedisResult<Value>> = match self.read::<Vec<Value>>(pipeline).await {
+            Err(StoreError::Broken { .. }) => {
+                let mut each = pipeline.clone();
+                each.ignore_errors();
+                self.read(&each).await?
+            }
+            all => all?.into_iter().map(Ok).collect(),
+        };
+        let not_text = |_| StoreError::Broken { key: "a key".to_owned(), detail: "holds no text".to_owned() };
+        let answer = |answer: RedisResult<Value>| match answer.map_err(StoreError::from) {
+            Ok(value) => Ok(T::from_redis_value(value).map_err(not_text)),
             Err(error @ StoreError::Unavailable { .. }) => Err(error),
-            answer => Ok(answer),
+            Err(broken) => Ok(Err(broken)),
         };
         answers.into_iter().map(answer).collect()
     }

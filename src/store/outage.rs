@@ -9,6 +9,7 @@ use super::keys::Keys;
 use super::pause_entry::written_hold;
 use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA, Unknown};
+use super::reply::text;
 use super::schedule::{Shows, Subscription, Work, WorkItem};
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::outage::{Member, Outage};
@@ -28,7 +29,7 @@ pub struct Coordinated {
     /// In the order in which they joined.
     pub members: Vec<Member>,
     rev: String,
-    /// Whether prompts' loads find a hold.
+    /// Whether `paused` has the hold that the loads of prompts read.
     prompts_are_held: bool,
     unknown: Unknown,
     unknown_members: HashMap<IncidentId, Unknown>,
@@ -55,7 +56,7 @@ impl Coordinated {
         self.members.iter().any(|member| self.before.get(&member.incident) != Some(member))
     }
 
-    /// Whether what prompts' loads find differs from the record, which an earlier receiver may have written.
+    /// Whether the hold in `paused` differs from that in the record, for example because an earlier receiver wrote the record.
     pub fn hold_differs(&self) -> bool {
         self.outage.is_open() && self.prompts_are_held != self.outage.hold.is_some()
     }
@@ -90,8 +91,8 @@ impl Store {
         Ok(self.link.read::<Option<String>>(&command).await?.map(IncidentId))
     }
 
-    /// Removes a hold of all prompts without an open incident, as it stays when an earlier receiver closes the incident. A
-    /// hold that begins meanwhile is found by [`Coordinated::hold_differs`].
+    /// Removes a hold of all prompts that no open coordinating incident has: an earlier receiver leaves it behind when it closes
+    /// the incident. If a hold begins meanwhile, [`Coordinated::hold_differs`] notices that it is gone.
     pub async fn forget_stray_hold(&self) -> Result<(), StoreError> {
         if self.open_outage().await?.is_some() {
             return Ok(());
@@ -105,8 +106,8 @@ impl Store {
         let key = self.keys.outage_record(id);
         let names = [key.clone(), self.keys.outage_members(id), self.keys.paused()];
         let call = self.scripts.members.call(&names);
-        type Fields = (Option<String>, Option<u32>, Option<String>);
-        type Read = (Fields, HashMap<String, String>, Option<String>);
+        type Fields = (Option<String>, Option<u32>, Option<Vec<u8>>);
+        type Read = (Fields, HashMap<String, Vec<u8>>, Option<Vec<u8>>);
         let ((rev, schema, json), fields, hold): Read = self.link.read(&call).await?;
         let prompts_are_held = hold.is_some();
         let (Some(rev), Some(json)) = (rev, json) else { return Ok(None) };
@@ -115,10 +116,10 @@ impl Store {
         }
         let many = fields.len() > FEW_MEMBERS;
         let read = move || {
-            let (outage, unknown) = record::read(&json)?;
+            let (outage, unknown) = record::read(&text(json))?;
             let mut found = Coordinated { rev, prompts_are_held, unknown, ..Coordinated::new(outage) };
-            for json in fields.values() {
-                let (member, unknown) = record::read::<Member>(json)?;
+            for json in fields.into_values() {
+                let (member, unknown) = record::read::<Member>(&text(json))?;
                 found.unknown_members.insert(member.incident.clone(), unknown);
                 found.before.insert(member.incident.clone(), member.clone());
                 found.members.push(member);

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_receipt_is_read_as_it_was_written() {
         for before in [HandledRequest::Done, HandledRequest::Refused("v2 is no longer active".to_owned())] {
             assert_eq!(read(&before.written(Timestamp(7))), Some((Timestamp(7), before)));
         }

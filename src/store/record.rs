@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_items_with_one_name_each_keeps_its_own() {
+    fn unknown_fields_stay_with_their_item_among_equal_fingerprints() {
         let strays = r#"{"strays":[
             {"version":"v1","fingerprint":"f","alertname":"A","severity":"high","last_seen":1,"colour":"blue"},
             {"version":"v2","fingerprint":"f","alertname":"A","severity":"high","last_seen":1,"shape":"round"},

@@ -29,7 +29,12 @@ pub(super) fn pairs(value: Option<Value>) -> Vec<(Vec<u8>, Vec<u8>)> {
     pairs
 }
 
-/// Reads the items of a reply in order. Text that is not UTF-8 was not written by the receiver.
+/// Text. What is not UTF-8 was not written by the receiver, and its record is damaged.
+pub(super) fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+/// Reads the items of a reply in order.
 pub(super) struct ReplyItems(std::vec::IntoIter<Value>);
 
 impl ReplyItems {
@@ -51,9 +56,7 @@ impl ReplyItems {
     }
 
     pub fn text(&mut self) -> Option<String> {
-        self.bytes().map(|bytes| {
-            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
-        })
+        self.bytes().map(text)
     }
 
     pub fn number<T: std::str::FromStr>(&mut self) -> Option<T> {

@@ -199,8 +199,8 @@ impl Store {
         })
     }
 
-    /// Makes tasks due now: an early wake-up computes anew when it is due. After Redis' clock went back, they would be
-    /// late by as much. Content and the weekly report may be.
+    /// Makes tasks due now, because after a step back of Redis' clock they would be late by as much. A task that is woken early
+    /// computes its time again. Content and the weekly report may be late, so they are left alone.
     pub async fn hurry(&self) -> Result<usize, StoreError> {
         let mut hurried = 0;
         // also the first target's, because an earlier receiver, or one with other settings, may continue it
@@ -213,8 +213,8 @@ impl Store {
         Ok(hurried)
     }
 
-    /// Automatic rollbacks with a time in the future were before now: without this, they would count against the budget for as
-    /// much longer as Redis' clock went back.
+    /// Gives automatic rollbacks with a time in the future the present time. After a step back of Redis' clock, they would
+    /// otherwise count against the budget for longer, by as much.
     async fn rewind_budget(&self) -> Result<(), StoreError> {
         let now = self.now().await?;
         let later = self.automatic_since(now).await?;

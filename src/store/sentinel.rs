@@ -53,10 +53,16 @@ impl SentinelGroup {
             settings = settings.set_password(password.expose_secret());
         }
         let redis = redis.clone().set_redis_settings(settings);
-        let addresses = config.nodes.iter().filter_map(|node| HostPort::parse(node));
+        // one that is listed twice has one vote
+        let mut addresses: Vec<HostPort> = Vec::new();
+        for address in config.nodes.iter().filter_map(|node| HostPort::parse(node)) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
         Self {
             name: config.sentinel_master.clone(),
-            sentinels: addresses.map(|address| at(&redis, &address)).collect(),
+            sentinels: addresses.iter().map(|address| at(&redis, address)).collect(),
         }
     }
 
@@ -195,10 +201,20 @@ impl SentinelGroup {
 
 #[cfg(test)]
 mod tests {
+    use redis::IntoConnectionInfo;
+
     use super::*;
 
     #[test]
-    fn only_a_switch_of_our_master_is_one() {
+    fn a_sentinel_that_is_listed_twice_has_one_vote() {
+        let nodes = ["10.0.0.1:26379", "10.0.0.2:26379", "10.0.0.1:26379"].map(str::to_owned).to_vec();
+        let config = config::RedisConfig { nodes, ..config::Config::default().redis };
+        let redis = "redis://127.0.0.1".into_connection_info().expect("an address");
+        assert_eq!(SentinelGroup::new(&config, &redis).sentinels.len(), 2);
+    }
+
+    #[test]
+    fn only_switch_master_messages_about_our_master_count() {
         let sentinels = SentinelGroup { name: "main".to_owned(), sentinels: Vec::new() };
         let push = |kind, payload: &str| PushInfo {
             kind,

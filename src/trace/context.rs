@@ -72,12 +72,12 @@ impl TraceContext {
         &self.parent[36..52]
     }
 
-    /// The trace is recorded.
+    /// Whether the caller records this trace.
     pub fn is_sampled(&self) -> bool {
         self.parent.ends_with("01")
     }
 
-    /// What a record keeps of it.
+    /// The part that an incident's record stores.
     pub fn to_record(&self, at: Timestamp) -> Trace {
         Trace { parent: self.parent.clone(), state: self.state.clone(), at }
     }

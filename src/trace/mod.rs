@@ -115,7 +115,7 @@ pub fn notify(target: &str, prompt: Option<&PromptName>, incident: Option<&str>)
     )
 }
 
-/// A call of Redis, within what is going on.
+/// The span of a call to Redis, within the current span.
 pub fn redis(operation: &'static str) -> Span {
     if !is_exported() || Span::current().is_none() {
         return Span::none();
@@ -180,7 +180,7 @@ pub fn call<T, E>(
     })
 }
 
-/// What another service answered to [`http`].
+/// Records the status that another service answered in a span of [`http`].
 pub fn answered(span: &Span, status: StatusCode) {
     if !span.is_none() {
         span.record("http.response.status_code", i64::from(status.as_u16()));
@@ -190,7 +190,7 @@ pub fn answered(span: &Span, status: StatusCode) {
     }
 }
 
-/// What a caller is answered; `code` says why it failed, if it did.
+/// Records the status of the response to a caller. `code` is the error's code, if the request failed.
 pub fn answers(span: &Span, status: StatusCode, code: Option<&'static str>) {
     if is_exported() {
         otel::attribute(span, "http.response.status_code", i64::from(status.as_u16()));
@@ -200,7 +200,7 @@ pub fn answers(span: &Span, status: StatusCode, code: Option<&'static str>) {
     }
 }
 
-/// What is going on concerns this prompt, version and incident, as far as they are known. Each is said once for a span.
+/// Adds this prompt, version and incident to the current span, as far as they are known. Call it once for each field of a span.
 pub fn concerns(prompt: Option<&str>, version: Option<&str>, incident: Option<&str>) {
     let span = Span::current();
     if !span.is_none() {
@@ -209,8 +209,8 @@ pub fn concerns(prompt: Option<&str>, version: Option<&str>, incident: Option<&s
     }
 }
 
-/// What is going on continues the work on this incident: in the same trace if its request was made a moment ago, and linked to
-/// it otherwise. The span names the incident already.
+/// Marks the current span as work on this incident: in the trace of its last request if that was made at most 30 s
+/// ago, and linked to that trace otherwise. The span must already name the incident.
 pub fn follow(incident: &Incident, now: Timestamp) {
     concerns(Some(incident.prompt.as_str()), Some(incident.version.as_str()), None);
     if is_exported() {

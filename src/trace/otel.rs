@@ -11,7 +11,7 @@ use super::TraceContext;
 
 static EXPORTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on spans are exported.
+/// Records that spans are exported from now on.
 pub fn begin_export() {
     EXPORTED.store(true, Ordering::Relaxed);
 }
@@ -21,20 +21,20 @@ pub fn is_exported() -> bool {
     EXPORTED.load(Ordering::Relaxed)
 }
 
-/// `span` belongs to this trace. Too late, and `false`, once its own has begun.
+/// Puts `span` into this trace. Returns false if spans are not exported, or if the span has already begun a trace of its own.
 pub fn continues(span: &Span, caller: &TraceContext) -> bool {
     let Some(caller) = remote(caller).filter(|_| is_exported()) else { return false };
     span.set_parent(Context::new().with_remote_span_context(caller)).is_ok()
 }
 
-/// `span` was caused by something in this trace.
+/// Links `span` to this trace, because something in it caused the span.
 pub fn link(span: &Span, cause: &TraceContext) {
     if let Some(cause) = remote(cause) {
         span.add_link(cause);
     }
 }
 
-/// Begins the trace of `span` and gives its context, unless it is not exported.
+/// Begins the trace of `span` and returns its context; `None` if the span is not exported.
 pub fn context(span: &Span) -> Option<TraceContext> {
     let context = span.context();
     let span = context.span();

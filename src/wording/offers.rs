@@ -54,18 +54,19 @@ pub enum Offered<'a> {
     Marks(Marks<'a>),
 }
 
-/// What the incident's phase allows, in the order in which it is shown.
-pub fn of_incident(incident: &Incident) -> Vec<Offered<'_>> {
+/// What the incident's phase allows, in the order in which it is shown. `is_split`: the prompt's traffic is known to be
+/// split, so no gradual rollback can begin.
+pub fn of_incident(incident: &Incident, is_split: bool) -> Vec<Offered<'_>> {
     let undecided = incident.phase.is_undecided();
     let phase = incident.phase.kind();
     let mut offered: Vec<Offered<'_>> = Vec::new();
     if incident.awaits_decision() && phase != PhaseKind::Confirming {
         let (way, others) = ways(incident);
         // for less urgent incidents, the first one is gradual
-        let gently = incident.action == Action::Observe;
+        let gently = incident.action == Action::Observe && !is_split;
         let at_once = way.map(|to| approve(incident, to, !gently));
-        // the traffic is split between a canary and its base already
-        let is_possible = undecided && !incident.asks_about_canary();
+        // a question about a canary: the traffic is split as well
+        let is_possible = undecided && !is_split && !incident.asks_about_canary();
         let step_by_step = way.filter(|_| is_possible).map(|to| approve_gradual(incident, to, gently));
         let ways = if gently { [step_by_step, at_once] } else { [at_once, step_by_step] };
         let mut decisions: Vec<_> = ways.into_iter().flatten().collect();
@@ -77,6 +78,11 @@ pub fn of_incident(incident: &Incident) -> Vec<Offered<'_>> {
         offered.extend(other_versions(incident, others).map(Offered::OtherVersions));
     }
     offered.extend(of_gradual(incident).into_iter().map(Offered::Decision));
+    if let Some(split) = incident.gradual().filter(|split| split.paused.is_some()) {
+        // neither of its two versions may be good enough
+        let others = incident.choices.iter().filter(|to| !split.has(to)).collect();
+        offered.extend(other_versions(incident, others).map(Offered::OtherVersions));
+    }
     let reversible = [PhaseKind::Verifying, PhaseKind::Escalated, PhaseKind::Recovered, PhaseKind::Unverified];
     if !incident.is_shipped() && reversible.contains(&phase) {
         offered.extend(undo(incident).map(Offered::Decision));

@@ -406,7 +406,7 @@ async fn the_shipped_rules_are_read_as_prometheus_reads_them() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_explained_is_named() -> Result<()> {
+async fn explain_names_an_unknown_prompt_or_alert() -> Result<()> {
     let world = World::start().await?;
     world.ship("team/greeting").await?;
     let long = "x".repeat(201);

@@ -170,7 +170,7 @@ async fn keys_of_others_are_read_only_where_an_acl_names_them() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_layout_that_may_not_be_read_is_said_to_be() -> Result<()> {
+async fn an_import_without_read_permission_says_so() -> Result<()> {
     let redis = Redis::start()?;
     redis.cmd::<()>(&["SET", "app:greeting", "v1"]).await?;
     redis.cmd::<()>(&["ACL", "SETUSER", "own", "on", ">pass", "~{prompts}:*", "&{prompts}:*", "+@all"]).await?;

@@ -271,7 +271,7 @@ async fn decisions_about_all_apply_also_after_redis_clock_went_back() -> Result<
 }
 
 #[tokio::test]
-async fn what_fails_is_named_and_the_others_go_on() -> Result<()> {
+async fn a_prompt_that_fails_in_a_bulk_rollback_is_named_and_stops_no_other() -> Result<()> {
     let world = world().await?;
     let id = outage(&world).await?;
     world.redis.cmd::<()>(&["SET", &keys().state(&prompt("c")), "no hash"]).await?;

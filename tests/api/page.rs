@@ -211,6 +211,28 @@ async fn a_prompt_whose_key_is_broken_needs_a_person_and_would_be_held() -> Resu
 }
 
 #[tokio::test]
+async fn a_key_of_another_type_needs_a_person_until_it_is_repaired() -> Result<()> {
+    let world = World::start().await?;
+    for prompt in ["a", "zz"] {
+        world.ship(prompt).await?;
+    }
+    let (active, aside) = ("{prompts}:active:zz", "{prompts}:aside");
+    world.redis.cmd::<()>(&["SADD", aside, "x"]).await?;
+    world.redis.cmd::<()>(&["RENAME", aside, active]).await?;
+    let shown = eventually("it is noticed", SOON, async || {
+        page(&world, "/?state=needs-person").await.ok().filter(|page| page.contains("Needs a person (1)"))
+    })
+    .await?;
+    assert!(shown.contains("<tr data-key=\"zz\"") && shown.contains("holds the wrong type"), "{shown}");
+    world.redis.cmd::<()>(&["SET", active, "v2"]).await?;
+    eventually("it is repaired", SOON, async || {
+        page(&world, "/?state=needs-person").await.ok().filter(|page| page.contains("Needs a person (0)"))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_deleted_key_is_found_behind_hundreds_of_prompts_that_never_served() -> Result<()> {
     let world = World::start().await?;
     for number in 0..=500 {
@@ -410,7 +432,7 @@ async fn a_prompt_shows_its_versions_its_log_and_what_would_happen_if() -> Resul
 }
 
 #[tokio::test]
-async fn looking_writes_nothing() -> Result<()> {
+async fn reading_pages_writes_nothing_to_redis() -> Result<()> {
     let world = World::start().await?;
     let id = asked(&world, "p").await?;
     world.settled(&[Work::Incident]).await?;
@@ -449,7 +471,7 @@ async fn a_closed_incident_has_its_picture_and_its_post_mortem() -> Result<()> {
     kept::store(&world.redis)?.put_samples(&IncidentId(id.to_owned()), &measured).await?;
     let shown = page(&world, &format!("{path}?draft=true")).await?;
     for expected in [
-        format!("src=\"{path}/picture.svg\""),
+        format!("src=\"{path}/picture.svg?of="),
         "<h3>Post-mortem: p v2</h3>".to_owned(),
         format!("href=\"/api{path}/postmortem\" download"),
         "Rolled back automatically from v2 to v1".to_owned(),
@@ -460,6 +482,30 @@ async fn a_closed_incident_has_its_picture_and_its_post_mortem() -> Result<()> {
     let picture = get(&world.receiver, &format!("{path}/picture.svg"), "").await?;
     assert_eq!((picture.status, picture.headers["content-type"].as_str()), (200, "image/svg+xml"));
     assert!(picture.body.starts_with("<svg") && picture.headers.contains_key("content-security-policy"));
+    Ok(())
+}
+
+/// A browser keeps a picture for a minute, and an open page shows it again.
+#[tokio::test]
+async fn other_measurements_are_another_picture() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[critical("p")]).await?;
+    let incident = incidents(&world.redis, "p").await?.pop().context("an incident")?;
+    let id = incident["id"].as_str().context("an id")?;
+    let mut pictures = Vec::new();
+    for value in [0.07, 0.08, 0.08] {
+        let bad = SampleSeries::new("v2", [(1_795_221_492_000, 0.07), (1_795_221_497_000, value)]);
+        let samples = Samples { label: "error ratio".to_owned(), unit: Unit::Ratio, bad, ..Samples::default() };
+        let measured = IncidentMetric::Samples(Box::new(samples));
+        kept::store(&world.redis)?.put_samples(&IncidentId(id.to_owned()), &measured).await?;
+        let shown = page(&world, &format!("/incidents/{id}")).await?;
+        let found = shown.split_once("<img class=\"picture\" src=\"").and_then(|(_, rest)| rest.split('"').next());
+        let path = found.with_context(|| shown.clone())?;
+        ensure!(get(&world.receiver, path, "").await?.status == 200, "{path}");
+        pictures.push(path.to_owned());
+    }
+    assert!(pictures[0] != pictures[1] && pictures[1] == pictures[2], "{pictures:?}");
     Ok(())
 }
 

@@ -25,7 +25,7 @@ async fn rolled_back(world: &World) -> Result<String> {
 }
 
 #[tokio::test]
-async fn what_is_known_is_filled_in() -> Result<()> {
+async fn a_post_mortem_contains_what_the_receiver_stored() -> Result<()> {
     let world = World::start().await?;
     let id = rolled_back(&world).await?;
     let answer = world.http().get(&format!("/api/incidents/{id}/postmortem")).await?;

@@ -154,7 +154,7 @@ async fn old_texts_move_to_files_and_come_back_on_demand() -> Result<()> {
 }
 
 #[tokio::test]
-async fn texts_are_forgotten_in_their_time_but_for_those_that_are_needed() -> Result<()> {
+async fn archived_content_is_deleted_after_keep_unless_it_is_needed() -> Result<()> {
     let archive = Archive::new()?;
     let world = archived(&archive).await?;
     world.receiver.clock.advance(179 * DAY);

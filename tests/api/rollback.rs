@@ -178,6 +178,23 @@ async fn pause_holds_automation_and_people_can_still_roll_back() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_resumed_prompt_says_that_all_are_still_paused() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    for paused in [json!({"prompt": "p"}), json!({})] {
+        let (_, body) = world.post("/api/pause", paused).await?;
+        assert_eq!(body.get("message"), None);
+    }
+    let (_, body) = world.post("/api/resume", json!({"prompt": "p"})).await?;
+    let message = "Automatic rollbacks stay off: automation is paused for all prompts.";
+    assert_eq!(body, json!({"paused": false, "prompt": "p", "changed": true, "message": message}));
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["held{paused}"]);
+    let (_, body) = world.post("/api/resume", json!({})).await?;
+    assert_eq!(body, json!({"paused": false, "prompt": null, "changed": true}));
+    Ok(())
+}
+
+#[tokio::test]
 async fn dry_run_says_what_it_would_do() -> Result<()> {
     let world = World::with(&[("GUARDS__MODE", "dry-run")]).await?;
     world.ship("p").await?;

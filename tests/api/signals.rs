@@ -128,12 +128,13 @@ async fn a_storm_of_hangups_loses_no_alert() -> Result<()> {
 #[tokio::test]
 async fn an_earlier_name_of_a_key_is_warned_of_at_the_start_and_at_each_reload() -> Result<()> {
     let redis = Redis::start()?;
-    let mut receiver = start(&redis, "[gradual]\nstage_hold = \"5m\"\n")?;
+    let mut receiver = start(&redis, "[gradual]\nstage_hold = \"5m\"\n[deciders.on-call]\napprovers = [\"maya\"]\n")?;
     let warning = "gradual.stage_hold is deprecated, use gradual.hold";
+    logged(&receiver, "deciders.on-call.approvers: found \"maya\"", 1).await?;
     logged(&receiver, warning, 1).await?;
     receiver.hangup()?;
     logged(&receiver, warning, 2).await?;
-    receiver.write_config("[gradual]\nhold = \"5m\"\n")?;
+    receiver.write_config("[gradual]\nhold = \"5m\"\n[deciders.on-call]\napprovers = [\"maya\"]\n")?;
     receiver.hangup()?;
     logged(&receiver, "config reloaded: nothing has changed", 2).await?;
     ensure!(receiver.log().matches(warning).count() == 2, "{}", receiver.log());

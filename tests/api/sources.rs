@@ -72,7 +72,7 @@ async fn a_source_raises_and_ends_alerts_of_its_own_prompts_only() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_heartbeat_counts_from_who_may_speak_of_every_prompt() -> Result<()> {
+async fn a_heartbeat_counts_only_from_a_source_that_may_report_on_all() -> Result<()> {
     let world = World::start().await?;
     let mut beat = critical("team-a/x");
     beat["labels"]["alertname"] = "PromptRollbackHeartbeat".into();
@@ -102,7 +102,7 @@ async fn a_source_needs_its_token_and_may_change_its_file_and_prompts() -> Resul
 }
 
 #[tokio::test]
-async fn a_drill_counts_from_who_may_speak_of_its_prompt() -> Result<()> {
+async fn a_drill_counts_only_from_a_source_that_may_report_on_its_prompt() -> Result<()> {
     let world = World::start().await?;
     let mut drill = critical("team-b/y");
     drill["labels"]["alertname"] = "PromptRollbackDrill".into();

@@ -187,7 +187,7 @@ async fn a_gradual_rollback_is_approved_hurried_and_taken_back_by_people() -> Re
 }
 
 #[tokio::test]
-async fn what_is_refused_says_why_and_changes_nothing() -> Result<()> {
+async fn refused_activations_and_rollbacks_say_why_and_change_nothing() -> Result<()> {
     let world = before_v2().await?;
     ensure!(world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?.0 == 201);
     let activate = "/api/prompts/p/activate";

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{Person, TOKENS, asks, opened, ops};
+use super::{Person, TOKENS, asks, opened, ops, serves};
 use crate::common::{SOON, World, alert, deliver, ship};
 
 const FOCUSED: &str = "document.activeElement.innerText.trim()";
@@ -66,6 +66,58 @@ async fn the_focus_stays_and_nothing_moves_after_an_action() -> Result<()> {
     maya.is_clean()
 }
 
+/// A person who presses Enter twice, or holds it, has not read the question.
+#[tokio::test]
+async fn a_second_enter_moves_no_traffic() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.goto("/prompts/p").await?;
+    maya.is_live().await?;
+    maya.browser.eval("document.querySelector('main button[data-path=\"/api/rollback\"]').focus()").await?;
+    maya.browser.press("Enter").await?;
+    maya.sees("Roll back p?").await?;
+    assert_eq!(maya.browser.eval(FOCUSED).await?, "Not now");
+    maya.browser.press("Enter").await?;
+    maya.browser.until("the question is closed", SOON, "!document.querySelector('#question').open").await?;
+    assert_eq!(world.active("p").await?.as_deref(), Some("v2"));
+    // in the reason, Enter is meant
+    maya.browser.click_label("Roll back").await?;
+    maya.browser.click("#question input").await?;
+    maya.browser.type_text("too slow").await?;
+    maya.browser.press("Enter").await?;
+    serves(&world, "p", "v1").await?;
+    maya.sees("too slow").await?;
+    maya.is_clean()
+}
+
+#[tokio::test]
+async fn a_reason_stays_until_the_receiver_has_accepted_it() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let (mut maya, _) = Person::asked(&world).await?;
+    let reason = "document.querySelector('#question input').value";
+    let asked = "Pause automation of p?";
+    let away = "window.real = fetch; window.fetch = () => Promise.reject(new TypeError('away')); true";
+    maya.browser.eval(away).await?;
+    maya.browser.click_label("Pause automation").await?;
+    maya.sees(asked).await?;
+    maya.browser.type_text("provider outage").await?;
+    maya.browser.press("Enter").await?;
+    maya.sees("The receiver did not answer.").await?;
+    maya.browser.eval("window.fetch = real; true").await?;
+    maya.browser.click_label("Pause automation").await?;
+    maya.sees(asked).await?;
+    assert_eq!(maya.browser.eval(reason).await?, "provider outage");
+    maya.browser.press("Enter").await?;
+    maya.sees("Resume automation").await?;
+
+    ensure!(ops(&world).post_json("/api/resume", &json!({"prompt": "p"})).await?.status == 200);
+    maya.browser.click_label("Pause automation").await?;
+    maya.sees(asked).await?;
+    assert_eq!(maya.browser.eval(reason).await?, "", "it was sent");
+    maya.is_clean()
+}
+
 /// A browser closes the menu of an element that is replaced.
 #[tokio::test]
 async fn a_list_to_choose_from_stays_open_while_news_arrive() -> Result<()> {
@@ -97,6 +149,30 @@ async fn a_list_to_choose_from_stays_open_while_news_arrive() -> Result<()> {
         maya.browser.eval(&format!("{over}; true")).await?;
         maya.sees(&prompt).await?;
     }
+    maya.is_clean()
+}
+
+/// What replaces the field ends the input method's word, as Chinese and Japanese are typed.
+#[tokio::test]
+async fn a_word_is_searched_for_when_its_composition_has_ended() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.sees_served("v2").await?;
+    let composes = "window.field = document.querySelector('#search'); field.focus(); field.value = 'n'; \
+                    field.dispatchEvent(new InputEvent('input', { bubbles: true, isComposing: true })); \
+                    window.heard = 0; window.real = fetch; window.fetch = async (path, options) => { \
+                    const answer = await real(path, options); \
+                    heard += (await answer.clone().text()).includes('news'); return answer; }; true";
+    maya.browser.eval(composes).await?;
+    ship(&ops(&world), "news").await?;
+    // the second answer comes after the page had the first one
+    maya.browser.until("the news", SOON, "heard > 1 || !field.isConnected").await?;
+    assert_eq!(maya.browser.eval("field.isConnected && location.search === ''").await?, json!(true));
+    let ends = "field.value = 'ne'; field.dispatchEvent(new CompositionEvent('compositionend', { bubbles: true }))";
+    maya.browser.eval(ends).await?;
+    let found = "location.search === '?search=ne' && document.querySelectorAll('main tbody tr').length === 1";
+    maya.browser.until("the search", SOON, found).await?;
     maya.is_clean()
 }
 

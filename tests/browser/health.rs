@@ -38,7 +38,7 @@ fn prometheus(is_back: &Arc<AtomicBool>) -> Result<LyingTarget> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_that_arrive_move_nothing() -> Result<()> {
+async fn measurements_that_arrive_late_do_not_move_the_page() -> Result<()> {
     for (width, mobile) in [(390, true), (1400, false)] {
         let is_back = Arc::new(AtomicBool::new(false));
         let target = prometheus(&is_back)?;

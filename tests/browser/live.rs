@@ -178,6 +178,24 @@ async fn a_page_looks_at_once_and_for_the_changes_of_other_prompts_later() -> Re
     maya.is_clean()
 }
 
+/// A proxy that does not reach one of two receivers, while the other one serves the stream.
+#[tokio::test]
+async fn a_page_that_got_the_error_of_a_proxy_looks_again() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    ship(&ops(&world), "p").await?;
+    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+    maya.goto("/prompts/p").await?;
+    maya.is_live().await?;
+    maya.browser.eval(RECORDED).await?;
+    maya.has_looked().await?;
+    let staged = "window.real = fetch; window.fetch = async () => { window.fetch = real; looks += 1; \
+                  return new Response('<h1>502 Bad Gateway</h1>', { status: 502 }); }; looks = 0; true";
+    maya.browser.eval(staged).await?;
+    maya.waits("look", "change", "{prompt: 'p'}").await?;
+    maya.browser.until("a look that reaches the receiver", SOON, "looks > 1").await?;
+    maya.is_clean()
+}
+
 /// What concerns all prompts is read once a second, for all pages.
 #[tokio::test]
 async fn the_list_of_prompts_looks_again_if_its_order_is_older_than_the_news() -> Result<()> {

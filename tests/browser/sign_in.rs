@@ -92,3 +92,20 @@ async fn a_mistyped_token_loses_neither_the_name_nor_the_way() -> Result<()> {
     maya.browser.until("the overview", SOON, &format!("{LIVE} && location.pathname === '/'")).await?;
     maya.is_clean()
 }
+
+/// A proxy may name people by their address, which has no place to break.
+#[tokio::test]
+async fn a_long_name_stays_within_the_header_on_a_phone() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let name = "firstname.middlename.lastname@department.subsidiary.example";
+    let mut maya = Person::signed_in(&world, "token-of-ops", name).await?;
+    maya.browser.resize(390, 844, true).await?;
+    maya.goto("/").await?;
+    maya.is_live().await?;
+    let outside = "[...document.querySelectorAll('header *')].map(node => node.getBoundingClientRect()) \
+                   .filter(box => box.left < 0 || box.right > 390).length";
+    assert_eq!(maya.browser.eval(outside).await?, 0);
+    let height = maya.browser.eval("document.querySelector('.person button').offsetHeight").await?;
+    ensure!(height.as_u64().is_some_and(|height| height < 45), "Sign out is on one line: {height}");
+    maya.is_clean()
+}

@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_sees_the_past_is_not() {
+    fn a_reader_that_sees_the_past_is_not_linearizable() {
         let ops = [op(0, 1, critical(), changed("v3", "v2", "I1")), op(2, 3, Call::Look, seen("v3", &[], false))];
         rejects(&ops, &[switch()]);
         accepts(&[ops[0].clone(), op(0, 3, Call::Look, seen("v3", &[], false))], &[switch()]);
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_that_nobody_asked_for_or_that_is_not_in_the_log_is_not() {
+    fn a_switch_without_a_request_or_a_log_entry_is_rejected() {
         rejects(&[], &[switch()]);
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[]);
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[entry("rollback", "v3", "v2", "system", "I2")]);
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_that_was_taken_and_did_not_roll_back_though_it_had_to_is_not() {
+    fn an_acknowledged_alert_that_should_have_rolled_back_is_rejected() {
         rejects(&[op(0, 1, critical(), noted("duplicate", "duplicate"))], &[]);
         rejects(&[op(0, 1, critical(), noted("ignored", "not_active"))], &[]);
         rejects(&[op(0, 1, critical(), noted("held", "paused"))], &[]);

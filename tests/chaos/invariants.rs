@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_world_in_order_breaks_nothing() {
+    fn consistent_facts_violate_no_invariant() {
         assert_eq!(broken(&good(), &mut Vec::new()), Vec::<String>::new());
     }
 

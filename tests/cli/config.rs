@@ -51,6 +51,55 @@ fn check_reads_the_config() {
 }
 
 #[test]
+fn check_warns_of_approvers_that_are_no_ids_of_slack() {
+    let variable = "PROMPT_ROLLBACK_DECIDERS__ON_CALL__APPROVERS";
+    let check = |args: &[&str]| program(args).env(variable, "U012AB3CD,W1,S012AB3CD,maya,C012AB3CD").output().unwrap();
+    let warning = |found: &str| {
+        format!(
+            "environment variable {variable}: deciders.on-call.approvers: found \"{found}\", which lets nobody decide, \
+             expected ids of Slack, of users (U012AB3CD) or user groups (S012AB3CD)"
+        )
+    };
+    let warnings = [warning("maya"), warning("C012AB3CD")];
+    succeeds(&check(&["check"]), &format!("config: ok\nwarning: {}\nwarning: {}\n", warnings[0], warnings[1]));
+    let json: serde_json::Value = serde_json::from_str(&stdout(&check(&["check", "--output", "json"]))).unwrap();
+    assert_eq!(json["warnings"], json!(warnings));
+}
+
+#[test]
+fn check_warns_of_a_mention_that_notifies_nobody() {
+    let variable = "PROMPT_ROLLBACK_DECIDERS__ON_CALL__MENTION";
+    let check = |mention: &str| program(&["check"]).env(variable, mention).output().unwrap();
+    for mention in ["<!here>", "on-call: <@U012AB3CD>", "<!subteam^S012AB3CD|@on-call>", ""] {
+        succeeds(&check(mention), "config: ok\n");
+    }
+    for mention in ["@on-call", "U012AB3CD", "<@maya>", "<@S012AB3CD>", "<!subteam^on-call>"] {
+        let warning = format!(
+            "environment variable {variable}: deciders.on-call.mention: found \"{mention}\", which notifies nobody, \
+             expected ids of Slack, such as <@U012AB3CD> or <!subteam^S012AB3CD>, or <!here>"
+        );
+        succeeds(&check(mention), &format!("config: ok\nwarning: {warning}\n"));
+    }
+}
+
+#[test]
+fn check_warns_of_deciders_for_whom_nobody_may_click() {
+    let gone = free_address();
+    let warned = |bot_token: &str| -> Vec<String> {
+        let mut check = program(&["check", "--connect"]);
+        check.env("PROMPT_ROLLBACK_REDIS__URL", format!("redis://{gone}"));
+        check.env("PROMPT_ROLLBACK_SLACK__API_URL", format!("http://{gone}"));
+        check.env("PROMPT_ROLLBACK_SLACK__BOT_TOKEN", bot_token);
+        check.env("PROMPT_ROLLBACK_DECIDERS__ON_CALL__APPROVERS", "U012AB3CD");
+        let text = stdout(&check.output().unwrap());
+        let lines = text.lines().filter(|line| line.starts_with("decider "));
+        lines.map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(warned("xoxb-1"), ["decider product-pm warning"]);
+    assert!(warned("").is_empty(), "without Slack, people decide elsewhere");
+}
+
+#[test]
 fn check_connects_to_prometheus_and_each_alertmanager() {
     let good = Stub::start(&[
         ("GET /-/ready", 200, json!("Prometheus Server is Ready.")),

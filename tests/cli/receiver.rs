@@ -341,6 +341,39 @@ fn another_server_confirms_nothing() {
 }
 
 #[test]
+fn an_empty_answer_of_another_server_is_no_success() {
+    for (arguments, route, field) in [
+        (&["register", "p", "v1"][..], "POST /api/prompts/p/versions", "created"),
+        (&["activate", "p", "v1"], "POST /api/prompts/p/activate", "to_version"),
+        (&["rollback", "p", "--to", "v1"], "POST /api/rollback", "to_version"),
+        (&["mark", "p", "v1", "--bad", "--reason", "x"], "POST /api/prompts/p/versions/v1/mark", "mark"),
+        (&["restore", "p", "v1"], "POST /api/prompts/p/versions/v1/restore", "restored"),
+        (&["decide", "01KA", "approve"], "POST /api/incidents/01KA/decide", "success"),
+        (&["import"], "POST /api/import", "adopted"),
+        (&["reload"], "POST /-/reload", "changed"),
+        (&["drill", "p", "--wait", "1"], "POST /api/drill", "id"),
+        (&["status", "p"], "GET /api/prompts/p", "prompt"),
+        (&["incidents", "01KA"], "GET /api/incidents/01KA", "id"),
+    ] {
+        for (answer, found) in [(json!({}), "{}"), (json!([]), "[]")] {
+            let stub = Stub::start(&[(route, 200, answer)]);
+            let expected = format!(
+                "error: {} is not a receiver: expected a response with \"{field}\", found {found}\n",
+                stub.url()
+            );
+            for output in ["text", "json"] {
+                fails(&stub.run(&[arguments, &["--output", output]].concat()), 1, &expected);
+            }
+        }
+    }
+    let stub = Stub::start(&[("POST /api/resume", 200, json!({}))]);
+    fails(&stub.run(&["resume"]), 1, &format!("error: {} did not confirm the resumption\n", stub.url()));
+    let login = Stub::with(vec![("GET /api/incidents/01KA/postmortem".to_owned(), 200, "<html>\nSign in".to_owned())]);
+    let expected = format!("error: {} is not a receiver: expected a post-mortem, found \"<html>\"\n", login.url());
+    fails(&login.run(&["postmortem", "01KA"]), 1, &expected);
+}
+
+#[test]
 fn an_argument_of_an_unset_variable_is_never_left_out() {
     let stub = Stub::start(&[("POST /api/rollback", 400, json!({"error": {"code": "bad_request", "message": "no"}}))]);
     for (arguments, name) in [

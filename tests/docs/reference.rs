@@ -12,7 +12,7 @@ use prompt_rollback::cli::Cli;
 use prompt_rollback::cli::args::ReceiverArgs;
 use prompt_rollback::config::{Config, format_prometheus_duration};
 use prompt_rollback::decision::{
-    Action, Alert, AlertOutcome, Outcome, OutcomeReason, Policy, PromptName, Severity, Timestamp, Trigger,
+    Action, Alert, AlertOutcome, Outcome, OutcomeReason, Policy, PromptName, RefusalCode, Severity, Timestamp, Trigger,
 };
 use prompt_rollback::metrics::{Metrics, ScrapeData};
 use prompt_rollback::notify::webhook;
@@ -425,5 +425,26 @@ fn every_reason_is_listed() -> Result<()> {
     for outcome in rows[1..].iter().flat_map(|row| words(&row[1])) {
         ensure!(Outcome::parse(outcome).is_some(), "{outcome}");
     }
+    Ok(())
+}
+
+#[test]
+fn every_refusal_is_listed_with_its_status() -> Result<()> {
+    let page = shipped::text("docs/reference/errors.md")?;
+    let rows = table(&page, "Refusals")?;
+    let mut listed = BTreeSet::new();
+    for row in &rows[1..] {
+        let code = words(&row[0]).first().copied().and_then(RefusalCode::parse).context("not a code")?;
+        let status = match code {
+            code if code.is_bad_input() => "400",
+            code if code.is_not_found() => "404",
+            _ => "409",
+        };
+        ensure!(row[1] == status, "{code} is answered with {status}");
+        ensure!(listed.insert(code.as_str()), "{code} is listed twice");
+    }
+    let missing: Vec<&str> =
+        RefusalCode::ALL.into_iter().map(RefusalCode::as_str).filter(|code| !listed.contains(code)).collect();
+    ensure!(missing.is_empty(), "missing: {missing:?}");
     Ok(())
 }

@@ -244,7 +244,7 @@ async fn the_api_says_so_too() -> Result<()> {
 
 /// Somebody SETs a version at the moment from which Redis takes no more writes.
 #[tokio::test]
-async fn what_cannot_be_noticed_hides_nothing() -> Result<()> {
+async fn prompts_are_readable_although_redis_refuses_to_record_a_set() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
     let mut full = redis::pipe();

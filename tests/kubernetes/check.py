@@ -336,10 +336,12 @@ def check_wiring(objects, values):
     for one in objects:
         if one["kind"] in OPERATOR_KINDS:
             assert wanted.items() <= one["metadata"]["labels"].items(), one["metadata"]
-    label = environment(deployment).get("PROMPT_ROLLBACK_ALERTMANAGER__LABELS")
+    # This variable adds one label to those of the config; a variable of the whole table would replace them.
+    assert "PROMPT_ROLLBACK_ALERTMANAGER__LABELS" not in environment(deployment)
+    label = environment(deployment).get("PROMPT_ROLLBACK_ALERTMANAGER__LABELS__NAMESPACE")
     operator = values.get("operator", {})
     labelled = operator.get("enabled", True) and operator.get("alertNamespaceLabel", True)
-    assert label == (f"namespace={NAMESPACE}" if labelled else None)
+    assert label == (NAMESPACE if labelled else None)
 
 
 def check_values(path, receiver):

@@ -5,6 +5,8 @@ mod bodies;
 mod crowded;
 mod pieces;
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use prompt_rollback::alertmanager::client::read_list;
 use prompt_rollback::alertmanager::payload::{self, Delivered};
@@ -15,7 +17,8 @@ use prompt_rollback::decision::{
     Register, Snapshot, Timestamp, TrafficShare, VersionName, decide,
 };
 use prompt_rollback::metrics::ScrapeData;
-use prompt_rollback::prometheus::client::read_answer;
+use prompt_rollback::prometheus::client::{Series, read_answer};
+use prompt_rollback::prometheus::comparison::{self, QueryRange};
 use prompt_rollback::rules;
 use prompt_rollback::slack;
 use prompt_rollback::store::VersionSeries;
@@ -286,6 +289,36 @@ fn what_prometheus_answers_is_read() {
     linear("the length of an error", 20_000, |length| {
         let body = format!(r#"{{"status":"error","error":"{}"}}"#, "é\\n".repeat(length / 4));
         least(|| read_answer(StatusCode::BAD_REQUEST, body.as_bytes()).expect_err("refused"))
+    });
+}
+
+#[test]
+fn two_versions_are_compared_on_ever_more_servers() {
+    let step = Duration::from_secs(15);
+    let spans = [QueryRange { from: now(), to: now().plus(2 * step), step }];
+    let [new, old] = ["v2", "v1"].map(version);
+    let series = |name: &str, version: &str, server: usize, rate: f64| {
+        let server = format!("10.0.0.1:{server}");
+        let labels = [("__name__", name), ("prompt", "p"), ("version", version), ("instance", server.as_str())];
+        Series {
+            labels: labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into(),
+            points: (0..3_u32).map(|i| (now().plus(step * i), rate * f64::from(i))).collect(),
+        }
+    };
+    let counters = [("requests:sum", 10.0), ("request_errors:sum", 1.0), ("request_successes:count", 0.0)];
+    linear("servers", 100, |servers| {
+        let mut answer = Vec::new();
+        for server in 0..servers {
+            for version in ["v1", "v2"] {
+                for (name, rate) in counters {
+                    answer.push(series(&format!("prompt_version_instance:{name}"), version, server, rate));
+                }
+            }
+        }
+        let answers = [answer];
+        let compared = || comparison::read(&labels(), &spans, &answers, [&new, &old], now());
+        assert_eq!(compared().errors.len(), 2, "slices");
+        least(compared)
     });
 }
 

@@ -373,6 +373,23 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
     Ok(())
 }
 
+/// The counters of one prompt on very many instances do not fit into one answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_of_too_many_instances_are_read_at_fewer_points() -> Result<()> {
+    let lying_target = LyingTarget::start(|request| match request {
+        request if lying_target::asks_for_counters(request) => {
+            let has_step = request.rsplit_once("%5B").is_some_and(|(_, window)| window.contains("%3A"));
+            let more = " ".repeat(if has_step { 0 } else { 17 << 20 });
+            (200, lying_target::well_served(&[PROMPT.to_owned()], "v1") + &more)
+        }
+        _ => (200, lying_target::vector(&[])),
+    })?;
+    let world = World::start(&lying_target.url(), &[("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s")]).await?;
+    ensure!(world.critical("").await? == "rolled_back alert");
+    world.until("recovered").await?;
+    Ok(())
+}
+
 /// Nothing is ever measured, so each waits for its deadline, while all of them are checked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()> {

@@ -1,6 +1,7 @@
 //! Split traffic, judged with a real Prometheus.
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::lying_target::{LyingTarget, vector};
 use prompt_rollback_testkit::{Prometheus, eventually};
 use serde_json::{Value, json};
 
@@ -78,6 +79,45 @@ async fn the_gates_tell_figures_and_open_for_the_better_version() -> Result<()> 
     let other = world.receiver.http().get(&path).await?.json()?;
     ensure!(other["gates"][1]["passed"] == false, "nothing to compare it with: {other:#}");
     Ok(())
+}
+
+/// The counters until each of these seconds: a thousand requests a second to each version, of which 200 to v1 fail.
+fn counted_until(seconds: [u64; 2]) -> String {
+    let rates = [
+        ("v1", "requests", 1_000),
+        ("v1", "request_errors", 200),
+        ("v2", "requests", 1_000),
+        ("v2", "request_errors", 0),
+    ];
+    let series = rates.map(|(version, counter, rate)| {
+        let name = format!("prompt_version_instance:{counter}:sum");
+        let metric = json!({ "__name__": name, "prompt": PROMPT, "version": version, "instance": "a" });
+        json!({ "metric": metric, "values": seconds.map(|second| json!([second, (second * rate).to_string()])) })
+    });
+    json!({ "status": "success", "data": { "resultType": "matrix", "result": series } }).to_string()
+}
+
+/// The counters of very many instances do not fit into one answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_on_too_many_instances_are_compared_in_parts() -> Result<()> {
+    let lying_target = LyingTarget::start(|request| {
+        let number = |name: &str| request.split_once(&format!("&{name}="))?.1.split('&').next()?.parse::<u64>().ok();
+        match ["start", "end", "step"].map(number) {
+            [Some(start), Some(end), Some(step)] if end == start + step => (200, counted_until([start, end])),
+            [Some(_), ..] => (200, " ".repeat(17 << 20)),
+            _ => (200, vector(&[])),
+        }
+    })?;
+    let world = World::start(&lying_target.url(), &[]).await?;
+    let (status, answer) = world.post(&format!("/api/prompts/{PROMPT}/activate"), &json!({ "version": "v1" })).await?;
+    ensure!(status == 200, "{answer}");
+    let path = format!("/api/prompts/{PROMPT}/gates?version=v2");
+    // a single slice proves nothing
+    eventually("a result", STORY, async || {
+        let gates = world.receiver.http().get(&path).await.ok()?.json().ok()?;
+        (gates["gates"][1]["passed"] == true).then_some(())
+    })
+    .await
 }
 
 /// v1 serves, and v2 begins a canary with half of the traffic. Heartbeats arrive.

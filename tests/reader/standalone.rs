@@ -85,7 +85,7 @@ async fn without_the_permission_to_track_changes_are_polled() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused_at_once() {
+async fn invalid_reader_settings_are_refused_at_the_start() {
     let settings = Settings::default();
     for (settings, expected) in [
         (Settings { nodes: vec!["redis-1".to_owned()], ..settings.clone() }, "Settings::nodes"),

@@ -24,7 +24,7 @@ fn posts_to(slack: &Slack, channel: &str) -> usize {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_and_told_once() -> Result<()> {
+async fn temporary_errors_of_slack_are_retried_and_the_message_posted_once() -> Result<()> {
     let workspace = Workspace::start().await?;
     for fault in [
         Fault::status(500),

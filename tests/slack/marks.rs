@@ -93,7 +93,7 @@ async fn what_was_rolled_back_may_be_marked_for_good_and_is_not_offered_again() 
 }
 
 #[tokio::test]
-async fn a_value_that_nobody_wrote_marks_nothing() -> Result<()> {
+async fn a_forged_menu_value_marks_nothing() -> Result<()> {
     let workspace = workspace().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     let value = option(&root, "bad", "v1")?;

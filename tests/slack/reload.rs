@@ -1,7 +1,10 @@
 //! Slack's settings and secrets are replaced while the receiver runs.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use prompt_rollback_testkit::slack::{Slack, Via};
+use prompt_rollback_testkit::http::encode;
+use prompt_rollback_testkit::slack::{Signature, Slack, Via};
 use prompt_rollback_testkit::{Dir, eventually};
 use serde_json::json;
 
@@ -136,6 +139,41 @@ async fn a_signing_secret_is_followed_when_its_file_is_replaced() -> Result<()> 
     let signed = workspace.slack.click(MAYA, &root, "approve").send().await?;
     assert_eq!(signed.status, 200);
     workspace.serves("v1").await
+}
+
+#[tokio::test]
+async fn forged_clicks_that_wait_for_a_new_secret_keep_no_others_out() -> Result<()> {
+    let slack = slack()?;
+    let toml = config(&slack, "signing_secret_file = \"secret\"", "\"U1\"");
+    let secret = slack.signing_secret().to_owned();
+    let edited = Edited::start(slack, &toml, &[("secret", secret.as_str())]).await?;
+    let slack = &edited.workspace.slack;
+    // the receiver waits until the file stays the same
+    let writing = async {
+        for n in 1..60 {
+            edited.dir.write("secret", format!("{secret}{}", "\n".repeat(n)))?;
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        anyhow::Ok(())
+    };
+    // they take all memory for such bodies
+    let forged = |length: usize| {
+        slack.post_interaction(format!("payload={}", "a".repeat(length - "payload=".len())), Signature::Wrong)
+    };
+    let click = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let payload = json!({"type": "view_closed", "pad": "x".repeat(12_000)}).to_string();
+        slack.post_interaction(format!("payload={}", encode(&payload)), Signature::Valid).await
+    };
+    let (written, clicked, one, another, rest) =
+        tokio::join!(writing, click, forged(1 << 20), forged(1 << 20), forged(24 << 10));
+    written?;
+    let clicked = clicked?;
+    assert_eq!(clicked.status, 200, "{}", clicked.body);
+    for refused in [one?, another?, rest?] {
+        assert_eq!(refused.status, 401, "{}", refused.body);
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ async fn everything_is_restored_on_another_server_and_goes_on_there() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_would_damage_something_is_refused_with_the_reason() -> Result<()> {
+async fn a_restore_that_would_do_damage_is_refused_with_the_reason() -> Result<()> {
     let kit = Kit::on(service().await?)?;
     kit.ship("p").await?;
     let dir = Dir::new("backup")?;

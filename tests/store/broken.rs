@@ -100,6 +100,37 @@ async fn a_key_of_the_wrong_type_hides_nothing_else_from_people_and_metrics() ->
 }
 
 #[tokio::test]
+async fn a_value_that_is_not_text_hides_nothing_else_from_people() -> Result<()> {
+    let world = World::with(&[("GUARDS__MODE", "dry-run")]).await?;
+    for prompt in ["good", "bad"] {
+        world.ship(prompt).await?;
+    }
+    world.receiver.deliver(&[critical("good"), critical("bad")]).await?;
+    let id = crate::common::incidents(&world.redis, "bad").await?[0]["id"].as_str().unwrap_or_default().to_owned();
+    for (broken, write) in [
+        (format!("incident:{id}"), r"redis.call('SET', KEYS[1], '\255')"),
+        ("state:bad".to_owned(), r"redis.call('HSET', KEYS[1], 'json', '\255', 'info', '\255')"),
+        ("log:bad".to_owned(), r"redis.call('XADD', KEYS[1], '*', 'event', '\255')"),
+    ] {
+        let (broken, aside) = (format!("{{prompts}}:{broken}"), "{prompts}:aside");
+        world.redis.cmd::<()>(&["RENAME", &broken, aside]).await?;
+        world.redis.cmd::<()>(&["EVAL", write, "1", &broken]).await?;
+        for path in ["/api/prompts", "/api/incidents", "/api/log?since=1h", "/", "/incidents"] {
+            let answer = world.http().get(path).await?;
+            assert_eq!(answer.status, 200, "{broken}: {path}: {}", answer.text());
+            assert!(answer.text().contains("good"), "{broken}: {path}: {}", answer.text());
+        }
+        let log: serde_json::Value = world.http().get("/api/log?since=1h").await?.json()?;
+        let unreadable = if broken.ends_with("log:bad") { json!(["bad"]) } else { json!(null) };
+        assert_eq!(log["unreadable"], unreadable, "{log}");
+        let one = world.http().get(&format!("/api/incidents/{id}")).await?;
+        assert_eq!(one.status, if broken.ends_with("log:bad") { 200 } else { 409 }, "{broken}: {}", one.text());
+        world.redis.cmd::<()>(&["RENAME", aside, &broken]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_repaired_key_lets_the_next_delivery_act() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
@@ -139,7 +170,7 @@ async fn a_redis_that_starts_to_evict_is_found_out_at_the_next_start() -> Result
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_no_broken_key() -> Result<()> {
+async fn an_unexpected_reply_of_redis_is_503_and_not_broken_state() -> Result<()> {
     let world = World::start().await?;
     let proxy = FaultProxy::start(world.redis.addr()).await?;
     let receiver = Receiver::ready(&proxy.url(), &[]).await?;

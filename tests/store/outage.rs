@@ -9,7 +9,7 @@ use prompt_rollback::engine::Engine;
 use prompt_rollback::service::coordinate;
 use prompt_rollback::store::outage::{Coordinated, Speaks, WriteOutcome};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
-use prompt_rollback::store::{Committed, Store, StoreError};
+use prompt_rollback::store::{Committed, ListedIncident, Store, StoreError};
 use prompt_rollback_testkit::FaultProxy;
 
 use super::kit::{Kit, critical, key, prompt};
@@ -184,6 +184,29 @@ async fn a_newer_or_damaged_record_is_left_alone() -> Result<()> {
     assert!(matches!(kit.store.outage(&id()).await, Err(StoreError::NewerRecord { .. })));
     kit.cmd::<()>(&["HSET", &record, "schema", "1", "json", "{"]).await?;
     assert!(matches!(kit.store.outage(&id()).await, Err(StoreError::Broken { .. })));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_of_one_lists_the_open_outage_first_and_each_incident_once() -> Result<()> {
+    let (kit, incident) = held().await?;
+    opened(&kit, &incident).await?;
+    let (mut seen, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let page = kit.store.listed(cursor.as_deref(), 1, false, None).await?;
+        assert!(page.items.len() <= 1, "{:?}", page.items);
+        seen.extend(page.items.iter().map(|listed| match listed {
+            ListedIncident::One(incident) => incident.prompt.to_string(),
+            ListedIncident::Outage(_) => "outage".to_owned(),
+        }));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    // both were opened within a moment
+    seen[1..].sort();
+    assert_eq!(seen, ["outage", "a", "p"]);
     Ok(())
 }
 

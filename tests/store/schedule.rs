@@ -289,7 +289,7 @@ async fn what_is_left_to_a_newer_receiver_waits_a_second_and_is_no_dead_letter()
 }
 
 #[tokio::test]
-async fn success_forgets_earlier_failures() -> Result<()> {
+async fn a_success_resets_the_count_of_failures() -> Result<()> {
     let kit = Kit::start()?;
     kit.due(1, -10).await?;
     let claim = kit.claim("a").await?.expect("due");

@@ -102,7 +102,7 @@ async fn a_hold_is_never_longer_than_slack_may_ask_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_done_once_is_done_again_after_its_time() -> Result<()> {
+async fn an_action_done_once_may_repeat_after_its_time_whatever_its_expiry() -> Result<()> {
     let kit = Kit::start()?;
     let short = Duration::from_millis(200);
     for command in SPOILT {

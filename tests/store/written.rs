@@ -111,7 +111,7 @@ fn a_value_of_the_wrong_type_is_an_error_that_names_its_field() {
 }
 
 #[test]
-fn what_a_record_cannot_do_without_is_missed() {
+fn a_record_without_a_required_field_is_an_error_that_names_it() {
     fn needs<T: DeserializeOwned + std::fmt::Debug>(json: &str, fields: &[&str]) {
         for field in fields {
             let mut without = parsed(json);

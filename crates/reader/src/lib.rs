@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use process::Process;
 
-/// Where Redis is, apart from the address that [`Reader::start`] takes, and how the keys are named.
+/// Settings of a reader, besides the address of Redis, which [`Reader::start`] takes.
 ///
 /// More fields may follow, so begin with the default:
 ///
@@ -42,14 +42,14 @@ pub struct Settings {
     /// Interval at which all prompts are read again, even if no change was announced. More than 0, at most a day;
     /// 2 seconds by default.
     pub refresh: Duration,
-    /// Further addresses, each `host:port`: nodes of a Redis Cluster, or all Redis Sentinels. One that answers is enough.
+    /// More addresses, `host:port` each: cluster nodes, possible masters, or all sentinels. One that answers is enough.
     pub nodes: Vec<String>,
     /// Name under which Redis Sentinel knows the master. [`nodes`](Self::nodes) are then the sentinels; if there are none, the
     /// address given to [`Reader::start`] is the sentinel.
     pub sentinel_master: Option<String>,
-    /// User name at the sentinels, if they have users; empty: none.
+    /// User name on the sentinels; `None` or empty: their default user.
     pub sentinel_username: Option<String>,
-    /// Password of that user, or of the sentinels' default user; empty: none.
+    /// Password of that user on the sentinels; `None` or empty: no password.
     pub sentinel_password: Option<String>,
     // `#[non_exhaustive]` would forbid `..Settings::default()`, too
     #[doc(hidden)]
@@ -125,7 +125,7 @@ impl fmt::Display for Mode {
 pub enum StartError {
     /// The address of Redis is invalid, or its certificates are.
     Address(String),
-    /// A setting cannot work.
+    /// A setting is invalid.
     #[non_exhaustive]
     Setting {
         /// The field, such as `Settings::refresh`.
@@ -177,7 +177,7 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// When `redis` is not an address, or a setting cannot work.
+    /// When `redis` is not a valid address, or a setting is invalid.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -205,12 +205,12 @@ impl Reader {
         Ok(Self { process: Process::default(), prompts, mode: watched, following })
     }
 
-    /// How the reader learns of changes at present.
+    /// How the reader currently learns of changes.
     pub fn mode(&self) -> Mode {
         if self.process.was_forked() { Mode::Away } else { *self.mode.borrow() }
     }
 
-    /// A prompt that the reader follows; none if `name` was not among those given to [`start`](Self::start).
+    /// A prompt that the reader follows; `None` if `name` was not among those given to [`start`](Self::start).
     pub fn prompt(&self, name: &str) -> Option<&Prompt> {
         self.prompts.get(name)
     }
@@ -223,8 +223,8 @@ impl Reader {
     /// Waits until each prompt has a version. Waits without limit, so put a timeout around it.
     ///
     /// # Errors
-    /// When no version can follow, because the tokio runtime in which the reader was started has ended, or this process was
-    /// forked since.
+    /// When prompts are no longer updated, because the tokio runtime in which the reader was started has ended, or because this
+    /// process was forked since.
     pub async fn ready(&self) -> Result<(), Problem> {
         if self.process.was_forked() {
             return Err(Problem::Forked);
@@ -270,7 +270,7 @@ impl Drop for Reader {
     }
 }
 
-/// What is known of one prompt: a handle that is cheap to clone and to keep. All clones see each change.
+/// The last known state of one prompt: a handle that is cheap to clone and to keep. All clones see each change.
 #[derive(Debug, Clone, Default)]
 pub struct Prompt {
     known: Arc<watch::Sender<LastKnown>>,
@@ -294,7 +294,7 @@ impl Default for LastKnown {
 }
 
 impl Prompt {
-    /// The version to serve to `key`, without a network call: the last known one while Redis is unreachable. None only
+    /// The version to serve to `key`, without a network call: the last known one while Redis is unreachable. `None` only
     /// if no version was ever known.
     ///
     /// `key` is the id of the user, the conversation or the request, as text or bytes; a number or a UUID counts as its
@@ -309,14 +309,14 @@ impl Prompt {
         self.known.borrow().split.iter().flat_map(Split::versions).cloned().collect()
     }
 
-    /// Time since Redis last confirmed the version; none if it never did. While all is well it stays below two seconds if changes
-    /// are [pushed](Mode::Pushed), and below [`Settings::refresh`] plus one second otherwise.
+    /// Time since Redis last confirmed the version; `None` if it never did. In normal operation it stays below two seconds if
+    /// changes are [pushed](Mode::Pushed), and below [`Settings::refresh`] plus one second otherwise.
     pub fn staleness(&self) -> Option<Duration> {
         self.known.borrow().asked.map(|asked| asked.elapsed())
     }
 
     /// Why Redis does not confirm the version, or why the split is not followed; before the first answer, that Redis has not
-    /// answered yet; after a fork, that this process must start its own reader. None while all is well.
+    /// answered yet; after a fork, that this process must start its own reader. `None` if there is no problem.
     pub fn error(&self) -> Option<Problem> {
         if self.process.was_forked() {
             return Some(Problem::Forked);
@@ -370,7 +370,7 @@ impl Prompt {
 pub struct Changes(watch::Receiver<LastKnown>);
 
 impl Changes {
-    /// Waits for a change and returns the versions that are served from then on. None once the reader and all handles to the
+    /// Waits for a change and returns the versions that are served from then on. `None` once the reader and all handles to the
     /// prompt are dropped.
     pub async fn next(&mut self) -> Option<Vec<Version>> {
         self.0.changed().await.ok()?;
@@ -378,17 +378,17 @@ impl Changes {
     }
 }
 
-/// Why a version is not confirmed, or a split not followed.
+/// Why Redis does not confirm a version, or why a split is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// Redis is unreachable; says why.
+    /// Redis is unreachable. The text says why.
     Away(String),
     /// The key does not exist: no version was activated, or the key was deleted.
     Missing,
-    /// `active` does not hold a version; says what is wrong with it.
+    /// `active` does not hold a valid version. The text says what is wrong with it.
     Active(String),
-    /// `routing` does not hold a split; says what is wrong with it. Every request gets the active version.
+    /// `routing` does not hold a valid split. The text says what is wrong with it. Every request gets the active version.
     Routing(String),
     /// This process was forked after the reader was started, and nothing updates the version here.
     Forked,

@@ -1,15 +1,15 @@
-//! How a prompt of another registry is called in Redis. `tests/fixtures/names.json` of the repository has test vectors.
+//! Encodes names of prompts for Redis keys. `tests/fixtures/names.json` of the repository has test vectors.
 
 use std::fmt;
 
 /// Longest encoded name, in bytes.
 const LONGEST: usize = 128;
 
-/// The name of a prompt as the keys in Redis have it, to give to [`Reader::start`](crate::Reader::start).
+/// The encoded form of a prompt's name, which its Redis keys contain. [`Reader::start`](crate::Reader::start) expects it.
 ///
-/// Each byte of characters other than `A-Z a-z 0-9 . _ / -` is percent-encoded, and a first byte that is no letter or
-/// digit. All other names stay as they are. Different names are never the same afterwards. Do not encode a name twice.
-/// In metrics, the label `prompt` keeps the name itself.
+/// Percent-encodes each byte that is not one of `A-Z a-z 0-9 . _ / -`, and a first byte that is not a letter or digit. A
+/// name without such bytes is returned unchanged. Different names have different encoded forms. Do not encode a name
+/// twice. In metrics, the label `prompt` holds the name itself.
 ///
 /// ```
 /// use prompt_rollback_reader::key_of;

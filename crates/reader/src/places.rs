@@ -33,7 +33,7 @@ pub(super) struct Places {
 
 impl Places {
     /// # Errors
-    /// If `settings` contain no addresses, or credentials of sentinels without sentinels.
+    /// If a node in `settings` is not an address, or if there is a login for sentinels and no `sentinel_master`.
     pub fn new(info: ConnectionInfo, settings: &Settings) -> Result<Self, StartError> {
         let mut given = vec![info.addr().clone()];
         if settings.nodes_hold_login() {

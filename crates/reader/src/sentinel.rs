@@ -35,8 +35,14 @@ pub(super) struct SentinelPoller {
 }
 
 impl SentinelPoller {
-    /// Asks until dropped. `sentinels` hold the credentials.
-    pub fn start(sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
+    /// Asks until dropped. `sentinels` hold the credentials. One that is listed twice has one vote.
+    pub fn start(mut sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
+        let mut seen: Vec<ConnectionAddr> = Vec::new();
+        sentinels.retain(|sentinel| {
+            let is_new = !seen.contains(sentinel.addr());
+            seen.push(sentinel.addr().clone());
+            is_new
+        });
         let of_each = vec![None; sentinels.len()];
         let (sender, answers) = watch::channel(MasterReplies { of_each, ..MasterReplies::default() });
         let mut asking = JoinSet::new();
@@ -128,17 +134,14 @@ async fn keep_asking(sentinel: &ConnectionInfo, master: &str, tell: &impl Fn(Mas
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
     let mut redis = Client::open(sentinel.clone())?.get_multiplexed_async_connection_with_config(&config).await?;
-    let mut known = None;
     loop {
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
         let named: Option<(String, u16)> = command.query_async(&mut redis).await?;
-        let Some(named) = named else { return Ok(()) };
-        if known.as_ref() != Some(&named) {
-            let epoch = epoch(&mut redis, master).await?;
-            tell(Ok((at(sentinel.addr(), &named.0, named.1), epoch)));
-            known = Some(named);
-        }
+        let Some((host, port)) = named else { return Ok(()) };
+        // also of the same master: it may have been replaced, and be the master again in a later epoch
+        let epoch = epoch(&mut redis, master).await?;
+        tell(Ok((at(sentinel.addr(), &host, port), epoch)));
         sleep(ASK_EVERY).await;
     }
 }
@@ -150,6 +153,12 @@ async fn epoch(redis: &mut MultiplexedConnection, master: &str) -> RedisResult<u
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use redis::IntoConnectionInfo;
+    use tokio::sync::mpsc::unbounded_channel;
+
     use super::*;
 
     #[test]
@@ -167,6 +176,42 @@ mod tests {
         // one sentinel is behind, and all were set up again
         assert_eq!(best(4, vec![answer(1, 3), away(), away()]), None);
         assert_eq!(best(4, vec![answer(1, 1), answer(1, 1), away()]), one);
+    }
+
+    #[tokio::test]
+    async fn a_sentinel_that_is_listed_twice_has_one_vote() {
+        let listed = [1, 2, 1].map(|port| format!("redis://127.0.0.1:{port}").into_connection_info().unwrap());
+        let poller = SentinelPoller::start(listed.into(), "main");
+        assert_eq!(poller.answers.borrow().of_each.len(), 2);
+    }
+
+    /// A server that names the same master each time, in a later epoch.
+    #[tokio::test]
+    async fn a_master_that_is_the_master_again_has_a_later_epoch() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = server.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let (mut asked, mut epoch) = ([0; 4096], 0);
+            while let Ok(read @ 1..) = stream.read(&mut asked) {
+                let is_named = String::from_utf8_lossy(&asked[..read]).contains("GET-MASTER-ADDR-BY-NAME");
+                epoch += i32::from(!is_named);
+                let later = epoch.to_string();
+                let fields: [&str; 2] = if is_named { ["h", "1"] } else { ["config-epoch", later.as_str()] };
+                let [name, value] = fields.map(|field| format!("${}\r\n{field}\r\n", field.len()));
+                stream.write_all(format!("*2\r\n{name}{value}").as_bytes()).unwrap();
+            }
+        });
+        let sentinel = format!("redis://{addr}").into_connection_info().unwrap();
+        let login = sentinel.redis_settings().clone().set_skip_set_lib_name();
+        let sentinel = sentinel.set_redis_settings(login);
+        let (sender, mut told) = unbounded_channel();
+        let tell = |answer: MasterReply| drop(sender.send(answer.map(|(_, epoch)| epoch)));
+        let two = async { [told.recv().await, told.recv().await] };
+        tokio::select! {
+            epochs = timeout(Duration::from_secs(10), two) => assert_eq!(epochs, Ok([Some(Ok(1)), Some(Ok(2))])),
+            ended = keep_asking(&sentinel, "main", &tell) => panic!("{ended:?}"),
+        }
     }
 
     #[test]

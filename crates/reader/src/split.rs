@@ -76,7 +76,8 @@ impl Split {
         Ok(Some(Self { shares }))
     }
 
-    /// The version for `key`: the id of a user, a conversation or a request. The same key gets the same version while the shares stay as they are.
+    /// The version for `key`: the id of a user, a conversation or a request. The same key gets the same version while the
+    /// shares do not change.
     pub fn version(&self, key: impl AsRef<[u8]>) -> &Version {
         let [share] = self.shares.as_slice() else {
             let bucket = crc32fast::hash(key.as_ref()) % BUCKETS;

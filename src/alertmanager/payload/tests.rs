@@ -354,7 +354,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_in_one_pass_means_the_same_alert_by_alert(
+    fn a_delivery_parsed_in_one_pass_equals_one_parsed_alert_by_alert(
         alerts in prop::collection::vec(alert(), 0..4),
         more in prop::sample::select(vec!["", ",\"alerts\":[]", ",\"version\":[{}]", " x", ",\"truncatedAlerts\":7"]),
     ) {

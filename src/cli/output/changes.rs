@@ -97,13 +97,15 @@ pub fn decided(d: &DecideResponse) -> String {
 
 pub fn paused(p: &PauseResponse) -> String {
     let whose = p.prompt.as_deref().map_or("all prompts".into(), name);
-    match (p.paused, p.changed) {
-        (true, true) => {
+    match (p.paused, p.changed, p.message.as_deref().map(clean)) {
+        (true, true, _) => {
             format!("automatic rollbacks are paused for {whose}; people can still roll back\n")
         }
-        (true, false) => format!("automatic rollbacks were already paused for {whose}\n"),
-        (false, true) => format!("automatic rollbacks are resumed for {whose}\n"),
-        (false, false) => format!("automatic rollbacks were not paused for {whose}\n"),
+        (true, false, _) => format!("automatic rollbacks were already paused for {whose}\n"),
+        (false, true, None) => format!("automatic rollbacks are resumed for {whose}\n"),
+        (false, false, None) => format!("automatic rollbacks were not paused for {whose}\n"),
+        (false, true, Some(message)) => format!("the pause of {whose} has ended. {message}\n"),
+        (false, false, Some(message)) => format!("there was no pause of {whose}. {message}\n"),
     }
 }
 

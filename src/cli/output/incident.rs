@@ -128,7 +128,8 @@ fn outage(o: &OutageView, color: bool) -> String {
 fn at_deadline(phase: &str) -> &'static str {
     match PhaseKind::parse(phase) {
         Some(PhaseKind::AwaitingDecision) => "decide by",
-        Some(PhaseKind::Confirming) => "answer due",
+        // Prometheus' answer, or the content of the target: the API does not say which
+        Some(PhaseKind::Confirming) => "expected by",
         Some(PhaseKind::Observing) => "observing until",
         Some(PhaseKind::Investigating) => "asking again",
         Some(PhaseKind::Verifying) => "result due",

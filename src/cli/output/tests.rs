@@ -278,7 +278,7 @@ fn only_a_question_has_a_time_to_decide_by() {
     };
     for (phase, label) in [
         ("awaiting_decision", "decide by"),
-        ("confirming", "answer due"),
+        ("confirming", "expected by"),
         ("observing", "observing until"),
         ("investigating", "asking again"),
         ("verifying", "result due"),
@@ -378,6 +378,14 @@ fn answers_to_changes() {
         (r#"{"paused":true,"prompt":"p","changed":false}"#, "automatic rollbacks were already paused for p\n"),
         (r#"{"paused":false,"prompt":"p","changed":true}"#, "automatic rollbacks are resumed for p\n"),
         (r#"{"paused":false,"prompt":null,"changed":false}"#, "automatic rollbacks were not paused for all prompts\n"),
+        (
+            r#"{"paused":false,"prompt":"p","changed":true,"message":"Automatic rollbacks stay off: x."}"#,
+            "the pause of p has ended. Automatic rollbacks stay off: x.\n",
+        ),
+        (
+            r#"{"paused":false,"prompt":"p","changed":false,"message":"Automatic rollbacks stay off: x."}"#,
+            "there was no pause of p. Automatic rollbacks stay off: x.\n",
+        ),
     ] {
         assert_eq!(paused(&read(json)), text);
     }

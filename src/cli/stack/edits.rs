@@ -6,11 +6,11 @@ use crate::yaml::{Position, YamlError, YamlNode};
 
 /// Changes of a text. They do not overlap.
 pub struct Edits {
-    /// With a line break at its end, which `patch` adds too.
+    /// The text, with a line break at its end, because `patch` adds one as well.
     text: String,
-    /// From where, to where (in bytes), and by what.
+    /// The changes: start and end in bytes, and the new text.
     changes: Vec<(usize, usize, String)>,
-    /// What must be done by hand, because that part of the file is in flow style.
+    /// Changes that a person must make, because that part of the file is in flow style.
     pub by_hand: Vec<String>,
 }
 
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_patch_is_told_in_full() {
+    fn changes_that_are_no_patch_are_listed_in_full() {
         let told = edits("b: []\na: 1\n").all_by_hand();
         assert_eq!(told, ["Remove [] from line 1", "Add before line 2:\n  - c"]);
     }

@@ -33,7 +33,7 @@ impl Faults {
         (self.of(Level::Problem), self.0.len())
     }
 
-    /// The worst of them decides.
+    /// One line for all faults, with the level of the worst one.
     pub fn probe(self, name: String, detail: String) -> Probe {
         let worst = [Level::Problem, Level::Warning].into_iter().find(|level| self.of(*level) > 0);
         let texts: Vec<String> = self.0.into_iter().map(|(_, text)| text).collect();

@@ -9,7 +9,7 @@ use crate::cli::check::Probe;
 use crate::store::Level;
 
 impl Review<'_> {
-    /// `None`: the rule is no danger.
+    /// The finding about an inhibit rule. `None`: it inhibits none of our alerts.
     pub fn inhibition(&self, rule: &InhibitRule) -> Option<Probe> {
         let inhibited = self.inhibited(rule);
         let first: Vec<&str> = inhibited.iter().take(3).map(|alert| alert.name.as_str()).collect();

@@ -19,11 +19,11 @@ const NAME: &str = "prompt-rollback";
 const PAGER: &str = "pager";
 /// The words for `medium` there, which are those of the default config.
 const MEDIUM: &str = "medium|info";
-/// What our webhook needs no more of an `http_config` that its own replaces.
+/// Keys of an `http_config` that need not be copied from `global`, because our webhook sets its own values.
 const OWN_KEYS: [&str; 6] =
     ["follow_redirects", "authorization", "basic_auth", "bearer_token", "bearer_token_file", "oauth2"];
 
-/// The changes after which our alerts arrive.
+/// The changes of the file that make our alerts arrive.
 pub fn missing(text: &str, node: &YamlNode<'_>, review: &Review<'_>) -> Result<Edits, YamlError> {
     let mut edits = Edits::new(text);
     let global = global_http(node)?;

@@ -17,7 +17,7 @@ use crate::decision::{Policy, Severity};
 use crate::store::Level;
 use crate::yaml::{Yaml, YamlError, YamlNode};
 
-/// Delays of critical alerts beyond these are worth a word.
+/// Longer intervals for critical alerts cause a warning.
 const LONGEST_GROUP_INTERVAL: Duration = Duration::from_secs(10);
 const LONGEST_CRITICAL_REPEAT: Duration = Duration::from_secs(5 * 60);
 
@@ -29,9 +29,9 @@ pub struct RoutingReport {
     pub alerts: Vec<Value>,
     /// The lines to add, as a patch; empty if there is nothing to add, or nothing that would help.
     pub patch: String,
-    /// What it does not mend.
+    /// Problems that the patch does not fix.
     pub remaining: Vec<String>,
-    /// Changes that a patch cannot make.
+    /// Changes that a person must make, because a patch cannot.
     pub by_hand: Vec<String>,
 }
 

@@ -23,7 +23,7 @@ const MAX_NAME: usize = 200;
 /// How far the clock of the replica that signed a session may be ahead.
 const CLOCKS: Duration = Duration::from_secs(300);
 
-/// Whom the API and the page let in.
+/// The credentials and proxies that the API and the page accept.
 #[derive(Debug)]
 pub struct Admission {
     /// `server.api_token` and the named tokens.

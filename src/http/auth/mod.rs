@@ -78,24 +78,24 @@ fn unauthorized(message: &str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
 }
 
-/// Logs refused requests, each reason at most once in a while, so that guessing tokens does not fill the log.
+/// Logs what anyone may cause, each reason at most once in a while, so that guessing tokens does not fill the log.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<Denial, (Instant, u64)>>);
+pub struct Refusals(Mutex<HashMap<&'static str, (Instant, u64)>>);
 
 impl Refusals {
     const EVERY: Duration = Duration::from_secs(10);
 
     /// Whether to log this one, and how many were not logged since the last.
-    pub fn should_log(&self, denial: Denial, now: Instant) -> Option<u64> {
+    pub fn should_log(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match logged.get_mut(&denial) {
+        match logged.get_mut(reason) {
             Some((last, not_logged)) if now.duration_since(*last) < Self::EVERY => {
                 *not_logged += 1;
                 None
             }
             other => {
                 let not_logged = other.map_or(0, |(_, not_logged)| *not_logged);
-                logged.insert(denial, (now, 0));
+                logged.insert(reason, (now, 0));
                 Some(not_logged)
             }
         }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn each_token_is_known_for_what_it_may_speak_of() {
+    fn each_token_is_known_with_the_prompts_it_may_report_on() {
         let source = |token: &str, allowed: &str| SourceConfig {
             token: Some(SecretString::from(token)),
             allowed_prompts: allowed.split(',').map(str::to_owned).collect(),
@@ -254,12 +254,12 @@ mod tests {
     fn refusals_are_told_once_in_a_while_with_how_many_there_were() {
         let refusals = Refusals::default();
         let now = Instant::now();
-        assert_eq!(refusals.should_log(Denial::WrongToken, now), Some(0));
+        assert_eq!(refusals.should_log("wrong_token", now), Some(0));
         for seconds in 0..9 {
-            assert_eq!(refusals.should_log(Denial::WrongToken, now + Duration::from_secs(seconds)), None);
+            assert_eq!(refusals.should_log("wrong_token", now + Duration::from_secs(seconds)), None);
         }
-        assert_eq!(refusals.should_log(Denial::NoToken, now), Some(0), "another reason");
-        assert_eq!(refusals.should_log(Denial::WrongToken, now + Refusals::EVERY), Some(9));
+        assert_eq!(refusals.should_log("no_token", now), Some(0), "another reason");
+        assert_eq!(refusals.should_log("wrong_token", now + Refusals::EVERY), Some(9));
     }
 
     fn passes(method: &str, target: &str, headers: &[(&str, &str)]) -> bool {

@@ -21,6 +21,7 @@ This page lists every route of the receiver, with its parameters, bodies and sta
 
 The address is `server.listen`. `page.listen` and `metrics.listen` move the page and `/metrics` to addresses of their own. A `/` in the name of a prompt
 is `%2F` in a path: `GET /api/prompts/team%2Frefund`. [Names](../names.md) explains other characters. Bodies are JSON, unless the route says otherwise.
+[Errors](errors.md) lists the error codes.
 ";
 
 /// Text as paragraphs that no editor has to wrap.

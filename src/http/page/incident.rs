@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 
 use super::{Visitor, html, secured};
-use crate::decision::{Incident, IncidentId, PromptName, Timestamp};
+use crate::decision::{Incident, IncidentId, PromptName, Timestamp, fnv1a};
 use crate::deployed::{DeploymentEntry, group_of};
 use crate::elsewhere;
 use crate::http::context::Context;
@@ -62,11 +62,11 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     };
     reader.caller.require_incident(&found)?;
     let is_open = found.phase.is_open();
-    let rehearsed = if is_open {
+    let (is_split, rehearsed) = if is_open {
         let mut loaded = engine.load(&found.prompt).await?;
-        explain::if_critical(&engine.policy, &mut loaded)
+        (loaded.snapshot.state.split().is_some(), explain::if_critical(&engine.policy, &mut loaded))
     } else {
-        None
+        (false, None)
     };
     let is_paused = match is_open {
         true => Some(store.paused_by(Some(&found.prompt)).await?.is_some()),
@@ -86,7 +86,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     let now = store.now().await?;
     let measured = samples(context, &found).await?;
     let picture = match &measured {
-        Some(IncidentMetric::Samples(_)) => Picture::Drawn,
+        Some(IncidentMetric::Samples(of)) => Picture::Drawn(fnv1a(serde_json::to_vec(of).unwrap_or_default())),
         Some(IncidentMetric::Missing(missing)) => Picture::Missing(&missing.missing),
         None if drafts::is_awaited(&found) && now.since(found.updated_at) < AWAITED => Picture::Awaited,
         None if is_open => Picture::Missing("The receiver draws it after it has checked the rollback."),
@@ -100,6 +100,7 @@ pub async fn incident(context: &Context, reader: &Visitor<'_>, id: &str, query: 
     let view = IncidentPage {
         now,
         incident: &found,
+        is_split,
         rehearsed: rehearsed.as_ref(),
         is_paused,
         still_off: StillOff::of(engine.policy.dry_run, is_all_paused),

@@ -1,5 +1,6 @@
 //! All prompts, and those whose traffic moves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -9,6 +10,7 @@ use crate::decision::{IncidentId, Outcome, OutcomeReason, Policy, PromptName, Re
 use crate::deployed::Deployment;
 use crate::elsewhere;
 use crate::figures::Known;
+use crate::http::auth::Caller;
 use crate::http::board::{self, Entry, Index};
 use crate::http::context::Context;
 use crate::http::error::ApiError;
@@ -25,6 +27,8 @@ use crate::store::{ListedPrompt, Loaded};
 const ROWS: usize = 100;
 /// Rows that are built before other tasks get a turn: a guard's answer takes tens of microseconds.
 const AT_ONCE: usize = 20;
+/// What it costs to consider a prompt, in bytes of JSON.
+const CONSIDERED: usize = 32;
 /// Longest text to search for: a prompt's name.
 const MAX_SEARCH: usize = 128;
 /// Rollouts that are shown.
@@ -52,19 +56,12 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
 
     let engine = &context.engine;
     let (index, age) = context.board.index(engine).await?;
-    let needle = search.to_lowercase();
     // a text that is no name is no group either, and finds nothing
     let group = PromptName::written(&group).map_or(group, |group| group.to_string());
-    let is_candidate = |entry: &&Entry| reader.caller.sees(&entry.prompt) && matches(entry, &needle, &group);
-    let candidates: Vec<&Entry> = index.entries.iter().filter(is_candidate).collect();
-    let shows = |filter, entry: &Entry| shows(filter, entry, index.paused_for_all.is_some());
-    let counts = Filter::ALL.map(|filter| candidates.iter().filter(|entry| shows(filter, entry)).count());
-    let found: Vec<&Entry> = candidates.into_iter().filter(|entry| shows(filter, entry)).collect();
-    let pages = found.len().div_ceil(ROWS).max(1);
-    let page = page.clamp(1, pages);
-    let names: Vec<PromptName> =
-        found.iter().skip((page - 1) * ROWS).take(ROWS).map(|entry| entry.prompt.clone()).collect();
-    let found = found.len();
+    let limited = (!reader.caller.sees_all()).then(|| reader.caller.clone());
+    let wanted = (search.to_lowercase(), group.clone(), filter, page);
+    let Selection { names, found, total, pages, page, counts, groups } =
+        select(Arc::clone(&index), wanted, limited).await;
 
     let in_service = engine.store.in_service(&names).await?;
     let mut in_service = in_service.into_iter();
@@ -81,12 +78,6 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
         None => engine.store.now().await?,
     };
     let known = context.books.figures.look();
-    let total = index.entries.iter().filter(|entry| reader.caller.sees(&entry.prompt)).count();
-    let groups = if reader.caller.sees_all() {
-        index.groups.clone()
-    } else {
-        board::groups(index.entries.iter().map(|entry| &entry.prompt).filter(|prompt| reader.caller.sees(prompt)))
-    };
     let outage = index.outage.clone().filter(|_| reader.caller.sees_all());
     let (viewer, is_dry_run) = (reader.viewer.clone(), engine.policy.dry_run);
     let asks_by_age = engine.policy.ask_when_active_for_longer_than.is_some();
@@ -109,6 +100,43 @@ pub async fn overview(context: &Context, reader: &Visitor<'_>, query: &Query) ->
         )
     });
     Ok(html(StatusCode::OK, document.await))
+}
+
+/// The prompts of one page, and what the page says about the others.
+struct Selection {
+    names: Vec<PromptName>,
+    found: usize,
+    total: usize,
+    pages: usize,
+    page: usize,
+    counts: [usize; 5],
+    groups: Vec<(String, usize)>,
+}
+
+/// Selects what is `wanted`: a text in lower case, a group, a filter, and the number of the page. Very many prompts are
+/// searched on another thread. `limited`: the caller, if they may not see all prompts.
+async fn select(
+    index: Arc<Index>,
+    (needle, group, filter, page): (String, String, Filter, usize),
+    limited: Option<Caller>,
+) -> Selection {
+    elsewhere::run_sized(index.entries.len() * CONSIDERED, move || {
+        let sees = |prompt: &PromptName| limited.as_ref().is_none_or(|caller| caller.sees(prompt));
+        let visible: Vec<&Entry> = index.entries.iter().filter(|entry| sees(&entry.prompt)).collect();
+        let candidates: Vec<&Entry> = visible.iter().copied().filter(|entry| matches(entry, &needle, &group)).collect();
+        let shows = |filter, entry: &Entry| shows(filter, entry, index.paused_for_all.is_some());
+        let counts = Filter::ALL.map(|filter| candidates.iter().filter(|entry| shows(filter, entry)).count());
+        let found: Vec<&Entry> = candidates.into_iter().filter(|entry| shows(filter, entry)).collect();
+        let pages = found.len().div_ceil(ROWS).max(1);
+        let page = page.clamp(1, pages);
+        let names = found.iter().skip((page - 1) * ROWS).take(ROWS).map(|entry| entry.prompt.clone()).collect();
+        let groups = match limited {
+            None => index.groups.clone(),
+            Some(_) => board::groups(visible.iter().map(|entry| &entry.prompt)),
+        };
+        Selection { names, found: found.len(), total: visible.len(), pages, page, counts, groups }
+    })
+    .await
 }
 
 #[allow(clippy::too_many_arguments, reason = "each becomes one field")]
@@ -235,4 +263,27 @@ pub async fn rollouts(context: &Context, reader: &Visitor<'_>) -> ApiResult<Repl
     }
     let known = context.books.figures.look();
     Ok(html(StatusCode::OK, rollouts::rollouts(&Rollouts { rollouts, left_out, age, known: &known }, &reader.viewer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::board::Concern;
+
+    #[test]
+    fn a_page_of_very_many_prompts_is_selected_on_another_thread() {
+        for (prompts, expected) in [(100, false), (20_000, true)] {
+            let entry = |n| Entry {
+                prompt: PromptName::parse(&format!("team/p-{n}")).expect("a name"),
+                concern: Concern::Nothing,
+                open: false,
+                rollout: false,
+                paused: false,
+            };
+            let index = Arc::new(Index { entries: (0..prompts).map(entry).collect(), ..Index::default() });
+            let wanted = ("p-7".to_owned(), String::new(), Filter::All, 1);
+            let selected = select(index, wanted, None);
+            assert_eq!(elsewhere::needs_another_thread(selected), expected, "{prompts} prompts");
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub(super) type Taken<T> = Result<Result<T, SlackError>, Halt>;
 pub(super) struct ThreadProgress<'a> {
     pub claim: &'a Claim,
     pub sync: Sync,
-    /// Everything older is shown, if that is known.
+    /// Slack shows every update from before this time; `None` if that is not known.
     pub since: Option<Timestamp>,
     /// Whether Slack accepted a call.
     taken: bool,

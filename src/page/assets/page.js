@@ -29,7 +29,7 @@
 
   // --- times ---
 
-  const near = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  const near = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
   const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 
   let ahead = 0; // of the receiver's clock
@@ -44,7 +44,7 @@
     const today = new Date().toDateString();
     for (const time of all('time[datetime]', root)) {
       const at = new Date(time.dateTime);
-      if (Number.isNaN(at.getTime())) continue;
+      if (isNaN(at)) continue;
       const text = (at.toDateString() === today ? near : far).format(at);
       if (time.textContent !== text) time.textContent = text;
     }
@@ -72,10 +72,10 @@
     place.classList.toggle('fault', isFault);
   }
 
-  function showLive(state, text) {
+  function showLive(text) {
     const place = find('#live');
     if (place && place.textContent !== text) {
-      place.className = state;
+      place.className = text === 'Live' ? 'on' : 'off';
       place.textContent = text;
     }
   }
@@ -114,7 +114,6 @@
   function replaceMain(text) {
     const answer = new DOMParser().parseFromString(text, 'text/html');
     const [next, main] = [find('main', answer), find('main')];
-    if (!next || !main) return;
     const isOver = !answer.body.dataset.live;
     const differs = (selector) => find(selector, answer)?.outerHTML !== find(selector)?.outerHTML;
     // another release; rarely: replicas are replaced one by one
@@ -125,11 +124,11 @@
       return;
     }
     setClock(answer);
-    // what was typed into the form stays
-    if (isOver && find('.sign-in', main) && find('.sign-in', next)) return;
     if (isOver) {
+      // what was typed into the form stays
+      if (find('.sign-in', main) && find('.sign-in', next)) return;
       delete document.body.dataset.live;
-      showLive('off', 'Not live');
+      showLive('Not live');
     }
     document.title = answer.title;
     const focused = document.activeElement;
@@ -181,13 +180,11 @@
       // a later look has begun
       if (own !== round || find('dialog[open]')) return;
       // what is replaced is not clicked, and an open menu closes
-      if (Date.now() < Math.max(pressed + PRESS, chosen + PATIENCE)) {
-        plan(SETTLE);
-        return;
-      }
-      // no page of ours: a proxy's sign-in has ended
-      if ([0, 401, 403].includes(answer.status) && !text.includes('<main')) again();
-      else replaceMain(text);
+      if (Date.now() < Math.max(pressed + PRESS, chosen + PATIENCE)) return plan(SETTLE);
+      if (text.includes('<main')) replaceMain(text);
+      // a proxy's: its sign-in has ended, or it reaches no receiver
+      else if ([0, 401, 403].includes(answer.status)) again();
+      else throw 0;
     } catch {
       if (own === round) plan(RETRY);
       return;
@@ -233,7 +230,7 @@
     clearTimeout(silence);
     source?.close();
     source = null;
-    showLive('off', 'Not live');
+    showLive('Not live');
   }
 
   // a hidden page leaves its connection to others: browsers allow six
@@ -249,10 +246,7 @@
     });
     own.addEventListener('open', () => expect(patience));
     own.addEventListener('error', () => {
-      if (own.readyState !== EventSource.CLOSED) {
-        showLive('off', 'Reconnecting');
-        return;
-      }
+      if (own.readyState !== EventSource.CLOSED) return showLive('Reconnecting');
       // signed out, or too many pages: the next look tells
       leave();
       look().then(() => setTimeout(follow, PATIENCE));
@@ -267,10 +261,10 @@
     on('change', (what) => (find('main').dataset.about ?? what.prompt) === what.prompt ? news(what) : plan(LATER));
     // anything may have changed
     on('resync', (what) => {
-      showLive('on', 'Live');
+      showLive('Live');
       news(what);
     });
-    on('stale', () => showLive('off', 'Redis cannot be reached'));
+    on('stale', () => showLive('Redis cannot be reached'));
   }
 
   // --- search ---
@@ -281,8 +275,8 @@
     clearTimeout(typing);
     typing = setTimeout(() => {
       const url = new URL(form.action);
-      const fields = [...new FormData(form)].filter(([name, value]) => value !== '' && !(name === 'state' && value === 'all'));
-      url.search = new URLSearchParams(fields).toString();
+      const fields = [...new FormData(form)].filter(([name, value]) => value && (name !== 'state' || value !== 'all'));
+      url.search = new URLSearchParams(fields);
       history.replaceState(null, '', url);
       look();
     }, SETTLE);
@@ -290,36 +284,36 @@
 
   // --- actions ---
 
-  // the text that was asked for, or null
-  function ask(button) {
+  // the field with the text that was asked for, or null
+  async function ask(button) {
     const { title, text, yes, no, danger, field, label, required } = button.dataset;
-    if (!title) return Promise.resolve('');
+    if (!title) return { value: '' };
     // one element per question: it can close after the next one has opened
     const last = find('#question');
     const dialog = last.cloneNode(true);
     last.replaceWith(dialog);
-    const [refuse, accept] = all('button', dialog);
+    const [heading, about, frame, input, refuse, accept] = all('h2,p,label,input,button', dialog);
     // no submit button: Enter accepts
     refuse.addEventListener('click', () => dialog.close());
-    const [input, frame] = [find('input', dialog), find('#question-label')];
-    find('#question-title').textContent = title;
-    find('#question-text').textContent = text;
+    // the same question again: what was typed stays
+    if (heading.textContent !== title) input.value = '';
+    heading.textContent = title;
+    about.textContent = text;
     refuse.textContent = no;
     accept.textContent = yes;
     accept.className = danger ? 'danger' : 'first';
     frame.hidden = !field;
-    find('span', frame).textContent = label || '';
-    input.value = '';
-    input.required = Boolean(field && required);
+    find('span', frame).textContent = label;
+    input.required = required;
     return new Promise((resolve) => {
       dialog.addEventListener('close', () => {
-        const accepted = dialog.returnValue === 'yes';
-        resolve(accepted ? input.value.trim() : null);
+        resolve(dialog.returnValue ? input : null);
         // the answer may have come while the question was open
         plan(0);
       }, { once: true });
       dialog.showModal();
-      (field ? input : refuse).focus();
+      // a second Enter moves no traffic
+      (field && !danger ? input : refuse).focus();
     });
   }
 
@@ -329,13 +323,12 @@
     const { method, path, body: known, field, then } = button.dataset;
     const own = path + known;
     if (acting.has(own)) return;
-    const given = await ask(button);
-    if (given === null) return;
-    const body = known ? JSON.parse(known) : {};
-    if (field && given) body[field] = given;
-    const token = find('meta[name="csrf-token"]');
-    const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
-    if (token) headers['X-CSRF-Token'] = token.content;
+    const input = await ask(button);
+    if (!input) return;
+    const [body, given] = [JSON.parse(known || '{}'), input.value.trim()];
+    if (given) body[field] = given;
+    const [type, token] = ['application/json', find('meta[name="csrf-token"]')?.content ?? ''];
+    const headers = { 'Content-Type': type, Accept: type, 'X-CSRF-Token': token };
     acting.add(own);
     // not disabled: it would lose the focus
     button.setAttribute('aria-disabled', 'true');
@@ -347,11 +340,12 @@
         location.assign(then);
         return;
       }
+      if (answer.ok) input.value = '';
       const reply = await answer.json().catch(() => ({}));
       if ([0, 401].includes(answer.status)) {
         say('Nothing was done: your sign-in has ended. Sign in again.', true);
       } else if (!answer.ok) {
-        say(reply.error ? reply.error.message : `The receiver refused it (${answer.status}).`, true);
+        say(reply.error?.message ?? `The receiver refused it (${answer.status}).`, true);
       } else if (answer.status === 202) {
         say('The receiver queries Prometheus first. This page shows the result.');
       } else {
@@ -389,11 +383,13 @@
       const button = event.target.closest('button[data-path]');
       if (button) act(button);
     });
-    listen('input change submit', (event) => {
+    listen('input change submit compositionend', (event) => {
       const form = event.target.closest('form[data-filter]');
       if (!form) return;
       event.preventDefault();
-      filter(form);
+      // a word is not complete yet
+      chosen = event.isComposing ? Date.now() : 0;
+      if (!chosen) filter(form);
     });
     listen('pointerdown', () => { pressed = Date.now(); });
     listen('pointerup pointercancel', () => { pressed = 0; });

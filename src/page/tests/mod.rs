@@ -254,7 +254,8 @@ fn rows(texts: Texts) -> Vec<Row> {
     };
     let broken = Row { prompt: "broken".to_owned(), fault: Some(texts.of("cannot be read")), ..Row::default() };
     let other = Row { automation: Automation::Other(texts.of("join an open incident")), ..broken.clone() };
-    vec![urgent, rolling, calm, broken, other, Row { prompt: "unused".to_owned(), ..Row::default() }]
+    let unused = Row { prompt: "unused".to_owned(), automation: Automation::NothingServed, ..Row::default() };
+    vec![urgent, rolling, calm, broken, other, unused]
 }
 
 fn overview_of(texts: Texts, viewer: &Viewer) -> String {
@@ -371,10 +372,11 @@ fn incident_of(incident: &Incident, texts: Texts, draft: Option<&str>, viewer: &
         same_group: true,
     };
     let deployed = Deployed { others: vec![other], more: 2, at_least: true, ..Deployed::default() };
-    let picture = if incident.phase.is_open() { Picture::Missing(&why) } else { Picture::Drawn };
+    let picture = if incident.phase.is_open() { Picture::Missing(&why) } else { Picture::Drawn(7) };
     let view = IncidentPage {
         now: NOW,
         incident,
+        is_split: false,
         rehearsed: incident.phase.is_open().then_some(&rehearsed),
         is_paused: incident.phase.is_open().then_some(false),
         still_off: None,
@@ -669,6 +671,59 @@ fn resuming_promises_only_what_then_happens() {
         (true, true, "Automatic rollbacks stay off: guards.mode is dry-run."),
     ] {
         assert_eq!(about(StillOff::of(is_dry_run, is_paused)).as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn no_gradual_rollback_is_offered_while_a_canary_runs() {
+    for action in [Action::Page, Action::Observe] {
+        let incident = Incident { action, ..awaiting(PLAIN) };
+        for is_split in [false, true] {
+            let offered = actions::of_incident(&incident, is_split, &viewer()).into_string();
+            assert_eq!(offered.contains("approve_gradual"), !is_split, "{action:?}: {offered}");
+            assert_eq!(offered.matches("class=\"act first\"").count(), 1, "{action:?}: {offered}");
+        }
+    }
+}
+
+#[test]
+fn an_error_that_may_end_is_retried_without_scripts_too() {
+    for (status, code, retries) in [(503, "timeout", true), (404, "not_found", false)] {
+        let page = problem::problem(&ErrorPage { status, code, message: "no answer" });
+        let refresh = "<noscript><meta http-equiv=\"refresh\" content=\"2\"></noscript>";
+        for part in ["This page retries automatically.", refresh] {
+            assert_eq!(page.contains(part), retries, "{part}: {page}");
+        }
+    }
+}
+
+#[test]
+fn a_group_without_prompts_is_shown_as_chosen() {
+    for groups in [vec![], vec![("search".to_owned(), 3)]] {
+        let choice = ListRequest { group: "gone", page: 1, ..ListRequest::default() };
+        let page = overview::overview(&Overview { choice, groups, ..nothing(3, &Known::NotMeasured) }, &viewer());
+        assert!(page.contains("<option value=\"gone\" selected>gone/ (0)</option>"), "{page}");
+    }
+}
+
+#[test]
+fn of_a_prompt_that_cannot_be_read_nothing_is_claimed() {
+    let row = Row { prompt: "p".to_owned(), fault: Some("p is broken".to_owned()), ..Row::default() };
+    let page = overview::overview(&Overview { rows: vec![row], ..nothing(1, &Known::NotMeasured) }, &viewer());
+    let body = page.split_once("<tbody>").expect("a table").1;
+    assert!(body.contains("p is broken") && !body.contains("nothing"), "{body}");
+    assert_eq!(body.matches("<span class=\"quiet\">not known</span>").count(), 2, "{body}");
+}
+
+#[test]
+fn the_deadline_of_an_incident_to_come_is_no_moment() {
+    for (incident, shown) in [(None, "Within 5 min<"), (Some(ID.to_owned()), "By <time datetime=")] {
+        let deadline_at = Some("2026-11-21T00:43:12.689Z".to_owned());
+        let alert = api::ForeseenAlertView { incident, deadline_at, ..api::ForeseenAlertView::default() };
+        let at = "2026-11-21T00:38:12.689Z".to_owned();
+        let view = api::ExplainView { at, alerts: vec![alert], ..api::ExplainView::default() };
+        let page = explain::explained(&view).into_string();
+        assert!(page.contains(shown), "{shown}: {page}");
     }
 }
 

@@ -97,7 +97,7 @@ fn what_can_not_be_drawn_is_a_gap() {
 }
 
 #[test]
-fn nothing_at_all_is_said_to_be_nothing() {
+fn a_chart_without_samples_says_no_data() {
     for switch in [None, Some(SWITCH)] {
         assert!(texts(&drawn(&Samples::default(), switch)).contains(&"no data"), "{switch:?}");
     }

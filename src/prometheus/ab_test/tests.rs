@@ -122,7 +122,7 @@ fn a_version_whose_figures_exceed_the_margin_does_not_pass() {
 }
 
 #[test]
-fn what_can_not_be_told_is_not_told() {
+fn unusable_or_few_counts_lead_to_no_verdict() {
     for slice in [
         slice((0.0, 0.0), (10.0, 0.0)),
         slice((10.0, 0.0), (0.0, 0.0)),
@@ -150,7 +150,7 @@ fn evidence_neither_overflows_nor_vanishes() {
 }
 
 #[test]
-fn quality_and_p99_count_as_well() {
+fn worse_or_unknown_quality_or_p99_keeps_the_ab_gate_closed() {
     let errors = vec![slice((100.0, 1.0), (100.0, 3.0)); 100];
     let scored = |new: f64, old: f64| vec![slice((20.0, 20.0 * (1.0 - new)), (20.0, 20.0 * (1.0 - old))); 100];
     let p99 = |new: f64, old: f64| Some(usual(new, old, 100));

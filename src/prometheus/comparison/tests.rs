@@ -70,6 +70,17 @@ fn slices_are_where_a_cache_before_the_database_would_move_them_to() {
 }
 
 #[test]
+fn the_halves_of_a_query_have_its_slices() {
+    assert_eq!(QueryRange { from: BEGAN, to: after(15), step: STEP }.halves(), None);
+    for slices in 2..300 {
+        let all = QueryRange { from: BEGAN, to: after(slices * STEP.as_secs()), step: STEP };
+        let [first, second] = all.halves().expect("several slices");
+        assert_eq!((first.from, first.to, second.to), (all.from, second.from, all.to), "{slices}");
+        assert_eq!(first.to, after(slices / 2 * STEP.as_secs()), "{slices}");
+    }
+}
+
+#[test]
 fn a_stage_that_begins_late_is_compared_by_itself() {
     assert_eq!([0, 1, 22].map(|hours| began(BEGAN, after(hours * 3_600))), [BEGAN; 3]);
     let two_minutes_before_a_day = 24 * 60 - 2;

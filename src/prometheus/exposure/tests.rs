@@ -491,10 +491,16 @@ fn what_a_version_has_always_failed_is_no_harm() {
 
 #[test]
 fn what_is_asked_stays_within_bounds() {
-    let asked = |seconds| question("prompt=~\"p\"", at(0), at(seconds));
+    let asked = |seconds| question("prompt=~\"p\"", at(0), at(seconds), 180);
     assert!(asked(10).ends_with("[310s]"), "{}", asked(10));
     assert!(asked(600).ends_with("[900s]"), "{}", asked(600));
     assert!(asked(3_600).ends_with("[3900s:21s]"), "{}", asked(3_600));
+    for (seconds, windows) in [(10, ["[310s:5s]", "[310s:15s]"]), (3_600, ["[3900s:65s]", "[3900s:195s]"])] {
+        for (points, window) in POINTS[1..].iter().zip(windows) {
+            let asked = question("", at(0), at(seconds), *points);
+            assert!(asked.ends_with(window), "{asked}");
+        }
+    }
     let query = references("prompt=~\"p\"", at(0), at(10));
     assert_eq!(query, "prompt_version:request_errors:reference{prompt=~\"p\"}[910s]");
 }
@@ -682,7 +688,7 @@ fn an_instance_is_gone_only_if_others_of_its_prompt_are_scraped() {
 #[test]
 fn a_server_is_not_gone_when_its_last_point_is_one_step_old() {
     let now = 6 * 3_600;
-    let asked = question("prompt=~\"p\"", at(0), at(now));
+    let asked = question("prompt=~\"p\"", at(0), at(now), 180);
     let step: i64 = asked.trim_end_matches("s]").rsplit(':').next().and_then(|s| s.parse().ok()).expect("a step");
     let last = now - step + 5; // points are at multiples of the step
     let times: Vec<i64> = (0..180).rev().map(|i| last - i * step).collect();
@@ -699,4 +705,24 @@ fn a_server_is_not_gone_when_its_last_point_is_one_step_old() {
     let traffic = recorded.of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).expect("counted");
     assert_eq!(traffic.still.names, ["a"], "{traffic:?}");
     assert!(!traffic.none_is_left());
+}
+
+#[test]
+fn a_server_is_not_gone_for_a_scrape_that_failed_at_a_rare_point() {
+    let (now, step) = (6 * 3_600, 121);
+    let points = |missing: usize, value: &dyn Fn(i64) -> f64| -> Vec<(Timestamp, f64)> {
+        let times = (0..180).rev().map(|point| now - point * step);
+        times.take(180 - missing).map(|second| (at(second), value(second))).collect()
+    };
+    let served = |version: &str, instance: &str, missing: usize| {
+        [
+            series(REQUESTS, version, instance, points(missing, &|second| (second + 1_000) as f64)),
+            series(FAILURES, version, instance, points(missing, &|_| 0.0)),
+            series(SCRAPED, version, instance, points(missing, &|second| at(second).0 as f64 / 1e3)),
+        ]
+    };
+    for (missing, gone) in [(0, false), (1, false), (2, false), (3, true)] {
+        let traffic = traffic(&[served("v1", "a", 0), served("v2", "b", missing)].concat());
+        assert_eq!((traffic.following, traffic.none_is_left()), (1, gone), "{missing} points: {traffic:?}");
+    }
 }

@@ -105,11 +105,13 @@ impl ArchiveDirectory {
         };
         for entry in entries {
             let entry = entry?;
-            let (name, path) = (entry.file_name(), entry.path());
+            let (name, path, metadata) = (entry.file_name(), entry.path(), entry.metadata()?);
+            if metadata.is_dir() {
+                continue; // of prompts whose longer names begin like this one
+            }
             let temporary = name.to_string_lossy().starts_with(TEMPORARY);
             let text = path.extension().is_some_and(|end| end == "txt") && !kept.contains(&path);
-            let modified = entry.metadata()?.modified()?;
-            let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+            let age = SystemTime::now().duration_since(metadata.modified()?).unwrap_or_default();
             if (temporary && age > STALE) || (text && age > keep) {
                 fs::remove_file(path)?;
             }
@@ -282,5 +284,21 @@ mod tests {
         files.sweep(&p, std::slice::from_ref(&kept), Duration::from_secs(60)).unwrap();
         assert!(files.read(&p, &old, 9).unwrap().is_none());
         assert!(files.read(&p, &kept, 9).unwrap().is_some());
+    }
+
+    #[test]
+    fn sweeping_leaves_the_folders_of_longer_names_alone() {
+        let root = Root::new();
+        let files = ArchiveDirectory::new(&root.0);
+        // encoded, this name takes a whole folder name: 3 letters and 79 escapes
+        let name = format!("{}{}", "a".repeat(3), "/".repeat(79));
+        let ((p, v), (longer, _)) = (names(&name, "v1"), names(&format!("{name}.txt"), "v1"));
+        files.write(&p, &v, "text").unwrap();
+        files.write(&longer, &v, "text").unwrap();
+        assert_eq!(files.folder(&longer).parent(), Some(files.folder(&p).as_path()));
+        std::thread::sleep(Duration::from_millis(20));
+        files.sweep(&p, &[], Duration::ZERO).unwrap();
+        assert!(files.read(&p, &v, 9).unwrap().is_none());
+        assert!(files.read(&longer, &v, 9).unwrap().is_some());
     }
 }

@@ -2,11 +2,12 @@
 
 use futures_util::future::{OptionFuture, join_all};
 
-use super::Verifier;
+use super::{Verifier, cost};
 use crate::config::Labels;
 use crate::decision::{Compared, Evidence, Look, PromptName, PromptState, Timestamp, TrafficSplit, VersionName};
+use crate::elsewhere;
 use crate::prometheus::ab_test::Comparison;
-use crate::prometheus::client::{Prometheus, Series};
+use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::comparison;
 use crate::store::StoreError;
 
@@ -17,9 +18,27 @@ struct ComparisonData {
     answers: Vec<Vec<Series>>,
 }
 
+/// Each may have a hundred thousand series: they are evaluated on another thread.
 impl ComparisonData {
-    fn requests_since(&self, labels: &Labels, version: &VersionName, since: Timestamp) -> f64 {
-        comparison::requests_since(labels, &self.spans, &self.answers, version, since)
+    async fn compared(
+        self,
+        labels: Labels,
+        [new, old]: [VersionName; 2],
+        stage: Timestamp,
+        margin: f64,
+    ) -> (Comparison, Self) {
+        elsewhere::run_sized(cost(self.answers.iter().flatten()), move || {
+            let measured = comparison::read(&labels, &self.spans, &self.answers, [&new, &old], stage);
+            (Comparison::of(&measured, margin), self)
+        })
+        .await
+    }
+
+    async fn requests_since(self, labels: Labels, version: VersionName, since: Timestamp) -> f64 {
+        elsewhere::run_sized(cost(self.answers.iter().flatten()), move || {
+            comparison::requests_since(&labels, &self.spans, &self.answers, &version, since)
+        })
+        .await
     }
 }
 
@@ -92,7 +111,7 @@ impl Verifier {
         now: Timestamp,
     ) -> Result<Compared, String> {
         let (comparison, seen) = self.compare(prompt, state, &split.arriving, now, true).await?;
-        let requests = seen.requests_since(&self.labels, &split.arriving, split.since);
+        let requests = seen.requests_since(self.labels.clone(), split.arriving.clone(), split.since).await;
         let query = self.engine.policy.canary.of(prompt).query.as_ref().filter(|_| comparison.is_no_worse().0);
         let own = OptionFuture::from(query.map(|query| async move {
             let since = now.since(split.since);
@@ -101,6 +120,30 @@ impl Verifier {
             prometheus.instant(&query).await.map_err(|error| error.to_string())
         }));
         Ok(judged(&comparison, requests, own.await))
+    }
+
+    /// Asks about the slices of `span`, in parts if an answer is too large, as with very many instances. The turn of the first query is
+    /// taken already.
+    async fn ask_in_parts(
+        &self,
+        prometheus: &Prometheus,
+        query: &str,
+        span: comparison::QueryRange,
+        rate_limited: bool,
+    ) -> Result<Vec<(comparison::QueryRange, Vec<Series>)>, String> {
+        let (mut left, mut answers, mut is_first) = (vec![span], Vec::new(), true);
+        while let Some(span) = left.pop() {
+            if rate_limited && !is_first {
+                self.take_turn().await?;
+            }
+            is_first = false;
+            let answer = prometheus.range(query, span.from, span.to, span.step).await;
+            match (answer, span.halves()) {
+                (Err(PrometheusError::TooLarge(_)), Some([first, second])) => left.extend([second, first]),
+                (answer, _) => answers.push((span, answer.map_err(|error| error.to_string())?)),
+            }
+        }
+        Ok(answers)
     }
 
     /// `rate_limited`: no one waits for the result, so the queries wait for slots.
@@ -120,14 +163,13 @@ impl Verifier {
         for _ in spans.iter().filter(|_| rate_limited) {
             self.take_turn().await?;
         }
-        let ask = |span: &comparison::QueryRange| prometheus.range(&query, span.from, span.to, span.step);
+        let ask = |span: &comparison::QueryRange| self.ask_in_parts(prometheus, &query, *span, rate_limited);
         let answers = join_all(spans.iter().map(ask)).await;
-        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-        let measured = comparison::read(&self.labels, &spans, &answers, [version, other], stage);
-        Ok((
-            Comparison::of(&measured, f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0),
-            ComparisonData { spans, answers },
-        ))
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (spans, answers): (Vec<_>, Vec<_>) = answers.into_iter().flatten().unzip();
+        let margin = f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0;
+        let (data, versions) = (ComparisonData { spans, answers }, [version.clone(), other.clone()]);
+        Ok(data.compared(self.labels.clone(), versions, stage, margin).await)
     }
 }
 
@@ -168,6 +210,27 @@ mod tests {
         begins(&state, 900);
         state.canary = Some(canary(at(950)));
         begins(&state, 950);
+    }
+
+    #[test]
+    fn answers_about_many_servers_are_evaluated_on_another_thread() {
+        let [v1, v2] = ["v1", "v2"].map(|name| VersionName::parse(name).expect("a version"));
+        let labels = || crate::config::Config::default().labels;
+        for (servers, expected) in [(10, false), (10_000, true)] {
+            let one = Series { labels: [].into(), points: vec![(Timestamp(0), 1.0)] };
+            let answer = vec![one; servers];
+            let data = || ComparisonData { spans: Vec::new(), answers: vec![answer.clone()] };
+            let compared = data().compared(labels(), [v2.clone(), v1.clone()], Timestamp(0), 0.01);
+            let requests = data().requests_since(labels(), v2.clone(), Timestamp(0));
+            let prompt = PromptName::parse("p").expect("a name");
+            let stage = crate::reconciler::verifier::stage(labels(), prompt, answer, Timestamp(0), v2.clone());
+            let found = [
+                elsewhere::needs_another_thread(compared),
+                elsewhere::needs_another_thread(requests),
+                elsewhere::needs_another_thread(stage),
+            ];
+            assert_eq!(found, [expected; 3], "{servers} servers");
+        }
     }
 
     #[test]

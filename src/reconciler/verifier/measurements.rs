@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all, join3};
 
-use super::{Verifier, is_new};
+use super::{SERIES, Verifier, is_new};
 use crate::config::Labels;
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::elsewhere;
@@ -19,8 +19,6 @@ use crate::store::StoreError;
 
 /// The counters of rollbacks that are not older than this are queried together.
 const RECENTLY: Duration = Duration::from_secs(600);
-/// What a series costs, in bytes of JSON.
-const SERIES: usize = 256;
 
 /// The counters of some prompts since their rollbacks.
 #[derive(Debug)]
@@ -123,7 +121,8 @@ impl Verifier {
         Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
     }
 
-    /// Queries what exposure is computed from. `None`: no slot was free in time.
+    /// Queries what exposure is computed from. `None`: no slot was free in time. The counters of one prompt are read at fewer points
+    /// if the answer is too large. Several prompts are first asked about one by one.
     pub(super) async fn query_counters(
         &self,
         prometheus: &Prometheus,
@@ -131,14 +130,26 @@ impl Verifier {
         oldest: Timestamp,
         now: Timestamp,
     ) -> Result<Option<QueryResult>, StoreError> {
-        let mut all = Vec::new();
-        for query in question::counters(&self.labels, prompts, oldest, now) {
-            match self.query_rate_limited(prometheus, &query).await? {
-                Some(Ok(series)) => all.extend(series),
-                missing => return Ok(missing),
+        let prompts: Vec<&PromptName> = prompts.into_iter().collect();
+        let (queries, references) = question::counters(&self.labels, prompts.iter().copied(), oldest, now);
+        let mut counters = None;
+        for query in queries.iter().take(if prompts.len() == 1 { queries.len() } else { 1 }) {
+            counters = self.query_rate_limited(prometheus, query).await?;
+            if !matches!(counters, Some(Err(PrometheusError::TooLarge(_)))) {
+                break;
             }
         }
-        Ok(Some(Ok(all)))
+        let mut all = match counters {
+            Some(Ok(counters)) => counters,
+            missing => return Ok(missing),
+        };
+        Ok(match self.query_rate_limited(prometheus, &references).await? {
+            Some(Ok(references)) => {
+                all.extend(references);
+                Some(Ok(all))
+            }
+            missing => missing,
+        })
     }
 
     /// Asks which of the instances that vanished Prometheus still tries to scrape: they may still serve anything.

@@ -67,6 +67,24 @@ async fn a_page_knows_while_redis_is_away() {
     assert_eq!(unread(&page), ["stale"], "and in no other");
 }
 
+#[tokio::test(start_paused = true)]
+async fn pages_are_told_whose_health_changed_or_to_read_everything() {
+    let updates = Updates::default();
+    let page = updates.subscribe(1, None).expect("a page");
+    let some = |number: usize| -> BTreeSet<PromptName> {
+        (0..number).map(|n| PromptName::parse(&format!("p-{n}")).expect("a name")).collect()
+    };
+    for (changed, told) in [
+        (Some(some(0)), vec![]),
+        (Some(some(2)), vec!["p-0 p-1"]),
+        (Some(some(MOST_NAMED + 1)), vec!["resync"]),
+        (None, vec!["resync"]),
+    ] {
+        updates.health_changed(changed).await;
+        assert_eq!(unread(&page), told);
+    }
+}
+
 #[test]
 fn nobody_opens_more_than_half_of_the_pages() {
     let updates = Updates::default();

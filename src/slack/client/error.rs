@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_a_code_or_nothing() {
+    fn an_error_code_that_is_unreadable_is_not_shown() {
         for text in ["", "<html>", "xoxb-1 leaked", "a\nb", &"x".repeat(65)] {
             let error = SlackError::from_code("chat.postMessage", text);
             assert_eq!(error.to_string(), "chat.postMessage: unreadable_code");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_bounded() {
+    fn the_wait_after_a_429_is_at_least_1_s_and_bounded() {
         let wait = |seconds| SlackError::limited(Some(Duration::from_secs(seconds)));
         assert_eq!(wait(0), SlackError::RateLimited { retry_after: Duration::from_secs(1) });
         assert_eq!(wait(7), SlackError::RateLimited { retry_after: Duration::from_secs(7) });

@@ -221,7 +221,7 @@ async fn a_hanging_slack_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_doubles_own_checks() {
+async fn calls_that_slack_refuses_are_errors_of_the_right_kind() {
     let workspace = workspace();
     workspace.change_channel("C2", |channel| channel.bot_is_member = false).expect("changed");
     let slack = client(&workspace);

@@ -93,7 +93,7 @@ fn a_reply_is_traced_to_its_root() {
 }
 
 #[test]
-fn the_best_name_there_is() {
+fn a_user_without_a_name_is_called_by_id_and_long_names_are_cut() {
     let name = |user| only(&with(&["user"], Some(user))).name;
     assert_eq!(name(json!({"id": "U1", "username": "maya.lind"})), "maya.lind");
     assert_eq!(name(json!({"id": "U1", "name": "", "username": null})), "U1");
@@ -114,7 +114,7 @@ fn a_choice_is_a_value() {
 }
 
 #[test]
-fn what_is_no_click_is_named() {
+fn a_payload_that_is_no_click_names_what_it_lacks() {
     assert_eq!(parse(br#"{"type":"view_submission"}"#), Ok(Interaction::Other("view_submission".into())));
     for (field, lacks) in [("type", "type"), ("user", "user"), ("actions", "actions")] {
         assert_eq!(read(&with(&[field], None)), Err(BadInteraction::Lacks(lacks)));
@@ -220,7 +220,7 @@ proptest! {
 
     /// Whatever a field holds: an error, or a click that names its user and action.
     #[test]
-    fn no_field_is_trusted(
+    fn any_value_in_any_field_is_an_error_or_a_complete_click(
         path in prop::sample::select(vec![
             vec!["type"], vec!["user"], vec!["user", "id"], vec!["user", "name"], vec!["channel"], vec!["channel", "id"],
             vec!["container"], vec!["message"], vec!["message", "ts"], vec!["actions"], vec!["team"], vec!["response_url"],

@@ -163,7 +163,8 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         Offered::OtherVersions(others) => menu(incident, others),
         Offered::Marks(marks) => menu_of_marks(incident, marks),
     };
-    let elements: Vec<_> = offers::of_incident(incident).iter().map(one).collect();
+    // a message is a function of the record alone, which does not say whether a canary is running
+    let elements: Vec<_> = offers::of_incident(incident, false).iter().map(one).collect();
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 

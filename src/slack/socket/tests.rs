@@ -82,7 +82,7 @@ async fn clicks_arrive_whatever_becomes_of_connections() {
 }
 
 #[tokio::test]
-async fn what_asks_for_nothing_is_acknowledged() {
+async fn envelopes_without_a_click_are_acknowledged() {
     let mut world = SocketWorld::new().await;
     for payload in [json!({"type": "view_closed"}), json!({"type": "block_actions"}), json!(null), json!([[]])] {
         let delivery = world.slack.send_envelope(payload.clone()).await.expect("sent");

@@ -6,10 +6,13 @@ use super::{AT_ONCE, Page, Visible};
 use crate::decision::{Incident, IncidentId, PromptName};
 use crate::store::outage::Coordinated;
 use crate::store::record::{self, StoredIncident};
+use crate::store::reply::text;
 use crate::store::{Store, StoreError};
 
 /// Incidents that are read for a page of those that may be listed.
 const MOST_READ: usize = 1_000;
+/// The cursor before the latest incident: no ULID begins with a Z.
+const BEFORE_ALL: &str = "ZZZZZZZZZZZZZZZZZZZZZZZZZZ";
 
 /// An incident in a list.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl Store {
         if let (Some(id), None, None) = (&outage, cursor, visible) {
             items.extend(self.outage(id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         }
-        let limit = limit.max(items.len() + 1);
+        let is_full = items.len() == limit;
         let mut next = cursor.map(str::to_owned);
         let mut read = 0;
         loop {
@@ -73,7 +76,8 @@ impl Store {
             next = page.next;
             if items.len() > limit {
                 items.truncate(limit);
-                next = items.last().map(|last| last.id().0.clone());
+                // the open coordinating incident is older than those that follow it
+                next = if is_full { Some(BEFORE_ALL.to_owned()) } else { items.last().map(|last| last.id().0.clone()) };
             }
             if next.is_none() || items.len() == limit || read >= MOST_READ {
                 return Ok(Page { items, next });
@@ -93,7 +97,7 @@ impl Store {
             for id in ids {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
             }
-            let records = self.link.read_each::<Option<String>>(&pipeline).await?;
+            let records = self.link.read_each::<Option<Vec<u8>>>(&pipeline).await?;
             let all = visible.is_none();
             let listed = ids.iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id.clone()), json, all));
             for listed in futures_util::future::join_all(listed).await {
@@ -115,7 +119,7 @@ impl Store {
     async fn listed_as(
         &self,
         id: IncidentId,
-        json: Result<Option<String>, StoreError>,
+        json: Result<Option<Vec<u8>>, StoreError>,
         outages: bool,
     ) -> Result<Option<ListedIncident>, StoreError> {
         let Some(json) = json? else {
@@ -124,7 +128,7 @@ impl Store {
             }
             return Ok(self.outage(&id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         };
-        let incident = match self.read_stored(&id, &json)? {
+        let incident = match self.read_stored(&id, &text(json))? {
             StoredIncident::Here(incident, _) => Some(incident),
             StoredIncident::Elsewhere(prompt) => match self.incident_of(&prompt, &id).await? {
                 None => self.incident(&id).await?.map(Box::new), // closed meanwhile
@@ -138,9 +142,9 @@ impl Store {
         const ROUNDS: u32 = 5;
         let key = self.keys.incident(id);
         for _ in 0..ROUNDS {
-            let json: Option<String> = self.link.read(&*redis::cmd("GET").arg(&key)).await?;
+            let json: Option<Vec<u8>> = self.link.read(&*redis::cmd("GET").arg(&key)).await?;
             let Some(json) = json else { return Ok(None) };
-            match self.read_stored(id, &json)? {
+            match self.read_stored(id, &text(json))? {
                 StoredIncident::Here(incident, _) => return Ok(Some(*incident)),
                 StoredIncident::Elsewhere(prompt) => match self.incident_of(&prompt, id).await? {
                     None => {} // it was closed in between, and its key holds the record now
@@ -158,9 +162,9 @@ impl Store {
     /// An incident that is stored in its prompt's state.
     async fn incident_of(&self, prompt: &PromptName, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
         let key = self.keys.state(prompt);
-        let fields: (Option<String>, Option<String>) =
+        let (schema, json): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.link.read(&*redis::cmd("HMGET").arg(&key).arg("schema").arg("json")).await?;
-        let state = self.read_state(&key, fields)?.0;
+        let state = self.read_state(&key, (schema.map(text), json.map(text)))?.0;
         Ok(state.incidents.into_iter().find(|incident| incident.id == *id))
     }
 }

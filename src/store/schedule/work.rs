@@ -230,7 +230,7 @@ mod tests {
 
     /// Receivers of the release before read and write the same texts.
     #[test]
-    fn what_is_worked_on_is_read_as_it_was_written() {
+    fn the_item_of_a_task_is_read_as_it_was_written() {
         let id = "01KAJ4B8N4GZQ6V9C2M7T5R3XW";
         let drill = DrillId::parse(id).expect("an id");
         for (text, item) in [

@@ -167,7 +167,7 @@ async fn someone_elses_message_cannot_be_edited() -> Result<()> {
 }
 
 #[tokio::test]
-async fn whispers_reach_one_person() -> Result<()> {
+async fn an_ephemeral_message_reaches_one_person() -> Result<()> {
     let slack = workspace().start()?;
     let whisper = |user: &str| json!({"channel": "C1", "user": user, "text": "You may not decide this."});
     call(&slack, "chat.postEphemeral", whisper("U1")).await?.ok();

@@ -68,7 +68,7 @@ async fn a_bad_answer_may_follow_a_call_that_was_handled() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_body_is_answered_as_it_is() -> Result<()> {
+async fn the_double_answers_with_an_injected_body_unchanged() -> Result<()> {
     let slack = workspace().start()?;
     slack.inject(Fault::body("{\"ok\":false}").times(1));
     assert_eq!(posts(&slack).await?.body, json!({"ok": false}));

@@ -88,7 +88,7 @@ pub(super) fn by_version<'a>(
     groups
 }
 
-/// Each open question names the target that it has now: an alert may have begun or ended on a version that a rollback could
+/// Each open question names the targets that it has now: an alert may have begun or ended on a version that a rollback could
 /// go to, somebody may vouch for one, or one has lost its traffic.
 pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
     let now = tx.now;
@@ -104,6 +104,11 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
         )
     });
     let news: Vec<_> = news.collect();
+    // who is paged about a rollback, or about what was shipped instead, chooses as well
+    let chooses = |i: &&Incident| !asks(i) && (i.awaits_decision() || i.gradual().is_some());
+    let choosing = tx.state.open_incidents().filter(chooses);
+    let choosing = choosing.map(|i| (i.id.clone(), transaction::choices(&targets, i.subject(), &i.version)));
+    let choosing: Vec<_> = choosing.collect();
     for (id, choices, passed_over) in news {
         let known = tx.heard_of(&id).is_some();
         let Some(incident) = tx.incident(&id) else { continue };
@@ -117,6 +122,17 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
             }
         }
         (incident.target, incident.choices) = (target, choices);
+    }
+    let snapshot = tx.snapshot;
+    for (id, choices) in choosing {
+        let asked = snapshot.state.incidents.iter().find(|i| i.id == id).map(|i| i.question_number);
+        let Some(incident) = tx.incident(&id) else { continue };
+        if asked == Some(incident.question_number) && incident.choices.first() != choices.first() {
+            let text = choices.first().map(|to| format!("{to} is the rollback target now"));
+            incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
+            incident.question_number += 1; // an answer to the question before means another target
+        }
+        incident.choices = choices;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::precondition::{
-    must_be_allowed, must_be_free, must_be_last_move, must_not_be_bad, no_known_good, unknown_version,
+    must_be_allowed, must_be_free, must_be_last_move, must_be_seen, must_not_be_bad, no_known_good, unknown_version,
 };
 use super::transaction::{Cause, Transaction};
 use super::{canary, confirm, gradual};
@@ -223,6 +223,7 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "this incident has no rollback to undo"));
     };
     must_be_last_move(tx, &switch)?;
+    must_be_seen(tx, click.force)?;
     must_not_be_bad(tx, &switch.from, click.force)?;
     tx.must_have_content(&switch.from, click.force)?;
     if tx.state.version(&switch.from).is_none() {

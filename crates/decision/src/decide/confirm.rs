@@ -1,6 +1,7 @@
 //! A rollback that waits for Prometheus: whether the version still fails, and whether its target would be better.
 
 use super::answer::Answer;
+use super::precondition::must_be_seen;
 use super::transaction::{Cause, Transaction};
 use super::{gradual, question, retention};
 use crate::phase::ObjectionKind;
@@ -156,6 +157,7 @@ pub(super) fn ask_first(
     let overruled = force || answered || known;
     pending.skip_confirmation = !policy.confirm || overruled;
     if pending.skip_confirmation && has_text {
+        must_be_seen(tx, force)?;
         return Ok(None);
     }
     let to = pending.to.clone();

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use super::answer::Answer;
 use super::precondition::{
-    must_be_allowed, must_be_free, must_be_known, must_be_open, must_not_be_bad, no_known_good, unknown_version,
+    must_be_allowed, must_be_free, must_be_known, must_be_open, must_be_seen, must_not_be_bad, no_known_good,
+    unknown_version,
 };
 use super::transaction::{Cause, Transaction};
 use super::{canary, confirm, gradual};
@@ -79,6 +80,7 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> OrRefusa
             incident.decided_by = Some(request.operator.clone());
         }
     }
+    must_be_seen(tx, request.force)?;
     let cause = Cause { operator: &request.operator, reason: &request.reason, incident: incident.as_ref() };
     tx.switch(served.as_ref(), &target, SwitchMode::Manual, cause);
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(SwitchMode::Manual) })

@@ -68,6 +68,16 @@ pub(super) fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefu
     Err(Refusal::new(RefusalCode::Moved, message))
 }
 
+/// Refuses to overwrite an `active` without a version that nobody has seen: this decision is the first to notice it.
+pub(super) fn must_be_seen(tx: &Transaction<'_>, force: bool) -> OrRefusal<()> {
+    match tx.state.lapsed.as_ref().filter(|_| !force && tx.snapshot.state.lapsed != tx.state.lapsed) {
+        None => Ok(()),
+        Some(lapsed) => {
+            Err(Refusal::new(RefusalCode::Moved, format!("{}: check it, and repeat the request", lapsed.fault())))
+        }
+    }
+}
+
 /// Refuses a switch to a version that is marked as bad, unless forced.
 pub(super) fn must_not_be_bad(tx: &Transaction<'_>, version: &VersionName, force: bool) -> OrRefusal<()> {
     match tx.state.marked_bad(version).filter(|_| !force) {

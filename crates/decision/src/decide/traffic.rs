@@ -17,10 +17,12 @@ impl Transaction<'_> {
         // one that had a share of the traffic for a while is shipped when it gets all of it; whoever ends a canary here has
         // decided, whoever SETs a key has not told why
         let promoted = self.state.running_canary().is_some_and(|canary| canary.split.arriving == *version);
+        // the end of its incident may have ended its split
+        let shares = self.state.version(version).is_some_and(|record| record.traffic_since.is_some());
         let shipped = match by {
             ActivatedBy::Rollback => false,
             ActivatedBy::External => true,
-            ActivatedBy::Person => promoted || !self.has_traffic(version),
+            ActivatedBy::Person => promoted || !(shares || self.has_traffic(version)),
         };
         self.retire(version, Some(operator).filter(|_| shipped));
         self.gain_traffic(version, by, operator);
@@ -168,6 +170,7 @@ impl Transaction<'_> {
             NoteKind::Checked,
             format!("{heir} is active now, but some prompt servers still serve {version}"),
         );
+        incident.target = Some(heir.clone());
         if let Some(switch) = &mut incident.switch {
             switch.to = heir.clone();
             if let Some(verification) = &mut switch.verification {

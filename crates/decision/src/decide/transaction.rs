@@ -95,6 +95,7 @@ impl<'a> Transaction<'a> {
         let serving = self.serving();
         let mut needed: BTreeSet<&VersionName> = self.targets().from(serving).take(10).collect();
         needed.extend(self.state.open_incidents().map(|incident| &incident.version));
+        needed.extend(self.state.open_incidents().filter_map(Incident::pending).map(|pending| &pending.to));
         let served = self.state.served();
         let spare = |v: &&VersionRecord| {
             v.version != *new

@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn a_sentence_for_a_clicker_calls_nobody(sentence in text()) {
+    fn a_message_to_a_clicker_mentions_nobody(sentence in text()) {
         let told = ephemeral(&sentence);
         prop_assert!(!told.contains(['<', '>']) && told.chars().count() <= 1_000);
     }
@@ -156,7 +156,7 @@ fn deployed_by(text: impl Fn() -> String) -> Deployed {
 }
 
 #[test]
-fn even_100_kilobytes_of_it_fit() {
+fn messages_fit_slacks_limits_with_100_kb_in_every_field() {
     for nasty in NASTY {
         let long = nasty.repeat(1 + 100_000 / nasty.len());
         let text = || long.clone();

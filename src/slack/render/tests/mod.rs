@@ -464,6 +464,15 @@ fn no_button_leads_to_what_is_marked_bad() {
 }
 
 #[test]
+fn a_paused_rollback_may_go_to_another_version() {
+    let choices: Vec<_> = ["v2.0.9", "v2.0.8"].map(version).into();
+    let offered = |paused| said(&root(&view(&Incident { choices: choices.clone(), ..rolling_back(paused) })));
+    let paused = offered(Some("PromptErrorRateCritical fires on v2.0.9"));
+    assert_eq!(paused.matches("\"other_version\"").count(), 1, "{paused}");
+    assert!(!offered(None).contains("\"other_version\""), "it goes on by itself");
+}
+
+#[test]
 fn a_mark_reads_back_only_as_it_was_written() {
     let names = ["v1", &"v".repeat(64)];
     for name in names {
@@ -616,7 +625,7 @@ fn a_button_comes_back_as_it_went() {
 }
 
 #[test]
-fn what_no_button_of_ours_holds_is_no_button() {
+fn a_forged_button_value_is_rejected() {
     let good =
         Button { incident: waiting().id, from: Some(version("v2")), to: Some(version("v1")), question_number: 7 }
             .encode();

@@ -20,7 +20,7 @@ fn report(triggers: impl IntoIterator<Item = String>) -> DryRunReport {
 }
 
 #[test]
-fn it_says_how_many_and_for_which_alerts() {
+fn the_weekly_report_counts_rollbacks_by_alert() {
     let message = render(&report(["A".to_owned(), "A".to_owned(), "B".to_owned()]));
     assert_eq!(valid::problems(&message, None), Vec::<String>::new());
     let said = serde_json::to_string(&message.blocks).expect("JSON");
@@ -39,7 +39,7 @@ fn a_quiet_week_is_one_sentence() {
 }
 
 #[test]
-fn however_many_and_whatever_they_are_called_slack_takes_it() {
+fn the_weekly_report_fits_slacks_limits_with_300_hostile_alert_names() {
     let nasty = "<!channel> `*_~ <https://evil.example|x> & ".repeat(40);
     let message = render(&report((0..300).map(|number| format!("{number} {nasty}"))));
     assert_eq!(valid::problems(&message, None), Vec::<String>::new());

@@ -327,3 +327,28 @@ fn a_second_approval_of_another_target_still_tests_that_target() {
         assert!(matches!(answer, Answer::Confirming { .. }), "v0 was never tested: {answer:?}");
     }
 }
+
+#[test]
+fn a_rollback_that_is_being_confirmed_keeps_its_target() {
+    let mut world = World::new();
+    world.policy.confirm = true;
+    for n in 0..12 {
+        let (version, known_good) = (format!("good-{n}"), true);
+        let content = Some(format!("text of {version}"));
+        world.happens(&Event::Register(Register { known_good, content, ..world::registration(&version) }));
+        world.pass(seconds(1));
+    }
+    world.release("v2");
+    for n in world.state.versions.len()..Policy::MAX_VERSIONS {
+        world.register(&format!("ci-{n}"));
+    }
+    world.alert(high("v2"));
+    let Event::Decide(approve) = world.click(Choice::Approve) else { unreachable!("a click is a decision") };
+    let target = Some(v("good-0")); // the oldest
+    let answer = world.happens(&Event::Decide(Decide { target, ..approve })).answer;
+    assert!(matches!(answer, Answer::Confirming { .. }), "{answer:?}");
+    world.register("one-more");
+    world.pass(seconds(15));
+    assert_eq!(world.served(), "good-0");
+    assert_eq!(world.contents.get(&v("good-0")).map(String::as_str), Some("text of good-0"));
+}

@@ -495,3 +495,25 @@ fn an_alert_on_a_gradual_target_asks_once_the_key_is_lost() {
         assert_eq!(asked.phase.kind(), PhaseKind::AwaitingDecision);
     }
 }
+
+#[test]
+fn a_decision_overwrites_nothing_that_nobody_could_see() {
+    let decisions: [fn(&mut World) -> Answer; 3] = [
+        |world| world.choose(Choice::Undo),
+        |world| world.choose(Choice::Approve),
+        |world| world.roll_back(Rollback { from: Some(v("v2")), ..rollback() }),
+    ];
+    for (active, _, fault) in faults() {
+        for (decide, alert) in decisions.into_iter().zip([critical("v2"), high("v2"), high("v2")]) {
+            let mut world = World::with_a_fresh_release();
+            world.alert(alert);
+            world.active = active.clone();
+            match decide(&mut world) {
+                Answer::Refused(refusal) => assert!(refusal.message.contains(fault), "{refusal:?}"),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(world.active, active, "nothing is overwritten unseen");
+            assert!(matches!(decide(&mut world), Answer::Changed { .. }), "whoever knows it decides again");
+        }
+    }
+}

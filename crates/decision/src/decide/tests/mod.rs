@@ -26,6 +26,7 @@ mod lapsed;
 mod ledger;
 mod listed;
 mod marks;
+mod offered;
 mod outage;
 mod outside;
 mod people;
