@@ -34,10 +34,16 @@ pub(super) enum Step {
         share: TrafficShare,
         force: bool,
     },
-    Set(usize),
+    /// Someone SETs the key directly. If nobody looks, the next event is the first to notice.
+    Set {
+        version: usize,
+        seen: bool,
+    },
     Adopt(Option<usize>, bool),
-    /// Someone SETs the key directly.
-    SetValue(Vec<u8>),
+    SetValue {
+        value: Vec<u8>,
+        seen: bool,
+    },
     Delete,
     TrafficSplit(usize, usize),
     Choose {
@@ -184,9 +190,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => (version(), prop::sample::select(MarkKind::ALL.to_vec()), any::<bool>())
             .prop_map(|(version, kind, in_thread)| Step::Mark { version, kind, in_thread }),
         1 => any::<bool>().prop_map(Step::AskWhenOld),
-        2 => version().prop_map(Step::Set),
+        3 => (version(), any::<bool>()).prop_map(|(version, seen)| Step::Set { version, seen }),
         1 => (some_version(), any::<bool>()).prop_map(|(version, known_good)| Step::Adopt(version, known_good)),
-        2 => value().prop_map(Step::SetValue),
+        2 => (value(), any::<bool>()).prop_map(|(value, seen)| Step::SetValue { value, seen }),
         1 => Just(Step::Delete),
         1 => (version(), version()).prop_map(|(a, b)| Step::TrafficSplit(a, b)),
         4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
@@ -244,16 +250,21 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Restore(n) => Event::Restore { version: named(n) },
-        Step::Set(n) => {
-            world.set_active(VERSIONS[*n]);
+        Step::Set { version, seen } => {
+            world.set_active(VERSIONS[*version]);
+            if !seen {
+                return None;
+            }
             Event::CheckDrift
         }
         Step::Adopt(version, known_good) => {
             Event::Adopt(Adopt { version: version.as_ref().map(named), known_good: *known_good, operator })
         }
-        Step::SetValue(value) => {
+        Step::SetValue { value, seen } => {
             world.set_value(value);
-            world.active.version()?; // an invalid value is noticed with the next event
+            if !seen {
+                return None;
+            }
             Event::CheckDrift
         }
         Step::Delete => {
@@ -633,7 +644,7 @@ proptest! {
             world.look();
             let before = (world.state.clone(), world.active.clone(), world.log.len());
             if let Some(Decision { answer: Answer::Refused(_), commit }) = take(&mut world, step) {
-                let is_look = matches!(step, Step::Set(_) | Step::SetValue(_));
+                let is_look = matches!(step, Step::Set { .. } | Step::SetValue { .. });
                 prop_assert!(is_look || commit.is_none(), "{step:?} left {commit:?}");
                 prop_assert_eq!(before, (world.state.clone(), world.active.clone(), world.log.len()));
             }
