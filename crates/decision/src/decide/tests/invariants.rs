@@ -25,6 +25,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     records_say_it_all(commit);
     whoever_was_asked_may_answer(before, commit);
     alerts_and_sets_end_no_page(before, event, commit);
+    nothing_is_overwritten_unseen(before, event, commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase.kind()), "the previous phase is recorded");
@@ -93,6 +94,21 @@ fn alerts_and_sets_end_no_page(before: &Snapshot, event: &Event, commit: &Commit
         }
         let mut about = commit.state.open_incidents().filter(|i| i.id == was.id || i.version == was.version);
         assert!(about.any(Incident::pages), "{was:?} → {:?}", commit.incidents);
+    }
+}
+
+/// A decision that is the first to notice that `active` holds no version leaves it as it is, unless it is forced or names
+/// what is to be served.
+fn nothing_is_overwritten_unseen(before: &Snapshot, event: &Event, commit: &Commit) {
+    let noticed = commit.log.iter().any(|entry| entry.event == LogEvent::External);
+    let allowed = match event {
+        Event::Rollback(request) => request.force,
+        Event::Decide(click) => click.force,
+        Event::Activate(_) | Event::Adopt(_) => true,
+        _ => false,
+    };
+    if noticed && before.active.version().is_none() && !allowed {
+        assert_eq!(commit.active, None, "overwritten unseen: {event:?}");
     }
 }
 

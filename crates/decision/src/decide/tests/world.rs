@@ -179,8 +179,32 @@ impl World {
             self.apply(commit);
             self.ledger.take(&self.policy, &snapshot, event, commit);
             self.whoever_is_paged_may_decide();
+            self.what_is_offered_is_what_an_approval_takes();
         }
         decision
+    }
+
+    /// Buttons name a version; an approval through the API need not, and leads to the same one.
+    fn what_is_offered_is_what_an_approval_takes(&self) {
+        let asks = |incident: &&Incident| incident.awaits_decision() || incident.gradual().is_some();
+        for incident in self.state.open_incidents().filter(asks) {
+            let click = Event::Decide(Decide {
+                incident: incident.id.clone(),
+                choice: Choice::Approve,
+                operator: Operator::recorded("dana"),
+                target: None,
+                force: true,
+                question_number: None,
+            });
+            let taken = match decide(&self.policy, &self.snapshot(&click), &click, self.now).answer {
+                Answer::Changed { to, .. } | Answer::Confirming { to, .. } => Some(to),
+                Answer::Refused(refusal) if refusal.code == RefusalCode::NoKnownGood => None,
+                Answer::Refused(_) => continue, // another change of the traffic came first, or the content is archived
+                other => panic!("an approval is answered by {other:?}"),
+            };
+            assert_eq!(incident.choices.first(), taken.as_ref(), "the first choice: {incident:?}");
+            assert_eq!(offered(incident), taken.as_ref(), "the first button: {incident:?}");
+        }
     }
 
     fn whoever_is_paged_may_decide(&self) {
@@ -607,6 +631,15 @@ impl World {
     pub fn notes(&self, kind: NoteKind) -> usize {
         self.latest().notes.iter().filter(|n| n.kind == kind).count()
     }
+}
+
+/// The version of the first button.
+fn offered(incident: &Incident) -> Option<&VersionName> {
+    if let Some(split) = incident.gradual() {
+        return Some(&split.arriving).filter(|to| !incident.is_marked_bad(to)).or(incident.choices.first());
+    }
+    let mut ways = incident.target.iter().chain(&incident.choices);
+    ways.find(|to| *to != incident.subject() && **to != incident.version)
 }
 
 pub(super) fn registration(version: &str) -> Register {
