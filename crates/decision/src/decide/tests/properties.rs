@@ -81,6 +81,11 @@ pub(super) enum Step {
         works: bool,
     },
     Says(Option<Verdict>, bool),
+    /// One of the latest answers of workers arrives late, or again, perhaps with another verdict.
+    Late {
+        back: usize,
+        verdict: Option<Verdict>,
+    },
     /// Whether some servers keep serving the version that was rolled back.
     Follow(bool),
     /// What the analysis of canaries measures.
@@ -218,9 +223,23 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (any::<bool>(), super::analysis::looks()).prop_map(|(on, looks)| Step::Looks(on, looks)),
         2 => prop::sample::select(Steer::ALL.to_vec()).prop_map(Step::Steer),
         1 => (1..=World::LOST).prop_map(Step::Failover),
+        3 => (0..World::ANSWERS, prop::option::of(prop::sample::select(Verdict::ALL.to_vec())))
+            .prop_map(|(back, verdict)| Step::Late { back, verdict }),
         3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
             .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
+}
+
+/// The same answer with another finding.
+fn with_finding(mut answer: Event, is: Finding) -> Event {
+    match &mut answer {
+        Event::Confirmed(Confirmed { finding, .. })
+        | Event::Rechecked { finding, .. }
+        | Event::Checked(Checked { finding, .. })
+        | Event::Stepped(Stepped { finding, .. }) => *finding = is,
+        _ => {}
+    }
+    answer
 }
 
 /// Takes one step, and returns its answers and commits.
@@ -311,6 +330,10 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             world.says = verdict.map(|verdict| Finding::new(verdict, "figures"));
             world.blame = blame.then(|| "all fail".to_owned());
             return None;
+        }
+        Step::Late { back, verdict } => {
+            let answer = world.answers.get(*back)?.clone();
+            verdict.map_or(answer.clone(), |verdict| with_finding(answer, Finding::new(verdict, "late figures")))
         }
         Step::Follow(all) => {
             let still = Instances::of(if *all { Vec::new() } else { vec!["pod-3".to_owned()] });
