@@ -7,6 +7,7 @@ use crate::{TrafficSplit, rehearse};
 
 pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
     a_rehearsal_foretells(policy, before, event, decision, now);
+    an_answer_to_an_earlier_question_is_refused(before, event, decision);
     let Some(commit) = &decision.commit else {
         let done = matches!(&decision.answer, Answer::Changed { unchanged: false, .. })
             || matches!(&decision.answer, Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack));
@@ -94,6 +95,15 @@ fn alerts_and_sets_end_no_page(before: &Snapshot, event: &Event, commit: &Commit
         }
         let mut about = commit.state.open_incidents().filter(|i| i.id == was.id || i.version == was.version);
         assert!(about.any(Incident::pages), "{was:?} → {:?}", commit.incidents);
+    }
+}
+
+/// Whoever answers what is no longer asked, reads the question again.
+fn an_answer_to_an_earlier_question_is_refused(before: &Snapshot, event: &Event, decision: &Decision) {
+    let Event::Decide(click) = event else { return };
+    let incident = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == click.incident);
+    if incident.is_some_and(|i| click.question_number.is_some_and(|number| number < i.question_number)) {
+        assert!(matches!(decision.answer, Answer::Refused(_)), "{click:?}: {:?}", decision.answer);
     }
 }
 

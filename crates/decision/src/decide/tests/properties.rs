@@ -51,6 +51,8 @@ pub(super) enum Step {
         choice: Choice,
         target: Option<usize>,
         force: bool,
+        /// How many questions ago it was asked what this answers, if the click tells.
+        back: Option<u32>,
     },
     List(Vec<Alert>),
     Undeliverable,
@@ -200,8 +202,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (value(), any::<bool>()).prop_map(|(value, seen)| Step::SetValue { value, seen }),
         1 => Just(Step::Delete),
         1 => (version(), version()).prop_map(|(a, b)| Step::TrafficSplit(a, b)),
-        4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
-            .prop_map(|(latest, choice, target, force)| Step::Choose { latest, choice, target, force }),
+        4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>(), prop::option::of(0..3_u32))
+            .prop_map(|(latest, choice, target, force, back)| Step::Choose { latest, choice, target, force, back }),
         2 => delivery().prop_map(Step::List),
         1 => Just(Step::Undeliverable),
         1 => any::<bool>().prop_map(Step::Hold),
@@ -400,16 +402,16 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             force: *force,
             reason: None,
         }),
-        Step::Choose { latest, choice, target, force } => {
-            let mut ids = world.incidents.keys();
-            let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
+        Step::Choose { latest, choice, target, force, back } => {
+            let mut incidents = world.incidents.values();
+            let incident = if *latest { incidents.next_back() } else { incidents.next() }?;
             Event::Decide(Decide {
-                incident,
+                incident: incident.id.clone(),
                 choice: *choice,
                 operator,
                 target: target.as_ref().map(named),
                 force: *force,
-                question_number: None,
+                question_number: back.map(|back| incident.question_number.saturating_sub(back)),
             })
         }
     };
