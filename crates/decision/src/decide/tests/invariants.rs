@@ -27,6 +27,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     whoever_was_asked_may_answer(before, commit);
     alerts_and_sets_end_no_page(before, event, commit);
     nothing_is_overwritten_unseen(before, event, commit);
+    an_early_wake_up_escalates_nothing(before, event, commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase.kind()), "the previous phase is recorded");
@@ -95,6 +96,17 @@ fn alerts_and_sets_end_no_page(before: &Snapshot, event: &Event, commit: &Commit
         }
         let mut about = commit.state.open_incidents().filter(|i| i.id == was.id || i.version == was.version);
         assert!(about.any(Incident::pages), "{was:?} → {:?}", commit.incidents);
+    }
+}
+
+/// A deadline that has passed only by a jump of the clock ends no wait for people.
+fn an_early_wake_up_escalates_nothing(before: &Snapshot, event: &Event, commit: &Commit) {
+    let Event::Timer { incident, early: true } = event else { return };
+    let Some(was) = before.state.open_incidents().find(|i| i.id == *incident) else { return };
+    let is = commit.incidents.iter().map(|write| &write.incident).find(|i| i.id == *incident);
+    let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
+    if let Some(is) = is.filter(|_| !moved) {
+        assert!(is.escalations <= was.escalations, "{was:?} → {is:?}");
     }
 }
 

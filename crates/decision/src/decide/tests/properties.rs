@@ -60,6 +60,11 @@ pub(super) enum Step {
     Hold(bool),
     /// The budget may have room again for the latest incident.
     Resume,
+    /// An incident is woken whether or not something is due; `early`: after a jump of Redis' clock.
+    Wake {
+        latest: bool,
+        early: bool,
+    },
     /// A reload removes a decider, or brings it back.
     Deciders(bool),
     Pause(bool),
@@ -208,6 +213,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Undeliverable),
         1 => any::<bool>().prop_map(Step::Hold),
         1 => Just(Step::Resume),
+        2 => (prop::bool::weighted(0.8), any::<bool>()).prop_map(|(latest, early)| Step::Wake { latest, early }),
         1 => any::<bool>().prop_map(Step::Deciders),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
@@ -369,6 +375,11 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             Event::Hold { incident: world.incidents.keys().next_back()?.clone(), by: on.then_some(operator) }
         }
         Step::Resume => Event::Resume { incident: world.incidents.keys().next_back()?.clone() },
+        Step::Wake { latest, early } => {
+            let mut ids = world.incidents.keys();
+            let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
+            Event::Timer { incident, early: *early }
+        }
         Step::Deciders(all) => {
             world.policy.deciders = Policy::default().deciders;
             world.policy.deciders.truncate(if *all { 2 } else { 1 });
