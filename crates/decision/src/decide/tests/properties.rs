@@ -16,7 +16,7 @@ pub(super) enum Step {
     Roll {
         target: Option<usize>,
         from: Option<usize>,
-        gradual: bool,
+        gradual: Option<Plan>,
         force: bool,
     },
     Register {
@@ -76,8 +76,10 @@ pub(super) enum Step {
     HoldAll(bool),
     /// Whether rollback targets pass the team's own test.
     Precheck(bool),
+    /// Which of Prometheus and the team's own test are configured.
     Ask {
-        confirm: bool,
+        prometheus: bool,
+        precheck: bool,
         requery: bool,
     },
     Days(u64),
@@ -165,10 +167,32 @@ fn choice() -> impl Strategy<Value = Choice> {
     ]
 }
 
+/// The usual plan, or a request's own.
+fn gradual() -> impl Strategy<Value = Plan> {
+    let own = |left: &[u8], holds: &[Duration]| Plan::gradual(left, holds.to_vec()).expect("a plan");
+    prop_oneof![
+        2 => Just(Policy::default().gradual),
+        1 => Just(own(&[0], &[minutes(1)])),
+        1 => Just(own(&[90, 0], &[seconds(1), hours(1)])),
+        1 => Just(own(&[50, 49, 1, 0], &[minutes(2)])),
+    ]
+}
+
+fn staged() -> impl Strategy<Value = Plan> {
+    let own = |stages: &[u8], holds: &[Duration]| Plan::canary(stages, holds.to_vec()).expect("a plan");
+    let patient = Plan { limit: Some(minutes(20)), ..own(&[1, 99, 100], &[hours(1), seconds(1)]) };
+    prop_oneof![
+        3 => Just(Policy::default().canary.usual.plan),
+        1 => Just(own(&[100], &[minutes(1)])),
+        1 => Just(own(&[50, 60, 100], &[minutes(2)])),
+        1 => Just(patient),
+    ]
+}
+
 fn share() -> impl Strategy<Value = TrafficShare> {
     prop_oneof![
         3 => Just(TrafficShare::All),
-        2 => Just(TrafficShare::Canary(Policy::default().canary.usual.plan)),
+        2 => staged().prop_map(TrafficShare::Canary),
         1 => prop::sample::select(vec![0, 30, 50, 80, 101]).prop_map(TrafficShare::Percent),
     ]
 }
@@ -195,7 +219,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop_oneof![0..120_u64, 0..8_000_u64, 0..90_000_u64].prop_map(Step::Pass),
         10 => delivery().prop_map(Step::Deliver),
-        2 => (some_version(), some_version(), any::<bool>(), any::<bool>())
+        2 => (some_version(), some_version(), prop::option::of(gradual()), any::<bool>())
             .prop_map(|(target, from, gradual, force)| Step::Roll { target, from, gradual, force }),
         2 => (version(), any::<bool>()).prop_map(|(version, known_good)| Step::Register { version, known_good }),
         3 => (version(), share(), any::<bool>()).prop_map(|(version, share, force)| Step::Activate { version, share, force }),
@@ -222,7 +246,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::HoldAll),
         1 => any::<bool>().prop_map(Step::Precheck),
         1 => any::<bool>().prop_map(Step::Follow),
-        2 => (any::<bool>(), any::<bool>()).prop_map(|(confirm, requery)| Step::Ask { confirm, requery }),
+        2 => (any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(prometheus, precheck, requery)| Step::Ask { prometheus, precheck, requery }),
         1 => prop_oneof![0..20_u64, 170..190_u64].prop_map(Step::Days),
         6 => Just(Step::Tidy),
         1 => version().prop_map(Step::Restore),
@@ -311,8 +336,9 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             world.policy.dry_run = *on;
             return None;
         }
-        Step::Ask { confirm, requery } => {
-            (world.policy.confirm, world.policy.verify, world.policy.requery) = (*confirm, *confirm, *requery);
+        Step::Ask { prometheus, precheck, requery } => {
+            let confirm = *prometheus || *precheck;
+            (world.policy.confirm, world.policy.verify, world.policy.requery) = (confirm, *prometheus, *requery);
             return None;
         }
         Step::Measures(measures) => {
@@ -392,7 +418,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             reason: "because".to_owned(),
             operator,
             force: *force,
-            gradual: gradual.then(|| world.policy.gradual.clone()),
+            gradual: gradual.clone(),
         }),
         Step::Register { version, known_good } => {
             let content = Some(format!("text of {}", VERSIONS[*version]));
