@@ -123,13 +123,16 @@ fn one_alert() -> impl Strategy<Value = Alert> {
     let decider = prop::option::weighted(0.3, Just("product-pm"));
     // how long ago it began, if it says so
     let ago = prop::option::of(prop_oneof![0..20_i64, 0..600_i64, Just(-60), Just(30 * 86_400)]);
-    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64, ago, decider).prop_map(
-        |(version, name, (severity, action), over, limit, ago, decider)| {
+    // how long ago it ended, if it has ended and says so
+    let ended = prop::option::of(0..600_i64);
+    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64, (ago, ended), decider).prop_map(
+        |(version, name, (severity, action), over, limit, (ago, ended), decider)| {
             let alert =
                 world::firing(&format!("Row{name}"), VERSIONS[version], severity, action).within(minutes(limit));
             let alert = decider.into_iter().fold(alert, Alert::decided_by);
             let alert = Alert { starts_at: ago.map(|ago| Timestamp(-1_000 * ago)), ..alert };
-            if over { alert.resolved() } else { alert }
+            let ends_at = ended.map(|ended| Timestamp(-1_000 * ago.map_or(ended, |ago| ago.min(ended))));
+            if over { Alert { ends_at, ..alert.resolved() } } else { alert }
         },
     )
 }
@@ -145,8 +148,13 @@ pub(super) fn delivery() -> impl Strategy<Value = Vec<Alert>> {
 
 /// Times in [`delivery`] are relative to now.
 pub(super) fn at(alerts: &[Alert], now: Timestamp) -> Vec<Alert> {
-    let began = |alert: &Alert| alert.starts_at.map(|ago| Timestamp(now.0 + ago.0));
-    alerts.iter().map(|alert| Alert { starts_at: began(alert), ..alert.clone() }).collect()
+    let absolute = |ago: Option<Timestamp>| ago.map(|ago| Timestamp(now.0 + ago.0));
+    let at = |alert: &Alert| Alert {
+        starts_at: absolute(alert.starts_at),
+        ends_at: absolute(alert.ends_at),
+        ..alert.clone()
+    };
+    alerts.iter().map(at).collect()
 }
 
 /// Values that shells, scripts and people write: mostly no version, and sometimes one with white space around it.
