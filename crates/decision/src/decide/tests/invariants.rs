@@ -22,6 +22,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     limits_hold(commit);
     texts_are_kept(policy, before, commit, now);
     trust_is_consistent(commit);
+    what_is_needed_is_known(before, commit);
     trust_is_lost_for_a_reason(policy, before, commit, now);
     records_say_it_all(commit);
     whoever_was_asked_may_answer(before, commit);
@@ -262,6 +263,23 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
         commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()),
         "the rolled-back version is quarantined"
     );
+}
+
+/// No version is forgotten that has traffic or may get it by itself, or that an open incident is about.
+fn what_is_needed_is_known(before: &Snapshot, commit: &Commit) {
+    let state = &commit.state;
+    let mut needed = super::ledger::have_traffic(state);
+    for incident in state.open_incidents() {
+        needed.extend([incident.version.clone(), incident.subject().clone()]);
+        needed.extend(incident.pending().map(|pending| pending.to.clone()));
+        // the record of a rollback that is only checked keeps what was offered before it
+        let asks = incident.awaits_decision() || incident.gradual().is_some();
+        needed.extend(incident.choices.iter().filter(|_| asks).cloned());
+    }
+    for version in &needed {
+        let forgotten = before.state.version(version).is_some() && state.version(version).is_none();
+        assert!(!forgotten, "{version} is forgotten");
+    }
 }
 
 /// A version that people moved away from is not trusted; only a served version, with nothing against it, soaks.

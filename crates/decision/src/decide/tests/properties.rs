@@ -485,6 +485,19 @@ proptest! {
         }
     }
 
+    /// With as many versions as are kept, each registration makes room for another one.
+    #[test]
+    fn no_version_is_forgotten_that_anything_needs(steps in prop::collection::vec(step_or_jump(), 1..30)) {
+        let mut world = a_world();
+        for n in VERSIONS.len()..Policy::MAX_VERSIONS {
+            world.register(&format!("ci-{n}"));
+        }
+        for (n, step) in steps.iter().enumerate() {
+            take(&mut world, step);
+            world.register(&format!("next-{n}"));
+        }
+    }
+
     #[test]
     fn the_same_delivery_again_at_the_same_instant_writes_nothing(
         steps in prop::collection::vec(step_or_jump(), 0..40),
