@@ -7,6 +7,7 @@ use crate::{TrafficSplit, rehearse};
 
 pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
     a_rehearsal_foretells(policy, before, event, decision, now);
+    an_answer_to_an_earlier_question_is_refused(before, event, decision);
     let Some(commit) = &decision.commit else {
         let done = matches!(&decision.answer, Answer::Changed { unchanged: false, .. })
             || matches!(&decision.answer, Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack));
@@ -21,10 +22,13 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     limits_hold(commit);
     texts_are_kept(policy, before, commit, now);
     trust_is_consistent(commit);
+    what_is_needed_is_known(before, commit);
     trust_is_lost_for_a_reason(policy, before, commit, now);
     records_say_it_all(commit);
     whoever_was_asked_may_answer(before, commit);
     alerts_and_sets_end_no_page(before, event, commit);
+    nothing_is_overwritten_unseen(before, event, commit);
+    an_early_wake_up_escalates_nothing(before, event, commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase.kind()), "the previous phase is recorded");
@@ -93,6 +97,41 @@ fn alerts_and_sets_end_no_page(before: &Snapshot, event: &Event, commit: &Commit
         }
         let mut about = commit.state.open_incidents().filter(|i| i.id == was.id || i.version == was.version);
         assert!(about.any(Incident::pages), "{was:?} → {:?}", commit.incidents);
+    }
+}
+
+/// A deadline that has passed only by a jump of the clock ends no wait for people.
+fn an_early_wake_up_escalates_nothing(before: &Snapshot, event: &Event, commit: &Commit) {
+    let Event::Timer { incident, early: true } = event else { return };
+    let Some(was) = before.state.open_incidents().find(|i| i.id == *incident) else { return };
+    let is = commit.incidents.iter().map(|write| &write.incident).find(|i| i.id == *incident);
+    let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
+    if let Some(is) = is.filter(|_| !moved) {
+        assert!(is.escalations <= was.escalations, "{was:?} → {is:?}");
+    }
+}
+
+/// Whoever answers what is no longer asked, reads the question again.
+fn an_answer_to_an_earlier_question_is_refused(before: &Snapshot, event: &Event, decision: &Decision) {
+    let Event::Decide(click) = event else { return };
+    let incident = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == click.incident);
+    if incident.is_some_and(|i| click.question_number.is_some_and(|number| number < i.question_number)) {
+        assert!(matches!(decision.answer, Answer::Refused(_)), "{click:?}: {:?}", decision.answer);
+    }
+}
+
+/// A decision that is the first to notice that `active` holds no version leaves it as it is, unless it is forced or names
+/// what is to be served.
+fn nothing_is_overwritten_unseen(before: &Snapshot, event: &Event, commit: &Commit) {
+    let noticed = commit.log.iter().any(|entry| entry.event == LogEvent::External);
+    let allowed = match event {
+        Event::Rollback(request) => request.force,
+        Event::Decide(click) => click.force,
+        Event::Activate(_) | Event::Adopt(_) => true,
+        _ => false,
+    };
+    if noticed && before.active.version().is_none() && !allowed {
+        assert_eq!(commit.active, None, "overwritten unseen: {event:?}");
     }
 }
 
@@ -224,6 +263,23 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
         commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()),
         "the rolled-back version is quarantined"
     );
+}
+
+/// No version is forgotten that has traffic or may get it by itself, or that an open incident is about.
+fn what_is_needed_is_known(before: &Snapshot, commit: &Commit) {
+    let state = &commit.state;
+    let mut needed = super::ledger::have_traffic(state);
+    for incident in state.open_incidents() {
+        needed.extend([incident.version.clone(), incident.subject().clone()]);
+        needed.extend(incident.pending().map(|pending| pending.to.clone()));
+        // the record of a rollback that is only checked keeps what was offered before it
+        let asks = incident.awaits_decision() || incident.gradual().is_some();
+        needed.extend(incident.choices.iter().filter(|_| asks).cloned());
+    }
+    for version in &needed {
+        let forgotten = before.state.version(version).is_some() && state.version(version).is_none();
+        assert!(!forgotten, "{version} is forgotten");
+    }
 }
 
 /// A version that people moved away from is not trusted; only a served version, with nothing against it, soaks.

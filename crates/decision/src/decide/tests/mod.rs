@@ -58,6 +58,7 @@ use super::super::names::{PromptName, VersionName};
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
 use super::super::phase::{Objection, ObjectionKind, PhaseKind, RollbackFailure};
+use super::super::plan::Plan;
 use super::super::policy::Policy;
 use super::super::reason::OutcomeReason;
 use super::super::refusal::RefusalCode;

@@ -16,7 +16,7 @@ pub(super) enum Step {
     Roll {
         target: Option<usize>,
         from: Option<usize>,
-        gradual: bool,
+        gradual: Option<Plan>,
         force: bool,
     },
     Register {
@@ -34,10 +34,16 @@ pub(super) enum Step {
         share: TrafficShare,
         force: bool,
     },
-    Set(usize),
+    /// Someone SETs the key directly. If nobody looks, the next event is the first to notice.
+    Set {
+        version: usize,
+        seen: bool,
+    },
     Adopt(Option<usize>, bool),
-    /// Someone SETs the key directly.
-    SetValue(Vec<u8>),
+    SetValue {
+        value: Vec<u8>,
+        seen: bool,
+    },
     Delete,
     TrafficSplit(usize, usize),
     Choose {
@@ -45,6 +51,8 @@ pub(super) enum Step {
         choice: Choice,
         target: Option<usize>,
         force: bool,
+        /// How many questions ago it was asked what this answers, if the click tells.
+        back: Option<u32>,
     },
     List(Vec<Alert>),
     Undeliverable,
@@ -52,6 +60,11 @@ pub(super) enum Step {
     Hold(bool),
     /// The budget may have room again for the latest incident.
     Resume,
+    /// An incident is woken whether or not something is due; `early`: after a jump of Redis' clock.
+    Wake {
+        latest: bool,
+        early: bool,
+    },
     /// A reload removes a decider, or brings it back.
     Deciders(bool),
     Pause(bool),
@@ -63,8 +76,10 @@ pub(super) enum Step {
     HoldAll(bool),
     /// Whether rollback targets pass the team's own test.
     Precheck(bool),
+    /// Which of Prometheus and the team's own test are configured.
     Ask {
-        confirm: bool,
+        prometheus: bool,
+        precheck: bool,
         requery: bool,
     },
     Days(u64),
@@ -75,6 +90,11 @@ pub(super) enum Step {
         works: bool,
     },
     Says(Option<Verdict>, bool),
+    /// One of the latest answers of workers arrives late, or again, perhaps with another verdict.
+    Late {
+        back: usize,
+        verdict: Option<Verdict>,
+    },
     /// Whether some servers keep serving the version that was rolled back.
     Follow(bool),
     /// What the analysis of canaries measures.
@@ -103,13 +123,16 @@ fn one_alert() -> impl Strategy<Value = Alert> {
     let decider = prop::option::weighted(0.3, Just("product-pm"));
     // how long ago it began, if it says so
     let ago = prop::option::of(prop_oneof![0..20_i64, 0..600_i64, Just(-60), Just(30 * 86_400)]);
-    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64, ago, decider).prop_map(
-        |(version, name, (severity, action), over, limit, ago, decider)| {
+    // how long ago it ended, if it has ended and says so
+    let ended = prop::option::of(0..600_i64);
+    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64, (ago, ended), decider).prop_map(
+        |(version, name, (severity, action), over, limit, (ago, ended), decider)| {
             let alert =
                 world::firing(&format!("Row{name}"), VERSIONS[version], severity, action).within(minutes(limit));
             let alert = decider.into_iter().fold(alert, Alert::decided_by);
             let alert = Alert { starts_at: ago.map(|ago| Timestamp(-1_000 * ago)), ..alert };
-            if over { alert.resolved() } else { alert }
+            let ends_at = ended.map(|ended| Timestamp(-1_000 * ago.map_or(ended, |ago| ago.min(ended))));
+            if over { Alert { ends_at, ..alert.resolved() } } else { alert }
         },
     )
 }
@@ -125,8 +148,13 @@ pub(super) fn delivery() -> impl Strategy<Value = Vec<Alert>> {
 
 /// Times in [`delivery`] are relative to now.
 pub(super) fn at(alerts: &[Alert], now: Timestamp) -> Vec<Alert> {
-    let began = |alert: &Alert| alert.starts_at.map(|ago| Timestamp(now.0 + ago.0));
-    alerts.iter().map(|alert| Alert { starts_at: began(alert), ..alert.clone() }).collect()
+    let absolute = |ago: Option<Timestamp>| ago.map(|ago| Timestamp(now.0 + ago.0));
+    let at = |alert: &Alert| Alert {
+        starts_at: absolute(alert.starts_at),
+        ends_at: absolute(alert.ends_at),
+        ..alert.clone()
+    };
+    alerts.iter().map(at).collect()
 }
 
 /// Values that shells, scripts and people write: mostly no version, and sometimes one with white space around it.
@@ -147,10 +175,32 @@ fn choice() -> impl Strategy<Value = Choice> {
     ]
 }
 
+/// The usual plan, or a request's own.
+fn gradual() -> impl Strategy<Value = Plan> {
+    let own = |left: &[u8], holds: &[Duration]| Plan::gradual(left, holds.to_vec()).expect("a plan");
+    prop_oneof![
+        2 => Just(Policy::default().gradual),
+        1 => Just(own(&[0], &[minutes(1)])),
+        1 => Just(own(&[90, 0], &[seconds(1), hours(1)])),
+        1 => Just(own(&[50, 49, 1, 0], &[minutes(2)])),
+    ]
+}
+
+fn staged() -> impl Strategy<Value = Plan> {
+    let own = |stages: &[u8], holds: &[Duration]| Plan::canary(stages, holds.to_vec()).expect("a plan");
+    let patient = Plan { limit: Some(minutes(20)), ..own(&[1, 99, 100], &[hours(1), seconds(1)]) };
+    prop_oneof![
+        3 => Just(Policy::default().canary.usual.plan),
+        1 => Just(own(&[100], &[minutes(1)])),
+        1 => Just(own(&[50, 60, 100], &[minutes(2)])),
+        1 => Just(patient),
+    ]
+}
+
 fn share() -> impl Strategy<Value = TrafficShare> {
     prop_oneof![
         3 => Just(TrafficShare::All),
-        2 => Just(TrafficShare::Canary(Policy::default().canary.usual.plan)),
+        2 => staged().prop_map(TrafficShare::Canary),
         1 => prop::sample::select(vec![0, 30, 50, 80, 101]).prop_map(TrafficShare::Percent),
     ]
 }
@@ -177,24 +227,25 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop_oneof![0..120_u64, 0..8_000_u64, 0..90_000_u64].prop_map(Step::Pass),
         10 => delivery().prop_map(Step::Deliver),
-        2 => (some_version(), some_version(), any::<bool>(), any::<bool>())
+        2 => (some_version(), some_version(), prop::option::of(gradual()), any::<bool>())
             .prop_map(|(target, from, gradual, force)| Step::Roll { target, from, gradual, force }),
         2 => (version(), any::<bool>()).prop_map(|(version, known_good)| Step::Register { version, known_good }),
         3 => (version(), share(), any::<bool>()).prop_map(|(version, share, force)| Step::Activate { version, share, force }),
         3 => (version(), prop::sample::select(MarkKind::ALL.to_vec()), any::<bool>())
             .prop_map(|(version, kind, in_thread)| Step::Mark { version, kind, in_thread }),
         1 => any::<bool>().prop_map(Step::AskWhenOld),
-        2 => version().prop_map(Step::Set),
+        3 => (version(), any::<bool>()).prop_map(|(version, seen)| Step::Set { version, seen }),
         1 => (some_version(), any::<bool>()).prop_map(|(version, known_good)| Step::Adopt(version, known_good)),
-        2 => value().prop_map(Step::SetValue),
+        2 => (value(), any::<bool>()).prop_map(|(value, seen)| Step::SetValue { value, seen }),
         1 => Just(Step::Delete),
         1 => (version(), version()).prop_map(|(a, b)| Step::TrafficSplit(a, b)),
-        4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
-            .prop_map(|(latest, choice, target, force)| Step::Choose { latest, choice, target, force }),
+        4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>(), prop::option::of(0..3_u32))
+            .prop_map(|(latest, choice, target, force, back)| Step::Choose { latest, choice, target, force, back }),
         2 => delivery().prop_map(Step::List),
         1 => Just(Step::Undeliverable),
         1 => any::<bool>().prop_map(Step::Hold),
         1 => Just(Step::Resume),
+        2 => (prop::bool::weighted(0.8), any::<bool>()).prop_map(|(latest, early)| Step::Wake { latest, early }),
         1 => any::<bool>().prop_map(Step::Deciders),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
@@ -203,7 +254,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::HoldAll),
         1 => any::<bool>().prop_map(Step::Precheck),
         1 => any::<bool>().prop_map(Step::Follow),
-        2 => (any::<bool>(), any::<bool>()).prop_map(|(confirm, requery)| Step::Ask { confirm, requery }),
+        2 => (any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(prometheus, precheck, requery)| Step::Ask { prometheus, precheck, requery }),
         1 => prop_oneof![0..20_u64, 170..190_u64].prop_map(Step::Days),
         6 => Just(Step::Tidy),
         1 => version().prop_map(Step::Restore),
@@ -212,9 +264,23 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (any::<bool>(), super::analysis::looks()).prop_map(|(on, looks)| Step::Looks(on, looks)),
         2 => prop::sample::select(Steer::ALL.to_vec()).prop_map(Step::Steer),
         1 => (1..=World::LOST).prop_map(Step::Failover),
+        3 => (0..World::ANSWERS, prop::option::of(prop::sample::select(Verdict::ALL.to_vec())))
+            .prop_map(|(back, verdict)| Step::Late { back, verdict }),
         3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
             .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
+}
+
+/// The same answer with another finding.
+fn with_finding(mut answer: Event, is: Finding) -> Event {
+    match &mut answer {
+        Event::Confirmed(Confirmed { finding, .. })
+        | Event::Rechecked { finding, .. }
+        | Event::Checked(Checked { finding, .. })
+        | Event::Stepped(Stepped { finding, .. }) => *finding = is,
+        _ => {}
+    }
+    answer
 }
 
 /// Takes one step, and returns its answers and commits.
@@ -244,16 +310,21 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Restore(n) => Event::Restore { version: named(n) },
-        Step::Set(n) => {
-            world.set_active(VERSIONS[*n]);
+        Step::Set { version, seen } => {
+            world.set_active(VERSIONS[*version]);
+            if !seen {
+                return None;
+            }
             Event::CheckDrift
         }
         Step::Adopt(version, known_good) => {
             Event::Adopt(Adopt { version: version.as_ref().map(named), known_good: *known_good, operator })
         }
-        Step::SetValue(value) => {
+        Step::SetValue { value, seen } => {
             world.set_value(value);
-            world.active.version()?; // an invalid value is noticed with the next event
+            if !seen {
+                return None;
+            }
             Event::CheckDrift
         }
         Step::Delete => {
@@ -273,8 +344,9 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             world.policy.dry_run = *on;
             return None;
         }
-        Step::Ask { confirm, requery } => {
-            (world.policy.confirm, world.policy.verify, world.policy.requery) = (*confirm, *confirm, *requery);
+        Step::Ask { prometheus, precheck, requery } => {
+            let confirm = *prometheus || *precheck;
+            (world.policy.confirm, world.policy.verify, world.policy.requery) = (confirm, *prometheus, *requery);
             return None;
         }
         Step::Measures(measures) => {
@@ -300,6 +372,10 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             world.says = verdict.map(|verdict| Finding::new(verdict, "figures"));
             world.blame = blame.then(|| "all fail".to_owned());
             return None;
+        }
+        Step::Late { back, verdict } => {
+            let answer = world.answers.get(*back)?.clone();
+            verdict.map_or(answer.clone(), |verdict| with_finding(answer, Finding::new(verdict, "late figures")))
         }
         Step::Follow(all) => {
             let still = Instances::of(if *all { Vec::new() } else { vec!["pod-3".to_owned()] });
@@ -333,6 +409,11 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             Event::Hold { incident: world.incidents.keys().next_back()?.clone(), by: on.then_some(operator) }
         }
         Step::Resume => Event::Resume { incident: world.incidents.keys().next_back()?.clone() },
+        Step::Wake { latest, early } => {
+            let mut ids = world.incidents.keys();
+            let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
+            Event::Timer { incident, early: *early }
+        }
         Step::Deciders(all) => {
             world.policy.deciders = Policy::default().deciders;
             world.policy.deciders.truncate(if *all { 2 } else { 1 });
@@ -345,7 +426,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             reason: "because".to_owned(),
             operator,
             force: *force,
-            gradual: gradual.then(|| world.policy.gradual.clone()),
+            gradual: gradual.clone(),
         }),
         Step::Register { version, known_good } => {
             let content = Some(format!("text of {}", VERSIONS[*version]));
@@ -366,16 +447,16 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             force: *force,
             reason: None,
         }),
-        Step::Choose { latest, choice, target, force } => {
-            let mut ids = world.incidents.keys();
-            let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
+        Step::Choose { latest, choice, target, force, back } => {
+            let mut incidents = world.incidents.values();
+            let incident = if *latest { incidents.next_back() } else { incidents.next() }?;
             Event::Decide(Decide {
-                incident,
+                incident: incident.id.clone(),
                 choice: *choice,
                 operator,
                 target: target.as_ref().map(named),
                 force: *force,
-                question_number: None,
+                question_number: back.map(|back| incident.question_number.saturating_sub(back)),
             })
         }
     };
@@ -401,6 +482,19 @@ proptest! {
         let mut world = a_world();
         for step in &steps {
             take(&mut world, step);
+        }
+    }
+
+    /// With as many versions as are kept, each registration makes room for another one.
+    #[test]
+    fn no_version_is_forgotten_that_anything_needs(steps in prop::collection::vec(step_or_jump(), 1..30)) {
+        let mut world = a_world();
+        for n in VERSIONS.len()..Policy::MAX_VERSIONS {
+            world.register(&format!("ci-{n}"));
+        }
+        for (n, step) in steps.iter().enumerate() {
+            take(&mut world, step);
+            world.register(&format!("next-{n}"));
         }
     }
 
@@ -633,7 +727,7 @@ proptest! {
             world.look();
             let before = (world.state.clone(), world.active.clone(), world.log.len());
             if let Some(Decision { answer: Answer::Refused(_), commit }) = take(&mut world, step) {
-                let is_look = matches!(step, Step::Set(_) | Step::SetValue(_));
+                let is_look = matches!(step, Step::Set { .. } | Step::SetValue { .. });
                 prop_assert!(is_look || commit.is_none(), "{step:?} left {commit:?}");
                 prop_assert_eq!(before, (world.state.clone(), world.active.clone(), world.log.len()));
             }

@@ -51,6 +51,8 @@ pub(super) struct World {
     canary_wake: Option<Timestamp>,
     soak_wake: Option<Timestamp>,
     pub ledger: Ledger,
+    /// The latest answers of workers, also those that never arrived: one may come late, or twice.
+    pub answers: VecDeque<Event>,
     /// How many commits the store holds: a failover loses the latest.
     pub revision: usize,
     past: VecDeque<Rc<failover::Before>>,
@@ -108,6 +110,7 @@ impl World {
             canary_wake: None,
             soak_wake: None,
             ledger: Ledger::default(),
+            answers: VecDeque::new(),
             revision: 0,
             past: VecDeque::new(),
             ids: 0,
@@ -167,6 +170,18 @@ impl World {
         }
     }
 
+    /// How many answers of workers are remembered.
+    pub const ANSWERS: usize = 8;
+
+    fn remember_answer(&mut self, event: &Event) {
+        let answers =
+            matches!(event, Event::Confirmed(_) | Event::Rechecked { .. } | Event::Checked(_) | Event::Stepped(_));
+        if answers || matches!(event, Event::Promotion(_) | Event::Soak(_)) {
+            self.answers.truncate(Self::ANSWERS - 1);
+            self.answers.push_front(event.clone());
+        }
+    }
+
     /// Decides about `event` and commits.
     pub fn happens(&mut self, event: &Event) -> Decision {
         let snapshot = self.snapshot(event);
@@ -179,8 +194,32 @@ impl World {
             self.apply(commit);
             self.ledger.take(&self.policy, &snapshot, event, commit);
             self.whoever_is_paged_may_decide();
+            self.what_is_offered_is_what_an_approval_takes();
         }
         decision
+    }
+
+    /// Buttons name a version; an approval through the API need not, and leads to the same one.
+    fn what_is_offered_is_what_an_approval_takes(&self) {
+        let asks = |incident: &&Incident| incident.awaits_decision() || incident.gradual().is_some();
+        for incident in self.state.open_incidents().filter(asks) {
+            let click = Event::Decide(Decide {
+                incident: incident.id.clone(),
+                choice: Choice::Approve,
+                operator: Operator::recorded("dana"),
+                target: None,
+                force: true,
+                question_number: None,
+            });
+            let taken = match decide(&self.policy, &self.snapshot(&click), &click, self.now).answer {
+                Answer::Changed { to, .. } | Answer::Confirming { to, .. } => Some(to),
+                Answer::Refused(refusal) if refusal.code == RefusalCode::NoKnownGood => None,
+                Answer::Refused(_) => continue, // another change of the traffic came first, or the content is archived
+                other => panic!("an approval is answered by {other:?}"),
+            };
+            assert_eq!(incident.choices.first(), taken.as_ref(), "the first choice: {incident:?}");
+            assert_eq!(offered(incident), taken.as_ref(), "the first button: {incident:?}");
+        }
     }
 
     fn whoever_is_paged_may_decide(&self) {
@@ -312,7 +351,9 @@ impl World {
         let since = self.state.running_canary().map(|canary| canary.split.since);
         if let Some(since) = since.filter(|_| self.looks.asks) {
             let look = Some(Look { heartbeat: self.heartbeat.clone(), compared: self.looks.compared.clone() });
-            self.happens(&Event::Promotion(Promotion { since, look }));
+            let answer = Event::Promotion(Promotion { since, look });
+            self.remember_answer(&answer);
+            self.happens(&answer);
         }
         // a worker that never answers loses its lease
         let next =
@@ -351,6 +392,7 @@ impl World {
         let due: Vec<_> = due.collect();
         self.look();
         for event in &due {
+            self.remember_answer(event);
             self.happens(event);
         }
         let next = self.state.soak_wake(&self.policy);
@@ -425,40 +467,49 @@ impl World {
 
     /// What the worker does before a wake-up.
     fn ask_prometheus(&mut self, id: &IncidentId) {
-        let Some(finding) = self.says.clone() else { return };
         let waits = self.state.incidents.iter().find(|i| i.id == *id && i.phase.kind() == PhaseKind::Confirming);
         let waits_for = waits.and_then(|incident| incident.pending()).map(|pending| pending.to.clone());
-        if let Some(to) = waits_for.filter(|to| self.is_archived(to.as_str())) {
+        if let Some(to) = waits_for.filter(|to| self.says.is_some() && self.is_archived(to.as_str())) {
             self.bring_back(&to);
         }
-        let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
+        let Some(answer) = self.answer_about(id) else { return };
+        self.remember_answer(&answer);
+        if self.says.is_some() {
+            self.happens(&answer);
+        }
+    }
+
+    /// Prometheus' answer to what is due for the incident.
+    fn answer_about(&self, id: &IncidentId) -> Option<Event> {
+        let finding = self.says.clone().unwrap_or_else(|| Finding::new(Verdict::Unknown, "no answer"));
+        let incident = self.state.incidents.iter().find(|i| i.id == *id)?;
         if self.policy.verify && incident.recheck().is_some_and(|recheck| recheck.next <= self.now) {
             let since = incident.recheck().map(|recheck| recheck.since).unwrap_or_default();
-            self.happens(&Event::Rechecked { incident: id.clone(), since, finding });
-            return;
+            return Some(Event::Rechecked { incident: id.clone(), since, finding });
         }
-        let event = match (&incident.pending(), &incident.switch, &incident.verification()) {
-            (Some(pending), ..) if incident.phase.kind() == PhaseKind::Confirming => Event::Confirmed(Confirmed {
-                incident: id.clone(),
-                at: pending.at,
-                finding,
-                blame: self.blame.clone(),
-                precheck: self.precheck.clone(),
-            }),
+        match (&incident.pending(), &incident.switch, &incident.verification()) {
+            (Some(pending), ..) if incident.phase.kind() == PhaseKind::Confirming => {
+                Some(Event::Confirmed(Confirmed {
+                    incident: id.clone(),
+                    at: pending.at,
+                    finding,
+                    blame: self.blame.clone(),
+                    precheck: self.precheck.clone(),
+                }))
+            }
             _ if incident.phase.kind() == PhaseKind::RollingBack => match &incident.gradual() {
                 Some(split) if self.policy.verify && split.wake().is_some_and(|at| at <= self.now) => {
-                    Event::Stepped(Stepped { incident: id.clone(), since: split.since, finding })
+                    Some(Event::Stepped(Stepped { incident: id.clone(), since: split.since, finding }))
                 }
-                _ => return,
+                _ => None,
             },
             (_, Some(switch), Some(verification)) if incident.is_checked() && verification.next <= self.now => {
                 let (incident, switch, number) = (id.clone(), switch.at, verification.checks);
                 let (traffic, blame) = (self.traffic.clone(), self.blame.clone());
-                Event::Checked(Checked { incident, switched_at: switch, number, finding, traffic, blame })
+                Some(Event::Checked(Checked { incident, switched_at: switch, number, finding, traffic, blame }))
             }
-            _ => return,
-        };
-        self.happens(&event);
+            _ => None,
+        }
     }
 
     /// Delivers `alerts` together; returns the outcome and reason of each.
@@ -607,6 +658,15 @@ impl World {
     pub fn notes(&self, kind: NoteKind) -> usize {
         self.latest().notes.iter().filter(|n| n.kind == kind).count()
     }
+}
+
+/// The version of the first button.
+fn offered(incident: &Incident) -> Option<&VersionName> {
+    if let Some(split) = incident.gradual() {
+        return Some(&split.arriving).filter(|to| !incident.is_marked_bad(to)).or(incident.choices.first());
+    }
+    let mut ways = incident.target.iter().chain(&incident.choices);
+    ways.find(|to| *to != incident.subject() && **to != incident.version)
 }
 
 pub(super) fn registration(version: &str) -> Register {
