@@ -6,9 +6,7 @@ fn the_limits_are_those_of_the_shipped_rules() {
     let windows = |window: &str| native.contains(&format!("increase(prompt_requests_total[{window}])"));
     assert!(windows("15s") && windows("1m") && windows("5m"));
     assert!(4 * LONGEST_INTERVAL <= Duration::from_secs(60) && 2 * FAST_INTERVAL < Duration::from_secs(15));
-    assert!(
-        native.contains("not less often than every 15s") && native.contains("Scrapes 7s apart or more leave it empty")
-    );
+    assert!(native.contains("not less often than every 15s") && native.contains("It needs two scrapes."));
 }
 
 #[test]
