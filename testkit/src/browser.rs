@@ -138,7 +138,9 @@ impl Browser {
         loop {
             let value = match self.eval(&expression).await {
                 // another page is being loaded
-                Err(error) if error.to_string().contains("context") => Value::Null,
+                Err(error) if ["context", "navigated"].iter().any(|word| error.to_string().contains(word)) => {
+                    Value::Null
+                }
                 value => value?,
             };
             match value {
