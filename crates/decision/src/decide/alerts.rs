@@ -329,7 +329,7 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
     tx.hear_of(version);
     // what is delivered now is newer than what is remembered of it
     tx.returning.retain(|old| old.version != *version || group.iter().all(|a| a.fingerprint != old.alert.fingerprint));
-    tx.state.version_entry(version, tx.now);
+    tx.version_entry(version);
     tx.limit_versions(version);
 }
 

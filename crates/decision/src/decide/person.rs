@@ -201,7 +201,7 @@ pub(super) fn register(tx: &mut Transaction<'_>, request: &Register) -> OrRefusa
             return Err(Refusal::new(RefusalCode::Differs, message));
         }
     }
-    let record = tx.state.version_entry(&request.version, now);
+    let record = tx.version_entry(&request.version);
     let created = !record.registered;
     record.registered = true;
     record.contact = record.contact.take().or_else(|| request.contact.clone());

@@ -36,7 +36,7 @@ impl Transaction<'_> {
     /// Gives traffic to `version`, if it has none yet.
     fn gain_traffic(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         let now = self.now;
-        let record = self.state.version_entry(version, now);
+        let record = self.version_entry(version);
         record.first_active.get_or_insert(now);
         record.last_active = Some(now);
         if record.traffic_since.is_some() {

@@ -22,6 +22,8 @@ pub(super) struct Transaction<'a> {
     pub(super) changes: Vec<ChangeMessage>,
     pub(super) automatic: Option<Automatic>,
     pub(super) content: Vec<(VersionName, Option<String>)>,
+    /// Versions that were forgotten to make room.
+    forgotten: Vec<VersionRecord>,
     /// Alerts on a version that has just got traffic.
     pub(super) returning: Vec<InactiveAlert>,
     /// Whether this commit handles remembered alerts. If not, people are asked first.
@@ -58,6 +60,7 @@ impl<'a> Transaction<'a> {
             changes: Vec::new(),
             automatic: None,
             content: Vec::new(),
+            forgotten: Vec::new(),
             returning: Vec::new(),
             hears_inactive_alerts: false,
             ids_used: 0,
@@ -107,10 +110,21 @@ impl<'a> Transaction<'a> {
         // marked versions are forgotten last
         spare.sort_by_key(|v| (v.mark.is_some(), v.last_active.unwrap_or(v.known_since), v.known_since));
         spare.truncate(excess);
-        let with_text: Vec<_> = spare.iter().filter(|v| v.has_content).map(|v| (v.version.clone(), None)).collect();
-        let forgotten: BTreeSet<VersionName> = spare.iter().map(|v| v.version.clone()).collect();
-        self.state.versions.retain(|v| !forgotten.contains(&v.version));
-        self.content.extend(with_text);
+        let spare: BTreeSet<VersionName> = spare.iter().map(|v| v.version.clone()).collect();
+        let forgotten = self.state.versions.extract_if(.., |v| spare.contains(&v.version));
+        let forgotten: Vec<VersionRecord> = forgotten.collect();
+        self.content.extend(forgotten.iter().filter(|v| v.has_content).map(|v| (v.version.clone(), None)));
+        self.forgotten.extend(forgotten);
+    }
+
+    /// The record of `name`, created if it is new. One that has just been forgotten comes back: the same delivery may be about
+    /// both versions.
+    pub(super) fn version_entry(&mut self, name: &VersionName) -> &mut VersionRecord {
+        if let Some(place) = self.forgotten.iter().position(|v| v.version == *name) {
+            self.state.versions.push(self.forgotten.swap_remove(place));
+            self.content.retain(|(version, text)| version != name || text.is_some());
+        }
+        self.state.version_entry(name, self.now)
     }
 
     pub(super) fn record(&mut self, event: LogEvent, from: Option<String>, to: Option<String>, cause: Cause<'_>) {

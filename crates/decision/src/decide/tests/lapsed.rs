@@ -517,3 +517,17 @@ fn a_decision_overwrites_nothing_that_nobody_could_see() {
         }
     }
 }
+
+/// The first version takes the last free place, and the second one is unused for longest.
+#[test]
+fn both_versions_of_a_delivery_are_known_although_there_is_room_for_one() {
+    let mut world = World::with_a_fresh_release();
+    world.register_text("v4");
+    for n in world.state.versions.len()..Policy::MAX_VERSIONS {
+        world.register(&format!("ci-{n}"));
+    }
+    world.active = Active::Foreign(String::new());
+    world.deliver(&[critical("v3"), critical("v4")]);
+    let record = world.state.version(&v("v4")).expect("it is known");
+    assert!(record.registered && record.has_content && world.contents.contains_key(&v("v4")), "{record:?}");
+}
