@@ -68,7 +68,7 @@ pub(super) fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefu
     Err(Refusal::new(RefusalCode::Moved, message))
 }
 
-/// Refuses to overwrite an `active` without a version that nobody has seen: this decision is the first to notice it.
+/// Refuses to overwrite an `active` that holds no version, unless an earlier commit has recorded that: people have then been told.
 pub(super) fn must_be_seen(tx: &Transaction<'_>, force: bool) -> OrRefusal<()> {
     match tx.state.lapsed.as_ref().filter(|_| !force && tx.snapshot.state.lapsed != tx.state.lapsed) {
         None => Ok(()),
