@@ -88,8 +88,13 @@ impl Ledger {
             // a second mark in the same millisecond leaves the same record
             let name = Some(record.version.as_str());
             let is_mark = |entry: &LogEntry| entry.event == LogEvent::MarkGood && entry.to.as_deref() == name;
+            let is_registered_as_good = matches!(
+                event,
+                Event::Register(Register { version, known_good: true, .. }) if *version == record.version
+            );
             if vouches(Earned::Mark)
                 || commit.log.iter().any(is_mark)
+                || is_registered_as_good && record.known_good.is_some_and(|is| is.by == Earned::Mark)
                 || soaked.iter().any(|entry| entry.to.as_deref() == Some(record.version.as_str()))
             {
                 self.page(&record.version).good = true;
