@@ -157,3 +157,15 @@ pub(super) fn redirected(error: &RedisError, kind: ServerErrorKind, addr: &Conne
     let (host, port) = host_and_port(error.redirect_node()?.0)?;
     Some(at(addr, host, port))
 }
+
+/// Keeps the first of equal addresses.
+pub(super) fn dedup(places: &mut Vec<ConnectionAddr>) {
+    let mut seen: Vec<ConnectionAddr> = Vec::new();
+    places.retain(|place| {
+        let new = !seen.contains(place);
+        if new {
+            seen.push(place.clone());
+        }
+        new
+    });
+}

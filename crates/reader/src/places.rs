@@ -7,7 +7,7 @@ use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisConnectionInfo, Redi
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::node::{Node, at, host_and_port, redirected};
+use super::node::{Node, at, dedup, host_and_port, redirected};
 use super::resolve::{Resolved, is_name};
 use super::sentinel::SentinelPoller;
 use super::{Settings, StartError, WITH_LOGIN, wrong};
@@ -66,8 +66,7 @@ impl Places {
                 let sentinel = info.clone().set_redis_settings(login);
                 // as in the receiver's config: if nodes are listed, the URL holds only credentials and TLS settings
                 let listed = if given.len() > 1 { &given[1..] } else { &given[..] };
-                let sentinels = listed.iter().map(|addr| sentinel.clone().set_addr(addr.clone())).collect();
-                Some(SentinelPoller::start(sentinels, master))
+                Some(SentinelPoller::start(&sentinel, listed.to_vec(), master))
             }
             None if username.is_some() || password.is_some() => {
                 let why = "expected the master's name, because a login for sentinels is given";
@@ -206,15 +205,4 @@ async fn open(info: &ConnectionInfo, key: &str) -> RedisResult<Node> {
         }
     }
     Err(fault.unwrap_or_else(|| RedisError::from((ErrorKind::Io, "the name has no address"))))
-}
-
-fn dedup(places: &mut Vec<ConnectionAddr>) {
-    let mut seen: Vec<ConnectionAddr> = Vec::new();
-    places.retain(|place| {
-        let new = !seen.contains(place);
-        if new {
-            seen.push(place.clone());
-        }
-        new
-    });
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::node::at;
+use super::node::{at, dedup};
 
 const ASK_EVERY: Duration = Duration::from_millis(400);
 /// Longest wait for one sentinel, and for all of them.
@@ -35,18 +35,14 @@ pub(super) struct SentinelPoller {
 }
 
 impl SentinelPoller {
-    /// Asks until dropped. `sentinels` hold the credentials. One that is listed twice has one vote.
-    pub fn start(mut sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
-        let mut seen: Vec<ConnectionAddr> = Vec::new();
-        sentinels.retain(|sentinel| {
-            let is_new = !seen.contains(sentinel.addr());
-            seen.push(sentinel.addr().clone());
-            is_new
-        });
+    /// Asks until dropped. `login` holds the credentials. A sentinel that is listed twice has one vote.
+    pub fn start(login: &ConnectionInfo, mut sentinels: Vec<ConnectionAddr>, master: &str) -> Self {
+        dedup(&mut sentinels);
         let of_each = vec![None; sentinels.len()];
         let (sender, answers) = watch::channel(MasterReplies { of_each, ..MasterReplies::default() });
         let mut asking = JoinSet::new();
-        for (index, sentinel) in sentinels.into_iter().enumerate() {
+        for (index, addr) in sentinels.into_iter().enumerate() {
+            let sentinel = login.clone().set_addr(addr);
             let (sender, master) = (sender.clone(), master.to_owned());
             let tell = move |answer: MasterReply| {
                 sender.send_if_modified(|answers| answers.heard(index, answer));
@@ -180,8 +176,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_sentinel_that_is_listed_twice_has_one_vote() {
-        let listed = [1, 2, 1].map(|port| format!("redis://127.0.0.1:{port}").into_connection_info().unwrap());
-        let poller = SentinelPoller::start(listed.into(), "main");
+        let login = "redis://127.0.0.1".into_connection_info().unwrap();
+        let listed = [1, 2, 1].map(|port| ConnectionAddr::Tcp("127.0.0.1".to_owned(), port));
+        let poller = SentinelPoller::start(&login, listed.into(), "main");
         assert_eq!(poller.answers.borrow().of_each.len(), 2);
     }
 

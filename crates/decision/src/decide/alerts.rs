@@ -114,8 +114,8 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
         let Some(incident) = tx.incident(&id) else { continue };
         let target = choices.first().cloned();
         if known && incident.target != target {
-            let text = passed_over.or(target.as_ref().map(|target| format!("{target} is the rollback target now")));
-            incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
+            let text = passed_over.unwrap_or_else(|| new_target(target.as_ref()));
+            incident.note(now, NoteKind::Alert, text);
             incident.question_number += 1; // an answer to the question before means another target
             if let Phase::AwaitingDecision(question) = &mut incident.phase {
                 question.objection.take_if(|objection| objection.kind != ObjectionKind::Changed);
@@ -128,12 +128,15 @@ pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
         let asked = snapshot.state.incidents.iter().find(|i| i.id == id).map(|i| i.question_number);
         let Some(incident) = tx.incident(&id) else { continue };
         if asked == Some(incident.question_number) && incident.choices.first() != choices.first() {
-            let text = choices.first().map(|to| format!("{to} is the rollback target now"));
-            incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
+            incident.note(now, NoteKind::Alert, new_target(choices.first()));
             incident.question_number += 1; // an answer to the question before means another target
         }
         incident.choices = choices;
     }
+}
+
+fn new_target(target: Option<&VersionName>) -> String {
+    target.map_or_else(|| "no rollback target is left".to_owned(), |to| format!("{to} is the rollback target now"))
 }
 
 /// As [`firing`]. A rollback from `version` goes to no version that `beside` fires on, although that is handled later.
