@@ -37,7 +37,7 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
     }
 }
 
-/// The deciders whom Slack asks although nobody may answer there.
+/// Deciders without approvers: Slack asks them, but no one may answer there.
 pub fn probe_deciders(config: &Config) -> Vec<Probe> {
     let nobody = |decider: &config::Decider| decider.approvers.is_empty() && decider.approvers_url.is_none();
     let asked = config.deciders.iter().filter(|(_, decider)| config.slack.bot_token.is_some() && nobody(decider));

@@ -152,15 +152,21 @@ impl Person {
     }
 }
 
-#[tokio::test]
-async fn a_page_looks_at_once_and_for_the_changes_of_other_prompts_later() -> Result<()> {
-    let world = World::with(&TOKENS).await?;
-    ship(&ops(&world), "p").await?;
-    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
+/// A person at the live page of a prompt whose timers are recorded.
+async fn recorded(world: &World) -> Result<Person> {
+    ship(&ops(world), "p").await?;
+    let mut maya = Person::signed_in(world, "token-of-ops", "maya").await?;
     maya.goto("/prompts/p").await?;
     maya.is_live().await?;
     maya.browser.eval(RECORDED).await?;
     maya.has_looked().await?;
+    Ok(maya)
+}
+
+#[tokio::test]
+async fn a_page_looks_at_once_and_for_the_changes_of_other_prompts_later() -> Result<()> {
+    let world = World::with(&TOKENS).await?;
+    let mut maya = recorded(&world).await?;
     let other = maya.waits("look", "change", "{prompt: 'q'}").await?;
     ensure!(other.len() == 1 && other[0] > 29_000.0, "{other:?}");
     for (event, data) in [("change", "{prompt: 'p'}"), ("resync", "{}")] {
@@ -182,12 +188,7 @@ async fn a_page_looks_at_once_and_for_the_changes_of_other_prompts_later() -> Re
 #[tokio::test]
 async fn a_page_that_got_the_error_of_a_proxy_looks_again() -> Result<()> {
     let world = World::with(&TOKENS).await?;
-    ship(&ops(&world), "p").await?;
-    let mut maya = Person::signed_in(&world, "token-of-ops", "maya").await?;
-    maya.goto("/prompts/p").await?;
-    maya.is_live().await?;
-    maya.browser.eval(RECORDED).await?;
-    maya.has_looked().await?;
+    let mut maya = recorded(&world).await?;
     let staged = "window.real = fetch; window.fetch = async () => { window.fetch = real; looks += 1; \
                   return new Response('<h1>502 Bad Gateway</h1>', { status: 502 }); }; looks = 0; true";
     maya.browser.eval(staged).await?;
